@@ -1,0 +1,26 @@
+"""What a trained model is: bundle, record schema, encoder, decision rule."""
+
+from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest
+from models.decision import Decisions, NearestCentroid
+from models.encoder import Encoder, EncoderError
+from models.model import Model, Verdict
+from models.schema import Fault, Field, RecordError, Schema
+
+__all__ = [
+    "UNKNOWN",
+    "Bundle",
+    "BundleError",
+    "Calibration",
+    "Class",
+    "Decisions",
+    "Encoder",
+    "EncoderError",
+    "Fault",
+    "Field",
+    "Manifest",
+    "Model",
+    "NearestCentroid",
+    "RecordError",
+    "Schema",
+    "Verdict",
+]

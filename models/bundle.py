@@ -1,0 +1,225 @@
+"""The bundle: a trained model as a folder that never changes once it is written.
+
+    encoder.onnx    raw float32 [n, fields], NaN = missing -> embedding float32 [n, N]
+    manifest.json   what the model is, and the SHA-256 of every other file
+    examples.json   a ready request body: one real record of each class, in the manifest's order
+    card.md         the model card, with its figures beside it
+
+`BundleError` names the bundle and the reason for which it is refused. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from models.schema import Field
+
+__all__ = ["FORMAT", "UNKNOWN", "Bundle", "BundleError", "Calibration", "Class", "Manifest"]
+
+FORMAT = 1
+UNKNOWN = "unknown"
+"""The verdict on a record that no class accepts; no class may have this name."""
+
+_MANIFEST = "manifest.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
+
+Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Unit = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+class BundleError(Exception):
+    """A bundle that is refused; the message names it and says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"bundle {path} is refused: {reason}")
+        self.path, self.reason = path, reason
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Class(_Frozen):
+    """One cluster of the embedding.
+
+    Attributes:
+        name: the verdict's label.
+        good: True for good traffic.
+        severity: perceived severity (ITU-T X.733) of a record of this class.
+        centroid: mean embedding of the class's training records, N numbers in 0..1.
+        radius: largest distance (0..1) at which the class accepts a record.
+        records: how many training records the centroid is the mean of.
+    """
+
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+    good: bool
+    severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
+    centroid: tuple[Unit, ...]
+    radius: Unit
+    records: Annotated[int, pydantic.Field(ge=1)]
+
+
+class Calibration(_Frozen):
+    """How radii and confidence were set, on records that neither training nor testing used.
+
+    Attributes:
+        unknown_rate: share of a class's own records that may be called unknown.
+        temperature: of the softmax over negative distances that gives the confidence.
+        records: held-out records used, by class.
+    """
+
+    unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=1)]
+    temperature: Annotated[float, pydantic.Field(gt=0)]
+    records: dict[str, int]
+
+
+class Manifest(_Frozen):
+    """What a model is, in one JSON document.
+
+    Attributes:
+        format: version of this document's form; another one is refused.
+        name: the model's name.
+        version: first 16 hex digits of the SHA-256 over all that the bundle holds, `created` aside.
+        created: when it was written.
+        dimensions: N, the width of the embedding.
+        fields: the record schema, in the order of the encoder's input columns.
+        classes: exactly one of them good.
+        calibration: of radii and confidence.
+        training: the recipe it was fitted with, and the versions of the libraries.
+        metrics: what was measured on the test split.
+        files: SHA-256 of every other file of the bundle.
+    """
+
+    format: Literal[1] = FORMAT
+    name: Name
+    version: str
+    created: datetime
+    dimensions: Annotated[int, pydantic.Field(ge=1)]
+    fields: Annotated[tuple[Field, ...], pydantic.Field(min_length=1)]
+    classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2)]
+    calibration: Calibration
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    files: dict[str, str]
+
+    @pydantic.model_validator(mode="after")
+    def _is_consistent(self) -> Manifest:
+        names = [known.name for known in self.classes]
+        if len(set(names)) != len(names) or UNKNOWN in names:
+            raise ValueError(f"class names must differ, and none may be {UNKNOWN!r}")
+        if sum(known.good for known in self.classes) != 1:
+            raise ValueError("exactly one class must be good")
+        if any(len(known.centroid) != self.dimensions for known in self.classes):
+            raise ValueError("a centroid's length is not the number of dimensions")
+        if bad := [name for name in self.files if not _FILE_NAME.fullmatch(name)]:
+            raise ValueError(f"file name not allowed: {bad[0]!r}")
+        return self
+
+    def content_hash(self) -> str:
+        """The version that this content must have."""
+        content = self.model_dump(mode="json", exclude={"version", "created"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A manifest and the verified bytes of the files it lists."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Bundle:
+        """Read a bundle and verify every file of it.
+
+        Raises:
+            BundleError: a file is missing, unreadable, truncated or altered, or the format is not
+                one that this version reads.
+        """
+        folder = Path(path)
+        try:
+            text = (folder / _MANIFEST).read_bytes()
+        except OSError as error:
+            reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
+            raise BundleError(folder, reason) from error
+        manifest = _parse(folder, text)
+        files = {name: _read(folder, name, digest) for name, digest in manifest.files.items()}
+        for name in ("encoder.onnx", "examples.json"):
+            if name not in files:
+                raise BundleError(folder, f"{_MANIFEST} lists no {name}")
+        if manifest.version != manifest.content_hash():
+            raise BundleError(folder, f"{_MANIFEST} was altered: its content is not its version's")
+        return cls(manifest, files)
+
+    @classmethod
+    def make(cls, files: Mapping[str, bytes], **content: Any) -> Bundle:  # noqa: ANN401
+        """Make a bundle of files and the manifest's content; hashes and version are computed.
+
+        Raises:
+            pydantic.ValidationError: the content is not a manifest's.
+        """
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+        manifest = Manifest(version="", files=digests, **content)
+        return cls(manifest.model_copy(update={"version": manifest.content_hash()}), files)
+
+    def write(self, path: str | Path) -> None:
+        """Write the bundle to a new folder: whole, or not at all.
+
+        Raises:
+            FileExistsError: something is there already; a bundle is never overwritten.
+        """
+        target = Path(path)
+        if target.exists():
+            raise FileExistsError(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            for name, data in self.files.items():
+                (draft / name).parent.mkdir(exist_ok=True)
+                (draft / name).write_bytes(data)
+            (draft / _MANIFEST).write_text(self.manifest.model_dump_json(indent=1) + "\n")
+            draft.chmod(0o755)
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft)
+            raise
+
+
+def _parse(folder: Path, text: bytes) -> Manifest:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise BundleError(folder, f"its format is {found!r}; this version reads format {FORMAT}")
+    try:
+        return Manifest.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "document"
+        raise BundleError(folder, f"{_MANIFEST}: {place}: {first['msg']}") from error
+
+
+def _read(folder: Path, name: str, digest: str) -> bytes:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(folder, f"{name} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BundleError(
+            folder, f"{name} was altered or cut off: its SHA-256 is not the manifest's"
+        )
+    return data

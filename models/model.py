@@ -1,0 +1,144 @@
+"""A model in use: a bundle's encoder and decision rule behind two calls.
+
+model = Model.load("models/iosxr")
+verdicts = model.classify(records)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import UNKNOWN, Bundle, BundleError, Manifest
+from models.decision import Decisions, NearestCentroid
+from models.encoder import Encoder, EncoderError
+from models.schema import Matrix, RecordError, Schema
+
+__all__ = ["Model", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the model says of one record.
+
+    Attributes:
+        label: name of the class that accepts the record, or "unknown".
+        good: True only for good traffic.
+        distance: to the nearest centroid, 0..1.
+        confidence: calibrated probability that the nearest class is the right one of those known.
+        nearest: the nearest class, named only when the label is "unknown".
+        distances: to every class by name, 0..1; only when asked for.
+    """
+
+    label: str
+    good: bool
+    distance: float
+    confidence: float
+    nearest: str | None = None
+    distances: dict[str, float] | None = None
+
+
+class Model:
+    """An encoder and a decision rule that belong together; safe to share between threads.
+
+    Args:
+        bundle: a verified bundle, as `Bundle.read` and `Bundle.make` give it.
+        threads: threads of one inference.
+
+    Raises:
+        EncoderError: the graph does not fit the manifest or fails on the bundle's own examples.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.schema = Schema(self.manifest.fields)
+        self.examples: list[dict[str, Any]] = json.loads(bundle.files["examples.json"])["records"]
+        self.encoder = Encoder(bundle.files["encoder.onnx"], threads=threads)
+        classes = self.manifest.classes
+        self.rule = NearestCentroid(
+            centroids=np.array([known.centroid for known in classes], dtype=np.float32),
+            radii=np.array([known.radius for known in classes], dtype=np.float32),
+            temperature=self.manifest.calibration.temperature,
+        )
+        self._smoke_test()
+
+    @classmethod
+    def load(cls, path: str | Path, *, threads: int = 1) -> Model:
+        """Read, verify and try a bundle.
+
+        Raises:
+            BundleError: the bundle is refused; the message names it and says why.
+        """
+        try:
+            return cls(Bundle.read(path), threads=threads)
+        except (EncoderError, RecordError, KeyError, TypeError) as error:
+            raise BundleError(Path(path), str(error)) from error
+
+    def embed(self, records: Sequence[Mapping[str, object]]) -> Matrix:
+        """Embed records.
+
+        Returns:
+            float32 [n, N], each in (0, 1).
+
+        Raises:
+            RecordError: a record does not fit the schema.
+        """
+        return self.encoder.embed(self.schema.encode(records))
+
+    def decide(self, matrix: Matrix) -> Decisions:
+        """Decide on records that are a matrix already: float32 [n, fields], NaN = missing."""
+        return self.rule.decide(self.encoder.embed(matrix))
+
+    def classify(
+        self, records: Sequence[Mapping[str, object]], *, distances: bool = False
+    ) -> list[Verdict]:
+        """Give each record its verdict, in order.
+
+        Args:
+            records: mappings of field name to value.
+            distances: whether verdicts list the distance to every class.
+
+        Raises:
+            RecordError: a record does not fit the schema.
+        """
+        return self.verdicts(self.decide(self.schema.encode(records)), distances=distances)
+
+    def verdicts(self, decisions: Decisions, *, distances: bool = False) -> list[Verdict]:
+        """Put decisions into words."""
+        names = [known.name for known in self.manifest.classes]
+        good = [known.good for known in self.manifest.classes]
+        rows = np.arange(len(decisions.nearest))
+        shortest = decisions.distances[rows, decisions.nearest].tolist()
+        confidence = decisions.probabilities[rows, decisions.nearest].tolist()
+        every = decisions.distances.tolist() if distances else [None] * len(rows)
+        return [
+            Verdict(
+                label=names[k] if ok else UNKNOWN,
+                good=ok and good[k],
+                distance=d,
+                confidence=p,
+                nearest=None if ok else names[k],
+                distances=None if all_d is None else dict(zip(names, all_d, strict=True)),
+            )
+            for k, ok, d, p, all_d in zip(
+                decisions.nearest.tolist(),
+                decisions.accepted.tolist(),
+                shortest,
+                confidence,
+                every,
+                strict=True,
+            )
+        ]
+
+    def _smoke_test(self) -> None:
+        shape = (self.encoder.fields, self.encoder.dimensions)
+        if shape != (len(self.schema), self.manifest.dimensions):
+            raise EncoderError("the graph's shape is not the manifest's fields and dimensions")
+        embeddings = self.embed(self.examples)
+        if not len(embeddings) or not np.all((embeddings > 0) & (embeddings < 1)):
+            raise EncoderError("the encoder's answer to the bundle's examples is outside (0, 1)")

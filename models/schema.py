@@ -1,0 +1,259 @@
+"""The record schema: which fields a record has, and how records become a matrix.
+
+`RecordError` is the one error of this module; it carries every fault found, up to a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+__all__ = ["UNSEEN", "Fault", "Field", "Kind", "Matrix", "RecordError", "Schema"]
+
+Matrix = npt.NDArray[np.float32]
+Kind = Literal["gauge", "rate", "counter", "boolean", "category"]
+
+UNSEEN = -1.0
+"""The matrix value of a category that an open field was not trained on."""
+
+_LISTED = 12
+"""How many categories a message names before it stops."""
+
+_NUMBERS = (int, float, np.integer, np.floating)
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one field of one record; holds no value the sender sent.
+
+    Attributes:
+        record: index of the record in the batch, from 0.
+        field: name of the field, or None when the record as a whole is meant.
+        expected: what the schema asks for, with its unit.
+        got: the kind of thing that was there instead.
+    """
+
+    record: int
+    field: str | None
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        place = f"record {self.record}" + (f", field {self.field!r}" if self.field else "")
+        return f"{place}: expected {self.expected}, got {self.got}"
+
+
+class RecordError(ValueError):
+    """Records that do not fit the schema; `faults` lists what is wrong with them."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(map(str, self.faults)))
+
+
+class Field(pydantic.BaseModel):
+    """One named column of a record.
+
+    Attributes:
+        name: the key in the record.
+        kind: gauge (a level), rate (per second), counter (ever growing), boolean or category.
+        unit: unit of the value as it is sent, "1" for a number without one.
+        required: False when the value may be null or absent, because it was so in training.
+        categories: the values a category field was trained on; empty for other kinds.
+        open: whether a category field takes values it was not trained on.
+        typical: median (or most frequent value) of the field in good traffic.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+    kind: Kind
+    unit: str = "1"
+    required: bool = True
+    categories: tuple[str, ...] = ()
+    open: bool = False
+    typical: bool | float | str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _categories_belong_to_category_fields(self) -> Field:
+        if (self.kind == "category") != bool(self.categories):
+            raise ValueError(f"field {self.name!r}: a category field, and no other, has categories")
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"field {self.name!r}: a category is listed twice")
+        return self
+
+    @property
+    def expected(self) -> str:
+        """What a sender has to send, in words."""
+        match self.kind:
+            case "boolean":
+                text = "true or false"
+            case "category" if self.open:
+                text = "a string"
+            case "category":
+                more = len(self.categories) - _LISTED
+                text = "one of " + ", ".join(self.categories[:_LISTED])
+                text += f" or {more} more" if more > 0 else ""
+            case _:
+                text = "a finite number" + (f" ({self.unit})" if self.unit != "1" else "")
+        return text if self.required else text + ", or null when it is missing"
+
+    def encode(self, values: Sequence[object]) -> Matrix | None:
+        """Turn the column's values into float32 [n], NaN where missing.
+
+        Returns:
+            The column, or None when any value does not fit the field.
+        """
+        types = set(map(type, values))
+        if not self.required:
+            types.discard(type(None))
+        if self.kind == "category":
+            return self._encode_categories(values) if types <= {str} else None
+        numbers = self.kind != "boolean"
+        if not all(
+            issubclass(kind, _NUMBERS) and kind is not bool if numbers else kind is bool
+            for kind in types
+        ):
+            return None
+        try:
+            with np.errstate(over="ignore"):
+                column = np.array(values, dtype=np.float64).astype(np.float32)
+        except OverflowError:
+            return None
+        missing = values.count(None) if not self.required else 0
+        return column if np.isfinite(column).sum() == len(values) - missing else None
+
+    def _encode_categories(self, values: Sequence[object]) -> Matrix | None:
+        codes: dict[object, float] = {c: float(i) for i, c in enumerate(self.categories)}
+        codes[None] = float("nan")
+        if self.open:
+            return np.array([codes.get(value, UNSEEN) for value in values], dtype=np.float32)
+        try:
+            return np.array([codes[value] for value in values], dtype=np.float32)
+        except KeyError:
+            return None
+
+
+class Schema:
+    """The fields of a record, in the order of the encoder's input columns.
+
+    Args:
+        fields: at least one field, each with a name of its own.
+
+    Raises:
+        ValueError: there is no field, or two share a name.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
+        self.names = tuple(field.name for field in self.fields)
+        self._by_name = {field.name: field for field in self.fields}
+        self._required = frozenset(field.name for field in self.fields if field.required)
+        if not self.fields:
+            raise ValueError("a schema needs at least one field")
+        if len(self._by_name) != len(self.fields):
+            raise ValueError("two fields of the schema share a name")
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __getitem__(self, name: str) -> Field:
+        return self._by_name[name]
+
+    def encode(self, records: Sequence[object], *, most_faults: int = 10) -> Matrix:
+        """Check records and turn them into the encoder's input.
+
+        Args:
+            records: mappings of field name to value; `None` stands for a missing value, and a
+                field that is not required may also be left out.
+            most_faults: where to stop looking once something is wrong.
+
+        Returns:
+            float32 [n, fields], NaN where missing.
+
+        Raises:
+            RecordError: a record does not fit; holds the first `most_faults` faults.
+        """
+        columns = self._columns(records)
+        if columns is None:
+            raise RecordError(self._faults(records, most_faults))
+        return np.stack(columns, axis=1) if records else np.empty((0, len(self)), np.float32)
+
+    def _columns(self, records: Sequence[object]) -> list[Matrix] | None:
+        """Encode field by field; None as soon as something does not fit, without saying what."""
+        names = self._by_name.keys()
+        rows: list[Mapping[str, object]] = []
+        for record in records:
+            if not isinstance(record, Mapping) or not self._required <= record.keys() <= names:
+                return None
+            rows.append(record)
+        columns = []
+        for field in self.fields:
+            name = field.name
+            column = field.encode([row.get(name) for row in rows])
+            if column is None:
+                return None
+            columns.append(column)
+        return columns
+
+    def _faults(self, records: Sequence[object], most: int) -> list[Fault]:
+        """Look again, slowly, at what `_columns` refused: at most `most` faults."""
+        faults: list[Fault] = []
+        for index, record in enumerate(records):
+            if not isinstance(record, Mapping):
+                faults.append(Fault(index, None, "an object of fields", describe(record)))
+            else:
+                faults += self._faults_of(index, record, most - len(faults))
+            if len(faults) >= most:
+                break
+        return faults[:most]
+
+    def _faults_of(self, index: int, record: Mapping[object, object], most: int) -> list[Fault]:
+        faults = []
+        for field in self.fields:
+            if field.name not in record:
+                if field.required:
+                    faults.append(Fault(index, field.name, field.expected, "no such field"))
+            elif field.encode([record[field.name]]) is None:
+                got = describe(record[field.name])
+                faults.append(Fault(index, field.name, field.expected, got))
+            if len(faults) >= most:
+                return faults
+        unknown = (key for key in record if key not in self._by_name)
+        faults += [
+            Fault(index, str(key)[:100], "only fields of the schema", "a field it does not have")
+            for key, _ in zip(unknown, range(most - len(faults)), strict=False)
+        ]
+        return faults
+
+
+def describe(value: object) -> str:
+    """Say what kind of thing a value is, without repeating it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case int() | float():
+            return _describe_number(value)
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "an array"
+    return f"a {type(value).__name__}"
+
+
+def _describe_number(value: float) -> str:
+    if value != value:  # noqa: PLR0124  (only NaN differs from itself; math.isnan fails on huge integers)
+        return "NaN"
+    if abs(value) == float("inf"):
+        return "an infinite number"
+    return "a number" if abs(value) <= _LARGEST else f"a number beyond ±{_LARGEST:.2g}"
