@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
@@ -27,7 +27,7 @@ from models.schema import Field
 
 __all__ = ["FORMAT", "UNKNOWN", "Bundle", "BundleError", "Calibration", "Class", "Manifest"]
 
-FORMAT = 1
+FORMAT: Final = 1
 UNKNOWN = "unknown"
 """The verdict on a record that no class accepts; no class may have this name."""
 
@@ -164,7 +164,7 @@ class Bundle:
         return cls(manifest, files)
 
     @classmethod
-    def make(cls, files: Mapping[str, bytes], **content: Any) -> Bundle:  # noqa: ANN401
+    def make(cls, files: Mapping[str, bytes], **content: Any) -> Bundle:
         """Make a bundle of files and the manifest's content; hashes and version are computed.
 
         Raises:

@@ -17,7 +17,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; what an extra provides and is not installed is named."""
     app = typer.Typer(
-        help=__import__("models").__doc__,
+        help="Faultcube: network-fault detection by distance in a small cube.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -235,24 +235,16 @@ class Schema:
 
 def describe(value: object) -> str:
     """Say what kind of thing a value is, without repeating it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return _describe_number(value)
-        case Mapping():
-            return "an object"
-        case list() | tuple():
-            return "an array"
-    return f"a {type(value).__name__}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _describe_number(value)
+    kinds = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object"}
+    return kinds.get(
+        type(value), "an array" if isinstance(value, list | tuple) else "something else"
+    )
 
 
 def _describe_number(value: float) -> str:
-    if value != value:  # noqa: PLR0124  (only NaN differs from itself; math.isnan fails on huge integers)
+    if value != value:  # only NaN differs from itself; math.isnan fails on huge integers
         return "NaN"
     if abs(value) == float("inf"):
         return "an infinite number"
