@@ -1,0 +1,145 @@
+"""The model card: what a model is, what it is worth and where it ends, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from models.bundle import UNKNOWN
+from models.decision import NearestCentroid
+from training.dataset import Dataset
+from training.evaluate import Evaluation
+from training.recipe import Recipe
+
+__all__ = ["write_card"]
+
+
+def write_card(
+    recipe: Recipe,
+    dataset: Dataset,
+    rule: NearestCentroid,
+    evaluation: Evaluation,
+    backtests: Mapping[str, Evaluation],
+) -> str:
+    """Write the card, from measured values only."""
+    sections = [
+        f"# Model card: {recipe.name}",
+        recipe.about.strip(),
+        _use(recipe, dataset),
+        "## Results on the test rows",
+        _results({"this bundle": evaluation, **backtests}),
+        _reading(recipe, evaluation),
+        "![confusion matrix](figures/confusion.png)",
+        "## Classes",
+        _classes(dataset, rule, evaluation),
+        "![distances](figures/distances.png)",
+        "![embedding](figures/embedding.png)",
+        "## Fit",
+        _fit(recipe, dataset),
+        "![history](figures/history.png)",
+        "## Limits",
+        _limits(dataset),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _use(recipe: Recipe, dataset: Dataset) -> str:
+    faults = ", ".join(f"`{name}`" for name in dataset.classes[1:])
+    return (
+        f"It tells good traffic (`{recipe.good}`) from {faults}, by the nearest centroid in a cube "
+        f"of {recipe.encoder.dimensions} dimensions, and answers `{UNKNOWN}` when that class does "
+        f"not accept the record. A record has {len(dataset.schema)} fields."
+    )
+
+
+def _results(evaluations: Mapping[str, Evaluation]) -> str:
+    rows: list[list[str]] = []
+    for name, e in evaluations.items():
+        for how, scores in (("nearest class", e.nearest), ("as served", e.served)):
+            numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)
+            extra = [
+                f"{e.false_unknown_rate:.3f}",
+                f"{e.calibration_error:.3f}",
+                f"{e.excess_loss:.3f}",
+                f"{e.tightness:.3f}",
+            ]
+            first = [name, str(e.records)] if how == "nearest class" else ["", ""]
+            shown = extra if how == "as served" else [""] * len(extra)
+            rows.append([*first, how, *(f"{n:.3f}" for n in numbers), *shown])
+    header = ["split", "rows", "verdicts", "accuracy", "balanced accuracy", "macro-F1"]
+    header += ["false unknown", "calibration error", "excess loss", "tightness"]
+    return _table(header, rows)
+
+
+def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
+    return (
+        "*Nearest class* forces a known class, as other classifiers do; *as served* counts every "
+        f"`{UNKNOWN}` as wrong. The radii promise that at most {recipe.unknown_rate:.0%} of a "
+        "class's own records are called unknown as long as traffic stays like the calibration "
+        f"rows; on these test rows it was {evaluation.false_unknown_rate:.1%}. "
+        f"Of good records {evaluation.false_alarm_rate:.1%} raised an alarm (a fault or unknown), "
+        f"of faults {evaluation.missed_fault_rate:.1%} were called good. Excess loss is the "
+        "lossless triplet loss over the floor that geometry sets for this many classes: at 0 "
+        "every class is a point, as far from the others as the cube allows. Tightness is the mean "
+        "distance to the own centroid over the mean distance between centroids."
+    )
+
+
+def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) -> str:
+    rows = []
+    for c, name in enumerate(dataset.classes):
+        counts = [int((p.labels == c).sum()) for p in (dataset.train, dataset.dev, dataset.test)]
+        recall = evaluation.recall.get(name)
+        unknown = evaluation.false_unknown_by_class.get(name)
+        rows.append(
+            [
+                f"`{name}`",
+                *map(str, counts),
+                f"{rule.radii[c]:.4f}",
+                "-" if recall is None else f"{recall:.3f}",
+                "-" if unknown is None else f"{unknown:.3f}",
+            ]
+        )
+    header = ["class", "train", "dev", "test", "radius", "recall as served", "called unknown"]
+    return _table(header, rows)
+
+
+def _fit(recipe: Recipe, dataset: Dataset) -> str:
+    dropped = "\n".join(f"- `{name}`: {why}" for name, why in dataset.dropped.items())
+    notes = "\n".join(f"- {note}" for note in dataset.notes)
+    split = recipe.split
+    by = f" `{split.column}`" if split.column else ""
+    within = f" within `{split.within}`" if split.within else ""
+    return (
+        f"Lossless triplet loss (beta = {recipe.fit.beta or recipe.encoder.dimensions:g}, "
+        f"epsilon = {recipe.fit.epsilon:g}) over all triplets of class-balanced batches of "
+        f"{recipe.fit.batch}; hidden layers {list(recipe.encoder.hidden)}, gain "
+        f"{recipe.encoder.gain:g}, seed {recipe.fit.seed}. Rows split by {split.by}{by}{within}; "
+        "dev rows chose the epoch and calibrated radii and confidence; nothing was chosen on test "
+        "rows."
+        + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
+        + (f"\n\nNotes:\n\n{notes}" if notes else "")
+    )
+
+
+def _limits(dataset: Dataset) -> str:
+    few = [
+        f"`{name}` ({count})"
+        for c, name in enumerate(dataset.classes)
+        if (count := int((dataset.dev.labels == c).sum())) < 99
+    ]
+    text = (
+        "- It knows the network, devices and load it was trained on; elsewhere, measure first.\n"
+        "- Neighbouring records of one event are much alike: the rows count for less than as many "
+        "independent ones would."
+    )
+    if few:
+        text += (
+            "\n- Too few calibration rows for a promise of their own (99 at 1 %), so the radius is "
+            f"borrowed from the pooled classes: {', '.join(few)}."
+        )
+    return text

@@ -1,0 +1,168 @@
+"""`faultcube train` and `faultcube schema`: what is asked for, and what is said back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["schema", "train"]
+
+Table = Annotated[
+    Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="TOML file that holds any of the options.")
+]
+Label = Annotated[str | None, typer.Option(help="Column that holds the classes.")]
+Good = Annotated[str | None, typer.Option(help="Label of good traffic.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Column that is no field (repeatable).")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(help="Column that is a field although it looks like an identifier (repeatable)."),
+]
+DropLabel = Annotated[
+    list[str] | None, typer.Option(help="Leave out rows with this label (repeatable).")
+]
+TestTable = Annotated[Path | None, typer.Option(help="Second table, all of it test rows.")]
+SplitColumn = Annotated[
+    str | None, typer.Option(help="Column that says train, dev or test.", rich_help_panel="Split")
+]
+SplitTable = Annotated[
+    Path | None,
+    typer.Option(help="Table that holds --split-column, row for row.", rich_help_panel="Split"),
+]
+SplitTime = Annotated[
+    str | None,
+    typer.Option(help="Time column: train before dev before test.", rich_help_panel="Split"),
+]
+SplitWithin = Annotated[
+    str | None,
+    typer.Option(help="With --split-time: cut each value on its own.", rich_help_panel="Split"),
+]
+SplitGroup = Annotated[
+    str | None,
+    typer.Option(help="Column whose values stay whole: event, device.", rich_help_panel="Split"),
+]
+SplitRandom = Annotated[
+    bool,
+    typer.Option(
+        "--split-random", help="At random: results will flatter.", rich_help_panel="Split"
+    ),
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(help="Shares of train, dev, test: 0.6,0.15,0.25.", rich_help_panel="Split"),
+]
+
+
+def train(
+    table: Table = None,
+    recipe: RecipeFile = None,
+    label: Label = None,
+    good: Good = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the bundle to; models/NAME by default.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    test_table: TestTable = None,
+    ignore: Ignore = None,
+    keep: Keep = None,
+    drop_label: DropLabel = None,
+    split_column: SplitColumn = None,
+    split_table: SplitTable = None,
+    split_time: SplitTime = None,
+    split_within: SplitWithin = None,
+    split_group: SplitGroup = None,
+    split_random: SplitRandom = False,
+    shares: Shares = None,
+    dimensions: Annotated[int | None, typer.Option(help="N, width of the embedding.")] = None,
+    beta: Annotated[float | None, typer.Option(help="beta of the loss, at least N.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    unknown_rate: Annotated[
+        float | None, typer.Option(help="Share of a class's own records that may be unknown.")
+    ] = None,
+) -> None:
+    """Train a model on a labelled TABLE and write it as a bundle."""
+    options = {
+        **_table_options(table, label, good, ignore, keep, drop_label, test_table),
+        "name": name or (None if recipe or table is None else _name_of(table)),
+        "split": _split_options(
+            split_column, split_table, split_time, split_within, split_group, split_random, shares
+        ),
+        "encoder": _given(dimensions=dimensions),
+        "fit": _given(beta=beta, epochs=epochs, seed=seed),
+        "unknown_rate": unknown_rate,
+    }
+    from training.console import train_and_write
+
+    raise typer.Exit(train_and_write(recipe, _given(**options), out))
+
+
+def schema(
+    table: Table = None,
+    recipe: RecipeFile = None,
+    label: Label = None,
+    good: Good = None,
+    ignore: Ignore = None,
+    keep: Keep = None,
+    drop_label: DropLabel = None,
+) -> None:
+    """Print the schema that TABLE gives, as the part of a recipe that overrides it."""
+    options = _table_options(table, label, good, ignore, keep, drop_label, None)
+    from training.console import print_schema
+
+    raise typer.Exit(print_schema(recipe, _given(**options, name="schema")))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value not in (None, [], {})}
+
+
+def _table_options(
+    table: Path | None,
+    label: str | None,
+    good: str | None,
+    ignore: list[str] | None,
+    keep: list[str] | None,
+    drop_label: list[str] | None,
+    test_table: Path | None,
+) -> dict[str, Any]:
+    return _given(
+        table=table,
+        label=label,
+        good=good,
+        ignore=ignore,
+        keep=keep,
+        drop_labels=drop_label,
+        test_table=test_table,
+    )
+
+
+def _name_of(table: Path) -> str:
+    return table.name.split(".")[0][:64]
+
+
+def _split_options(
+    column: str | None,
+    table: Path | None,
+    time: str | None,
+    within: str | None,
+    group: str | None,
+    random: bool,
+    shares: str | None,
+) -> dict[str, Any]:
+    ways = _given(column=column, time=time, group=group, random=random or None)
+    if not ways:
+        return {}
+    if len(ways) > 1:
+        raise typer.BadParameter("give one way to split, not " + " and ".join(sorted(ways)))
+    ((by, value),) = ways.items()
+    try:
+        parts = tuple(float(part) for part in shares.split(",")) if shares else None
+    except ValueError as error:
+        raise typer.BadParameter("--shares takes three numbers: 0.6,0.15,0.25") from error
+    column = None if by == "random" else value
+    return _given(by=by, column=column, table=table, within=within, shares=parts)

@@ -1,0 +1,137 @@
+"""What a person at a terminal sees of a training run."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from models.bundle import Bundle
+from training.dataset import load_dataset
+from training.evaluate import Evaluation
+from training.export import ExportError
+from training.fit import Epoch
+from training.recipe import Recipe, RecipeError
+from training.train import Fitted
+from training.train import train as train_bundle
+
+__all__ = ["print_schema", "train_and_write"]
+
+_BAD_INPUT = 2
+
+
+def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path | None) -> int:
+    """Train and write a bundle; returns the exit code, 2 for input that cannot be used."""
+    try:
+        recipe = Recipe.read(recipe_file, options)
+        target = _new_folder(out or Path("models") / recipe.name)
+        with _Display(recipe) as display:
+            bundle, fitted = train_bundle(recipe, datetime.now(UTC), display.show)
+        bundle.write(target)
+    except (RecipeError, FileExistsError, OSError) as error:
+        return _refuse(error)
+    except ExportError as error:
+        _refuse(error)
+        return 1
+    _summarise(bundle, fitted, target)
+    return 0
+
+
+def _new_folder(target: Path) -> Path:
+    if target.exists():
+        raise RecipeError(f"{target} exists, and a bundle is never overwritten; give another --out")
+    return target
+
+
+def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
+    """Print the inferred fields as TOML; returns the exit code."""
+    try:
+        split = {"by": "random", "shares": (1 - 2e-6, 1e-6, 1e-6)}
+        recipe = Recipe.read(recipe_file, options | {"split": split})
+        dataset = load_dataset(recipe)
+    except RecipeError as error:
+        return _refuse(error)
+    for field in dataset.schema.fields:
+        required = str(field.required).lower()
+        typer.echo(f'[fields."{field.name}"]')
+        typer.echo(f'kind = "{field.kind}"\nunit = "{field.unit}"\nrequired = {required}\n')
+    for name, why in dataset.dropped.items():
+        typer.echo(f"# no field: {name} ({why})")
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    typer.echo(f"faultcube: {error}", err=True)
+    return _BAD_INPUT
+
+
+class _Display:
+    """A line for each fit, with loss, excess loss and dev macro-F1; silent off a terminal."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._epochs = recipe.fit.epochs
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch {task.completed}/{task.total}"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exit_info: object) -> None:
+        self._progress.stop()
+
+    def show(self, name: str, epoch: Epoch) -> None:
+        """Show an epoch of the fit with this name."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=self._epochs, numbers="")
+        numbers = (
+            f"loss {epoch.loss:.3f}  excess {epoch.excess_loss:.3f}  "
+            f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
+        )
+        self._progress.update(self._tasks[name], completed=epoch.number, numbers=numbers)
+
+
+def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
+    dataset = fitted.dataset
+    for note in dataset.notes:
+        typer.echo(f"warning: {note}", err=True)
+    if dataset.dropped:
+        names = ", ".join(dataset.dropped)
+        typer.echo(f"{len(dataset.dropped)} columns are no fields (the card says why): {names}")
+    typer.echo(
+        f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: "
+        f"{len(dataset.train.labels)} train, {len(dataset.dev.labels)} dev, "
+        f"{len(dataset.test.labels)} test"
+    )
+    typer.echo("test           accuracy  balanced  macro-F1")
+    _print_scores(fitted.evaluation)
+    typer.echo(
+        f"called unknown {fitted.evaluation.false_unknown_rate:.2%}, "
+        f"false alarms {fitted.evaluation.false_alarm_rate:.2%}, "
+        f"missed faults {fitted.evaluation.missed_fault_rate:.2%}, "
+        f"excess loss {fitted.evaluation.excess_loss:.3f}"
+    )
+    manifest = bundle.manifest
+    typer.echo(
+        f"wrote {target} ({manifest.name}, version {manifest.version}); "
+        f"read {target / 'card.md'}, serve it with: faultcube serve {target}"
+    )
+
+
+def _print_scores(evaluation: Evaluation) -> None:
+    for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
+        numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)
+        typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in numbers))

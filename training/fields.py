@@ -1,0 +1,188 @@
+"""Schema inference: which columns are fields, of what kind and unit, and why others are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+import polars.selectors as cs
+
+from models.schema import Field, Kind
+from training.recipe import FieldOverride, Recipe, RecipeError
+
+__all__ = ["Inference", "infer_fields"]
+
+_IDENTIFIER = re.compile(r"(^|[^a-z])(id|uuid|guid|index|idx|row|serial)s?($|[^a-z])")
+_NAME = re.compile(
+    r"(^|[^a-z])(name|host|hostname|device|node|router|switch|interface|port|link|ip|mac|addr|"
+    r"address|site|location|run|campaign|event|incident)s?($|[^a-z])"
+)
+_TIME = re.compile(r"(^|[^a-z])(timestamp|time|datetime|date|epoch|ts|clock)($|[^a-z])")
+_MANY = 100
+"""A text column with more values than this is taken for an identifier."""
+
+_UNITS = {
+    r"kbps|kbit/s|kbits": "kbit/s",
+    r"mbps|mbit/s": "Mbit/s",
+    r"bps|bits?/s": "bit/s",
+    r"pps|packets?[-_ ]?(rate|per[-_ ]?sec\w*)": "packets/s",
+    r"(bytes?|octets?)[-_ ]?(rate|per[-_ ]?sec\w*)": "bytes/s",
+    r"percent|pct|util\w*": "%",
+    r"celsius|temperature|temp": "°C",
+    r"(milliseconds?|msecs?|ms)": "ms",
+    r"(seconds?|secs?|\(s\)|duration|uptime)": "s",
+    r"bytes?|octets?|memory": "bytes",
+    r"pkts?|packets?": "packets",
+    r"segs?|segments?": "segments",
+    r"errors?": "errors",
+    r"drops?|discards?": "drops",
+    r"routes?": "routes",
+    r"neighbou?rs?": "neighbours",
+    r"prefix(es)?": "prefixes",
+}
+_RATE = re.compile(r"(^|[^a-z])(rate|bps|kbps|mbps|pps|persec\w*|per[-_ ]?sec\w*|/s)($|[^a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What the training rows say about the columns.
+
+    Attributes:
+        fields: the record schema.
+        dropped: for every other column, why it is no field.
+    """
+
+    fields: tuple[Field, ...]
+    dropped: Mapping[str, str]
+
+
+def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
+    """Infer the schema from the training rows alone.
+
+    Raises:
+        RecipeError: a field is missing in every row, an option names a column that is not there,
+            or no field is left.
+    """
+    _check_names(train, recipe)
+    columns = train.drop(recipe.label, *recipe.ignore)
+    columns = columns.with_columns(cs.float().fill_nan(None), cs.string().replace("", None))
+    splits = {recipe.split.column, recipe.split.within} - {None}
+    dropped = dict.fromkeys(recipe.ignore, "ignored, as asked")
+    fields: list[Field] = []
+    seen: dict[bytes, str] = {}
+    empty = [c.name for c in columns if c.null_count() == len(c) and c.name not in splits]
+    if empty:
+        flags = " ".join(f"--ignore {name!r}" for name in empty[:5])
+        more = f" (and {len(empty) - 5} more)" if len(empty) > 5 else ""
+        raise RecipeError(
+            f"no training row has a value of {empty[0]!r}: leave out with {flags}{more}"
+        )
+    for column in columns:
+        kept = column.name in recipe.keep
+        reason = None if kept else _reason_to_drop(column, train[recipe.label], recipe.good, splits)
+        twin = None if reason else _twin(column, seen)
+        if reason or twin:
+            dropped[column.name] = reason or f"equal to {twin!r} in every training row"
+        else:
+            fields.append(_field(column, train[recipe.label] == recipe.good, recipe))
+    if not fields:
+        raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
+    return Inference(tuple(fields), dropped)
+
+
+def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
+    for name in (*recipe.ignore, *recipe.keep, *recipe.fields):
+        if name not in train.columns:
+            raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
+    if both := set(recipe.ignore) & set(recipe.keep):
+        raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
+
+
+def _reason_to_drop(
+    column: pl.Series, labels: pl.Series, good: str, splits: set[str | None]
+) -> str | None:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()
+    text = column.dtype == pl.String
+    distinct = column.n_unique()
+    if column.name in splits:
+        return "the rows are split by it"
+    if column.dtype.is_temporal() or _TIME.search(words):
+        return "a time; keep it with --keep if it is a measurement"
+    if distinct == 1:
+        return "constant in the training rows"
+    if _IDENTIFIER.search(words) or (text and (_NAME.search(words) or distinct > _MANY)):
+        return "an identifier; keep it with --keep if it is a measurement"
+    if column.filter(labels == good).is_null().all():
+        return "missing in all good traffic: a note on faults; keep it with --keep if it is a field"
+    if _tells_label(column, labels):
+        return "a second label: it settles the label, or is settled by it; --keep if it is a field"
+    return None
+
+
+def _tells_label(column: pl.Series, labels: pl.Series) -> bool:
+    """Whether the column looks like the label under another name.
+
+    A status can settle one class (a port that is down); to settle three or more with a handful of
+    values, or to be text that each label settles, is a label's way.
+    """
+    frame = pl.DataFrame({"value": column, "label": labels})
+    classes, distinct, text = labels.n_unique(), column.n_unique(), column.dtype == pl.String
+    if text and column.null_count() == 0:
+        per_label = frame.group_by("label").agg(pl.col("value").n_unique())["value"]
+        if per_label.max() == 1:
+            return True
+    if classes < 3 or distinct < classes or (not text and distinct > 4 * classes):
+        return False
+    per_value = frame.group_by("value").agg(pl.col("label").n_unique())["label"]
+    return per_value.max() == 1
+
+
+def _twin(column: pl.Series, seen: dict[bytes, str]) -> str | None:
+    """The earlier column that is equal to this one, if there is one."""
+    values = column.cast(pl.String) if column.dtype == pl.String else column.cast(pl.Float64)
+    key = values.hash().to_numpy().tobytes()
+    return None if seen.setdefault(key, column.name) == column.name else seen[key]
+
+
+def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
+    override = recipe.fields.get(column.name, FieldOverride())
+    kind = override.kind or _kind(column)
+    typical = column.filter(good).drop_nulls()
+    values: dict[str, object] = {}
+    if kind == "category":
+        counts = column.cast(pl.String).value_counts().drop_nulls()
+        values["categories"] = tuple(sorted(counts[column.name]))
+        # Values met once foretell values never met (Good and Turing's estimate).
+        values["open"] = bool(counts["count"].min() == 1)
+        values["typical"] = typical.cast(pl.String).mode().sort().first()
+    elif kind == "boolean":
+        values["typical"] = bool(typical.cast(pl.Float64).median()) if len(typical) else None
+    else:
+        values["typical"] = typical.cast(pl.Float64).median() if len(typical) else None
+    required = column.null_count() == 0 if override.required is None else override.required
+    unit = override.unit or _unit(column.name, kind)
+    return Field.model_validate(
+        {"name": column.name, "kind": kind, "unit": unit, "required": required, **values}
+    )
+
+
+def _kind(column: pl.Series) -> Kind:
+    if column.dtype == pl.String:
+        return "category"
+    if column.dtype == pl.Boolean:
+        return "boolean"
+    if column.name.endswith("_total"):  # Prometheus' way to name a counter
+        return "counter"
+    return "rate" if _RATE.search(column.name.lower()) else "gauge"
+
+
+def _unit(name: str, kind: Kind) -> str:
+    if kind in ("boolean", "category"):
+        return "1"
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    for pattern, unit in _UNITS.items():
+        if re.search(rf"(^|[^a-z])({pattern})($|[^a-z])", words):
+            return unit + ("/s" if kind == "rate" and not unit.endswith(("/s", "%")) else "")
+    return "1"

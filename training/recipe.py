@@ -1,0 +1,191 @@
+"""The recipe: everything a training run is decided by, as a TOML file or as options.
+
+RecipeError    what the user asked for cannot be done; the message says what to do instead
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from models.bundle import Name
+from models.schema import Kind
+
+__all__ = ["EncoderRecipe", "FieldOverride", "FitRecipe", "Recipe", "RecipeError", "Split"]
+
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+class RecipeError(Exception):
+    """What was asked for cannot be done; one line that says why and what to do."""
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FieldOverride(_Part):
+    """What the user knows of a field better than the table shows."""
+
+    kind: Kind | None = None
+    unit: str | None = None
+    required: bool | None = None
+
+
+class Split(_Part):
+    """Which rows train, which tune and calibrate (dev), and which test."""
+
+    by: Literal["column", "time", "group", "random"]
+    column: str | None = None
+    """by column: holds train, dev or test (other rows are left out). by time: ordered by it.
+    by group: rows that share its value stay together."""
+    table: Path | None = None
+    """by column: a second table, row for row beside the first, that holds the column."""
+    within: str | None = None
+    """by time: every value of this column (a run, a device) is cut on its own."""
+    shares: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
+    """by time, group or random: shares of train, dev and test."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_possible(self) -> Split:
+        if (self.by == "random") != (self.column is None):
+            raise ValueError(
+                "a split by column, time or group needs a column, a random one has none"
+            )
+        if abs(sum(self.shares) - 1) > 1e-6 or not self.shares[0] or not self.shares[1]:
+            raise ValueError("shares must add up to 1, with some rows for train and dev")
+        return self
+
+
+class Backtest(_Part):
+    """The same recipe fitted again on another split; only its results are kept, in the card."""
+
+    name: str
+    split: Split
+
+
+class EncoderRecipe(_Part):
+    """The network between the scaled fields and the cube."""
+
+    dimensions: Annotated[int, pydantic.Field(ge=2, le=1024)] = 16
+    """N: how wide the embedding is."""
+    hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (256, 128)
+    """Widths of the hidden layers."""
+    gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 4.0
+    """Factor on the normalised pre-activation: 4 for tight clusters, 1 for few-shot work."""
+    dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
+
+
+class FitRecipe(_Part):
+    """The loss and how it is minimised."""
+
+    beta: Annotated[float, pydantic.Field(gt=0)] | None = None
+    """beta of the lossless loss; N when not given, and never less than N."""
+    epsilon: Annotated[float, pydantic.Field(gt=0, lt=1)] = 1e-4
+    epochs: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 60
+    """Most epochs; it stops earlier when dev gets no better."""
+    steps: Annotated[int, pydantic.Field(ge=1)] = 40
+    """Batches an epoch."""
+    batch: Annotated[int, pydantic.Field(ge=4, le=65536)] = 512
+    """Records in a batch, the same number of each class."""
+    learning_rate: Annotated[float, pydantic.Field(gt=0, le=1)] = 3e-3
+    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 1e-4
+    patience: Annotated[int, pydantic.Field(ge=1)] = 15
+    """Epochs without a better dev macro-F1 after which it stops."""
+    seed: int = 0
+
+
+class Recipe(_Part):
+    """A table, what its columns mean, and how to fit it."""
+
+    name: Name
+    table: Path
+    test_table: Path | None = None
+    """A second table whose rows are all test rows; the split then gives train and dev only."""
+    label: str
+    good: str
+    """The label of good traffic."""
+    about: str = ""
+    """For the card: what the data is, where it comes from, its licence."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are no fields."""
+    keep: tuple[str, ...] = ()
+    """Columns that are fields although they look like identifiers, times or second labels."""
+    drop_labels: tuple[str, ...] = ()
+    """Rows with these labels are left out."""
+    severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
+    """Perceived severity of fault classes; major when not given."""
+    fields: dict[str, FieldOverride] = {}
+    split: Split
+    backtests: tuple[Backtest, ...] = ()
+    encoder: EncoderRecipe = EncoderRecipe()
+    fit: FitRecipe = FitRecipe()
+    unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)] = 0.01
+    """Share of a class's own records that may be called unknown."""
+
+    @pydantic.model_validator(mode="after")
+    def _beta_is_at_least_n(self) -> Recipe:
+        beta, n = self.fit.beta, self.encoder.dimensions
+        if beta is not None and beta < n:
+            raise ValueError(
+                f"beta = {beta:g} is less than N = {n}, where the loss has no value; "
+                "leave beta out or give at least N"
+            )
+        return self
+
+    @classmethod
+    def read(cls, path: Path | None, options: dict[str, Any]) -> Recipe:
+        """Read a recipe, with options laid over it; paths in the file are relative to the file.
+
+        Args:
+            path: TOML file, or None when the options say all.
+            options: nested as the recipe is; they win over the file.
+
+        Raises:
+            RecipeError: the file cannot be read or the whole is no recipe.
+        """
+        content = _read_toml(path) if path else {}
+        try:
+            return cls.model_validate(_overlay(content, options))
+        except pydantic.ValidationError as error:
+            raise RecipeError(_explain(error)) from error
+
+
+_HINTS = {
+    "table": "give the table's path, or --recipe FILE",
+    "label": "give --label COLUMN, the column that holds the classes",
+    "good": "give --good VALUE, the label of good traffic",
+    "split": "say how to split rows: --split-column, --split-time, --split-group, --split-random",
+}
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing" and place in _HINTS:
+        return _HINTS[place]
+    return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
+    splits = [content.get("split", {})]
+    splits += [each.get("split", {}) for each in content.get("backtests", [])]
+    for part, key in [(content, "table"), (content, "test_table"), *((s, "table") for s in splits)]:
+        if key in part:
+            part[key] = path.parent / part[key]
+    return content
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "split"
+        result[key] = _overlay(result[key], value) if both else value
+    return result

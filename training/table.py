@@ -1,0 +1,135 @@
+"""Reading tables and cutting their rows into train, dev and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from training.recipe import Recipe, RecipeError, Split
+
+__all__ = ["PARTS", "Part", "assign_parts", "labelled_rows", "read_table"]
+
+Part = Literal["train", "dev", "test"]
+PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
+
+_PART = "__part__"
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read CSV, TSV (plain or .gz) or Parquet.
+
+    Raises:
+        RecipeError: it cannot be read, or holds no rows.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pl.read_parquet(path)
+        else:
+            tab = "\t" if ".tsv" in path.suffixes else ","
+            table = pl.read_csv(path, separator=tab, infer_schema_length=None)
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no table {path}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"the table {path} cannot be read as CSV or Parquet: {reason}") from error
+    if table.is_empty():
+        raise RecipeError(f"the table {path} holds no rows")
+    return table
+
+
+def labelled_rows(recipe: Recipe, split: Split) -> dict[Part, pl.DataFrame]:
+    """Read the recipe's tables and cut them; rows without a label or a part are left out.
+
+    Raises:
+        RecipeError: a column that the recipe names is not there, or a part stays empty.
+    """
+    table = read_table(recipe.table)
+    _need(table, recipe.label, "label column", recipe.table)
+    table = assign_parts(table, split, recipe.fit.seed)
+    if recipe.test_table:
+        test = read_table(recipe.test_table)
+        _need(test, recipe.label, "label column", recipe.test_table)
+        table = table.filter(pl.col(_PART) != "test")
+        test = test.with_columns(pl.lit("test").alias(_PART))
+        table = pl.concat([table, test], how="diagonal_relaxed")
+    label = pl.col(recipe.label).cast(pl.String).str.strip_chars()
+    table = table.with_columns(label.alias(recipe.label)).filter(
+        label.is_not_null() & (label != "") & ~label.is_in(list(recipe.drop_labels))
+    )
+    parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
+    for part, rows in parts.items():
+        if rows.is_empty():
+            raise RecipeError(f"the split leaves no {part} rows; choose another column or shares")
+    return parts
+
+
+def assign_parts(table: pl.DataFrame, split: Split, seed: int) -> pl.DataFrame:
+    """Add the column of parts: train, dev, test, or null for rows to leave out."""
+    random = np.random.default_rng(seed)
+    match split.by:
+        case "column":
+            parts = _given(table, split)
+        case "time":
+            parts = pl.Series(_by_time(table, split))
+        case "group":
+            _need(table, str(split.column), "group column")
+            parts = pl.Series(_by_group(table[str(split.column)], split, random))
+        case "random":
+            parts = pl.Series(_cut(random.permutation(len(table)), split))
+    return table.with_columns(parts.cast(pl.String).alias(_PART))
+
+
+def _need(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
+    if column not in table.columns:
+        where = f"{path} has" if path else "the table has"
+        known = ", ".join(table.columns[:20]) + (", ..." if table.width > 20 else "")
+        raise RecipeError(f"{where} no {role} {column!r}; its columns are {known}")
+
+
+def _given(table: pl.DataFrame, split: Split) -> pl.Series:
+    source = read_table(split.table) if split.table else table
+    _need(source, str(split.column), "split column", split.table)
+    if len(source) != len(table):
+        raise RecipeError(
+            f"{split.table} has {len(source)} rows, the table {len(table)}; they must match"
+        )
+    parts = source[str(split.column)].cast(pl.String)
+    return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
+
+
+def _by_time(table: pl.DataFrame, split: Split) -> npt.NDArray[np.str_]:
+    column = str(split.column)
+    _need(table, column, "time column")
+    if split.within:
+        _need(table, split.within, "column to split within")
+    within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
+    rank = table[column].rank("ordinal").to_numpy() - 1
+    parts = np.empty(len(table), dtype="U5")
+    for value in within.unique():
+        rows = np.flatnonzero(within.eq_missing(value).to_numpy())
+        parts[rows] = _cut(rank[rows].argsort().argsort(), split)
+    return parts
+
+
+def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:
+    """Draw whole groups, in a random order, until each part has its share of the rows."""
+    values, first, counts = np.unique(
+        groups.cast(pl.String).fill_null("").to_numpy(), return_inverse=True, return_counts=True
+    )
+    if len(values) < len(PARTS):
+        raise RecipeError(f"{groups.name!r} has {len(values)} groups; a split needs at least three")
+    order = random.permutation(len(values))
+    middle = np.empty(len(values))
+    middle[order] = np.cumsum(counts[order]) - counts[order] / 2
+    chosen = np.searchsorted(np.cumsum(split.shares[:2]) * counts.sum(), middle, side="right")
+    return np.array(PARTS)[chosen][first]
+
+
+def _cut(rank: npt.NDArray[np.intp], split: Split) -> npt.NDArray[np.str_]:
+    """Parts of n rows whose ranks are 0..n-1."""
+    borders = np.round(np.cumsum(split.shares[:2]) * len(rank))
+    return np.array(PARTS)[np.searchsorted(borders, rank, side="right")]

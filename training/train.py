@@ -1,0 +1,193 @@
+"""From a recipe to a bundle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from models.bundle import Bundle, Calibration, Class
+from models.decision import NearestCentroid
+from models.encoder import Encoder as OnnxEncoder
+from models.schema import RecordError
+from training import figures
+from training.calibrate import calibrate
+from training.card import write_card
+from training.dataset import Dataset, Rows, load_dataset
+from training.evaluate import Evaluation, evaluate
+from training.export import export
+from training.fit import Epoch, centroids_of, fit
+from training.losses import LosslessTripletLoss
+from training.recipe import Recipe, Split
+
+__all__ = ["Fitted", "Report", "fit_and_test", "train"]
+
+Report = Callable[[str, Epoch], None]
+"""Told the name of the fit in progress, and each epoch as it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An encoder, its decision rule, and what both did on the test rows."""
+
+    dataset: Dataset
+    graph: bytes
+    encoder: OnnxEncoder
+    rule: NearestCentroid
+    evaluation: Evaluation
+    history: list[Epoch]
+
+
+def train(recipe: Recipe, created: datetime, report: Report) -> tuple[Bundle, Fitted]:
+    """Fit, export, calibrate and evaluate a model, and its backtests, as a bundle.
+
+    Args:
+        recipe: the table and all settings.
+        created: goes into the manifest; not part of the version.
+        report: told of every epoch.
+
+    Raises:
+        RecipeError: the recipe or its table cannot be trained on.
+        ExportError: the exported graph differs from the encoder.
+    """
+    fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
+    backtests = {
+        each.name: fit_and_test(recipe, each.split, partial(report, each.name)).evaluation
+        for each in recipe.backtests
+    }
+    return _bundle(recipe, created, fitted, backtests), fitted
+
+
+def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch], None]) -> Fitted:
+    """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split."""
+    dataset = load_dataset(recipe, split)
+    fitted, history = fit(dataset, recipe, report)
+    graph = export(fitted, dataset.dev.matrix)
+    encoder = OnnxEncoder(graph)
+    train_rows, dev_rows = dataset.train, dataset.dev
+    train_points = encoder.embed(train_rows.matrix)
+    rule = calibrate(
+        (train_points, train_rows.labels),
+        (encoder.embed(dev_rows.matrix), dev_rows.labels),
+        centroids_of(train_points, train_rows.labels, len(dataset.classes)),
+        recipe.unknown_rate,
+    )
+    loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
+    evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, loss)
+    return Fitted(dataset, graph, encoder, rule, evaluation, history)
+
+
+def _bundle(
+    recipe: Recipe, created: datetime, fitted: Fitted, backtests: Mapping[str, Evaluation]
+) -> Bundle:
+    dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
+    points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
+    distances = rule.decide(points).distances
+    card = write_card(recipe, dataset, rule, fitted.evaluation, backtests)
+    files = {
+        "encoder.onnx": fitted.graph,
+        "examples.json": _examples(fitted),
+        "card.md": card.encode(),
+        "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
+        "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
+        "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
+        "figures/history.png": figures.history_figure(fitted.history),
+    }
+    return Bundle.make(
+        files,
+        name=recipe.name,
+        created=created,
+        dimensions=recipe.encoder.dimensions,
+        fields=dataset.schema.fields,
+        classes=_classes(recipe, dataset, rule),
+        calibration=Calibration(
+            unknown_rate=recipe.unknown_rate,
+            temperature=rule.temperature,
+            records=_counts(dataset.dev, classes),
+        ),
+        training=_provenance(recipe, dataset),
+        metrics={
+            "test": fitted.evaluation.as_json(),
+            "backtests": {name: each.as_json() for name, each in backtests.items()},
+        },
+    )
+
+
+def _classes(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> tuple[Class, ...]:
+    counts = _counts(dataset.train, dataset.classes)
+    return tuple(
+        Class(
+            name=name,
+            good=name == recipe.good,
+            severity="none" if name == recipe.good else recipe.severity.get(name, "major"),
+            centroid=tuple(rule.centroids[c].tolist()),
+            radius=float(rule.radii[c]),
+            records=counts[name],
+        )
+        for c, name in enumerate(dataset.classes)
+    )
+
+
+def _counts(rows: Rows, classes: tuple[str, ...]) -> dict[str, int]:
+    return {name: int((rows.labels == c).sum()) for c, name in enumerate(classes)}
+
+
+def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    content = recipe.model_dump(mode="json", exclude={"about"})
+    for part in (content, content["split"], *(each["split"] for each in content["backtests"])):
+        for key in ("table", "test_table"):
+            if part.get(key):  # the file's name; its folder is this machine's affair
+                part[key] = part[key].rsplit("/", 1)[-1]
+    libraries = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")
+    return {
+        "recipe": content,
+        "rows": {p: len(getattr(dataset, p).labels) for p in ("train", "dev", "test")},
+        "dropped": dict(dataset.dropped),
+        "libraries": {name: version(name) for name in libraries},
+    }
+
+
+def _examples(fitted: Fitted) -> bytes:
+    """A request body with one real record of each class, of those the model gets right."""
+    records = [_example(fitted, c) for c in range(len(fitted.dataset.classes))]
+    return json.dumps({"records": records}, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _example(fitted: Fitted, label: int) -> dict[str, object]:
+    """A typical record: of median distance among those the model gets right."""
+    dataset = fitted.dataset
+    for rows in (dataset.test, dataset.dev, dataset.train):
+        decisions = fitted.rule.decide(fitted.encoder.embed(rows.matrix))
+        right = (rows.labels == label) & (decisions.nearest == label) & decisions.accepted
+        mine = np.flatnonzero(right)
+        order = mine[np.argsort(decisions.distances[mine, label], kind="stable")]
+        for row in np.roll(order, -len(order) // 2):
+            record = _record(rows, int(row), dataset)
+            try:
+                dataset.schema.encode([record])
+            except RecordError:
+                continue
+            return record
+    return _record(dataset.train, int(np.flatnonzero(dataset.train.labels == label)[0]), dataset)
+
+
+def _record(rows: Rows, row: int, dataset: Dataset) -> dict[str, object]:
+    """A row of the table as a client would send it."""
+    values = rows.table.row(row, named=True)
+    record: dict[str, object] = {}
+    for field in dataset.schema.fields:
+        value = values[field.name]
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            record[field.name] = None
+        elif field.kind == "category":
+            record[field.name] = str(value)
+        else:
+            record[field.name] = bool(value) if field.kind == "boolean" else value
+    return record
