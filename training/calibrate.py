@@ -19,40 +19,33 @@ __all__ = ["calibrate", "conformal_quantile"]
 
 
 def calibrate(
-    train: tuple[Matrix, Labels],
-    held_out: tuple[Matrix, Labels],
-    centroids: Matrix,
-    unknown_rate: float,
+    embeddings: Matrix, labels: Labels, centroids: Matrix, unknown_rate: float
 ) -> NearestCentroid:
     """Set each class's radius by split-conformal calibration, and the confidence's temperature.
 
-    A class with enough held-out records (99 for a rate of 1 %) gets the conformal quantile of
-    their distances to its centroid: a new record of the class then lies outside with at most that
-    probability (Vovk et al., "Algorithmic Learning in a Random World", 2005). A class with fewer
-    borrows: distances in units of the class's own spread are pooled over all classes, and the
-    pooled quantile times the spread is its radius, or its own largest distance when that is more.
+    A class's radius is the conformal quantile of the distances of all held-out records that are
+    nearest to it, so that a new record of a known class, drawn as those were, is called unknown
+    with at most this probability (Vovk et al., "Algorithmic Learning in a Random World", 2005;
+    conditional on the nearest class). Distances to a record's own class would not do: one record
+    that lies in another cluster stretches the radius of its own beyond any use.
+
+    A class with fewer held-out records than that takes (99 for 1 %) borrows the quantile over all
+    classes, or takes its own largest distance when that is more.
 
     Args:
-        train: embeddings float32 [n, N] and labels int [n] that the spreads are taken from.
-        held_out: the same of records that were not trained on.
+        embeddings: float32 [n, N], of records that were not trained on.
+        labels: int [n], their classes.
         centroids: float32 [k, N].
-        unknown_rate: share of a class's own records that may be called unknown.
+        unknown_rate: share of records of known classes that may be called unknown.
     """
-    spreads = _own_distances(*train, centroids)
-    spread = np.array([max(_of(spreads, train[1], c).mean(), 1e-6) for c in range(len(centroids))])
-    embeddings, labels = held_out
-    own = _own_distances(embeddings, labels, centroids)
-    pooled = conformal_quantile(own / spread[labels], unknown_rate)
-    if math.isinf(pooled):
-        pooled = float((own / spread[labels]).max())
+    distances = distances_between(embeddings, centroids).astype(np.float64)
+    nearest, shortest = distances.argmin(axis=1), distances.min(axis=1)
+    pooled = min(conformal_quantile(shortest, unknown_rate), float(shortest.max()))
     radii = []
     for c in range(len(centroids)):
-        mine = _of(own, labels, c)
+        mine = shortest[nearest == c]
         radius = conformal_quantile(mine, unknown_rate)
-        if math.isinf(radius):
-            radius = max(pooled * spread[c], mine.max(initial=0))
-        radii.append(min(radius, 1.0))
-    distances = distances_between(embeddings, centroids).astype(np.float64)
+        radii.append(max(pooled, mine.max(initial=0)) if math.isinf(radius) else radius)
     return NearestCentroid(
         centroids, np.array(radii, dtype=np.float32), _temperature(distances, labels)
     )
@@ -62,16 +55,6 @@ def conformal_quantile(scores: Scores, rate: float) -> float:
     """The ceil((n + 1)(1 - rate))-th smallest score; infinite when n is too small for that."""
     rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
-
-
-def _own_distances(embeddings: Matrix, labels: Labels, centroids: Matrix) -> Scores:
-    distances = distances_between(embeddings, centroids).astype(np.float64)
-    return distances[np.arange(len(labels)), labels]
-
-
-def _of(values: Scores, labels: Labels, label: int) -> Scores:
-    mine: Scores = values[labels == label]
-    return mine
 
 
 def _temperature(distances: Scores, labels: Labels) -> float:

@@ -78,8 +78,8 @@ def _results(evaluations: Mapping[str, Evaluation]) -> str:
 def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
     return (
         "*Nearest class* forces a known class, as other classifiers do; *as served* counts every "
-        f"`{UNKNOWN}` as wrong. The radii promise that at most {recipe.unknown_rate:.0%} of a "
-        "class's own records are called unknown as long as traffic stays like the calibration "
+        f"`{UNKNOWN}` as wrong. The radii promise that at most {recipe.unknown_rate:.0%} of the "
+        "records of known classes are called unknown as long as traffic stays like the calibration "
         f"rows; on these test rows it was {evaluation.false_unknown_rate:.1%}. "
         f"Of good records {evaluation.false_alarm_rate:.1%} raised an alarm (a fault or unknown), "
         f"of faults {evaluation.missed_fault_rate:.1%} were called good. Excess loss is the "

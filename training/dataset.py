@@ -17,6 +17,15 @@ from training.table import Part, labelled_rows
 
 __all__ = ["Dataset", "Rows", "load_dataset"]
 
+_RANDOM = (
+    "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
+    "split by time, group or a given column to know the truth"
+)
+_RANDOM_DEV = (
+    "dev rows were drawn at random: neighbours in time are nearly equal, so the radii may be tighter "
+    "than new traffic needs; split by time, group or a given column"
+)
+
 Labels = npt.NDArray[np.int64]
 
 
@@ -72,12 +81,7 @@ def load_dataset(recipe: Recipe, split: Split | None = None) -> Dataset:
     classes = _classes(parts["train"][recipe.label], recipe)
     inference = infer_fields(parts["train"], recipe)
     schema = Schema(inference.fields)
-    notes = []
-    if recipe.split.by == "random":
-        notes.append(
-            "rows were split at random: neighbours in time are nearly equal, so the results below "
-            "flatter; split by time, group or a given column to know the truth"
-        )
+    notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if recipe.split.by == "random" else []
     rows = {}
     for part, table in parts.items():
         known = table.filter(pl.col(recipe.label).is_in(classes))
@@ -130,7 +134,7 @@ def _encode(
         notes.append(f"{bad} infinite values of the {part} rows are taken as missing")
         matrix[np.isinf(matrix)] = np.nan
     index = {name: i for i, name in enumerate(classes)}
-    labels = table[label].replace_strict(index, return_dtype=pl.Int64).to_numpy()
+    labels = table[label].replace_strict(index, return_dtype=pl.Int64).to_numpy(writable=True)
     return Rows(matrix, labels, table)
 
 

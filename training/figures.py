@@ -76,7 +76,7 @@ def embedding_figure(
         axes.plot(x, y, "X", ms=11, mfc=_colour(c), mec="black")
     share = plane.explained_variance_ratio_
     axes.set(
-        title=f"Test rows in the cube of {embeddings.shape[1]} dimensions, seen from one side",
+        title=f"Test rows in the {embeddings.shape[1]}-dimensional cube",
         xlabel=f"first axis of the centroids ({share[0]:.0%} of their spread)",
         ylabel=f"second axis ({share[1]:.0%})",
     )
@@ -103,8 +103,8 @@ def distances_figure(
     axes.set_yticks(range(len(classes)), classes)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set(
-        title="Distance of test rows to their own centroid (bar: 5 to 95 %, dot: median; | radius)",
-        xlabel="squared distance / N",
+        title="Distance of test rows to their own centroid",
+        xlabel="squared distance / N (bar: 5 to 95 %, dot: median, black line: radius)",
     )
     axes.grid(axis="x", alpha=0.3)
     return _png(figure)

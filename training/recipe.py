@@ -124,7 +124,7 @@ class Recipe(_Part):
     encoder: EncoderRecipe = EncoderRecipe()
     fit: FitRecipe = FitRecipe()
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)] = 0.01
-    """Share of a class's own records that may be called unknown."""
+    """Share of records of known classes that may be called unknown."""
 
     @pydantic.model_validator(mode="after")
     def _beta_is_at_least_n(self) -> Recipe:

@@ -71,14 +71,10 @@ def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch], None]) 
     fitted, history = fit(dataset, recipe, report)
     graph = export(fitted, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
-    train_rows, dev_rows = dataset.train, dataset.dev
-    train_points = encoder.embed(train_rows.matrix)
-    rule = calibrate(
-        (train_points, train_rows.labels),
-        (encoder.embed(dev_rows.matrix), dev_rows.labels),
-        centroids_of(train_points, train_rows.labels, len(dataset.classes)),
-        recipe.unknown_rate,
-    )
+    points = encoder.embed(dataset.train.matrix)
+    centroids = centroids_of(points, dataset.train.labels, len(dataset.classes))
+    held_out = encoder.embed(dataset.dev.matrix)
+    rule = calibrate(held_out, dataset.dev.labels, centroids, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, loss)
     return Fitted(dataset, graph, encoder, rule, evaluation, history)
