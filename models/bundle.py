@@ -25,7 +25,7 @@ import pydantic
 
 from models.schema import Field
 
-__all__ = ["FORMAT", "UNKNOWN", "Bundle", "BundleError", "Calibration", "Class", "Manifest"]
+__all__ = ["FORMAT", "UNKNOWN", "Bundle", "BundleError", "Calibration", "Class", "Manifest", "Name"]
 
 FORMAT: Final = 1
 UNKNOWN = "unknown"
@@ -34,8 +34,10 @@ UNKNOWN = "unknown"
 _MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
-Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-Unit = Annotated[float, pydantic.Field(ge=0, le=1)]
+_NEEDED = ("encoder.onnx", "examples.json")
+
+Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+_Unit = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class BundleError(Exception):
@@ -65,8 +67,8 @@ class Class(_Frozen):
     name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
-    centroid: tuple[Unit, ...]
-    radius: Unit
+    centroid: tuple[_Unit, ...]
+    radius: _Unit
     records: Annotated[int, pydantic.Field(ge=1)]
 
 
@@ -80,7 +82,7 @@ class Calibration(_Frozen):
     """
 
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=1)]
-    temperature: Annotated[float, pydantic.Field(gt=0)]
+    temperature: Annotated[float, pydantic.Field(ge=1e-6, le=1e6)]
     records: dict[str, int]
 
 
@@ -115,6 +117,8 @@ class Manifest(_Frozen):
 
     @pydantic.model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
+        if len({field.name for field in self.fields}) != len(self.fields):
+            raise ValueError("two fields share a name")
         names = [known.name for known in self.classes]
         if len(set(names)) != len(names) or UNKNOWN in names:
             raise ValueError(f"class names must differ, and none may be {UNKNOWN!r}")
@@ -122,8 +126,12 @@ class Manifest(_Frozen):
             raise ValueError("exactly one class must be good")
         if any(len(known.centroid) != self.dimensions for known in self.classes):
             raise ValueError("a centroid's length is not the number of dimensions")
-        if bad := [name for name in self.files if not _FILE_NAME.fullmatch(name)]:
-            raise ValueError(f"file name not allowed: {bad[0]!r}")
+        for name in self.files:
+            if not _FILE_NAME.fullmatch(name) or name == _MANIFEST:
+                raise ValueError(f"file name not allowed: {name!r}")
+        for name in _NEEDED:
+            if name not in self.files:
+                raise ValueError(f"it lists no {name}")
         return self
 
     def content_hash(self) -> str:
@@ -156,9 +164,6 @@ class Bundle:
             raise BundleError(folder, reason) from error
         manifest = _parse(folder, text)
         files = {name: _read(folder, name, digest) for name, digest in manifest.files.items()}
-        for name in ("encoder.onnx", "examples.json"):
-            if name not in files:
-                raise BundleError(folder, f"{_MANIFEST} lists no {name}")
         if manifest.version != manifest.content_hash():
             raise BundleError(folder, f"{_MANIFEST} was altered: its content is not its version's")
         return cls(manifest, files)
@@ -181,7 +186,7 @@ class Bundle:
             FileExistsError: something is there already; a bundle is never overwritten.
         """
         target = Path(path)
-        if target.exists():
+        if target.exists() or target.is_symlink():
             raise FileExistsError(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -189,7 +194,8 @@ class Bundle:
             for name, data in self.files.items():
                 (draft / name).parent.mkdir(exist_ok=True)
                 (draft / name).write_bytes(data)
-            (draft / _MANIFEST).write_text(self.manifest.model_dump_json(indent=1) + "\n")
+            text = self.manifest.model_dump_json(indent=1) + "\n"
+            (draft / _MANIFEST).write_text(text, encoding="utf-8")
             draft.chmod(0o755)
             draft.rename(target)
         except BaseException:
@@ -200,7 +206,7 @@ class Bundle:
 def _parse(folder: Path, text: bytes) -> Manifest:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:

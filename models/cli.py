@@ -7,7 +7,9 @@ none of them, and a command's libraries are loaded only when it is called.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import typer
 
@@ -22,10 +24,25 @@ def main() -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for entry in sorted(entry_points(group="faultcube.commands")):
-        app.command(entry.name)(entry.load())
+    commands = {entry.name: entry for entry in entry_points(group="faultcube.commands")}
+    for name, entry in sorted(commands.items()):
+        app.command(name)(_load(entry))
     try:
         app(prog_name="faultcube")
     except ModuleNotFoundError as error:
-        floor = "service" if {"serve", "settings"} & set(sys.argv[1:2]) else "training"
+        # A floor has the name of the extra that it needs.
+        floor = commands[sys.argv[1]].value.split(".")[0]
         sys.exit(f"faultcube: {error.name} is not installed: pip install 'faultcube[{floor}]'")
+
+
+def _load(entry: EntryPoint) -> Callable[..., Any]:
+    """The command, or one that says why it cannot be loaded."""
+    try:
+        command: Callable[..., Any] = entry.load()
+    except ModuleNotFoundError as error:
+        why = error
+
+        def command() -> None:
+            raise why
+
+    return command

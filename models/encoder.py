@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from models.schema import Matrix
+
+_FAILURES = tuple(
+    kind
+    for kind in vars(onnxruntime_pybind11_state).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+)
+"""onnxruntime's exceptions, which have no base class of their own."""
 
 __all__ = ["Encoder", "EncoderError"]
 
@@ -34,16 +41,15 @@ class Encoder:
         options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.InvalidProtobuf) as error:
-            raise EncoderError("the graph cannot be loaded by onnxruntime") from error
-        except (ort_errors.InvalidArgument, ort_errors.NotImplemented) as error:
-            raise EncoderError("the graph uses what this onnxruntime does not have") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != len(outputs[0].shape):
-            raise EncoderError("the graph must have one input and one output, both [n, width]")
-        self._input = inputs[0].name
-        self.fields: int = inputs[0].shape[1]
-        self.dimensions: int = outputs[0].shape[1]
+            (source,), (target,) = self._session.get_inputs(), self._session.get_outputs()
+            self._input: str = source.name
+            self.fields, self.dimensions = _width(source), _width(target)
+        except _FAILURES as error:
+            raise EncoderError("the graph cannot be loaded by this onnxruntime") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise EncoderError(
+                "the graph must have one input and one output, both float32 [n, width]"
+            ) from error
 
     def embed(self, matrix: Matrix) -> Matrix:
         """Embed records.
@@ -53,8 +59,21 @@ class Encoder:
 
         Returns:
             float32 [n, dimensions], each in (0, 1).
+
+        Raises:
+            EncoderError: the graph fails.
         """
         if not len(matrix):
             return np.empty((0, self.dimensions), np.float32)
-        embeddings: Matrix = self._session.run(None, {self._input: matrix})[0]
+        try:
+            embeddings: Matrix = self._session.run(None, {self._input: matrix})[0]
+        except _FAILURES as error:
+            raise EncoderError("the graph fails on these records") from error
         return embeddings
+
+
+def _width(argument: ort.NodeArg) -> int:
+    batch, width = argument.shape
+    if argument.type != "tensor(float)" or isinstance(batch, int) or not isinstance(width, int):
+        raise ValueError(argument)
+    return width

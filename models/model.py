@@ -17,7 +17,7 @@ import numpy as np
 from models.bundle import UNKNOWN, Bundle, BundleError, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
-from models.schema import Matrix, RecordError, Schema
+from models.schema import Fault, Matrix, RecordError, Schema
 
 __all__ = ["Model", "Verdict"]
 
@@ -52,12 +52,13 @@ class Model:
 
     Raises:
         EncoderError: the graph does not fit the manifest or fails on the bundle's own examples.
+        RecordError: an example does not fit the schema.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.manifest: Manifest = bundle.manifest
         self.schema = Schema(self.manifest.fields)
-        self.examples: list[dict[str, Any]] = json.loads(bundle.files["examples.json"])["records"]
+        self.examples = _records(bundle.files["examples.json"])
         self.encoder = Encoder(bundle.files["encoder.onnx"], threads=threads)
         classes = self.manifest.classes
         self.rule = NearestCentroid(
@@ -76,8 +77,10 @@ class Model:
         """
         try:
             return cls(Bundle.read(path), threads=threads)
-        except (EncoderError, RecordError, KeyError, TypeError) as error:
+        except EncoderError as error:
             raise BundleError(Path(path), str(error)) from error
+        except RecordError as error:
+            raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
 
     def embed(self, records: Sequence[Mapping[str, object]]) -> Matrix:
         """Embed records.
@@ -140,5 +143,16 @@ class Model:
         if shape != (len(self.schema), self.manifest.dimensions):
             raise EncoderError("the graph's shape is not the manifest's fields and dimensions")
         embeddings = self.embed(self.examples)
-        if not len(embeddings) or not np.all((embeddings > 0) & (embeddings < 1)):
+        if not np.all((embeddings > 0) & (embeddings < 1)):
             raise EncoderError("the encoder's answer to the bundle's examples is outside (0, 1)")
+
+
+def _records(examples: bytes) -> list[dict[str, Any]]:
+    """The records of a bundle's request body; one that holds none is a record that is missing."""
+    try:
+        records = json.loads(examples)["records"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        records = None
+    if not isinstance(records, list) or not records:
+        raise RecordError([Fault(0, None, "an object of fields", "no such record")])
+    return records

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
-__all__ = ["UNSEEN", "Fault", "Field", "Kind", "Matrix", "RecordError", "Schema"]
+__all__ = ["UNSEEN", "Fault", "Field", "Kind", "Matrix", "RecordError", "Schema", "describe"]
 
 Matrix = npt.NDArray[np.float32]
 Kind = Literal["gauge", "rate", "counter", "boolean", "category"]
@@ -24,8 +25,13 @@ UNSEEN = -1.0
 _LISTED = 12
 """How many categories a message names before it stops."""
 
+_BLOCK = 64
+"""Records that are looked at one by one once something in them is wrong."""
+
 _NUMBERS = (int, float, np.integer, np.floating)
+_NO_NUMBERS = (bool, np.timedelta64)
 _LARGEST = float(np.finfo(np.float32).max)
+_BEYOND = f"a number beyond ±{_LARGEST:.2g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Field(pydantic.BaseModel):
         typical: median (or most frequent value) of the field in good traffic.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
     kind: Kind
@@ -116,10 +122,7 @@ class Field(pydantic.BaseModel):
         if self.kind == "category":
             return self._encode_categories(values) if types <= {str} else None
         numbers = self.kind != "boolean"
-        if not all(
-            issubclass(kind, _NUMBERS) and kind is not bool if numbers else kind is bool
-            for kind in types
-        ):
+        if not all(_is_number(kind) if numbers else kind is bool for kind in types):
             return None
         try:
             with np.errstate(over="ignore"):
@@ -205,14 +208,18 @@ class Schema:
     def _faults(self, records: Sequence[object], most: int) -> list[Fault]:
         """Look again, slowly, at what `_columns` refused: at most `most` faults."""
         faults: list[Fault] = []
-        for index, record in enumerate(records):
-            if not isinstance(record, Mapping):
-                faults.append(Fault(index, None, "an object of fields", describe(record)))
-            else:
-                faults += self._faults_of(index, record, most - len(faults))
-            if len(faults) >= most:
-                break
-        return faults[:most]
+        for start in range(0, len(records), _BLOCK):
+            block = records[start : start + _BLOCK]
+            if self._columns(block) is not None:
+                continue
+            for index, record in enumerate(block, start):
+                if len(faults) >= most:
+                    return faults
+                if isinstance(record, Mapping):
+                    faults += self._faults_of(index, record, most - len(faults))
+                else:
+                    faults.append(Fault(index, None, "an object of fields", describe(record)))
+        return faults
 
     def _faults_of(self, index: int, record: Mapping[object, object], most: int) -> list[Fault]:
         faults = []
@@ -235,7 +242,7 @@ class Schema:
 
 def describe(value: object) -> str:
     """Say what kind of thing a value is, without repeating it."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(type(value)):
         return _describe_number(value)
     kinds = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object"}
     return kinds.get(
@@ -243,9 +250,17 @@ def describe(value: object) -> str:
     )
 
 
-def _describe_number(value: float) -> str:
-    if value != value:  # only NaN differs from itself; math.isnan fails on huge integers
+def _is_number(kind: type) -> bool:
+    return issubclass(kind, _NUMBERS) and not issubclass(kind, _NO_NUMBERS)
+
+
+def _describe_number(value: object) -> str:
+    try:
+        number = float(cast("float", value))
+    except OverflowError:
+        return _BEYOND
+    if math.isnan(number):
         return "NaN"
-    if abs(value) == float("inf"):
+    if math.isinf(number):
         return "an infinite number"
-    return "a number" if abs(value) <= _LARGEST else f"a number beyond ±{_LARGEST:.2g}"
+    return "a number" if abs(number) <= _LARGEST else _BEYOND

@@ -22,7 +22,7 @@ _RANDOM = (
     "split by time, group or a given column to know the truth"
 )
 _RANDOM_DEV = (
-    "dev rows were drawn at random: neighbours in time are nearly equal, so the radii may be tighter "
+    "dev rows were drawn at random: neighbours in time are nearly equal, so radii may be tighter "
     "than new traffic needs; split by time, group or a given column"
 )
 

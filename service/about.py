@@ -1,0 +1,73 @@
+"""What is served and how it fares: `/model`, `/livez`, `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import prometheus_client
+from fastapi import APIRouter
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.answers import About, Alive, Ready
+from service.problems import NotReady, documented
+from service.state import state_of
+from service.wire import bundle_of
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["Operations"])
+
+
+@router.get(
+    "/model",
+    summary="The model",
+    response_model=About,
+    response_description=About.__doc__ or "",
+    responses=documented(NotReady),
+)
+async def model(request: Request) -> Response:
+    """Name, version, record schema, classes, calibration and measured quality of the model."""
+    return _json(state_of(request).model.manifest.model_dump(include=set(About.model_fields)))
+
+
+@router.get(
+    "/livez",
+    summary="Liveness probe",
+    response_model=Alive,
+    response_description=Alive.__doc__ or "",
+    responses=documented(),
+)
+async def livez() -> Response:
+    """Answer as long as the process does; restart it when this fails."""
+    return _json({"status": "alive"})
+
+
+@router.get(
+    "/readyz",
+    summary="Readiness probe",
+    response_model=Ready,
+    response_description=Ready.__doc__ or "",
+    responses=documented(NotReady),
+)
+async def readyz(request: Request) -> Response:
+    """Name the bundle once it is verified and has answered its own examples; 503 until then."""
+    return _json({"bundle": bundle_of(state_of(request).model.manifest)})
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses=documented()
+    | {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}},
+)
+async def metrics(request: Request) -> Response:
+    """Counters and timings in the Prometheus text format."""
+    content = state_of(request).metrics.text()
+    return Response(content, media_type=prometheus_client.CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _json(content: Any) -> Response:
+    return Response(to_json(content, inf_nan_mode="null"), media_type="application/json")

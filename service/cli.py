@@ -1,0 +1,64 @@
+"""The commands `faultcube serve` and `faultcube settings`.
+
+What they stand on is imported when they are called: the command line stays quick, and works
+without the service's libraries.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["serve", "settings"]
+
+
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Folder of the bundle.", show_default="the one that ships")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = None,
+) -> None:
+    """Serve a bundle over HTTP; options override the environment (see `faultcube settings`)."""
+    # SIGTERM ends the process as Ctrl-C does: what is under way is finished, and the exit is 0.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        chosen = _settings(bundle=bundle, host=host, port=port)
+        from service.server import run
+
+        run(chosen)
+    except KeyboardInterrupt:
+        return
+
+
+def settings() -> None:
+    """Print what can be set by environment variables, as a Markdown table."""
+    from service.settings import as_markdown
+
+    typer.echo(as_markdown())
+
+
+def _settings(**options: object) -> Settings:
+    from service.settings import Settings, SettingsError
+
+    try:
+        chosen = Settings.read(**options)
+    except SettingsError as error:
+        raise _refusal(str(error)) from error
+    if not chosen.bundle.is_dir():
+        raise _refusal(f"there is no folder {shlex.quote(str(chosen.bundle))}: no bundle to serve")
+    return chosen
+
+
+def _refusal(message: str) -> typer.Exit:
+    typer.echo(f"faultcube: {message}", err=True)
+    return typer.Exit(2)

@@ -1,0 +1,141 @@
+"""The OpenAPI document of the bundle that is loaded, and Swagger UI without the internet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from models import Field, Model
+from service.answers import Problem
+
+__all__ = ["complete", "record_schema", "request_body", "router"]
+
+router = APIRouter(include_in_schema=False)
+
+_REF: Final = "#/components/schemas/{model}"
+_SHOWN = 12
+"""How many values of an open category are shown."""
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """Swagger UI; its addresses are relative, so that it works behind a proxy's prefix."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="Faultcube",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon-32x32.png",
+        # Without this, Swagger UI sends the document's address to a validator on the internet.
+        swagger_ui_parameters={"validatorUrl": None, "displayRequestDuration": True},
+    )
+
+
+@router.get("/docs/swagger-ui-bundle.js")
+async def script() -> Response:
+    """Swagger UI's program."""
+    return _resource("swagger-ui-bundle.js")
+
+
+@router.get("/docs/swagger-ui.css")
+async def style() -> Response:
+    """Swagger UI's style sheet."""
+    return _resource("swagger-ui.css")
+
+
+@router.get("/docs/favicon-32x32.png")
+async def icon() -> Response:
+    """Swagger UI's icon."""
+    return _resource("favicon-32x32.png")
+
+
+def request_body(**options: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a body of records and options, as a route's `openapi_extra`."""
+    records = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"$ref": _REF.format(model="Record")},
+        "description": "The records, in the order in which they are answered.",
+    }
+    schema = {
+        "type": "object",
+        "properties": {"records": records, **options},
+        "required": ["records"],
+        "additionalProperties": False,
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dict[str, Any]:
+    """Add to the routes' document what the loaded bundle knows.
+
+    Args:
+        document: as FastAPI makes it of the routes; it is changed.
+        model: the loaded model, or None.
+        most: how many records a request may hold.
+    """
+    schemas = document["components"]["schemas"]
+    problem = Problem.model_json_schema(ref_template=_REF)
+    schemas |= problem.pop("$defs") | {"Problem": problem}
+    schemas["Record"] = record_schema(model.schema.fields if model else ())
+    for path in document["paths"].values():
+        for operation in path.values():
+            if body := operation.get("requestBody"):
+                content = body["content"]["application/json"]
+                content["schema"]["properties"]["records"]["maxItems"] = most
+                if model:
+                    content["example"] = {"records": model.examples[:1]}
+    return document
+
+
+def record_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
+    """JSON schema of a record; of any object while no field is known."""
+    if not fields:
+        return {"type": "object", "description": "Its fields are shown once a bundle is loaded."}
+    return {
+        "type": "object",
+        "description": "One network-status record, raw, in the units given here.",
+        "properties": {field.name: _property(field) for field in fields},
+        "required": [field.name for field in fields if field.required],
+        "additionalProperties": False,
+    }
+
+
+def _property(field: Field) -> dict[str, Any]:
+    kind = {"boolean": "boolean", "category": "string"}.get(field.kind, "number")
+    described: dict[str, Any] = {
+        "type": kind if field.required else [kind, "null"],
+        "description": _description(field),
+    }
+    if field.categories and not field.open:
+        described["enum"] = [*field.categories, *([] if field.required else [None])]
+    elif field.categories:
+        described["examples"] = list(field.categories[:_SHOWN])
+    return described
+
+
+def _description(field: Field) -> str:
+    text = field.kind.capitalize()
+    if field.open:
+        text += " of any value"
+    if field.unit != "1" and field.kind not in {"boolean", "category"}:
+        text += f" in {field.unit}"
+    if field.typical is not None:
+        text += f"; typically {_shown(field.typical)} in good traffic"
+    return text + ("." if field.required else "; may be missing.")
+
+
+def _shown(typical: bool | float | str) -> str:
+    if isinstance(typical, bool):
+        return "true" if typical else "false"
+    return typical if isinstance(typical, str) else f"{typical:g}"
+
+
+def _resource(name: str) -> FileResponse:
+    path = resources.files("fastapi_swagger.resources") / name
+    return FileResponse(str(path), headers={"Cache-Control": "max-age=86400"})

@@ -1,0 +1,104 @@
+"""Structured logs on stderr: ours, uvicorn's and every library's in one form."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.settings import Settings
+
+__all__ = ["RequestLog", "configure"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PATH = 200
+
+
+def configure(settings: Settings) -> None:
+    """Send the logs of the whole process to stderr."""
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        "processors": [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_colours,
+            *_renderers(_as_json(settings)),
+        ],
+    }
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"structured": formatter},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+            "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
+        }
+    )
+
+
+class RequestLog:
+    """Middleware that writes one line for each request, and nothing of its content."""
+
+    def __init__(self, app: ASGIApp, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.app, self.clock = app, clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status, start = 500, self.clock()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            self._write(scope, status, self.clock() - start)
+
+    def _write(self, scope: Scope, status: int, seconds: float) -> None:
+        line: dict[str, Any] = {
+            "method": scope["method"],
+            "path": scope["path"][:_LONGEST_PATH],
+            "status": status,
+            "duration_ms": round(1000 * seconds, 2),
+        }
+        if (records := scope.get("state", {}).get("records")) is not None:
+            line["records"] = records
+        log.info("request", extra=line)
+
+
+def _as_json(settings: Settings) -> bool:
+    automatic = settings.log_format == "auto"
+    return not sys.stderr.isatty() if automatic else settings.log_format == "json"
+
+
+def _renderers(as_json: bool) -> list[structlog.typing.Processor]:
+    if as_json:
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # The default would print the local variables of a traceback, records among them.
+    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _drop_colours(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Uvicorn adds its messages a second time, coloured."""
+    event.pop("color_message", None)
+    return event

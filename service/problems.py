@@ -1,0 +1,244 @@
+"""What can be wrong with a request, each as an RFC 9457 problem.
+
+Problem
+├── Unreadable           400  the body is not JSON
+├── NoSuchPath           404
+├── WrongMethod          405
+├── TooSlow              408  the body did not arrive in time
+├── TooLarge             413
+├── Unspoken             415  a content type or encoding that is not spoken here
+├── Unfit                422  JSON, but not records of this schema; `errors` says where
+├── Disconnected         499  the client went away; nobody reads the answer
+├── Refused              400  any other refusal by the framework
+├── Broken               500
+└── NotReady             503  no bundle is loaded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from models import Fault
+
+__all__ = [
+    "BODY_PROBLEMS",
+    "MEDIA_TYPE",
+    "Broken",
+    "Disconnected",
+    "NoSuchPath",
+    "NotReady",
+    "Problem",
+    "Refused",
+    "TooLarge",
+    "TooSlow",
+    "Unfit",
+    "Unreadable",
+    "Unspoken",
+    "WrongMethod",
+    "documented",
+    "problem_of",
+]
+
+MEDIA_TYPE = "application/problem+json"
+
+_MOST_ERRORS = 10
+_MOST_BYTES = 6000
+"""Of a list of errors, as JSON; keeps the whole answer under 8 kB."""
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's word
+    """A request that is not answered; its message is for the client.
+
+    Attributes:
+        status: HTTP status code.
+        reason: one word for programs and metrics.
+        headers: to send with the answer.
+    """
+
+    status: ClassVar[int]
+    reason: ClassVar[str]
+    headers: Mapping[str, str] = {}
+
+    def document(self) -> dict[str, Any]:
+        """The problem as RFC 9457 asks for it."""
+        return {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": str(self),
+            "reason": self.reason,
+        }
+
+    def response(self) -> Response:
+        """The answer to send."""
+        return Response(to_json(self.document()), self.status, self.headers, MEDIA_TYPE)
+
+
+class Unreadable(Problem):
+    """The body is not JSON."""
+
+    status, reason = 400, "not_json"
+
+
+class NoSuchPath(Problem):
+    """There is no such path."""
+
+    status, reason = 404, "no_such_path"
+
+
+class WrongMethod(Problem):
+    """The path has other methods."""
+
+    status, reason = 405, "wrong_method"
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(f"This path takes {headers.get('Allow', 'another method')}.")
+        self.headers = headers
+
+
+class TooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status, reason, headers = 408, "too_slow", {"Connection": "close"}
+
+
+class TooLarge(Problem):
+    """The body is longer than the limit; the rest of it is not read."""
+
+    status, reason, headers = 413, "too_large", {"Connection": "close"}
+
+
+class Unspoken(Problem):
+    """A content type or encoding that is not spoken here."""
+
+    status, reason = 415, "unspoken"
+
+
+class Unfit(Problem):
+    """JSON, but not records of this schema.
+
+    Args:
+        faults: what is wrong, without any of the values that were sent; `record` is None where
+            the body itself is meant.
+    """
+
+    status, reason = 422, "unfit"
+
+    def __init__(self, faults: Sequence[tuple[int | None, str | None, str, str]]) -> None:
+        self.errors = _within_budget([_entry(*fault) for fault in faults[:_MOST_ERRORS]])
+        super().__init__(_sentence(self.errors[0]))
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault]) -> Unfit:
+        """Say what a schema finds wrong."""
+        return cls([(fault.record, fault.field, fault.expected, fault.got) for fault in faults])
+
+    def document(self) -> dict[str, Any]:
+        """The problem with the place of each fault."""
+        return super().document() | {"errors": self.errors}
+
+
+class Disconnected(Problem):
+    """The client went away; nobody reads the answer."""
+
+    status, reason = 499, "disconnected"
+
+    def response(self) -> Response:
+        """Nothing, to nobody."""
+        return Response(status_code=self.status)
+
+
+class Refused(Problem):
+    """Any other refusal by the framework."""
+
+    status, reason = 400, "refused"
+
+
+class Broken(Problem):
+    """A defect of the service."""
+
+    status, reason = 500, "broken"
+
+
+class NotReady(Problem):
+    """No bundle is loaded."""
+
+    status, reason = 503, "not_ready"
+
+    def __init__(self, why: str, *, retry_seconds: int) -> None:
+        super().__init__(why)
+        self.headers = {"Retry-After": str(retry_seconds)}
+
+
+BODY_PROBLEMS: tuple[type[Problem], ...] = (
+    Unreadable,
+    TooSlow,
+    TooLarge,
+    Unspoken,
+    Unfit,
+    NotReady,
+)
+"""What a route that reads records may answer."""
+
+
+def problem_of(error: Exception) -> Problem:
+    """Turn whatever was raised into a problem."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException(status_code=404):
+            return NoSuchPath("There is nothing at this path; /docs shows what there is.")
+        case HTTPException(status_code=405):
+            return WrongMethod(error.headers or {})
+        case HTTPException():
+            return Refused("The request cannot be understood.")
+        case _:
+            return Broken("The service failed; its log says why.")
+
+
+def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these problems."""
+    every: list[type[Problem]] = [*kinds, Broken]
+    return {kind.status: _described(kind) for kind in every}
+
+
+def _described(kind: type[Problem]) -> dict[str, Any]:
+    summary = (kind.__doc__ or "").splitlines()[0]
+    # Made without its own constructor: what a problem has to be told differs from kind to kind.
+    example = Problem.document(kind.__new__(kind, summary))
+    if kind is Unfit:
+        fault = (0, "name of a field", "a finite number (%)", "a string")
+        example = Unfit([fault]).document()
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+    return {"description": summary, "content": {MEDIA_TYPE: content}}
+
+
+def _entry(record: int | None, field: str | None, expected: str, got: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {} if record is None else {"record": record}
+    if field is not None:
+        entry["field"] = _printable(field, 100)
+    return entry | {"expected": _printable(expected, 200), "got": got}
+
+
+def _printable(text: str, most: int) -> str:
+    """Cut a text that others wrote, and take out what would confuse a terminal."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+
+
+def _within_budget(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    while len(errors) > 1 and len(to_json(errors)) > _MOST_BYTES:
+        errors = errors[:-1]
+    return errors
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    places = [f"{name} {error[name]!r}" for name in ("record", "field") if name in error]
+    place = ", ".join(places) or "the body"
+    return f"{place}: expected {error['expected']}, got {error['got']}"

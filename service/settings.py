@@ -1,0 +1,87 @@
+"""What an operator may set, each by an environment variable `FAULTCUBE_<NAME>`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+
+__all__ = ["Settings", "SettingsError", "as_markdown"]
+
+_PREFIX = "FAULTCUBE_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message is one line and names its variable."""
+
+
+class Settings(BaseSettings):
+    """How the service runs; an environment variable overrides a default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, use_attribute_docstrings=True, frozen=True, validate_default=True
+    )
+
+    bundle: Annotated[
+        Path, Field(json_schema_extra={"shown": "`models/iosxr` (the one that ships)"})
+    ] = Path(models.__file__).parent / "iosxr"
+    """Folder of the bundle to serve."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every interface of the machine."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes any free one and prints it."""
+
+    max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most records in one request."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
+    """Most bytes in one request's body (32 MiB unless set)."""
+
+    body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Longest time in seconds that a client may take to send its body."""
+
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads of one inference; 1 leaves the other cores to other requests."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged: `debug`, `info`, `warning` or `error`."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`json`, `console`, or `auto`: console on a terminal and JSON elsewhere."""
+
+    log_requests: bool = True
+    """Whether each request is logged, in one line that holds nothing of its records."""
+
+    @classmethod
+    def read(cls, **options: Any) -> Settings:
+        """Read the environment; options that are not None override it.
+
+        Raises:
+            SettingsError: a value is out of bounds or of another type.
+        """
+        try:
+            return cls(**{name: value for name, value in options.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = _PREFIX + "_".join(map(str, first["loc"])).upper()
+            raise SettingsError(f"{variable}: {first['msg']}") from error
+
+
+def as_markdown() -> str:
+    """The settings as a Markdown table, the same on every machine."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        shown = extra["shown"] if isinstance(extra, dict) else f"`{_as_text(field.default)}`"
+        lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines)
+
+
+def _as_text(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)

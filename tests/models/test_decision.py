@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from models.bundle import Calibration
+from models.decision import NearestCentroid, distances_between
+from models.schema import Matrix
+
+UNIT = st.floats(0, 1, width=32)
+TINY = float(np.finfo(np.float32).tiny)
+
+
+@st.composite
+def matrices(draw: st.DrawFn, rows: int, width: int) -> Matrix:
+    """Some with free numbers, some with close points, some with corners of the cube."""
+    shape = (rows, width)
+    corners = nps.arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0]))
+    random = st.integers(0, 2**32 - 1).map(
+        lambda seed: np.random.default_rng(seed).random(shape, dtype=np.float32)
+    )
+    return draw(nps.arrays(np.float32, shape, elements=UNIT) | corners | random)
+
+
+@st.composite
+def points_and_centroids(draw: st.DrawFn) -> tuple[Matrix, Matrix]:
+    width = draw(st.integers(1, 64))
+    return (
+        draw(matrices(draw(st.integers(1, 12)), width)),
+        draw(matrices(draw(st.integers(2, 6)), width)),
+    )
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Matrix, NearestCentroid]:
+    points, centroids = draw(points_and_centroids())
+    radii = draw(nps.arrays(np.float32, len(centroids), elements=UNIT))
+    return points, NearestCentroid(centroids, radii, draw(st.floats(1e-3, 1e3)))
+
+
+def brute_force(points: Matrix, centroids: Matrix) -> npt.NDArray[np.float64]:
+    a, b = points.astype(np.float64), centroids.astype(np.float64)
+    answer = np.zeros((len(a), len(b)))
+    for i, p in enumerate(a):
+        for k, c in enumerate(b):
+            answer[i, k] = np.sum((p - c) ** 2) / len(p)
+    return answer
+
+
+def two_classes(temperature: float = 0.1, radius: float = 0.0625) -> NearestCentroid:
+    """Centroids at 1/4 and 3/4 of a line: every number here is exact in float32."""
+    centroids = np.array([[0.25], [0.75]], dtype=np.float32)
+    return NearestCentroid(centroids, np.full(2, radius, dtype=np.float32), temperature)
+
+
+@settings(deadline=None, max_examples=200)
+@given(points_and_centroids())
+def test_distances_are_the_mean_squared_differences(case: tuple[Matrix, Matrix]) -> None:
+    distances = distances_between(*case)
+    assert distances.dtype == np.float32
+    np.testing.assert_allclose(distances, brute_force(*case), rtol=0, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(points_and_centroids())
+def test_distances_lie_between_0_and_1_and_are_symmetric(case: tuple[Matrix, Matrix]) -> None:
+    points, centroids = case
+    distances = distances_between(points, centroids)
+    assert distances.min() >= 0
+    assert distances.max() <= 1
+    np.testing.assert_allclose(distances, distances_between(centroids, points).T, rtol=0, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(points_and_centroids())
+def test_equal_points_are_0_apart(case: tuple[Matrix, Matrix]) -> None:
+    for points in case:
+        np.testing.assert_allclose(np.diag(distances_between(points, points)), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 3, 32])
+def test_opposite_corners_are_1_apart(width: int) -> None:
+    corners = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), width, axis=1)
+    np.testing.assert_array_equal(distances_between(corners, corners), [[0, 1], [1, 0]])
+
+
+@settings(deadline=None, max_examples=200)
+@given(problems())
+def test_the_nearest_centroid_decides_within_its_own_radius(
+    problem: tuple[Matrix, NearestCentroid],
+) -> None:
+    points, rule = problem
+    decisions = rule.decide(points)
+    exact = brute_force(points, rule.centroids)
+    rows = np.arange(len(points))
+    assert np.all(exact[rows, decisions.nearest] <= exact.min(axis=1) + 2e-6)
+    shortest = decisions.distances[rows, decisions.nearest]
+    np.testing.assert_array_equal(shortest, decisions.distances.min(axis=1))
+    for k, accepted, distance in zip(decisions.nearest, decisions.accepted, shortest, strict=True):
+        assert bool(accepted) == bool(distance <= rule.radii[k])
+
+
+@settings(deadline=None)
+@given(problems())
+def test_probabilities_sum_to_1_and_favour_the_nearest_class(
+    problem: tuple[Matrix, NearestCentroid],
+) -> None:
+    points, rule = problem
+    decisions = rule.decide(points)
+    np.testing.assert_allclose(decisions.probabilities.sum(axis=1), 1, atol=1e-6)
+    favoured = decisions.probabilities[np.arange(len(points)), decisions.nearest]
+    np.testing.assert_array_equal(favoured, decisions.probabilities.max(axis=1))
+
+
+@settings(deadline=None)
+@given(problems())
+def test_probabilities_are_the_softmax_of_negative_distances_over_temperature(
+    problem: tuple[Matrix, NearestCentroid],
+) -> None:
+    points, rule = problem
+    decisions = rule.decide(points)
+    logits = -decisions.distances.astype(np.float64) / rule.temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = weights / weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(decisions.probabilities, expected, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(problems(), st.randoms(use_true_random=False))
+def test_the_order_of_the_classes_does_not_matter(
+    problem: tuple[Matrix, NearestCentroid], random: Any
+) -> None:
+    points, rule = problem
+    order = list(range(len(rule.centroids)))
+    random.shuffle(order)
+    decisions = rule.decide(points)
+    shuffled = NearestCentroid(
+        rule.centroids[order], rule.radii[order], max(rule.temperature, 0.1)
+    ).decide(points)
+    reference = NearestCentroid(rule.centroids, rule.radii, max(rule.temperature, 0.1))
+    np.testing.assert_allclose(shuffled.distances, decisions.distances[:, order], atol=1e-6)
+    np.testing.assert_allclose(
+        shuffled.probabilities, reference.decide(points).probabilities[:, order], atol=1e-4
+    )
+    best, second = np.sort(decisions.distances, axis=1)[:, :2].T
+    clear = second - best > 1e-5
+    assert np.all(np.array(order)[shuffled.nearest[clear]] == decisions.nearest[clear])
+    clear &= np.abs(best - rule.radii[decisions.nearest]) > 1e-5
+    np.testing.assert_array_equal(shuffled.accepted[clear], decisions.accepted[clear])
+
+
+@settings(deadline=None)
+@given(problems())
+def test_a_point_alone_is_decided_as_it_is_in_a_batch(
+    problem: tuple[Matrix, NearestCentroid],
+) -> None:
+    points, rule = problem
+    batch = rule.decide(points)
+    for i in range(len(points)):
+        alone = rule.decide(points[i : i + 1])
+        np.testing.assert_allclose(alone.distances[0], batch.distances[i], rtol=0, atol=1e-6)
+        best, second = np.sort(batch.distances[i])[:2]
+        if second - best > 1e-5:
+            assert alone.nearest[0] == batch.nearest[i]
+            if abs(best - rule.radii[alone.nearest[0]]) > 1e-5:
+                assert alone.accepted[0] == batch.accepted[i]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    points_and_centroids(),
+    st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+    | st.sampled_from([5e-324, 1e-320, 1e-50, 1e-45, 1e-40, 1e39, 1.7e308]),
+)
+def test_every_temperature_that_a_manifest_allows_gives_probabilities(
+    case: tuple[Matrix, Matrix], temperature: float
+) -> None:
+    try:
+        Calibration(unknown_rate=0.01, temperature=temperature, records={})
+    except pydantic.ValidationError:
+        assert not 1e-4 <= temperature <= 1e4  # a temperature of ordinary size has to be allowed
+        return
+    points, centroids = case
+    rule = NearestCentroid(centroids, np.ones(len(centroids), np.float32), temperature)
+    probabilities = rule.decide(points).probabilities
+    assert np.all((probabilities >= 0) & (probabilities <= 1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(points_and_centroids(), st.floats(TINY, 3.4e38))
+def test_no_temperature_of_float32_overflows(
+    case: tuple[Matrix, Matrix], temperature: float
+) -> None:
+    points, centroids = case
+    rule = NearestCentroid(centroids, np.ones(len(centroids), np.float32), temperature)
+    np.testing.assert_allclose(rule.decide(points).probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_low_temperature_is_sure_and_a_high_one_is_not() -> None:
+    point = np.array([[0.375]], dtype=np.float32)
+    np.testing.assert_allclose(two_classes(1e-6).decide(point).probabilities, [[1, 0]])
+    np.testing.assert_allclose(two_classes(1e6).decide(point).probabilities, 0.5, atol=1e-6)
+    expected = 1 / (1 + np.exp((0.125**2 - 0.375**2) / 0.1))
+    assert two_classes(0.1).decide(point).probabilities[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_class_accepts_what_lies_exactly_at_its_radius_and_nothing_beyond() -> None:
+    edge = np.array([[0.0]], dtype=np.float32)  # (0 - 1/4)^2 = 1/16
+    assert two_classes(radius=0.0625).decide(edge).accepted.tolist() == [True]
+    below = float(np.nextafter(np.float32(0.0625), np.float32(0)))
+    assert two_classes(radius=below).decide(edge).accepted.tolist() == [False]
+
+
+def test_the_nearest_class_alone_may_accept() -> None:
+    centroids = np.array([[0.25], [0.75]], dtype=np.float32)
+    rule = NearestCentroid(centroids, np.array([0.0, 1.0], dtype=np.float32), 0.1)
+    decisions = rule.decide(np.array([[0.375], [0.625]], dtype=np.float32))
+    assert decisions.nearest.tolist() == [0, 1]
+    assert decisions.accepted.tolist() == [False, True]
+
+
+def test_between_two_classes_the_first_is_the_nearest() -> None:
+    decisions = two_classes().decide(np.array([[0.5]], dtype=np.float32))
+    assert decisions.nearest.tolist() == [0]
+    assert decisions.accepted.tolist() == [True]
+    assert decisions.probabilities.tolist() == [[0.5, 0.5]]
+
+
+def test_no_points_give_no_decisions() -> None:
+    decisions = two_classes().decide(np.empty((0, 1), dtype=np.float32))
+    assert decisions.distances.shape == decisions.probabilities.shape == (0, 2)
+    assert len(decisions.nearest) == len(decisions.accepted) == 0

@@ -1,0 +1,210 @@
+"""The command line, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.settings import as_markdown
+
+PROGRAM = """
+import typer
+from service.cli import serve, settings
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command("serve")(serve)
+app.command("settings")(settings)
+app()
+"""
+COMMAND = [sys.executable, "-c", PROGRAM]
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | environment,
+    )
+
+
+class Running:
+    """A server that runs, with the lines it printed when it listened."""
+
+    def __init__(self, process: subprocess.Popen[str], greeting: str, curl: str) -> None:
+        self.process, self.greeting, self.curl = process, greeting, curl
+        self.url = greeting.partition(" on ")[2].partition(" ")[0]
+        self.address = ("127.0.0.1", int(self.url.rpartition(":")[2]))
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
+        """End it and give its log."""
+        self.process.send_signal(how)
+        return self.process.communicate(timeout=15)[1]
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    processes = []
+
+    def run(bundle: Path, **environment: str) -> Running:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", str(bundle), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=bundle.parent,
+            env=os.environ | environment,
+        )
+        processes.append(process)
+        assert process.stdout
+        running = Running(process, process.stdout.readline(), process.stdout.readline())
+        while "still loading" in httpx2.get(running.url + "/readyz").text:
+            time.sleep(0.01)
+        return running
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_serve_greets_with_a_request_that_works_and_ends_quietly_on_a_signal(
+    start: Start, bundle: Path, how: signal.Signals
+) -> None:
+    running = start(bundle)
+    assert running.greeting == f"Faultcube serves toy on {running.url} (docs: /docs)\n"
+    words = shlex.split(running.curl)
+    assert words[:3] == ["curl", "-s", f"{running.url}/classify"]
+    assert words[-2:] == ["--data", "@toy/examples.json"]
+    content = (bundle / "examples.json").read_bytes()
+    answer = httpx2.post(words[2], content=content, headers=dict([words[4].split(": ")]))
+    assert len(answer.json()["results"]) == 3
+    assert "server" not in answer.headers
+    log = running.stop(how)
+    assert running.process.returncode == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {"info"} == {line["level"] for line in lines}
+    assert "Traceback" not in log
+    (request,) = [line for line in lines if line.get("path") == "/classify"]
+    assert (request["status"], request["records"]) == (200, 3)
+
+
+def test_a_body_over_the_limit_is_cut_off_on_a_real_connection(start: Start, bundle: Path) -> None:
+    running = start(bundle, FAULTCUBE_MAX_BODY_BYTES="2048")
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(running.address, timeout=10) as connection:
+        connection.sendall(head + b"1000\r\n" + b" " * 4096 + b"\r\n")
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_slow_body_and_a_vanished_client_disturb_nobody(
+    start: Start, bundle: Path, good: dict[str, Any]
+) -> None:
+    running = start(bundle, FAULTCUBE_BODY_SECONDS="1")
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    answers: list[bytes] = []
+
+    def dawdle() -> None:
+        with socket.create_connection(running.address, timeout=10) as connection:
+            connection.sendall(head)
+            answers.append(connection.recv(65536))
+
+    slow = threading.Thread(target=dawdle)
+    slow.start()
+    with socket.create_connection(running.address, timeout=10) as connection:
+        connection.sendall(head)
+    begun = time.perf_counter()
+    assert httpx2.get(running.url + "/livez").status_code == 200
+    answer = httpx2.post(running.url + "/classify", json={"records": [good]})
+    assert answer.status_code == 200
+    assert time.perf_counter() - begun < 1
+    slow.join(10)
+    assert answers[0].startswith(b"HTTP/1.1 408 ")
+    log = running.stop()
+    assert {json.loads(line)["level"] for line in log.splitlines()} == {"info"}
+
+
+def test_a_refused_bundle_leaves_the_process_up_and_the_reason_in_the_log(
+    start: Start, make_bundle: Callable[[], Path]
+) -> None:
+    folder = make_bundle()
+    (folder / "encoder.onnx").write_bytes(b"")
+    running = start(folder)
+    assert httpx2.get(running.url + "/livez").status_code == 200
+    assert httpx2.get(running.url + "/readyz").status_code == 503
+    log = running.stop()
+    (refusal,) = [
+        line for line in map(json.loads, log.splitlines()) if line["event"] == "bundle refused"
+    ]
+    assert refusal["level"] == "error"
+    assert "encoder.onnx was altered" in refusal["reason"]
+    assert running.process.returncode == 0
+
+
+def test_a_port_that_is_taken_is_an_error_without_a_traceback(bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = command("serve", bundle, "--port", taken.getsockname()[1])
+    assert done.returncode != 0
+    assert "address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["no such folder"], {}, "faultcube: there is no folder 'no such folder'"),
+        ([__file__], {}, "faultcube: there is no folder "),
+        ([], {"FAULTCUBE_BUNDLE": "nowhere"}, "faultcube: there is no folder nowhere"),
+        ([], {"FAULTCUBE_PORT": "x"}, "faultcube: FAULTCUBE_PORT: Input should be a valid integer"),
+        ([], {"FAULTCUBE_THREADS": "0"}, "faultcube: FAULTCUBE_THREADS: "),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line_with_exit_code_2(
+    arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    done = command("serve", *arguments, **environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_none_is_refused(bundle: Path) -> None:
+    done = command("serve", bundle, "--port", "70000")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_prints_the_table() -> None:
+    assert command("settings").stdout == as_markdown() + "\n"
+
+
+def test_help_needs_none_of_the_services_libraries() -> None:
+    program = "import sys; import service.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not {"fastapi", "onnxruntime", "uvicorn", "structlog", "numpy"} & loaded

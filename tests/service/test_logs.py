@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.logs import configure
+from service.settings import Settings
+
+SECRET = "s3cr3t-value"
+
+
+@pytest.fixture
+def root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def requests(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [vars(record) for record in caplog.records if record.getMessage() == "request"]
+
+
+def test_a_request_is_one_line_without_its_content(
+    client: TestClient, caplog: pytest.LogCaptureFixture, good: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    client.post("/classify?q=" + SECRET, json={"records": [good | {"vendor": SECRET}] * 3})
+    (line,) = requests(caplog)
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/classify", 200)
+    assert line["records"] == 3
+    assert line["duration_ms"] > 0
+    assert not [record for record in caplog.records if SECRET in str(vars(record))
+                and record.name.startswith("service")]  # fmt: skip
+
+
+def test_a_refused_request_is_logged_without_a_count(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    client.post("/classify", json={"records": [{"cpu load": SECRET}]})
+    (line,) = requests(caplog)
+    assert line["status"] == 422
+    assert "records" not in line
+    assert SECRET not in str(line)
+
+
+def test_request_lines_can_be_switched_off(
+    bundle: Path, serve: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    serve(bundle, log_requests=False).get("/livez")
+    assert not requests(caplog)
+
+
+def fail(record: dict[str, str]) -> None:
+    raise ValueError(f"broken {len(record)}")
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_json_logs_are_one_object_a_line_for_us_and_for_uvicorn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(Settings(log_format="auto"))
+    logging.getLogger("service.x").info("request", extra={"status": 200})
+    logging.getLogger("uvicorn.error").info("Started [%d]", 5, extra={"color_message": "\x1b"})
+    try:
+        fail({})
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application\n")
+    logging.getLogger("service.x").debug("unseen")
+    ours, theirs, failure = map(json.loads, capsys.readouterr().err.splitlines())
+    assert ours == {
+        "event": "request",
+        "status": 200,
+        "level": "info",
+        "logger": "service.x",
+        "timestamp": ours["timestamp"],
+    }
+    assert ours["timestamp"].endswith("Z")
+    assert theirs["event"] == "Started [5]"
+    assert "color_message" not in theirs
+    assert "ValueError: broken" in failure["exception"]
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_console_logs_show_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="console"))
+    try:
+        fail({"field": SECRET})
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("failed")
+    text = capsys.readouterr().err
+    assert "failed" in text
+    assert "ValueError" in text
+    assert SECRET not in text

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.server import greeting
+from service.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8123"),
+        ("0.0.0.0", "http://127.0.0.1:8123"),
+        ("::", "http://[::1]:8123"),
+        ("::1", "http://[::1]:8123"),
+        ("example.org", "http://example.org:8123"),
+    ],
+)
+def test_the_greeting_names_an_address_that_can_be_called(host: str, url: str) -> None:
+    first, second = greeting(Settings(host=host), 8123).splitlines()
+    assert f" on {url} (docs: /docs)" in first
+    assert f"curl -s {url}/classify " in second
+
+
+def test_a_bundle_elsewhere_is_named_in_full_and_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = greeting(Settings(bundle=tmp_path / "a b"), 1)
+    assert f"--data '@{tmp_path}/a b/examples.json'" in text

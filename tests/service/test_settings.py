@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, as_markdown
+
+
+def test_every_setting_is_read_from_its_environment_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {
+        "bundle": Path("/srv/b"),
+        "host": "0.0.0.0",
+        "port": 9000,
+        "max_records": 5,
+        "max_body_bytes": 4096,
+        "body_seconds": 2.5,
+        "threads": 4,
+        "log_level": "debug",
+        "log_format": "console",
+        "log_requests": False,
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"FAULTCUBE_{name.upper()}", str(value))
+    assert Settings.read().model_dump() == values
+
+
+def test_an_option_overrides_the_environment_and_none_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FAULTCUBE_PORT", "9000")
+    assert Settings.read(port=1).port == 1
+    assert Settings.read(port=None).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FAULTCUBE_PORT", "65536"),
+        ("FAULTCUBE_PORT", "http"),
+        ("FAULTCUBE_HOST", ""),
+        ("FAULTCUBE_MAX_RECORDS", "0"),
+        ("FAULTCUBE_MAX_BODY_BYTES", "1"),
+        ("FAULTCUBE_BODY_SECONDS", "0"),
+        ("FAULTCUBE_BODY_SECONDS", "nan"),
+        ("FAULTCUBE_THREADS", "-1"),
+        ("FAULTCUBE_LOG_LEVEL", "loud"),
+        ("FAULTCUBE_LOG_FORMAT", "xml"),
+        ("FAULTCUBE_LOG_REQUESTS", "perhaps"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.read()
+    assert str(refused.value).startswith(f"{variable}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_the_table_has_a_line_with_a_meaning_for_each_setting_and_no_path_of_this_machine() -> None:
+    table = as_markdown()
+    lines = table.splitlines()[2:]
+    assert len(lines) == len(Settings.model_fields)
+    assert all(len(line.split("|")[3]) > 20 for line in lines)
+    assert "| `FAULTCUBE_BUNDLE` | `models/iosxr` (the one that ships) |" in table
+    assert "| `FAULTCUBE_LOG_REQUESTS` | `true` |" in table
+    assert str(Path(__file__).parents[2]) not in table

@@ -1,0 +1,267 @@
+"""The wire: what is read, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from models import Field
+from service.problems import MEDIA_TYPE
+
+GOOD = '"link up": true, "state": "idle"'
+PATHS = ["/classify", "/embed"]
+SECRET = "s3cr3t-value"
+
+NUMBER, RATE = "a finite number (%)", "a finite number (errors/s)"
+FLAG, STATE, KNOWN = "true or false", "one of idle, busy", "only fields of the schema"
+OR_NULL = ", or null when it is missing"
+HUGE = "a number beyond ±3.4e+38"
+
+
+def errors_of(response: Response) -> list[dict[str, Any]]:
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == MEDIA_TYPE
+    errors: list[dict[str, Any]] = response.json()["errors"]
+    return errors
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("record", "field", "expected", "got"),
+    [
+        (f"{{{GOOD}}}", "cpu load", NUMBER, "no such field"),
+        (f'{{"cpu load": 1, {GOOD}, "a": 1}}', "a", KNOWN, "a field it does not have"),
+        (f'{{"cpu load": "1", {GOOD}}}', "cpu load", NUMBER, "a string"),
+        (f'{{"cpu load": true, {GOOD}}}', "cpu load", NUMBER, "a boolean"),
+        (f'{{"cpu load": [1], {GOOD}}}', "cpu load", NUMBER, "an array"),
+        (f'{{"cpu load": {{}}, {GOOD}}}', "cpu load", NUMBER, "an object"),
+        (f'{{"cpu load": null, {GOOD}}}', "cpu load", NUMBER, "null"),
+        (f'{{"cpu load": NaN, {GOOD}}}', "cpu load", NUMBER, "NaN"),
+        (f'{{"cpu load": Infinity, {GOOD}}}', "cpu load", NUMBER, "an infinite number"),
+        (f'{{"cpu load": -Infinity, {GOOD}}}', "cpu load", NUMBER, "an infinite number"),
+        (f'{{"cpu load": 1e999, {GOOD}}}', "cpu load", NUMBER, "an infinite number"),
+        (f'{{"cpu load": 1e39, {GOOD}}}', "cpu load", NUMBER, HUGE),
+        (f'{{"cpu load": 1{"0" * 400}, {GOOD}}}', "cpu load", NUMBER, HUGE),
+        ('{"cpu load": 1, "link up": 1, "state": "idle"}', "link up", FLAG, "a number"),
+        ('{"cpu load": 1, "link up": null, "state": "idle"}', "link up", FLAG, "null"),
+        ('{"cpu load": 1, "link up": true, "state": "odd"}', "state", STATE, "a string"),
+        (f'{{"cpu load": 1, {GOOD}, "vendor": 5}}', "vendor", "a string" + OR_NULL, "a number"),
+        (f'{{"cpu load": 1, {GOOD}, "error rate": NaN}}', "error rate", RATE + OR_NULL, "NaN"),
+    ],
+)  # fmt: skip
+def test_a_bad_field_is_named_with_what_was_expected_and_what_was_got(
+    shared: TestClient, path: str, record: str, field: str, expected: str, got: str
+) -> None:
+    fine = f'{{"cpu load": 1, {GOOD}}}'
+    response = shared.post(path, content=f'{{"records": [{fine}, {record}]}}')
+    assert errors_of(response) == [{"record": 1, "field": field, "expected": expected, "got": got}]
+    assert f"record 1, field '{field}': expected {expected}" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("record", ["1", "null", '"x"', "[]", "NaN"])
+def test_a_record_that_is_no_object_is_refused_by_its_index(
+    shared: TestClient, record: str
+) -> None:
+    (error,) = errors_of(shared.post("/classify", content=f'{{"records": [{record}]}}'))
+    assert error["record"] == 0
+    assert error["expected"] == "an object of fields"
+    assert "field" not in error
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("body", "got"),
+    [
+        ("{}", "no such key"),
+        ('{"records": null}', "null"),
+        ('{"records": {}}', "an object"),
+        ('{"records": "x"}', "a string"),
+        ('{"records": []}', "an empty list"),
+        ('{"records": [' + ",".join(["{}"] * 51) + "]}", "51 records"),
+    ],
+)
+def test_records_must_be_a_list_within_bounds(
+    shared: TestClient, path: str, body: str, got: str
+) -> None:
+    assert errors_of(shared.post(path, content=body)) == [
+        {"field": "records", "expected": "a list of 1 to 50 records", "got": got}
+    ]
+
+
+@pytest.mark.parametrize("body", ["[]", "1", "null", '"x"', "NaN", "true"])
+def test_a_body_that_is_no_object_is_shown_one(shared: TestClient, body: str) -> None:
+    (error,) = errors_of(shared.post("/classify", content=body))
+    assert error["expected"] == 'an object like {"records": [...]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("/classify", "distance"), ("/embed", "distances"), ("/embed", "x" * 500)]
+)
+def test_an_unknown_key_beside_the_records_is_refused(
+    shared: TestClient, path: str, key: str, good: dict[str, Any]
+) -> None:
+    (error,) = errors_of(shared.post(path, json={"records": [good], key: True}))
+    assert error["field"][:9] == key[:9]
+    assert len(error["field"]) <= 100
+    assert "record" not in error
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "true", [], {}])
+def test_an_option_takes_nothing_but_true_and_false(
+    shared: TestClient, value: object, good: dict[str, Any]
+) -> None:
+    response = shared.post("/classify", json={"records": [good], "distances": value})
+    (error,) = errors_of(response)
+    assert (error["field"], error["expected"]) == ("distances", "true or false")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"records": [}',
+        b"{'records': []}",
+        b'{"records": []} x',
+        b'{"records": [{"a": "\xff"}]}',
+        b"\xff\xfe{\x00}\x00",
+        b'{"records": [{"a": "\\ud800"}]}',
+        b"[" * 100_000,
+        b'{"records":' * 10_000,
+        b"a=1&b=2",
+        b"9" * 10_000,
+    ],
+)
+def test_what_is_not_json_is_a_400(shared: TestClient, path: str, body: bytes) -> None:
+    response = shared.post(path, content=body)
+    assert response.status_code == 400
+    assert response.json()["reason"] == "not_json"
+    assert len(response.content) < 500
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": "application/jsonx"},
+        {"Content-Type": "text/csv"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": 'text/plain; format=flowed; charset="utf-16"'},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Encoding": "identity, gzip"},
+    ],
+)
+def test_what_is_not_spoken_is_a_415_that_says_what_is(
+    shared: TestClient, path: str, headers: dict[str, str], good: dict[str, Any]
+) -> None:
+    content = json.dumps({"records": [good]})
+    response = shared.post(path, content=content, headers=headers)
+    assert response.status_code == 415
+    assert "application/json or text/plain, charset utf-8" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "application/json"},
+        {"Content-Type": "Application/JSON; Charset=UTF-8"},
+        {"Content-Type": 'application/json; charset="utf-8"'},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "text/plain; charset=utf-8"},
+        {"Content-Type": "application/json", "Content-Encoding": "identity"},
+    ],
+)
+def test_these_are_spoken(
+    shared: TestClient, headers: dict[str, str], good: dict[str, Any]
+) -> None:
+    content = json.dumps({"records": [good]})
+    assert shared.post("/classify", content=content, headers=headers).status_code == 200
+
+
+def test_a_body_that_announces_too_much_is_refused_before_it_is_read(shared: TestClient) -> None:
+    def never() -> Iterator[bytes]:
+        yield b"{"
+        pytest.fail("the body was read")
+
+    for length in ("1048577", "9" * 400):
+        response = shared.post("/embed", content=never(), headers={"Content-Length": length})
+        assert response.status_code == 413
+        assert response.json()["detail"].startswith("The body is longer than 1048576 bytes")
+        assert response.headers["connection"] == "close"
+
+
+def test_ten_thousand_empty_objects_are_refused_at_once(serve: Any, bundle: Any) -> None:
+    client = serve(bundle)
+    body = json.dumps({"records": [{}] * 10_000})
+    start = time.perf_counter()
+    response = client.post("/classify", content=body)
+    assert time.perf_counter() - start < 1
+    assert len(errors_of(response)) == 10
+    assert len(response.content) < 8000
+
+
+def test_many_unknown_fields_with_hostile_names_are_told_briefly(
+    shared: TestClient, good: dict[str, Any]
+) -> None:
+    hostile = {f"{i}" + "\N{GRINNING FACE}\n\x1b[31m" * 200: 1 for i in range(50)}
+    for body in ({"records": [good | hostile]}, {"records": [good]} | hostile):
+        response = shared.post("/classify", json=body)
+        assert 5 <= len(errors_of(response)) <= 10
+        assert len(response.content) < 8000
+        assert "\\u001b" not in response.text
+
+
+def test_fields_of_66_long_categories_are_told_briefly(serve: Any, make_bundle: Any) -> None:
+    categories = tuple(f"{i}" + "é" * 500 for i in range(66))
+    fields = tuple(
+        Field(name=f"{i}" + "ü" * 150, kind="category", categories=categories) for i in range(20)
+    )
+    folder = make_bundle(fields, [{field.name: categories[0] for field in fields}])
+    response = serve(folder).post("/classify", json={"records": [{}]})
+    assert len(errors_of(response)) >= 5
+    assert len(response.content) < 8000
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.just(SECRET)
+NAMES = st.sampled_from(["cpu load", "error rate", "link up", "state", "vendor"]) | st.text()
+RECORDS = st.lists(st.dictionaries(NAMES, LEAVES) | LEAVES, max_size=5)
+ANYTHING = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
+)
+BODIES = ANYTHING | st.fixed_dictionaries(
+    {"records": RECORDS | ANYTHING}, optional={"distances": st.booleans() | LEAVES, "x": LEAVES}
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(body=BODIES, path=st.sampled_from(PATHS))
+def test_no_json_whatever_breaks_the_service_or_is_repeated(
+    shared: TestClient, body: object, path: str
+) -> None:
+    response = shared.post(path, content=json.dumps(body))
+    assert response.status_code in {200, 400, 422}
+    assert SECRET not in response.text
+    assert len(response.content) < 8000
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(), path=st.sampled_from(PATHS))
+def test_no_bytes_whatever_break_the_service(shared: TestClient, body: bytes, path: str) -> None:
+    assert shared.post(path, content=body).status_code in {400, 422}
