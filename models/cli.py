@@ -7,13 +7,13 @@ none of them, and a command's libraries are loaded only when it is called.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 import typer
 
 __all__ = ["main"]
+
+_TAKES_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     )
     commands = {entry.name: entry for entry in entry_points(group="faultcube.commands")}
     for name, entry in sorted(commands.items()):
-        app.command(name)(_load(entry))
+        _add(app, name, entry)
     try:
         app(prog_name="faultcube")
     except ModuleNotFoundError as error:
@@ -35,14 +35,14 @@ def main() -> None:
         sys.exit(f"faultcube: {error.name} is not installed: pip install 'faultcube[{floor}]'")
 
 
-def _load(entry: EntryPoint) -> Callable[..., Any]:
-    """The command, or one that says why it cannot be loaded."""
+def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:
+    """Add the command, or, where its floor is not there, one that takes anything and says so."""
     try:
-        command: Callable[..., Any] = entry.load()
+        app.command(name)(entry.load())
     except ModuleNotFoundError as error:
         why = error
 
-        def command() -> None:
+        @app.command(name, context_settings=_TAKES_ANYTHING)
+        def missing() -> None:
+            """Not installed."""
             raise why
-
-    return command

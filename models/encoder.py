@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+
+# Read at import: without it onnxruntime's own wheels report their use to their maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
@@ -40,7 +46,9 @@ class Encoder:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
             (source,), (target,) = self._session.get_inputs(), self._session.get_outputs()
             self._input: str = source.name
             self.fields, self.dimensions = _width(source), _width(target)

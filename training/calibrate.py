@@ -15,6 +15,9 @@ from training.dataset import Labels
 
 Scores = npt.NDArray[np.float64]
 
+_ROUNDING = np.float32(1e-6)
+"""Float32 distances of one record differ by less than this from batch to batch."""
+
 __all__ = ["calibrate", "conformal_quantile"]
 
 
@@ -46,9 +49,8 @@ def calibrate(
         mine = shortest[nearest == c]
         radius = conformal_quantile(mine, unknown_rate)
         radii.append(max(pooled, mine.max(initial=0)) if math.isinf(radius) else radius)
-    return NearestCentroid(
-        centroids, np.array(radii, dtype=np.float32), _temperature(distances, labels)
-    )
+    widened = np.array(radii, dtype=np.float32) + _ROUNDING
+    return NearestCentroid(centroids, widened.clip(0, 1), _temperature(distances, labels))
 
 
 def conformal_quantile(scores: Scores, rate: float) -> float:

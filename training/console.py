@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from models.bundle import Bundle
-from training.dataset import load_dataset
 from training.evaluate import Evaluation
 from training.export import ExportError
+from training.fields import infer_fields
 from training.fit import Epoch
 from training.recipe import Recipe, RecipeError
+from training.table import labelled_rows
 from training.train import Fitted
 from training.train import train as train_bundle
 
@@ -49,19 +51,18 @@ def _new_folder(target: Path) -> Path:
 
 
 def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
-    """Print the inferred fields as TOML; returns the exit code."""
+    """Print the fields of all rows as the part of a recipe; returns the exit code."""
     try:
-        split = {"by": "random", "shares": (1 - 2e-6, 1e-6, 1e-6)}
-        recipe = Recipe.read(recipe_file, options | {"split": split})
-        dataset = load_dataset(recipe)
+        recipe = Recipe.read(recipe_file, {"split": {"by": "random"}} | options)
+        inference = infer_fields(labelled_rows(recipe, None)["train"], recipe)
     except RecipeError as error:
         return _refuse(error)
-    for field in dataset.schema.fields:
+    for field in inference.fields:
         required = str(field.required).lower()
-        typer.echo(f'[fields."{field.name}"]')
-        typer.echo(f'kind = "{field.kind}"\nunit = "{field.unit}"\nrequired = {required}\n')
-    for name, why in dataset.dropped.items():
-        typer.echo(f"# no field: {name} ({why})")
+        typer.echo(f"[fields.{json.dumps(field.name)}]\nkind = {json.dumps(field.kind)}")
+        typer.echo(f"unit = {json.dumps(field.unit)}\nrequired = {required}\n")
+    for name, why in inference.dropped.items():
+        typer.echo(f"# no field: {json.dumps(name)} ({why})")
     return 0
 
 

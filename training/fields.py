@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
 
 def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.fields):
-        if name not in train.columns:
+        pattern = name in recipe.fields and fnmatch.filter(train.columns, name)
+        if name not in train.columns and not pattern:
             raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
     if both := set(recipe.ignore) & set(recipe.keep):
         raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
@@ -147,7 +149,7 @@ def _twin(column: pl.Series, seen: dict[bytes, str]) -> str | None:
 
 
 def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
-    override = recipe.fields.get(column.name, FieldOverride())
+    override = _override(column.name, recipe.fields)
     kind = override.kind or _kind(column)
     typical = column.filter(good).drop_nulls()
     values: dict[str, object] = {}
@@ -166,6 +168,11 @@ def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
     return Field.model_validate(
         {"name": column.name, "kind": kind, "unit": unit, "required": required, **values}
     )
+
+
+def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverride:
+    patterns = (each for pattern, each in overrides.items() if fnmatch.fnmatchcase(name, pattern))
+    return overrides.get(name) or next(patterns, FieldOverride())
 
 
 def _kind(column: pl.Series) -> Kind:

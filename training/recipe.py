@@ -119,6 +119,7 @@ class Recipe(_Part):
     severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
     """Perceived severity of fault classes; major when not given."""
     fields: dict[str, FieldOverride] = {}
+    """By name or pattern (rate_*); of several that fit, the name itself, else the first pattern."""
     split: Split
     backtests: tuple[Backtest, ...] = ()
     encoder: EncoderRecipe = EncoderRecipe()

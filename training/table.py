@@ -41,14 +41,20 @@ def read_table(path: Path) -> pl.DataFrame:
     return table
 
 
-def labelled_rows(recipe: Recipe, split: Split) -> dict[Part, pl.DataFrame]:
+def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFrame]:
     """Read the recipe's tables and cut them; rows without a label or a part are left out.
+
+    Args:
+        recipe: names the tables and the label.
+        split: how to cut; None makes every row a training row.
 
     Raises:
         RecipeError: a column that the recipe names is not there, or a part stays empty.
     """
     table = read_table(recipe.table)
     _need(table, recipe.label, "label column", recipe.table)
+    if split is None:
+        return {"train": _with_labels(table, recipe)}
     table = assign_parts(table, split, recipe.fit.seed)
     if recipe.test_table:
         test = read_table(recipe.test_table)
@@ -56,15 +62,18 @@ def labelled_rows(recipe: Recipe, split: Split) -> dict[Part, pl.DataFrame]:
         table = table.filter(pl.col(_PART) != "test")
         test = test.with_columns(pl.lit("test").alias(_PART))
         table = pl.concat([table, test], how="diagonal_relaxed")
-    label = pl.col(recipe.label).cast(pl.String).str.strip_chars()
-    table = table.with_columns(label.alias(recipe.label)).filter(
-        label.is_not_null() & (label != "") & ~label.is_in(list(recipe.drop_labels))
-    )
+    table = _with_labels(table, recipe)
     parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
     for part, rows in parts.items():
         if rows.is_empty():
             raise RecipeError(f"the split leaves no {part} rows; choose another column or shares")
     return parts
+
+
+def _with_labels(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    label = pl.col(recipe.label).cast(pl.String).str.strip_chars()
+    kept = label.is_not_null() & (label != "") & ~label.is_in(list(recipe.drop_labels))
+    return table.with_columns(label.alias(recipe.label)).filter(kept)
 
 
 def assign_parts(table: pl.DataFrame, split: Split, seed: int) -> pl.DataFrame:

@@ -114,7 +114,7 @@ def test_a_graph_whose_names_are_no_text_is_refused_without_a_word_on_the_termin
     make_graph: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(EncoderError):
-        Encoder(make_graph().replace(b"missing", b"mi\xff\xffing"))
+        Encoder(make_graph().replace(b"records", b"recor\x80s", 1))
     assert capfd.readouterr() == ("", "")
 
 
@@ -156,6 +156,21 @@ def test_a_record_alone_is_embedded_as_it_is_in_a_batch(encoder: Encoder, record
 def test_a_matrix_by_columns_is_embedded_as_one_by_rows(encoder: Encoder) -> None:
     records = np.arange(20, dtype=np.float32).reshape(4, 5)
     np.testing.assert_array_equal(encoder.embed(np.asfortranarray(records)), encoder.embed(records))
+
+
+def test_a_graph_that_fails_at_work_is_an_encoder_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    graph = graph_of(
+        [("Constant", [], ["to"], {"value_ints": [-1, 4]}), ("Reshape", ["x", "to"], ["y"], {})],
+        {"x": (FLOAT, ["n", 3])},
+        {"y": (FLOAT, ["m", 4])},
+    )
+    encoder = Encoder(graph)
+    assert encoder.embed(np.zeros((4, 3), dtype=np.float32)).shape == (3, 4)
+    with pytest.raises(EncoderError):
+        encoder.embed(np.zeros((2, 3), dtype=np.float32))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_no_records_give_no_points(encoder: Encoder) -> None:
