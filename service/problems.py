@@ -109,7 +109,7 @@ class TooSlow(Problem):
 
 
 class TooLarge(Problem):
-    """The body is longer than the limit; the rest of it is not read."""
+    """The body is longer than the limit; nothing of it is kept."""
 
     status, reason, headers = 413, "too_large", {"Connection": "close"}
 

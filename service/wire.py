@@ -20,6 +20,7 @@ from service.state import state_of
 
 __all__ = ["Batch", "answer", "bundle_of", "encode", "parse", "read"]
 
+_LINGER_SECONDS = 1.0
 _SPOKEN = "application/json or text/plain, charset utf-8, without a content encoding"
 
 
@@ -59,18 +60,26 @@ async def read(request: Request, *, most: int, seconds: float) -> bytearray:
     Raises:
         Problem: what is sent is too long, too slow, or in a language that is not spoken here.
     """
-    _check(request.headers, most)
+    _check(request.headers)
     body = bytearray()
+    too_large = _announced(request.headers) > most
     try:
-        with anyio.fail_after(seconds):
+        # Most clients read no answer while they still send: what is too long is let in for a
+        # moment, and not kept.
+        with anyio.fail_after(_LINGER_SECONDS if too_large else seconds) as limit:
             async for chunk in request.stream():
-                body += chunk
+                body += b"" if too_large else chunk
                 if len(body) > most:
-                    raise _too_large(most)
+                    too_large = True
+                    body.clear()
+                    limit.deadline = min(limit.deadline, anyio.current_time() + _LINGER_SECONDS)
     except TimeoutError as error:
-        raise TooSlow(f"The body did not arrive within {seconds:g} seconds.") from error
+        if not too_large:
+            raise TooSlow(f"The body did not arrive within {seconds:g} seconds.") from error
     except ClientDisconnect as error:
         raise Disconnected from error
+    if too_large:
+        raise TooLarge(f"The body is longer than {most} bytes, the most that is taken.")
     return body
 
 
@@ -138,7 +147,12 @@ def _faults(
             yield key, "true or false", describe(value)
 
 
-def _check(headers: Headers, most: int) -> None:
+def _announced(headers: Headers) -> float:
+    length = headers.get("content-length", "")
+    return float(length) if length.isdecimal() else 0
+
+
+def _check(headers: Headers) -> None:
     media, *parameters = headers.get("content-type", "").lower().split(";")
     pairs = (parameter.partition("=") for parameter in parameters)
     charsets = {value.strip(' "') for name, _, value in pairs if name.strip() == "charset"}
@@ -146,10 +160,3 @@ def _check(headers: Headers, most: int) -> None:
     spoken = media.strip() in {"", "application/json", "text/plain"}
     if not spoken or charsets - {"utf-8", "utf8"} or encoding not in {"", "identity"}:
         raise Unspoken(f"Send {_SPOKEN}.")
-    length = headers.get("content-length", "")
-    if length.isdecimal() and float(length) > most:
-        raise _too_large(most)
-
-
-def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"The body is longer than {most} bytes, the most that is taken.")

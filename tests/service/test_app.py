@@ -100,14 +100,22 @@ def test_a_client_that_goes_away_causes_no_error(
     assert vars(caplog.records[-1])["status"] == 499
 
 
-def test_reading_stops_as_soon_as_a_body_is_too_long(
+def test_a_body_that_is_too_long_is_let_in_to_its_end_but_not_kept(
     bundle: Path, serve: Callable[..., TestClient]
 ) -> None:
     client = serve(bundle, max_body_bytes=1024)
-    messages = [chunk(1000), chunk(100), chunk(100), chunk(100)]
+    messages = [chunk(1000), chunk(100), chunk(100), {**chunk(100), "more_body": False}]
     sent = call(client.app, messages)
     assert sent[0]["status"] == 413
-    assert len(messages) == 2
+    assert not messages
+
+
+def test_a_body_without_end_is_not_let_in_for_long(
+    bundle: Path, serve: Callable[..., TestClient]
+) -> None:
+    client = serve(bundle, max_body_bytes=1024)
+    sent = call(client.app, [chunk(2000)], hang=True)
+    assert sent[0]["status"] == 413
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(
