@@ -18,11 +18,12 @@ from starlette.responses import Response
 
 from models import Model
 from service import about, classify, docs, embed
-from service.logs import RequestLog
-from service.metrics import Metrics, RequestMetrics
+from service.logs import log_request
+from service.metrics import Metrics
 from service.problems import Problem, problem_of
 from service.settings import Settings
 from service.state import State, state_of
+from service.watch import Watch
 
 __all__ = ["create_app"]
 
@@ -62,9 +63,8 @@ def create_app(
     app.state.faultcube = state
     for module in (classify, embed, about, docs):
         app.include_router(module.router)
-    app.add_middleware(RequestMetrics, metrics=state.metrics, clock=clock)
-    if settings.log_requests:
-        app.add_middleware(RequestLog, clock=clock)
+    watchers = [state.metrics.count_request] + [log_request] * settings.log_requests
+    app.add_middleware(Watch, watchers=watchers, clock=clock)
     return app
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from service.settings import Settings
 
-__all__ = ["RequestLog", "configure"]
+__all__ = ["configure", "log_request"]
 
 log = logging.getLogger(__name__)
 
@@ -48,40 +46,17 @@ def configure(settings: Settings) -> None:
     )
 
 
-class RequestLog:
-    """Middleware that writes one line for each request, and nothing of its content."""
-
-    def __init__(self, app: ASGIApp, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.app, self.clock = app, clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status, start = 500, self.clock()
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            self._write(scope, status, self.clock() - start)
-
-    def _write(self, scope: Scope, status: int, seconds: float) -> None:
-        line: dict[str, Any] = {
-            "method": scope["method"],
-            "path": scope["path"][:_LONGEST_PATH],
-            "status": status,
-            "duration_ms": round(1000 * seconds, 2),
-        }
-        if (records := scope.get("state", {}).get("records")) is not None:
-            line["records"] = records
-        log.info("request", extra=line)
+def log_request(scope: Scope, status: int, seconds: float) -> None:
+    """Write one line for a request, and nothing of its content."""
+    line: dict[str, Any] = {
+        "method": scope["method"],
+        "path": scope["path"][:_LONGEST_PATH],
+        "status": status,
+        "duration_ms": round(1000 * seconds, 2),
+    }
+    if (records := scope.get("state", {}).get("records")) is not None:
+        line["records"] = records
+    log.info("request", extra=line)
 
 
 def _as_json(settings: Settings) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import prometheus_client as prometheus
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from models import UNKNOWN, Manifest
 from service.problems import Problem
 
-__all__ = ["Metrics", "RequestMetrics"]
+__all__ = ["Metrics"]
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -74,32 +73,9 @@ class Metrics:
         """Count a request that was refused."""
         self.rejected.labels(problem.reason).inc()
 
-
-class RequestMetrics:
-    """Middleware that counts and times requests by route."""
-
-    def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self.app, self.metrics, self.clock = app, metrics, clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status, start = 500, self.clock()
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            # A path that is no route must not become a label: anyone can invent paths.
-            route = getattr(scope.get("route"), "path", "none")
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(self.clock() - start)
+    def count_request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count and time a request by its route."""
+        # A path that is no route must not become a label: anyone can invent paths.
+        route = getattr(scope.get("route"), "path", "none")
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)

@@ -112,13 +112,13 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
     dropped = "\n".join(f"- `{name}`: {why}" for name, why in dataset.dropped.items())
     notes = "\n".join(f"- {note}" for note in dataset.notes)
     split = recipe.split
-    by = f" `{split.column}`" if split.column else ""
+    by = f"by {split.by} `{split.column}`" if split.column else "at random, label by label"
     within = f" within `{split.within}`" if split.within else ""
     return (
         f"Lossless triplet loss (beta = {recipe.fit.beta or recipe.encoder.dimensions:g}, "
         f"epsilon = {recipe.fit.epsilon:g}) over all triplets of class-balanced batches of "
         f"{recipe.fit.batch}; hidden layers {list(recipe.encoder.hidden)}, gain "
-        f"{recipe.encoder.gain:g}, seed {recipe.fit.seed}. Rows split by {split.by}{by}{within}; "
+        f"{recipe.encoder.gain:g}, seed {recipe.fit.seed}. Rows split {by}{within}; "
         "dev rows chose the epoch and calibrated radii and confidence; nothing was chosen on test "
         "rows."
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")

@@ -41,7 +41,7 @@ class Split(_Part):
     by: Literal["column", "time", "group", "random"]
     column: str | None = None
     """by column: holds train, dev or test (other rows are left out). by time: ordered by it.
-    by group: rows that share its value stay together."""
+    by group: rows that share its value stay together. at random: label by label."""
     table: Path | None = None
     """by column: a second table, row for row beside the first, that holds the column."""
     within: str | None = None

@@ -55,7 +55,7 @@ def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFram
     _need(table, recipe.label, "label column", recipe.table)
     if split is None:
         return {"train": _with_labels(table, recipe)}
-    table = assign_parts(table, split, recipe.fit.seed)
+    table = assign_parts(table, split, recipe.fit.seed, recipe.label)
     if recipe.test_table:
         test = read_table(recipe.test_table)
         _need(test, recipe.label, "label column", recipe.test_table)
@@ -76,19 +76,25 @@ def _with_labels(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     return table.with_columns(label.alias(recipe.label)).filter(kept)
 
 
-def assign_parts(table: pl.DataFrame, split: Split, seed: int) -> pl.DataFrame:
+def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl.DataFrame:
     """Add the column of parts: train, dev, test, or null for rows to leave out."""
     random = np.random.default_rng(seed)
+    if split.by in ("time", "group"):
+        _need(table, str(split.column), f"{split.by} column")
+    if split.within:
+        _need(table, split.within, "column to split within")
     match split.by:
         case "column":
             parts = _given(table, split)
         case "time":
-            parts = pl.Series(_by_time(table, split))
+            within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
+            rank = table[str(split.column)].rank("ordinal").to_numpy()
+            parts = pl.Series(_cut_within(rank, within, split))
         case "group":
-            _need(table, str(split.column), "group column")
             parts = pl.Series(_by_group(table[str(split.column)], split, random))
         case "random":
-            parts = pl.Series(_cut(random.permutation(len(table)), split))
+            rank = random.permutation(len(table))
+            parts = pl.Series(_cut_within(rank, table[label], split))
     return table.with_columns(parts.cast(pl.String).alias(_PART))
 
 
@@ -110,20 +116,6 @@ def _given(table: pl.DataFrame, split: Split) -> pl.Series:
     return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
 
 
-def _by_time(table: pl.DataFrame, split: Split) -> npt.NDArray[np.str_]:
-    column = str(split.column)
-    _need(table, column, "time column")
-    if split.within:
-        _need(table, split.within, "column to split within")
-    within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
-    rank = table[column].rank("ordinal").to_numpy() - 1
-    parts = np.empty(len(table), dtype="U5")
-    for value in within.unique():
-        rows = np.flatnonzero(within.eq_missing(value).to_numpy())
-        parts[rows] = _cut(rank[rows].argsort().argsort(), split)
-    return parts
-
-
 def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:
     """Draw whole groups, in a random order, until each part has its share of the rows."""
     values, first, counts = np.unique(
@@ -138,7 +130,14 @@ def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> n
     return np.array(PARTS)[chosen][first]
 
 
-def _cut(rank: npt.NDArray[np.intp], split: Split) -> npt.NDArray[np.str_]:
-    """Parts of n rows whose ranks are 0..n-1."""
-    borders = np.round(np.cumsum(split.shares[:2]) * len(rank))
-    return np.array(PARTS)[np.searchsorted(borders, rank, side="right")]
+def _cut_within(
+    rank: npt.NDArray[np.integer], within: pl.Series, split: Split
+) -> npt.NDArray[np.str_]:
+    """Cut the rows of each value by their rank: the first are train, the last are test."""
+    parts = np.empty(len(rank), dtype="U5")
+    for value in within.unique():
+        rows = np.flatnonzero(within.eq_missing(value).to_numpy())
+        place = rank[rows].argsort().argsort()
+        borders = np.round(np.cumsum(split.shares[:2]) * len(rows))
+        parts[rows] = np.array(PARTS)[np.searchsorted(borders, place, side="right")]
+    return parts
