@@ -25,9 +25,21 @@ import pydantic
 
 from models.schema import Field
 
-__all__ = ["FORMAT", "UNKNOWN", "Bundle", "BundleError", "Calibration", "Class", "Manifest", "Name"]
+__all__ = [
+    "FORMAT",
+    "LONGEST_NAME",
+    "UNKNOWN",
+    "Bundle",
+    "BundleError",
+    "Calibration",
+    "Class",
+    "Manifest",
+    "Name",
+]
 
 FORMAT: Final = 1
+LONGEST_NAME = 200
+"""Characters of a class's name, at most."""
 UNKNOWN = "unknown"
 """The verdict on a record that no class accepts; no class may have this name."""
 
@@ -64,7 +76,7 @@ class Class(_Frozen):
         records: how many training records the centroid is the mean of.
     """
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
     centroid: tuple[_Unit, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from models.bundle import UNKNOWN
@@ -37,7 +38,7 @@ def write_card(
         _fit(recipe, dataset),
         "![history](figures/history.png)",
         "## Limits",
-        _limits(dataset),
+        _limits(recipe, dataset),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -78,9 +79,9 @@ def _results(evaluations: Mapping[str, Evaluation]) -> str:
 def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
     return (
         "*Nearest class* forces a known class, as other classifiers do; *as served* counts every "
-        f"`{UNKNOWN}` as wrong. The radii promise that at most {recipe.unknown_rate:.0%} of the "
-        "records of known classes are called unknown as long as traffic stays like the calibration "
-        f"rows; on these test rows it was {evaluation.false_unknown_rate:.1%}. "
+        f"`{UNKNOWN}` as wrong. The radii promise that at most {100 * recipe.unknown_rate:g}% of "
+        "the records of known classes are called unknown as long as traffic stays like the "
+        f"calibration rows; on these test rows it was {evaluation.false_unknown_rate:.1%}. "
         f"Of good records {evaluation.false_alarm_rate:.1%} raised an alarm (a fault or unknown), "
         f"of faults {evaluation.missed_fault_rate:.1%} were called good. Excess loss is the "
         "lossless triplet loss over the floor that geometry sets for this many classes: at 0 "
@@ -126,11 +127,12 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
     )
 
 
-def _limits(dataset: Dataset) -> str:
+def _limits(recipe: Recipe, dataset: Dataset) -> str:
+    enough = math.ceil((1 - recipe.unknown_rate) / recipe.unknown_rate - 1e-9)
     few = [
         f"`{name}` ({count})"
         for c, name in enumerate(dataset.classes)
-        if (count := int((dataset.dev.labels == c).sum())) < 99
+        if (count := int((dataset.dev.labels == c).sum())) < enough
     ]
     text = (
         "- It knows the network, devices and load it was trained on; elsewhere, measure first.\n"
@@ -139,7 +141,7 @@ def _limits(dataset: Dataset) -> str:
     )
     if few:
         text += (
-            "\n- Too few calibration rows for a promise of their own (99 at 1 %), so the radius is "
-            f"borrowed from the pooled classes: {', '.join(few)}."
+            f"\n- Too few calibration rows for a promise of their own ({enough} needed), so that "
+            f"the radius may be borrowed from all classes: {', '.join(few)}."
         )
     return text

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from training.recipe import RecipeError
+
 __all__ = ["schema", "train"]
 
 Table = Annotated[
@@ -86,12 +88,17 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
+    try:
+        split = _split_options(
+            split_column, split_table, split_time, split_within, split_group, split_random, shares
+        )
+    except RecipeError as error:
+        typer.echo(f"faultcube: {error}", err=True)
+        raise typer.Exit(2) from error
     options = {
         **_table_options(table, label, good, ignore, keep, drop_label, test_table),
         "name": name or (None if recipe or table is None else _name_of(table)),
-        "split": _split_options(
-            split_column, split_table, split_time, split_within, split_group, split_random, shares
-        ),
+        "split": split,
         "encoder": _given(dimensions=dimensions),
         "fit": _given(beta=beta, epochs=epochs, seed=seed),
         "unknown_rate": unknown_rate,
@@ -114,7 +121,7 @@ def schema(
     options = _table_options(table, label, good, ignore, keep, drop_label, None)
     from training.console import print_schema
 
-    raise typer.Exit(print_schema(recipe, _given(**options, name="schema")))
+    raise typer.Exit(print_schema(recipe, options))
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -155,14 +162,12 @@ def _split_options(
     shares: str | None,
 ) -> dict[str, Any]:
     ways = _given(column=column, time=time, group=group, random=random or None)
-    if not ways:
-        return {}
     if len(ways) > 1:
-        raise typer.BadParameter("give one way to split, not " + " and ".join(sorted(ways)))
-    ((by, value),) = ways.items()
+        raise RecipeError("give one way to split, not " + " and ".join(sorted(ways)))
     try:
         parts = tuple(float(part) for part in shares.split(",")) if shares else None
     except ValueError as error:
-        raise typer.BadParameter("--shares takes three numbers: 0.6,0.15,0.25") from error
-    column = None if by == "random" else value
+        raise RecipeError("--shares takes three numbers: 0.6,0.15,0.25") from error
+    by = next(iter(ways), None)
+    column = None if random else ways.get(str(by))
     return _given(by=by, column=column, table=table, within=within, shares=parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from models.bundle import Bundle
+from training.dataset import class_names
 from training.evaluate import Evaluation
 from training.export import ExportError
 from training.fields import infer_fields
@@ -47,23 +49,33 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
 def _new_folder(target: Path) -> Path:
     if target.exists():
         raise RecipeError(f"{target} exists, and a bundle is never overwritten; give another --out")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RecipeError(f"{above} is no folder that can be written to; give another --out")
     return target
 
 
 def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
     """Print the fields of all rows as the part of a recipe; returns the exit code."""
     try:
-        recipe = Recipe.read(recipe_file, {"split": {"by": "random"}} | options)
-        inference = infer_fields(labelled_rows(recipe, None)["train"], recipe)
+        recipe = Recipe.read(recipe_file, options, {"name": "schema", "split": {"by": "random"}})
+        rows = labelled_rows(recipe, None)["train"]
+        class_names(rows[recipe.label], recipe)
+        inference = infer_fields(rows, recipe)
     except RecipeError as error:
         return _refuse(error)
     for field in inference.fields:
         required = str(field.required).lower()
-        typer.echo(f"[fields.{json.dumps(field.name)}]\nkind = {json.dumps(field.kind)}")
-        typer.echo(f"unit = {json.dumps(field.unit)}\nrequired = {required}\n")
+        typer.echo(f"[fields.{_quoted(field.name)}]\nkind = {_quoted(field.kind)}")
+        typer.echo(f"unit = {_quoted(field.unit)}\nrequired = {required}\n")
     for name, why in inference.dropped.items():
-        typer.echo(f"# no field: {json.dumps(name)} ({why})")
+        typer.echo(f"# no field: {_quoted(name)} ({_quoted(why)[1:-1]})")
     return 0
+
+
+def _quoted(text: str) -> str:
+    """A TOML string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _refuse(error: Exception) -> int:

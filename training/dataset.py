@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.bundle import UNKNOWN
+from models.bundle import LONGEST_NAME, UNKNOWN
 from models.schema import UNSEEN, Field, Matrix, Schema
 from training.fields import infer_fields
 from training.recipe import Recipe, RecipeError, Split
 from training.table import Part, labelled_rows
 
-__all__ = ["Dataset", "Rows", "load_dataset"]
+__all__ = ["Dataset", "Labels", "Rows", "class_names", "load_dataset"]
 
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
@@ -75,16 +75,17 @@ def load_dataset(recipe: Recipe, split: Split | None = None) -> Dataset:
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
     """
-    if split:
-        recipe = recipe.model_copy(update={"split": split})
-    parts = labelled_rows(recipe, recipe.split)
-    classes = _classes(parts["train"][recipe.label], recipe)
+    split = split or recipe.split
+    parts = labelled_rows(recipe, split)
+    classes = class_names(parts["train"][recipe.label], recipe)
     inference = infer_fields(parts["train"], recipe)
     schema = Schema(inference.fields)
-    notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if recipe.split.by == "random" else []
+    notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if split.by == "random" else []
     rows = {}
     for part, table in parts.items():
         known = table.filter(pl.col(recipe.label).is_in(classes))
+        if known.is_empty():
+            raise RecipeError(f"no {part} rows are of a class that the training rows have")
         if len(known) < len(table):
             missing = sorted(set(table[recipe.label]) - set(classes))
             notes.append(
@@ -97,7 +98,12 @@ def load_dataset(recipe: Recipe, split: Split | None = None) -> Dataset:
     )
 
 
-def _classes(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
+def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
+    """The classes of the training rows, good traffic first.
+
+    Raises:
+        RecipeError: they cannot be told apart, or one cannot be served.
+    """
     counts: dict[str, int] = dict(labels.value_counts().iter_rows())
     if recipe.good not in counts:
         raise RecipeError(
@@ -113,6 +119,10 @@ def _classes(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
             f"class {single[0]!r} has a single training row; add more or leave it out with "
             f"--drop-label {single[0]!r}"
         )
+    if long := [label for label in counts if len(label) > LONGEST_NAME]:
+        raise RecipeError(
+            f"a label has {len(long[0])} characters, at most {LONGEST_NAME} are taken"
+        )
     return recipe.good, *sorted(counts.keys() - {recipe.good})
 
 
@@ -127,7 +137,7 @@ def _encode(
     columns = []
     for field in schema.fields:
         if field.name not in table.columns:
-            raise RecipeError(f"the {part} rows have no column {field.name!r}")
+            raise RecipeError(f"the {part} rows have no column {field.name!r}; it is a field")
         columns.append(_encode_column(table[field.name], field))
     matrix = np.stack(columns, axis=1)
     if bad := int(np.isinf(matrix).sum()):

@@ -16,6 +16,9 @@ __all__ = ["Encoder", "Scaling"]
 
 _CLIP = 10.0
 """Scaled values are cut here, in standard deviations: nothing a sender sends can overflow."""
+_TINY, _FAR = 1e-30, 1e30
+"""A spread under the one is none, and a value off by more than the other is no farther off: float32
+ends soon after."""
 _SATURATION = 15.0
 """Pre-activations are cut here: the sigmoid in float32 is then below 1 and above 0."""
 
@@ -55,7 +58,7 @@ class Scaling(nn.Module):
             typical_off = np.nanmedian(off, axis=0) if numbers else median
             mean_off = np.nanmean(off, axis=0) if numbers else median
         spread = np.where(typical_off > 0, typical_off, mean_off)
-        spread = np.where(spread > 0, spread, 1.0)
+        spread = np.where(spread > _TINY, spread, 1.0)
         buffers = {
             "median": median,
             "spread": spread,
@@ -75,7 +78,7 @@ class Scaling(nn.Module):
     def _squeeze(self, records: Tensor) -> Tensor:
         values = records[:, self.numbers]
         values = torch.where(torch.isnan(values), self.median, values)
-        off = (values - self.median) / self.spread
+        off = ((values - self.median) / self.spread).clamp(-_FAR, _FAR)
         return torch.sign(off) * torch.log1p(torch.abs(off))
 
     def forward(self, records: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ def evaluate(
     confusion = confusion_matrix(labels, verdicts, labels=range(unknown + 1))[:unknown]
     totals = np.maximum(confusion.sum(axis=1), 1)
     good = labels == 0
+    faults = len(present) > 1
     value = _mean_loss(loss, embeddings, labels)
     own = decisions.distances[np.arange(len(labels)), labels]
     between = distances_between(rule.centroids, rule.centroids)
@@ -107,7 +108,7 @@ def evaluate(
         confusion=confusion.tolist(),
         calibration_error=_calibration_error(decisions, labels),
         loss=value,
-        excess_loss=value - loss.floor(len(present)) if len(present) > 1 else 0.0,
+        excess_loss=loss.excess(value, len(present), embeddings.shape[1]) if faults else 0.0,
         tightness=float(own.mean() / between[~np.eye(len(between), dtype=bool)].mean()),
     )
 

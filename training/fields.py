@@ -68,8 +68,11 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     """
     _check_names(train, recipe)
     columns = train.drop(recipe.label, *recipe.ignore)
-    columns = columns.with_columns(cs.float().fill_nan(None), cs.string().replace("", None))
-    splits = {recipe.split.column, recipe.split.within} - {None}
+    columns = columns.with_columns((cs.categorical() | cs.enum()).cast(pl.String))
+    finite = pl.when(cs.float().is_finite()).then(cs.float())
+    columns = columns.with_columns(finite, cs.string().replace("", None))
+    every = (recipe.split, *(each.split for each in recipe.backtests))
+    splits = {name for split in every for name in (split.column, split.within)}
     dropped = dict.fromkeys(recipe.ignore, "ignored, as asked")
     fields: list[Field] = []
     seen: dict[bytes, str] = {}
@@ -83,7 +86,7 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     for column in columns:
         kept = column.name in recipe.keep
         reason = None if kept else _reason_to_drop(column, train[recipe.label], recipe.good, splits)
-        twin = None if reason else _twin(column, seen)
+        twin = None if kept or reason else _twin(column, seen)
         if reason or twin:
             dropped[column.name] = reason or f"equal to {twin!r} in every training row"
         else:
@@ -105,11 +108,13 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
 def _reason_to_drop(
     column: pl.Series, labels: pl.Series, good: str, splits: set[str | None]
 ) -> str | None:
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()
+    words = _words(column.name)
     text = column.dtype == pl.String
     distinct = column.n_unique()
     if column.name in splits:
         return "the rows are split by it"
+    if not _is_plain(column):
+        return "its values are neither numbers, booleans nor text"
     if column.dtype.is_temporal() or _TIME.search(words):
         return "a time; keep it with --keep if it is a measurement"
     if distinct == 1:
@@ -121,6 +126,16 @@ def _reason_to_drop(
     if _tells_label(column, labels):
         return "a second label: it settles the label, or is settled by it; --keep if it is a field"
     return None
+
+
+def _is_plain(column: pl.Series) -> bool:
+    kind = column.dtype
+    return kind.is_numeric() or kind.is_temporal() or kind in (pl.Boolean, pl.String)
+
+
+def _words(name: str) -> str:
+    """A name in lower case, with camelCase taken apart."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _tells_label(column: pl.Series, labels: pl.Series) -> bool:
@@ -151,23 +166,37 @@ def _twin(column: pl.Series, seen: dict[bytes, str]) -> str | None:
 def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
     override = _override(column.name, recipe.fields)
     kind = override.kind or _kind(column)
+    column = _as_kind(column, kind)
     typical = column.filter(good).drop_nulls()
     values: dict[str, object] = {}
     if kind == "category":
-        counts = column.cast(pl.String).value_counts().drop_nulls()
+        counts = column.value_counts().drop_nulls()
         values["categories"] = tuple(sorted(counts[column.name]))
         # Values met once foretell values never met (Good and Turing's estimate).
         values["open"] = bool(counts["count"].min() == 1)
-        values["typical"] = typical.cast(pl.String).mode().sort().first()
-    elif kind == "boolean":
-        values["typical"] = bool(typical.cast(pl.Float64).median()) if len(typical) else None
-    else:
-        values["typical"] = typical.cast(pl.Float64).median() if len(typical) else None
+        values["typical"] = typical.mode().sort().first()
+    elif len(typical):
+        values["typical"] = bool(typical.median()) if kind == "boolean" else typical.median()
     required = column.null_count() == 0 if override.required is None else override.required
     unit = override.unit or _unit(column.name, kind)
     return Field.model_validate(
         {"name": column.name, "kind": kind, "unit": unit, "required": required, **values}
     )
+
+
+def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:
+    """The column as text or float64.
+
+    Raises:
+        RecipeError: its values are of another kind.
+    """
+    try:
+        values = column.cast(pl.String if kind == "category" else pl.Float64)
+    except pl.exceptions.PolarsError as error:
+        raise RecipeError(f"column {column.name!r} is not a {kind} in every row") from error
+    if kind == "boolean" and not values.drop_nulls().is_in([0.0, 1.0]).all():
+        raise RecipeError(f"column {column.name!r} is not a boolean in every row")
+    return values
 
 
 def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverride:
@@ -176,19 +205,19 @@ def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverrid
 
 
 def _kind(column: pl.Series) -> Kind:
-    if column.dtype == pl.String:
+    if column.dtype == pl.String or not _is_plain(column):
         return "category"
     if column.dtype == pl.Boolean:
         return "boolean"
     if column.name.endswith("_total"):  # Prometheus' way to name a counter
         return "counter"
-    return "rate" if _RATE.search(column.name.lower()) else "gauge"
+    return "rate" if _RATE.search(_words(column.name)) else "gauge"
 
 
 def _unit(name: str, kind: Kind) -> str:
     if kind in ("boolean", "category"):
         return "1"
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    words = _words(name)
     for pattern, unit in _UNITS.items():
         if re.search(rf"(^|[^a-z])({pattern})($|[^a-z])", words):
             return unit + ("/s" if kind == "rate" and not unit.endswith(("/s", "%")) else "")

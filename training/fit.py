@@ -52,7 +52,6 @@ def fit(
     train, dev = dataset.train, dataset.dev
     encoder = Encoder(dataset.schema, train.matrix, recipe.encoder)
     loss_of = LosslessTripletLoss(settings.beta, settings.epsilon)
-    floor = loss_of.floor(len(dataset.classes))
     steps = settings.epochs * settings.steps
     optimizer = torch.optim.AdamW(
         encoder.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -73,7 +72,7 @@ def fit(
             schedule.step()
             losses.append(loss.item())
         embeddings = embed(encoder, train.matrix)
-        if embeddings.std(axis=0).max() < _COLLAPSED:
+        if not embeddings.std(axis=0).max() >= _COLLAPSED:  # NaN is a collapse too
             raise RecipeError(
                 "the encoder collapsed: every record has the same embedding; are the fields scaled "
                 "wrongly (kind, unit), or is the learning rate too high?"
@@ -82,7 +81,8 @@ def fit(
         distances = distances_between(embed(encoder, dev.matrix), centroids)
         macro_f1 = f1_score(dev.labels, distances.argmin(axis=1), average="macro", zero_division=0)
         loss_now = float(np.mean(losses))
-        history.append(Epoch(number, loss_now, loss_now - floor, float(macro_f1)))
+        excess = loss_of.excess(loss_now, len(dataset.classes), embeddings.shape[1])
+        history.append(Epoch(number, loss_now, excess, float(macro_f1)))
         report(history[-1])
         # Of epochs that dev cannot tell apart, the one that keeps true classes nearest is better.
         own = distances[np.arange(len(dev.labels)), dev.labels].mean()

@@ -90,15 +90,18 @@ class LosslessTripletLoss(nn.Module):
             pushes = (push * ~same).sum(dim=1) * positives
             return (pulls + pushes).sum() / triplets
 
+    def excess(self, loss: float, classes: int, dimensions: int) -> float:
+        """How far a mean loss of class-balanced batches lies over what geometry allows."""
+        beta = dimensions if self.beta is None else self.beta
+        return loss - self.floor(classes, beta / dimensions)
+
     @staticmethod
-    def floor(classes: int) -> float:
-        """The value that the mean loss cannot fall under with this many classes (beta = N).
+    def floor(classes: int, beta_over_n: float = 1.0) -> float:
+        """The value that the mean loss cannot fall under with this many classes.
 
         K points of the cube are at most N K / (2 (K - 1)) apart on average when K is even and
         N (K + 1) / (2 K) when it is odd (Plotkin, "Binary codes with specified minimum
-        distance", 1960); the logarithm is concave, so the mean of -ln(d/N) is at least -ln of
-        that average over N.
+        distance", 1960); -ln is convex, so the mean loss is at least that of the average.
         """
-        if classes % 2:
-            return -math.log((classes + 1) / (2 * classes))
-        return -math.log(classes / (2 * (classes - 1)))
+        most = (classes + 1) / (2 * classes) if classes % 2 else classes / (2 * (classes - 1))
+        return -math.log(1 - (1 - most) / beta_over_n)

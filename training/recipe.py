@@ -55,6 +55,10 @@ class Split(_Part):
             raise ValueError(
                 "a split by column, time or group needs a column, a random one has none"
             )
+        if self.table and self.by != "column":
+            raise ValueError("a second table (--split-table) goes with a split by column only")
+        if self.within and self.by != "time":
+            raise ValueError("a column to split within (--split-within) goes with time only")
         if abs(sum(self.shares) - 1) > 1e-6 or not self.shares[0] or not self.shares[1]:
             raise ValueError("shares must add up to 1, with some rows for train and dev")
         return self
@@ -138,55 +142,69 @@ class Recipe(_Part):
         return self
 
     @classmethod
-    def read(cls, path: Path | None, options: dict[str, Any]) -> Recipe:
+    def read(
+        cls, path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
+    ) -> Recipe:
         """Read a recipe, with options laid over it; paths in the file are relative to the file.
 
         Args:
             path: TOML file, or None when the options say all.
             options: nested as the recipe is; they win over the file.
+            defaults: the same, for what neither gives.
 
         Raises:
             RecipeError: the file cannot be read or the whole is no recipe.
         """
-        content = _read_toml(path) if path else {}
+        content = _overlay(defaults or {}, _read_toml(path) if path else {})
         try:
             return cls.model_validate(_overlay(content, options))
         except pydantic.ValidationError as error:
             raise RecipeError(_explain(error)) from error
 
 
+_SPLIT_HINT = (
+    "say how to split rows: --split-column, --split-time, --split-group, --split-random "
+    "(--shares, --split-within and --split-table go with one of them)"
+)
 _HINTS = {
     "table": "give the table's path, or --recipe FILE",
     "label": "give --label COLUMN, the column that holds the classes",
     "good": "give --good VALUE, the label of good traffic",
-    "split": "say how to split rows: --split-column, --split-time, --split-group, --split-random",
+    "split": _SPLIT_HINT,
+    "split.by": _SPLIT_HINT,
+    "name": "give --name NAME, what the model is called",
 }
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing" and place in _HINTS:
-        return _HINTS[place]
+    errors = {".".join(map(str, each["loc"])): each for each in error.errors()}
+    for place, hint in _HINTS.items():
+        if place in errors and errors[place]["type"] == "missing":
+            return hint
+    place, first = next(iter(errors.items()))
     return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
-    splits = [content.get("split", {})]
-    splits += [each.get("split", {}) for each in content.get("backtests", [])]
-    for part, key in [(content, "table"), (content, "test_table"), *((s, "table") for s in splits)]:
-        if key in part:
-            part[key] = path.parent / part[key]
+    backtests = content.get("backtests")
+    parts = [content, content.get("split")]
+    if isinstance(backtests, list):
+        parts += [each.get("split") for each in backtests if isinstance(each, dict)]
+    for part in parts:
+        for key in ("table", "test_table"):
+            if isinstance(part, dict) and isinstance(part.get(key), str):
+                part[key] = path.parent / part[key]
     return content
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one over the other, table by table; another way to split replaces the split whole."""
     result = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "split"
+        both = isinstance(value, dict) and isinstance(result.get(key), dict) and "by" not in value
         result[key] = _overlay(result[key], value) if both else value
     return result

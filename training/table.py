@@ -27,10 +27,10 @@ def read_table(path: Path) -> pl.DataFrame:
     """
     try:
         if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         else:
             tab = "\t" if ".tsv" in path.suffixes else ","
-            table = pl.read_csv(path, separator=tab, infer_schema_length=None)
+            table = pl.read_csv(path, separator=tab, infer_schema_length=None, glob=False)
     except FileNotFoundError as error:
         raise RecipeError(f"there is no table {path}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -55,15 +55,12 @@ def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFram
     _need(table, recipe.label, "label column", recipe.table)
     if split is None:
         return {"train": _with_labels(table, recipe)}
-    table = assign_parts(table, split, recipe.fit.seed, recipe.label)
+    table = _with_labels(assign_parts(table, split, recipe.fit.seed, recipe.label), recipe)
+    parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
     if recipe.test_table:
         test = read_table(recipe.test_table)
         _need(test, recipe.label, "label column", recipe.test_table)
-        table = table.filter(pl.col(_PART) != "test")
-        test = test.with_columns(pl.lit("test").alias(_PART))
-        table = pl.concat([table, test], how="diagonal_relaxed")
-    table = _with_labels(table, recipe)
-    parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
+        parts["test"] = _with_labels(test, recipe)
     for part, rows in parts.items():
         if rows.is_empty():
             raise RecipeError(f"the split leaves no {part} rows; choose another column or shares")
@@ -117,17 +114,21 @@ def _given(table: pl.DataFrame, split: Split) -> pl.Series:
 
 
 def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:
-    """Draw whole groups, in a random order, until each part has its share of the rows."""
+    """Give whole groups, in a random order, to the part that most lacks rows."""
     values, first, counts = np.unique(
         groups.cast(pl.String).fill_null("").to_numpy(), return_inverse=True, return_counts=True
     )
     if len(values) < len(PARTS):
         raise RecipeError(f"{groups.name!r} has {len(values)} groups; a split needs at least three")
-    order = random.permutation(len(values))
-    middle = np.empty(len(values))
-    middle[order] = np.cumsum(counts[order]) - counts[order] / 2
-    chosen = np.searchsorted(np.cumsum(split.shares[:2]) * counts.sum(), middle, side="right")
-    return np.array(PARTS)[chosen][first]
+    rows = dict.fromkeys((p for p, share in zip(PARTS, split.shares, strict=True) if share), 0)
+    aims = dict(zip(PARTS, np.array(split.shares) * counts.sum(), strict=True))
+    chosen = np.empty(len(values), dtype="U5")
+    for group in random.permutation(len(values)):
+        empty = [part for part, count in rows.items() if not count]
+        part = empty[0] if empty else max(rows, key=lambda p: aims[p] - rows[p])
+        chosen[group] = part
+        rows[part] += counts[group]
+    return chosen[first]
 
 
 def _cut_within(

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from models.bundle import Bundle, Calibration, Class
 from models.decision import NearestCentroid
@@ -176,14 +177,13 @@ def _example(fitted: Fitted, label: int) -> dict[str, object]:
 
 def _record(rows: Rows, row: int, dataset: Dataset) -> dict[str, object]:
     """A row of the table as a client would send it."""
-    values = rows.table.row(row, named=True)
     record: dict[str, object] = {}
     for field in dataset.schema.fields:
-        value = values[field.name]
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        text = field.kind == "category"
+        cell = rows.table[field.name][row : row + 1].cast(pl.String if text else pl.Float64)
+        value: str | float | None = cell.item()
+        if value in (None, "") or (isinstance(value, float) and not math.isfinite(value)):
             record[field.name] = None
-        elif field.kind == "category":
-            record[field.name] = str(value)
         else:
             record[field.name] = bool(value) if field.kind == "boolean" else value
     return record

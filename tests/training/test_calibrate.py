@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from models.decision import NearestCentroid, distances_between
+from training.calibrate import calibrate, conformal_quantile
+
+Points = np.ndarray[Any, np.dtype[np.float32]]
+CORNERS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)
+
+
+def around(
+    centroids: Points, counts: list[int], spread: float, seed: int = 0
+) -> tuple[Points, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Points about centroids, and their classes."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    points = centroids[labels] + random.normal(0, spread, (len(labels), centroids.shape[1]))
+    return np.clip(points, 0.001, 0.999).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "rank"),
+    [
+        (99, 0.01, 99),  # ceil(100 * 0.99)
+        (100, 0.01, 100),  # ceil(101 * 0.99 = 99.99)
+        (199, 0.01, 198),  # ceil(200 * 0.99)
+        (9, 0.1, 9),
+        (10, 0.1, 10),
+        (19, 0.1, 18),
+        (3, 0.25, 3),
+        (1, 0.5, 1),
+        (4, 0.5, 3),
+    ],
+)
+def test_the_quantile_is_the_score_that_a_count_by_hand_gives(
+    count: int, rate: float, rank: int
+) -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
+    assert conformal_quantile(scores, rate) == rank
+
+
+@pytest.mark.parametrize(("count", "rate"), [(98, 0.01), (8, 0.1), (0, 0.01), (18, 0.05)])
+def test_too_few_scores_promise_nothing(count: int, rate: float) -> None:
+    assert conformal_quantile(np.arange(float(count)), rate) == math.inf
+
+
+@given(st.integers(0, 400), st.integers(1, 49))
+def test_the_rank_is_that_of_exact_arithmetic(count: int, percent: int) -> None:
+    rank = math.ceil((count + 1) * (1 - Fraction(percent, 100)))
+    expected = float(rank) if rank <= count else math.inf
+    assert conformal_quantile(np.arange(1.0, count + 1), percent / 100) == expected
+
+
+@pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (40, 0.05), (250, 0.1)])
+def test_a_new_score_is_above_the_quantile_at_most_as_often_as_promised(
+    count: int, rate: float
+) -> None:
+    random = np.random.default_rng(1)
+    draws = 4000
+    scores = random.exponential(size=(draws, count + 1))
+    above = [row[-1] > conformal_quantile(row[:-1], rate) for row in scores]
+    error = math.sqrt(rate * (1 - rate) / draws)
+    # Exchangeable scores: the chance is at most the rate, and at least rate - 1 / (n + 1).
+    assert np.mean(above) <= rate + 4 * error
+    assert np.mean(above) >= rate - 1 / (count + 1) - 4 * error
+
+
+def test_calibrated_radii_keep_their_promise_on_new_records() -> None:
+    rate, shares = 0.05, []
+    for seed in range(25):
+        points, labels = around(CORNERS, [120, 120, 120], 0.1, seed)
+        rule = calibrate(points, labels, CORNERS, rate)
+        new, _ = around(CORNERS, [120, 120, 120], 0.1, 1000 + seed)
+        shares.append(1 - rule.decide(new).accepted.mean())
+    assert np.mean(shares) == pytest.approx(rate, abs=0.012)
+
+
+def test_each_radius_is_the_quantile_of_the_records_nearest_to_its_class() -> None:
+    points, labels = around(CORNERS, [150, 120, 130], 0.08)
+    points[0] = CORNERS[1]  # lies in another cluster: it must not stretch its own
+    rule = calibrate(points, labels, CORNERS, 0.02)
+    distances = distances_between(points, CORNERS)
+    nearest = distances.argmin(axis=1)
+    for c in range(3):
+        mine = np.sort(distances[nearest == c, c])
+        rank = math.ceil((len(mine) + 1) * 0.98)
+        assert rule.radii[c] == pytest.approx(mine[rank - 1], abs=2e-6)
+    assert rule.radii.dtype == np.float32
+
+
+def test_the_records_that_set_a_radius_are_accepted_as_counted() -> None:
+    points, labels = around(CORNERS, [150, 150, 150], 0.05)
+    rule = calibrate(points, labels, CORNERS, 0.1)
+    decisions = rule.decide(points)
+    for c in range(3):
+        mine = decisions.nearest == c
+        refused = (~decisions.accepted[mine]).sum()
+        assert refused == mine.sum() - math.ceil((mine.sum() + 1) * 0.9)
+
+
+def test_a_small_class_borrows_the_radius_of_all() -> None:
+    points, labels = around(CORNERS, [150, 150, 8], 0.05)
+    points[labels == 2] = CORNERS[2]  # tighter than the others: its own largest distance is 0
+    rule = calibrate(points, labels, CORNERS, 0.02)
+    shortest = distances_between(points, CORNERS).min(axis=1).astype(np.float64)
+    assert rule.radii[2] == pytest.approx(conformal_quantile(shortest, 0.02), abs=2e-6)
+
+
+def test_a_small_class_that_is_wider_takes_its_own_largest_distance() -> None:
+    points, labels = around(CORNERS, [150, 150, 8], 0.02)
+    points[labels == 2] = CORNERS[2] + np.array([0.15, 0.0], dtype=np.float32)
+    rule = calibrate(points, labels, CORNERS, 0.02)
+    assert rule.radii[2] == pytest.approx(0.15**2 / 2, rel=1e-4)
+
+
+def test_a_class_that_nothing_is_nearest_to_borrows_too() -> None:
+    points, labels = around(CORNERS[:2], [150, 150], 0.03)
+    radii = calibrate(points, labels, CORNERS, 0.02).radii
+    assert radii[2] == pytest.approx(np.mean(radii[:2]), rel=0.5)
+
+
+def test_a_handful_of_records_gives_finite_radii() -> None:
+    points, labels = around(CORNERS, [2, 1, 1], 0.05)
+    rule = calibrate(points, labels, CORNERS, 0.01)
+    shortest = distances_between(points, CORNERS).min(axis=1)
+    assert rule.radii.tolist() == pytest.approx([shortest.max()] * 3, abs=2e-6)
+    assert rule.decide(points).accepted.all()
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.2, 0.4])
+def test_the_temperature_surprises_less_than_others(spread: float) -> None:
+    points, labels = around(CORNERS, [200, 200, 200], spread)
+    rule = calibrate(points, labels, CORNERS, 0.01)
+
+    def surprise(temperature: float) -> float:
+        other = NearestCentroid(rule.centroids, rule.radii, temperature)
+        probabilities = other.decide(points).probabilities.astype(np.float64)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        return float(log_loss(labels, probabilities))
+
+    fitted = surprise(rule.temperature)
+    assert fitted < surprise(1.0)
+    assert fitted < surprise(0.01)
+    if spread > 0.1:  # there is a best temperature, neither end of the search
+        assert fitted <= surprise(rule.temperature * 1.1)
+        assert fitted <= surprise(rule.temperature / 1.1)
+
+
+def test_confidence_is_as_often_right_as_it_says() -> None:
+    points, labels = around(CORNERS, [3000, 3000, 3000], 0.3)
+    rule = calibrate(points[::2], labels[::2], CORNERS, 0.01)
+    decisions = rule.decide(points[1::2])
+    confidence = decisions.probabilities.max(axis=1)
+    right = decisions.nearest == labels[1::2]
+    for low, high in ((0.4, 0.7), (0.7, 0.9), (0.9, 1.01)):
+        chosen = (confidence >= low) & (confidence < high)
+        assert chosen.sum() > 100
+        assert right[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.06)
+
+
+def test_perfect_separation_still_gives_a_positive_temperature() -> None:
+    points, labels = around(CORNERS, [50, 50, 50], 0.0)
+    rule = calibrate(points, labels, CORNERS, 0.05)
+    assert rule.temperature > 0
+    assert np.isfinite(rule.decide(points).probabilities).all()

@@ -1,0 +1,378 @@
+"""The two commands, called as `faultcube` calls them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models import cli as door
+from models.model import Model
+from training.dataset import load_dataset
+from training.recipe import Recipe
+
+QUICK = """
+[encoder]
+dimensions = 4
+hidden = [16]
+dropout = 0.0
+
+[fit]
+epochs = 3
+steps = 6
+batch = 48
+learning_rate = 0.02
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Faultcube = Callable[..., Said]
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: Callable[..., pl.DataFrame]
+) -> Path:
+    """Where the command runs: a good table, and some that are not."""
+    table = make_table()
+    table.write_csv(tmp_path / "t.csv")
+    table.filter(pl.col("label") == "good").write_csv(tmp_path / "one-class.csv")
+    table.with_columns(
+        pl.when(pl.col("time") == 4).then(pl.lit("odd")).otherwise("label").alias("label")
+    ).write_csv(tmp_path / "single.csv")
+    table.with_columns(gone=pl.lit(None, pl.String), void=pl.lit(None, pl.String)).write_csv(
+        tmp_path / "all-missing.csv"
+    )
+    (tmp_path / "junk.csv").write_bytes(np.random.default_rng(0).bytes(3000))
+    (tmp_path / "junk.parquet").write_bytes(np.random.default_rng(0).bytes(3000))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "quick.toml").write_text(QUICK)
+    (tmp_path / "broken.toml").write_text("[[")
+    (tmp_path / "wrong.toml").write_text("table = 3\n")
+    (tmp_path / "strange.toml").write_text("colour = 'red'\n")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def faultcube(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Faultcube:
+    """Runs a command in that folder."""
+    del folder
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["faultcube", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            door.main()
+        said = capfd.readouterr()
+        code = end.value.code
+        return Said(code if isinstance(code, int) else 1 if code else 0, said.out, said.err)
+
+    return run
+
+
+TABLE = "t.csv --label label --good good"
+GIVEN = f"{TABLE} --split-column part"
+QUICKLY = ("--recipe", "quick.toml", "--name", "x", "--epochs", "1")
+REST = "--label label --good good --split-column part"
+
+BAD: dict[str, tuple[str, str]] = {
+    "nothing": ("", "give the table's path"),
+    "no label": ("t.csv --good good --split-column part", "--label COLUMN"),
+    "no good": ("t.csv --label label --split-column part", "--good VALUE"),
+    "no split": (TABLE, "--split-column, --split-time, --split-group, --split-random"),
+    "no label column": (
+        "t.csv --label kind --good good --split-column part",
+        "no label column 'kind'",
+    ),
+    "no good label": ("t.csv --label label --good fine --split-column part", "good label 'fine'"),
+    "no split column": (f"{TABLE} --split-column fold", "no split column 'fold'"),
+    "no column to ignore": (f"{GIVEN} --ignore colour", "no column 'colour'"),
+    "one class": (f"one-class.csv {REST}", "a second class is needed"),
+    "a single record": (f"single.csv {REST}", "--drop-label 'odd'"),
+    "all missing": (f"all-missing.csv {REST}", "--ignore 'gone' --ignore 'void'"),
+    "junk": (f"junk.csv {REST}", "junk.csv cannot be read"),
+    "junk parquet": (f"junk.parquet {REST}", "junk.parquet cannot be read"),
+    "empty": (f"empty.csv {REST}", "empty.csv cannot be read"),
+    "a folder": (f"there {REST}", "there"),
+    "missing": (f"none.csv {REST}", "there is no table none.csv"),
+    "small beta": (f"{GIVEN} --dimensions 8 --beta 7", "beta = 7 is less than N = 8"),
+    "out exists": (f"{GIVEN} --out there", "there exists"),
+    "two splits": (f"{TABLE} --split-random --split-time time", "one way to split"),
+    "three splits": (f"{GIVEN} --split-random --split-group device", "one way to split"),
+    "shares in words": (f"{TABLE} --split-random --shares a,b,c", "0.6,0.15,0.25"),
+    "two shares": (f"{TABLE} --split-random --shares 0.5,0.5", "shares"),
+    "shares over one": (f"{TABLE} --split-random --shares 0.5,0.4,0.4", "shares must add up to 1"),
+    "shares without a split": (f"{TABLE} --shares 0.6,0.2,0.2", "--split"),
+    "no dev": (f"{TABLE} --split-random --shares 0.999,0.0005,0.0005", "leaves no dev rows"),
+    "broken recipe": (f"{GIVEN} --recipe broken.toml", "broken.toml cannot be read"),
+    "wrong recipe": (f"{REST} --recipe wrong.toml --name x", "table"),
+    "strange recipe": (f"{GIVEN} --recipe strange.toml --name x", "colour"),
+    "missing recipe": (f"{GIVEN} --recipe none.toml --name x", "none.toml cannot be read"),
+    "no name": (f"{GIVEN} --recipe quick.toml", "--name"),
+    "bad name": (f"{GIVEN} --name a/b", "name"),
+    "rate of one": (f"{GIVEN} --unknown-rate 1", "unknown_rate"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_answered_in_one_line_with_code_2_and_nothing_is_written(
+    faultcube: Faultcube, folder: Path, case: str
+) -> None:
+    arguments, words = BAD[case]
+    before = sorted(folder.rglob("*"))
+    out = [] if "--out" in arguments else ["--out", "new"]
+    said = faultcube("train", *arguments.split(), *out)
+    assert said.code == 2, said
+    assert words in said.err
+    assert re.fullmatch(r"faultcube: [^\n]+\n", said.err)
+    assert said.out == ""
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_fit_that_fails_halfway_leaves_nothing_behind(
+    faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit._COLLAPSED", 2.0)
+    before = sorted(folder.rglob("*"))
+    said = faultcube("train", *GIVEN.split(), *QUICKLY, "--out", "deep/new")
+    assert said.code == 2
+    assert said.err.startswith("faultcube: the encoder collapsed")
+    assert said.err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_export_that_differs_is_an_error_of_ours_and_leaves_nothing_behind(
+    faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.export.PARITY", -1.0)
+    before = sorted(folder.rglob("*"))
+    said = faultcube("train", *GIVEN.split(), *QUICKLY, "--out", "new")
+    assert said.code == 1
+    assert said.err.startswith("faultcube: onnxruntime and torch differ")
+    assert said.err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_fit(
+    faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[object] = []
+    monkeypatch.setattr("training.train.fit", lambda *_: fitted.append(1))
+    said = faultcube("train", *GIVEN.split(), "--out", "t.csv/new")
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert not fitted
+
+
+def test_training_writes_a_bundle_that_loads_and_says_what_it_is_worth(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    said = faultcube(
+        "train", *GIVEN.split(), "--recipe", "quick.toml", "--name", "small", "--ignore", "time"
+    )
+    assert said.code == 0, said.err
+    assert said.err == ""
+    model = Model.load(folder / "models/small")
+    assert model.manifest.dimensions == 4
+    assert model.manifest.version in said.out
+    test = model.manifest.metrics["test"]
+    for how, key in (("nearest class", "nearest"), ("as served", "served")):
+        found = re.search(rf"{how} +(\S+) +(\S+) +(\S+)", said.out)
+        assert found
+        expected = [test[key][name] for name in ("accuracy", "balanced_accuracy", "macro_f1")]
+        assert [float(n) for n in found.groups()] == pytest.approx(expected, abs=6e-4)
+    assert "4 fields, 3 classes, rows: 120 train, 60 dev, 60 test" in said.out
+    assert "models/small/card.md" in said.out
+    assert "device" in said.out
+    assert sorted(p.name for p in (folder / "models").iterdir()) == ["small"]
+
+
+def test_options_win_over_the_recipe_file_and_a_random_split_is_warned_of(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    said = faultcube(
+        *[
+            "train",
+            "t.csv",
+            "--recipe",
+            "quick.toml",
+            "--name",
+            "x",
+            "--label",
+            "label",
+            "--good",
+            "good",
+            "--out",
+            "b",
+        ],
+        *[
+            "--split-random",
+            "--shares",
+            "0.5,0.25,0.25",
+            "--dimensions",
+            "3",
+            "--epochs",
+            "1",
+            "--seed",
+            "5",
+        ],
+        *["--beta", "3.5", "--unknown-rate", "0.1", "--keep", "time", "--drop-label", "lossy"],
+    )
+    assert said.code == 0, said.err
+    assert re.fullmatch(r"warning: rows were split at random[^\n]+\n", said.err)
+    manifest = Model.load(folder / "b").manifest
+    recipe = manifest.training["recipe"]
+    assert manifest.dimensions == 3
+    assert (recipe["fit"]["seed"], recipe["fit"]["beta"], recipe["fit"]["epochs"]) == (5, 3.5, 1)
+    assert recipe["fit"]["steps"] == 6
+    assert recipe["split"]["by"] == "random"
+    assert manifest.training["rows"] == {"train": 80, "dev": 40, "test": 40}
+    assert "time" in {field.name for field in manifest.fields}
+    assert manifest.calibration.unknown_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    "option", [["--shares", "0.5,0.25,0.25"], ["--split-within", "device"]], ids=lambda o: o[0]
+)
+def test_an_option_of_a_split_that_the_recipe_gives_is_not_silently_dropped(
+    faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    (folder / "timed.toml").write_text(
+        "table='t.csv'\nlabel='label'\ngood='good'\nname='x'\n[split]\nby='time'\ncolumn='time'\n"
+    )
+    seen: list[Recipe] = []
+
+    def stop(recipe: Recipe, *_: object) -> None:
+        seen.append(recipe)
+        raise OSError("stop")
+
+    monkeypatch.setattr("training.console.train_bundle", stop)
+    said = faultcube("train", "--recipe", "timed.toml", *option)
+    taken = bool(seen) and (
+        seen[0].split.shares == (0.5, 0.25, 0.25) or seen[0].split.within == "device"
+    )
+    assert said.code == 2
+    assert taken or option[0] in said.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--split-within", "device"], ["--split-table", "t.csv"]],
+    ids=["within", "table"],
+)
+def test_an_option_that_the_way_to_split_has_no_use_for_is_refused(
+    faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise OSError("it was taken")
+
+    monkeypatch.setattr("training.console.train_bundle", stop)
+    said = faultcube("train", *TABLE.split(), "--split-group", "device", *option)
+    assert said.code == 2
+    assert "it was taken" not in said.err
+
+
+def test_schema_prints_a_part_of_a_recipe_that_is_taken_back(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    said = faultcube("schema", *TABLE.split(), "--ignore", "part")
+    assert said.code == 0, said.err
+    assert said.err == ""
+    fields = tomllib.loads(said.out)["fields"]
+    assert fields["drops_rate"] == {"kind": "rate", "unit": "drops/s", "required": False}
+    assert fields["latency_ms"] == {"kind": "gauge", "unit": "ms", "required": True}
+    assert fields["up"]["kind"] == "boolean"
+    assert fields["vendor"]["kind"] == "category"
+    assert re.search(r'^# no field: "?device"? \(an identifier', said.out, re.MULTILINE)
+
+    (folder / "whole.toml").write_text(
+        "table='t.csv'\nlabel='label'\ngood='good'\nname='x'\n"
+        "split={by='column', column='part'}\n" + said.out
+    )
+    recipe = Recipe.read(folder / "whole.toml", {})
+    schema = load_dataset(recipe).schema
+    assert {f.name: (f.kind, f.unit, f.required) for f in schema.fields} == {
+        name: (each["kind"], each["unit"], each["required"]) for name, each in fields.items()
+    }
+
+
+NAMES = ["a.b", 'say "hi"', "back\\slash", "tab\there", "ünïcode", "emoji 😀", "new\nline", "#"]
+
+
+def test_schema_is_toml_whatever_the_columns_are_called(
+    faultcube: Faultcube, folder: Path, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    columns = {
+        name: [float((i * (n + 2)) % 19) for i in range(240)] for n, name in enumerate(NAMES)
+    }
+    flat = {"flat\nline": [1] * 240}
+    make_table(**columns, **flat).write_parquet(folder / "odd.parquet")
+    said = faultcube("schema", "odd.parquet", "--label", "label", "--good", "good")
+    assert said.code == 0, said.err
+    assert set(NAMES) <= set(tomllib.loads(said.out)["fields"])
+
+
+def test_schema_takes_a_recipe_and_leaves_out_the_column_it_splits_by(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    (folder / "whole.toml").write_text(
+        "table='t.csv'\nlabel='label'\ngood='good'\nname='x'\n"
+        "split={by='column', column='part'}\n[fields.latency_ms]\nunit='us'\n"
+    )
+    said = faultcube("schema", "--recipe", "whole.toml")
+    assert said.code == 0, said.err
+    fields = tomllib.loads(said.out)["fields"]
+    assert fields["latency_ms"]["unit"] == "us"
+    assert "part" not in fields
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "give the table's path"),
+        ("t.csv --good good", "--label COLUMN"),
+        ("none.csv --label label --good good", "there is no table none.csv"),
+        ("t.csv --label kind --good good", "no label column 'kind'"),
+        ("all-missing.csv --label label --good good", "--ignore 'gone'"),
+        ("--recipe broken.toml", "broken.toml cannot be read"),
+    ],
+)
+def test_schema_answers_bad_input_in_one_line_with_code_2(
+    faultcube: Faultcube, arguments: str, words: str
+) -> None:
+    said = faultcube("schema", *arguments.split())
+    assert said.code == 2
+    assert words in said.err
+    assert re.fullmatch(r"faultcube: [^\n]+\n", said.err)
+    assert said.out == ""
+
+
+def test_schema_names_a_good_label_that_is_not_there(faultcube: Faultcube) -> None:
+    said = faultcube("schema", "t.csv", "--label", "label", "--good", "fine")
+    assert said.code == 2
+    assert "'fine'" in said.err
+
+
+@pytest.mark.parametrize("command", ["train", "schema"])
+def test_help_names_every_option(faultcube: Faultcube, command: str) -> None:
+    said = faultcube(command, "--help")
+    assert said.code == 0
+    for option in ("--recipe", "--label", "--good", "--ignore", "--keep", "--drop-label"):
+        assert option in said.out

@@ -1,0 +1,82 @@
+"""What is seen at a terminal, and what is not seen without one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.model import Model
+
+FAULTCUBE = str(Path(sys.executable).parent / "faultcube")
+RECIPE = """
+name = "small"
+table = "t.parquet"
+label = "label"
+good = "good"
+split = {by = "column", column = "part"}
+encoder = {dimensions = 4, hidden = [8]}
+fit = {epochs = 3, steps = 2, batch = 48}
+
+[[backtests]]
+name = "by device"
+split = {by = "group", column = "device"}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_table: Callable[..., pl.DataFrame]) -> Path:
+    make_table().write_parquet(tmp_path / "t.parquet")
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def read_all(terminal: int) -> str:
+    pieces = []
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the last writer has closed it
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+    return b"".join(pieces).decode()
+
+
+def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(folder: Path) -> None:
+    terminal, end = pty.openpty()
+    command = [FAULTCUBE, "train", "--recipe", "r.toml", "--out", "bundle"]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=end, text=True
+    ) as process:
+        os.close(end)
+        shown = read_all(terminal)
+        out = process.communicate(timeout=120)[0]
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    for name in ("small", "by device"):
+        assert re.search(rf"{name} .*epoch 3/3.*loss \d\.\d{{3}}.*excess .*dev macro-F1", plain)
+    assert "epoch" not in out
+    assert "\x1b" not in out
+    assert "wrote bundle" in out
+    assert Model.load(folder / "bundle").manifest.name == "small"
+
+
+def test_a_refusal_at_a_process_is_one_line_and_no_traceback(folder: Path) -> None:
+    command = [FAULTCUBE, "train", "none.csv", "--label", "a", "--good", "b", "--split-random"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "faultcube: there is no table none.csv\n"
+    assert done.stdout == ""

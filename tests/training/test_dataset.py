@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.schema import UNSEEN, Schema
+from training.dataset import Dataset, Rows, load_dataset
+from training.fields import infer_fields
+from training.recipe import Recipe, RecipeError
+
+MakeTable = Callable[..., pl.DataFrame]
+MakeRecipe = Callable[..., Recipe]
+
+
+def as_records(rows: Rows, schema: Schema) -> list[dict[str, object]]:
+    """The rows as a client would send them."""
+    records = rows.table.select(schema.names).to_dicts()
+    return [
+        {
+            name: None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
+            for name, value in record.items()
+        }
+        for record in records
+    ]
+
+
+def assert_encoded_as_records(dataset: Dataset) -> None:
+    for rows in (dataset.train, dataset.dev, dataset.test):
+        encoded = dataset.schema.encode(as_records(rows, dataset.schema))
+        assert rows.matrix.dtype == np.float32
+        np.testing.assert_array_equal(rows.matrix, encoded)
+
+
+def test_rows_are_encoded_as_the_service_encodes_records(small_dataset: Dataset) -> None:
+    assert_encoded_as_records(small_dataset)
+
+
+def test_real_rows_are_encoded_as_the_service_encodes_records(real_recipe: MakeRecipe) -> None:
+    assert_encoded_as_records(load_dataset(real_recipe()))
+
+
+numbers = st.one_of(st.none(), st.floats(-1e30, 1e30, width=64), st.just(float("nan")))
+texts = st.one_of(st.none(), st.sampled_from(["", "a", "b", "c ", "ünï", "1", "true"]))
+
+
+@settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_whatever_the_rows_hold_they_are_encoded_as_records(
+    make_table: MakeTable, make_recipe: MakeRecipe, data: st.DataObject
+) -> None:
+    rows = 24
+    # Values that only later rows have are another matter: the service would refuse them.
+    values = data.draw(st.lists(numbers, min_size=rows, max_size=rows))
+    words = data.draw(st.lists(texts, min_size=rows, max_size=rows))
+    counts = data.draw(st.lists(st.integers(-(2**62), 2**62), min_size=rows, max_size=rows))
+    table = make_table(
+        3 * rows,
+        gauge=pl.Series(values * 3, dtype=pl.Float64),
+        word=pl.Series(words * 3, dtype=pl.String),
+        count=pl.Series(counts * 3, dtype=pl.Int64),
+        part=["train"] * rows + ["dev"] * rows + ["test"] * rows,
+    )
+    empty = [
+        name
+        for name, missing in (("gauge", float("nan")), ("word", ""))
+        if (table[name].is_null() | table[name].eq_missing(missing)).all()
+    ]
+    keep = [name for name in ("gauge", "word", "count") if name not in empty]
+    assert_encoded_as_records(load_dataset(make_recipe(table, keep=keep, ignore=empty)))
+
+
+def test_a_number_called_a_category_is_encoded_as_its_text(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    table = make_table(code=[7, 8, None, 8] * 60)
+    dataset = load_dataset(make_recipe(table, fields={"code": {"kind": "category"}}))
+    column = dataset.train.matrix[:, dataset.schema.names.index("code")]
+    np.testing.assert_array_equal(column[:3], [0, 1, np.nan])
+
+
+def test_what_a_closed_field_would_refuse_is_missing_and_what_an_open_one_takes_is_unseen(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    open_field = ["x"] * 60 + ["y"] * 59 + ["once"] + ["new"] * 120
+    closed_field = ["x"] * 60 + ["y"] * 60 + ["new"] * 120
+    dataset = load_dataset(make_recipe(make_table(a=open_field, b=closed_field)))
+    a, b = (dataset.schema.names.index(name) for name in "ab")
+    assert (dataset.dev.matrix[:, a] == UNSEEN).all()
+    assert np.isnan(dataset.dev.matrix[:, b]).all()
+    assert not np.isnan(dataset.train.matrix[:, [a, b]]).any()
+
+
+def test_infinite_values_are_taken_as_missing_and_counted(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    load = [1.0, 2.0, 4.0, float("inf"), -1e300] * 48
+    dataset = load_dataset(make_recipe(make_table(load=load)))
+    column = dataset.train.matrix[:, dataset.schema.names.index("load")]
+    np.testing.assert_array_equal(column[:5], [1, 2, 4, np.nan, np.nan])
+    assert "48 infinite values of the train rows are taken as missing" in dataset.notes
+
+
+def test_a_field_that_had_infinite_values_may_be_missing_in_the_service(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    load = [1.0, 2.0, 4.0, float("inf"), 5.0] * 48
+    dataset = load_dataset(make_recipe(make_table(load=load)))
+    assert not dataset.schema["load"].required
+
+
+def test_decimals_and_unsigned_integers_are_numbers(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    table = make_table(
+        price=pl.Series([Decimal(i % 7) / 4 for i in range(240)], dtype=pl.Decimal(10, 2)),
+        octets=pl.Series([2**63 + i % 5 for i in range(240)], dtype=pl.UInt64),
+    )
+    dataset = load_dataset(make_recipe(table))
+    columns = {n: dataset.train.matrix[:, i] for i, n in enumerate(dataset.schema.names)}
+    assert columns["price"][3] == 0.75
+    assert columns["octets"][0] == 2.0**63
+
+
+def test_good_traffic_is_first_and_faults_follow_by_name(small_dataset: Dataset) -> None:
+    assert small_dataset.classes == ("good", "lossy", "slow")
+    for rows in (small_dataset.train, small_dataset.dev, small_dataset.test):
+        names = [small_dataset.classes[label] for label in rows.labels]
+        assert names == rows.table["label"].to_list()
+
+
+def test_labels_may_be_numbers_or_truth(make_table: MakeTable, make_recipe: MakeRecipe) -> None:
+    assert load_dataset(make_recipe(make_table(label=[0, 1, 2] * 80), good="0")).classes == (
+        "0",
+        "1",
+        "2",
+    )
+    truth = make_table(label=[False, True, True] * 80)
+    assert load_dataset(make_recipe(truth, good="false")).classes == ("false", "true")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["fine", "slow", "lossy"] * 80,
+            "no training row has the good label 'good'; the labels are",
+        ),
+        (["good"] * 240, "every training row is 'good'; a second class is needed"),
+        (["good", "slow"] * 119 + ["good", "slow"], None),
+        (["odd"] + ["good", "slow", "slow"] * 79 + ["good"] * 2, "'odd' has a single training row"),
+        (["good", "slow", "unknown"] * 80, "a class cannot be named 'unknown'"),
+        (["good", "slow" * 60] * 120, "200"),
+    ],
+    ids=["no good", "one class", "two classes", "single", "unknown", "too long a name"],
+)
+def test_labels_that_cannot_be_learned_are_refused_with_the_reason(
+    make_table: MakeTable, make_recipe: MakeRecipe, labels: list[str], message: str | None
+) -> None:
+    recipe = make_recipe(make_table(label=labels))
+    if message is None:
+        assert load_dataset(recipe).classes == ("good", "slow")
+    else:
+        with pytest.raises(RecipeError, match=message) as refusal:
+            load_dataset(recipe)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_single_row_of_a_class_can_be_left_out_as_the_message_says(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    table = make_table(label=["odd"] + ["good", "slow", "slow"] * 79 + ["good"] * 2)
+    with pytest.raises(RecipeError, match="--drop-label 'odd'"):
+        load_dataset(make_recipe(table))
+    assert load_dataset(make_recipe(table, drop_labels=["odd"])).classes == ("good", "slow")
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_rows_of_a_class_without_training_rows_are_left_out_and_counted(
+    make_table: MakeTable, make_recipe: MakeRecipe, part: str
+) -> None:
+    elsewhere = (pl.col("part") == part) & (pl.col("label") == "slow")
+    table = make_table().with_columns(
+        pl.when(elsewhere).then(pl.lit("new")).otherwise("label").alias("label")
+    )
+    dataset = load_dataset(make_recipe(table))
+    assert dataset.classes == ("good", "lossy", "slow")
+    assert dataset.notes == (
+        f"20 {part} rows of classes that no training row has are left out: new",
+    )
+    assert len(getattr(dataset, part).labels) == 40
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_a_part_of_unknown_classes_alone_is_refused(
+    make_table: MakeTable, make_recipe: MakeRecipe, part: str
+) -> None:
+    label = pl.when(pl.col("part") == part).then(pl.lit("new")).otherwise("label").alias("label")
+    with pytest.raises(RecipeError, match=f"{part} rows"):
+        load_dataset(make_recipe(make_table().with_columns(label)))
+
+
+def test_a_random_split_is_warned_of(make_table: MakeTable, make_recipe: MakeRecipe) -> None:
+    table = make_table().drop("part")
+    (note,) = load_dataset(make_recipe(table, split={"by": "random"})).notes
+    assert "split at random" in note
+    assert "flatter" in note
+    groups = make_recipe(table, split={"by": "group", "column": "device"})
+    assert load_dataset(groups).notes == ()
+
+
+def test_random_dev_rows_beside_a_test_table_are_warned_of_for_what_they_are(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    make_table(60, seed=1).write_parquet(tmp_path / "later.parquet")
+    split = {"by": "random", "shares": (0.8, 0.2, 0.0)}
+    recipe = make_recipe(
+        make_table(), ignore=["part"], split=split, test_table=tmp_path / "later.parquet"
+    )
+    (note,) = load_dataset(recipe).notes
+    assert "dev rows were drawn at random" in note
+    assert "flatter" not in note
+
+
+def test_a_test_table_changes_no_field_whatever_its_types(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    later = (
+        make_table(60, seed=1)
+        .drop("part")
+        .with_columns(pl.Series("latency_ms", [*["1.5"] * 59, "n/a"]), pl.lit(3.5).alias("up"))
+    )
+    later.write_parquet(tmp_path / "later.parquet")
+    options: dict[str, Any] = {"split": {"by": "random", "shares": (0.8, 0.2, 0.0)}}
+    table = make_table().drop("part")
+    both = make_recipe(table, **options, test_table=tmp_path / "later.parquet")
+    kinds = {f.name: f.kind for f in infer_fields(table, both).fields}
+    try:
+        found = {f.name: f.kind for f in load_dataset(both).schema.fields}
+    except RecipeError as refusal:
+        assert "latency_ms" in str(refusal)  # noqa: PT017
+    else:
+        assert found == kinds
+
+
+def test_a_test_table_without_a_field_is_refused_by_its_name(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    make_table(60).drop("latency_ms", "part").write_parquet(tmp_path / "later.parquet")
+    split = {"by": "random", "shares": (0.8, 0.2, 0.0)}
+    recipe = make_recipe(
+        make_table().drop("part"), split=split, test_table=tmp_path / "later.parquet"
+    )
+    with pytest.raises(RecipeError, match=r"the test rows.* no column 'latency_ms'"):
+        load_dataset(recipe)
+
+
+def test_another_split_can_be_asked_for(small_recipe: Recipe) -> None:
+    split = small_recipe.split.model_copy(update={"by": "group", "column": "device"})
+    dataset = load_dataset(small_recipe, split)
+    devices = [set(rows.table["device"]) for rows in (dataset.train, dataset.dev, dataset.test)]
+    assert not devices[0] & devices[1]
+    assert not devices[0] & devices[2]
+    assert not devices[1] & devices[2]

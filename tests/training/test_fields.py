@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from models.schema import Field
+from training.dataset import load_dataset
+from training.fields import Inference, infer_fields
+from training.recipe import Recipe, RecipeError
+
+Infer = Callable[..., Inference]
+
+
+@pytest.fixture
+def infer(make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]) -> Infer:
+    """Infers the fields of 240 training rows with more or other columns."""
+
+    def of(options: dict[str, Any] | None = None, /, **columns: Any) -> Inference:
+        table = make_table(**columns)
+        return infer_fields(table, make_recipe(table, **(options or {})))
+
+    return of
+
+
+def field(inference: Inference, name: str) -> Field:
+    return {each.name: each for each in inference.fields}[name]
+
+
+def numbers(rows: int = 240) -> list[float]:
+    return [float(i % 17) for i in range(rows)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "unit"),
+    [
+        ("latency_ms", "gauge", "ms"),
+        ("cpu_percent", "gauge", "%"),
+        ("ifUtilization", "gauge", "%"),
+        ("temperature", "gauge", "°C"),
+        ("uptime_seconds", "gauge", "s"),
+        ("memory_free", "gauge", "bytes"),
+        ("output-packet-rate", "rate", "packets/s"),
+        ("in_octets_rate", "rate", "bytes/s"),
+        ("error_rate", "rate", "errors/s"),
+        ("throughput_mbps", "rate", "Mbit/s"),
+        ("loadKbps", "rate", "kbit/s"),
+        ("errors_total", "counter", "errors"),
+        ("http_requests_total", "counter", "1"),
+        ("active-routes-count", "gauge", "routes"),
+        ("generate_score", "gauge", "1"),
+        ("program", "gauge", "1"),
+    ],
+)
+def test_kind_and_unit_of_a_number_are_read_from_its_name(
+    infer: Infer, name: str, kind: str, unit: str
+) -> None:
+    found = field(infer(**{name: numbers()}), name)
+    assert (found.kind, found.unit) == (kind, unit)
+
+
+def test_text_is_a_category_and_truth_a_boolean_without_units(infer: Infer) -> None:
+    inference = infer(mode_ms=["a", "b"] * 120, packets_seen=[True, False] * 120)
+    link, seen = field(inference, "mode_ms"), field(inference, "packets_seen")
+    assert (link.kind, link.unit, link.categories) == ("category", "1", ("a", "b"))
+    assert (seen.kind, seen.unit, seen.categories) == ("boolean", "1", ())
+
+
+def test_the_user_knows_kind_unit_and_need_better(infer: Infer) -> None:
+    overrides = {
+        "latency_ms": {"unit": "us"},
+        "drops_rate": {"kind": "counter", "unit": "drops", "required": True},
+        "time_left": {"required": False},
+    }
+    options = {"fields": overrides, "keep": ["time_left"]}
+    inference = infer(options, time_left=numbers())
+    latency, drops = field(inference, "latency_ms"), field(inference, "drops_rate")
+    assert (latency.kind, latency.unit, latency.required) == ("gauge", "us", True)
+    assert (drops.kind, drops.unit, drops.required) == ("counter", "drops", True)
+    assert not field(inference, "time_left").required
+
+
+def test_a_pattern_speaks_for_many_fields_and_a_name_for_its_own(infer: Infer) -> None:
+    overrides = {
+        "rel_*": {"unit": "ratio"},
+        "rel_b*": {"unit": "never reached"},
+        "rel_busy": {"kind": "counter"},
+    }
+    columns = {"rel_load": numbers(), "rel_back": [float(i % 7) for i in range(240)]}
+    inference = infer({"fields": overrides}, **columns, rel_busy=[i % 5 for i in range(240)])
+    found = [field(inference, name) for name in ("rel_load", "rel_back", "rel_busy", "latency_ms")]
+    assert [(each.kind, each.unit) for each in found] == [
+        ("gauge", "ratio"),
+        ("gauge", "ratio"),
+        ("counter", "1"),
+        ("gauge", "ms"),
+    ]
+
+
+def test_a_number_called_a_category_becomes_one(infer: Infer) -> None:
+    inference = infer({"fields": {"code": {"kind": "category"}}}, code=[7, 8, 9, 8] * 60)
+    assert field(inference, "code").categories == ("7", "8", "9")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["x", "y", "z", "x"] * 60, "gauge"),
+        (["x", "y", "z", "x"] * 60, "boolean"),
+        (numbers(), "boolean"),
+    ],
+    ids=["text as a gauge", "text as a boolean", "numbers to 16 as a boolean"],
+)
+def test_a_kind_that_the_values_do_not_have_is_refused(
+    make_table: Callable[..., pl.DataFrame],
+    make_recipe: Callable[..., Recipe],
+    values: list[object],
+    kind: str,
+) -> None:
+    recipe = make_recipe(make_table(load=values), fields={"load": {"kind": kind}})
+    with pytest.raises(RecipeError, match=f"'load' is not a {kind} in every row"):
+        load_dataset(recipe)
+
+
+def test_a_category_met_only_once_leaves_the_field_open(infer: Infer) -> None:
+    inference = infer(
+        model=["m1", "m2"] * 119 + ["m1", "m3"],
+        plan=["p1", "p2"] * 118 + ["p1", "p2", "p3", "p3"],
+    )
+    assert field(inference, "model").open
+    assert not field(inference, "plan").open
+
+
+def test_only_what_was_missing_may_be_missing(infer: Infer) -> None:
+    inference = infer(
+        gap=[None, *numbers(239)],
+        nan=[1.0, float("nan"), *numbers(238)],
+        text=["", *["p", "q", "q"] * 79, "p", "q"],
+        full=numbers(),
+    )
+    needed = {each.name: each.required for each in inference.fields}
+    assert not needed["gap"]
+    assert not needed["nan"]
+    assert not needed["text"]
+    assert needed["full"]
+    assert field(inference, "text").categories == ("p", "q")
+
+
+def test_typical_values_are_those_of_good_traffic(infer: Infer) -> None:
+    inference = infer(
+        load=[10.0, 500.0, 900.0] * 79 + [30.0, 0.0, 0.0],
+        plan=["p", "q", "q"] * 79 + ["q", "p", "q"],
+        lit=[True, False, False] * 79 + [False, True, True],
+    )
+    assert field(inference, "load").typical == 10
+    assert field(inference, "plan").typical == "p"
+    assert field(inference, "lit").typical is True
+
+
+DROPPED: dict[str, tuple[list[Any], str]] = {
+    "flat": ([3] * 240, "constant"),
+    "void_but_one_value": (["x"] * 240, "constant"),
+    "latency_again": ([], "equal to 'latency_ms'"),
+    "session_id": (list(range(240)), "an identifier"),
+    "rowIndex": (list(range(240)), "an identifier"),
+    "hostname": (["h1", "h2"] * 120, "an identifier"),
+    "free_text": ([f"t{i}" for i in range(240)], "an identifier"),
+    "timestamp": (list(range(240)), "a time"),
+    "seen": ([datetime(2026, 1, 1) + timedelta(i) for i in range(240)], "a time"),  # noqa: DTZ001
+    "verdict": (["G", "S", "L"] * 80, "a second label"),
+    "code": ([0.0, 1.0, 2.0] * 80, "a second label"),
+    "remark": ([None, "a", "b"] * 40 + [None, "b", "a"] * 40, "a note on faults"),
+    "part": ([], "the rows are split by it"),
+}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_column_that_is_no_field_is_dropped_with_the_reason(
+    infer: Infer, make_table: Callable[..., pl.DataFrame], name: str
+) -> None:
+    values, reason = DROPPED[name]
+    if name == "latency_again":
+        values = make_table()["latency_ms"].to_list()
+    inference = infer(**({name: values} if values else {}))
+    assert reason in inference.dropped[name]
+    assert name not in {each.name for each in inference.fields}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "latency_again",
+        "session_id",
+        "hostname",
+        "free_text",
+        "timestamp",
+        "verdict",
+        "code",
+        "remark",
+    ],
+)
+def test_keep_wins(infer: Infer, make_table: Callable[..., pl.DataFrame], name: str) -> None:
+    values = DROPPED[name][0] or make_table()["latency_ms"].to_list()
+    inference = infer({"keep": [name]}, **{name: values})
+    assert name in {each.name for each in inference.fields}
+    assert name not in inference.dropped
+
+
+def test_every_column_but_the_label_is_a_field_or_dropped(
+    infer: Infer, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    inference = infer({"ignore": ["up"]}, flat=[1] * 240)
+    names = [each.name for each in inference.fields] + list(inference.dropped)
+    assert sorted(names) == sorted(set(make_table().columns) - {"label"} | {"flat"})
+    assert inference.dropped["up"] == "ignored, as asked"
+
+
+def test_a_state_that_settles_one_class_is_still_a_field(infer: Infer) -> None:
+    inference = infer(port_down=[False, True, False] * 80, mode=["on", "off", "on"] * 80)
+    assert field(inference, "port_down").kind == "boolean"
+
+
+def test_the_columns_of_every_split_are_no_fields(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table(fold=["train", "dev", "train", "test"] * 60)
+    other = {"by": "column", "column": "fold"}
+    recipe = make_recipe(table, backtests=[{"name": "other", "split": other}])
+    for split in (recipe.split, recipe.backtests[0].split):
+        names = load_dataset(recipe, split).schema.names
+        assert not {"part", "fold"} & set(names)
+
+
+def test_a_field_without_a_single_value_is_refused_with_the_flags_to_leave_it_out(
+    infer: Infer,
+) -> None:
+    nothing = [None] * 240
+    with pytest.raises(RecipeError) as refusal:
+        infer(gone=pl.Series(nothing, dtype=pl.Float64), void=[""] * 240, none=nothing)
+    assert str(refusal.value).startswith("no training row has a value of 'gone'")
+    assert "--ignore 'gone' --ignore 'void' --ignore 'none'" in str(refusal.value)
+
+
+def test_many_fields_without_a_value_are_counted(infer: Infer) -> None:
+    with pytest.raises(RecipeError, match=r"--ignore 'x4' \(and 3 more\)$"):
+        infer(**{f"x{i}": pl.Series([None] * 240, dtype=pl.Float64) for i in range(8)})
+
+
+def test_a_field_of_infinities_alone_is_refused_as_missing(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    infinite = [float("inf"), float("-inf")] * 120
+    with pytest.raises(RecipeError, match="no training row has a value of 'load'"):
+        load_dataset(make_recipe(make_table(load=infinite)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ignore": ["nope"]},
+        {"keep": ["nope"]},
+        {"fields": {"nope": {"unit": "s"}}},
+        {"fields": {"nop*": {}}},
+    ],
+)
+def test_a_name_that_the_table_does_not_have_is_refused(
+    infer: Infer, options: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError, match=r"no column 'nop[e*]'"):
+        infer(options)
+
+
+def test_a_column_cannot_be_both_ignored_and_kept(infer: Infer) -> None:
+    with pytest.raises(RecipeError, match="'up' cannot be both ignored and kept"):
+        infer({"ignore": ["up"], "keep": ["up"]})
+
+
+def test_a_table_without_a_field_is_refused(infer: Infer) -> None:
+    options = {"ignore": ["latency_ms", "drops_rate", "up", "vendor"]}
+    with pytest.raises(RecipeError, match="no column is left to be a field"):
+        infer(options)
+
+
+def test_values_that_only_dev_and_test_rows_have_change_nothing(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    plain = load_dataset(make_recipe(make_table()))
+    trains = pl.col("part") == "train"
+    altered = make_table().with_columns(
+        pl.when(trains).then("vendor").otherwise(pl.lit("new")).alias("vendor"),
+        pl.when(trains).then("latency_ms").otherwise(None).alias("latency_ms"),
+        pl.when(trains).then("drops_rate").otherwise(1e9).alias("drops_rate"),
+        pl.when(trains).then("up").otherwise(None).alias("up"),
+    )
+    dataset = load_dataset(make_recipe(altered))
+    assert dataset.schema.fields == plain.schema.fields
+    assert dataset.dropped == plain.dropped
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [(pl.Categorical, "category"), (pl.Enum(["a", "b"]), "category")],
+    ids=["categorical", "enum"],
+)
+def test_dictionary_columns_of_parquet_are_categories(
+    infer: Infer, dtype: pl.DataType, kind: str
+) -> None:
+    inference = infer(
+        link=pl.Series(["a", "b", "b"] * 80), mode=pl.Series(["a", "b"] * 120, dtype=dtype)
+    )
+    found = field(inference, "mode")
+    assert (found.kind, found.categories) == (kind, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pl.Series([[i] for i in range(240)]),
+        pl.Series([{"x": i} for i in range(240)]),
+        pl.Series([str(i).encode() for i in range(240)]),
+    ],
+    ids=["lists", "structs", "bytes"],
+)
+def test_a_column_of_nested_values_is_dropped_or_refused_by_its_name(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], values: pl.Series
+) -> None:
+    try:
+        dataset = load_dataset(make_recipe(make_table(nested=values)))
+    except RecipeError as refusal:
+        assert "'nested'" in str(refusal)  # noqa: PT017
+    else:
+        assert "nested" in dataset.dropped

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from models.decision import distances_between
+from training import fit as fit_module
+from training.dataset import Dataset, load_dataset
+from training.encoder import Encoder
+from training.export import export
+from training.fit import Epoch, centroids_of, embed, fit
+from training.losses import LosslessTripletLoss
+from training.recipe import Recipe, RecipeError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def ignore(_: Epoch) -> None:
+    """Report to nobody."""
+
+
+def with_fit(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=changes)})
+
+
+def macro_f1(encoder: Encoder, dataset: Dataset) -> float:
+    centroids = centroids_of(embed(encoder, dataset.train.matrix), dataset.train.labels, 3)
+    nearest = distances_between(embed(encoder, dataset.dev.matrix), centroids).argmin(axis=1)
+    return float(f1_score(dataset.dev.labels, nearest, average="macro"))
+
+
+def states_equal(one: Encoder, other: Encoder) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_same_seed_and_data_give_the_same_bytes_and_another_seed_other_weights(
+    small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    def fitted(seed: int) -> Encoder:
+        return fit(small_dataset, with_fit(small_recipe, seed=seed, epochs=2), ignore)[0]
+
+    torch.manual_seed(12345)
+    first = fitted(7)
+    torch.manual_seed(54321)
+    second, other = fitted(7), fitted(8)
+    assert states_equal(first, second)
+    assert not states_equal(first, other)
+    matrix = small_dataset.dev.matrix
+    assert export(first, matrix) == export(second, matrix)
+
+
+def test_the_loss_falls_and_the_classes_come_apart(
+    small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    encoder, history = fit(small_dataset, with_fit(small_recipe, epochs=8, steps=12), ignore)
+    assert history[-1].loss < 0.8 * history[0].loss
+    assert macro_f1(encoder, small_dataset) > 0.6
+    assert not encoder.training
+
+
+def test_every_epoch_is_reported_with_its_excess_over_the_floor(
+    small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    reported: list[Epoch] = []
+    _, history = fit(small_dataset, small_recipe, reported.append)
+    assert reported == history
+    assert [epoch.number for epoch in history] == [1, 2, 3]
+    for epoch in history:
+        floor = LosslessTripletLoss.floor(3)
+        assert epoch.loss - epoch.excess_loss == pytest.approx(floor)
+        assert epoch.excess_loss > 0
+        assert 0 <= epoch.dev_macro_f1 <= 1
+
+
+def test_beta_and_epsilon_of_the_recipe_are_those_of_the_loss(
+    small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    losses = {
+        fit(small_dataset, with_fit(small_recipe, epochs=1, **change), ignore)[1][0].loss
+        for change in ({}, {"beta": 9.0}, {"epsilon": 0.1})
+    }
+    assert len(losses) == 3
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Let dev macro-F1 be what the script says."""
+    script = iter(scores)
+    monkeypatch.setattr(fit_module, "f1_score", lambda *_, **__: next(script))
+
+
+def test_it_stops_when_dev_gets_no_better_for_as_long_as_it_has_patience(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    scripted(monkeypatch, [0.3, 0.5, 0.4, 0.4, 0.4, 0.9])
+    _, history = fit(small_dataset, with_fit(small_recipe, epochs=6, steps=2, patience=3), ignore)
+    assert [epoch.dev_macro_f1 for epoch in history] == [0.3, 0.5, 0.4, 0.4, 0.4]
+
+
+def test_the_state_of_the_best_dev_epoch_is_restored(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+    encoders: list[Encoder] = []
+
+    def watched(*arguments: Any) -> Encoder:
+        encoders.append(Encoder(*arguments))
+        return encoders[-1]
+
+    def remember(_: Epoch) -> None:
+        states.append({k: v.clone() for k, v in encoders[0].state_dict().items()})
+
+    scripted(monkeypatch, [0.3, 0.8, 0.5, 0.7])
+    monkeypatch.setattr(fit_module, "Encoder", watched)
+    encoder, _ = fit(small_dataset, with_fit(small_recipe, epochs=4), remember)
+    same = [
+        all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
+        for state in states
+    ]
+    assert same == [False, True, False, False]
+
+
+def test_of_epochs_that_dev_cannot_tell_apart_the_one_with_nearer_classes_is_kept(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    distances: list[float] = []
+
+    def watched(points: Any, centroids: Any) -> Any:
+        answer = distances_between(points, centroids)
+        labels = small_dataset.dev.labels
+        distances.append(float(answer[np.arange(len(labels)), labels].mean()))
+        return answer
+
+    scripted(monkeypatch, [0.5] * 4)
+    monkeypatch.setattr(fit_module, "distances_between", watched)
+    encoder, _ = fit(small_dataset, with_fit(small_recipe, epochs=4), ignore)
+    train, dev = small_dataset.train, small_dataset.dev
+    centroids = centroids_of(embed(encoder, train.matrix), train.labels, 3)
+    watched(embed(encoder, dev.matrix), centroids)
+    assert distances[-1] == pytest.approx(min(distances[:-1]), rel=1e-6)
+
+
+def test_test_rows_are_never_looked_at(small_recipe: Recipe, small_dataset: Dataset) -> None:
+    encoder, history = fit(small_dataset, small_recipe, ignore)
+    gone = Dataset(
+        small_dataset.schema,
+        small_dataset.classes,
+        small_dataset.train,
+        small_dataset.dev,
+        None,  # type: ignore[arg-type]
+        {},
+        (),
+    )
+    again, same_history = fit(gone, small_recipe, ignore)
+    assert history == same_history
+    assert states_equal(encoder, again)
+
+
+def test_a_collapse_is_told_with_what_may_be_wrong(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    def constant(self: Encoder, records: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(0 * self.head(self.body(self.scaling(records))))
+
+    monkeypatch.setattr(Encoder, "forward", constant)
+    with pytest.raises(RecipeError, match=r"the encoder collapsed.*learning rate") as refusal:
+        fit(small_dataset, small_recipe, ignore)
+    assert "\n" not in str(refusal.value)
+
+
+def test_embeddings_that_are_no_numbers_are_told_as_a_collapse(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    def broken(self: Encoder, records: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.head(self.body(self.scaling(records)))) * float("nan")
+
+    monkeypatch.setattr(Encoder, "forward", broken)
+    with pytest.raises(RecipeError):
+        fit(small_dataset, small_recipe, ignore)
+
+
+def test_a_good_fit_is_no_collapse_even_if_it_learned_nothing(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    labels = np.random.default_rng(0).permutation(["good", "slow", "lossy"] * 80)
+    recipe = make_recipe(make_table(label=labels))
+    _, history = fit(load_dataset(recipe), recipe, ignore)
+    assert len(history) == 3
+
+
+def test_embed_leaves_no_trace(small_recipe: Recipe, small_dataset: Dataset) -> None:
+    encoder = Encoder(small_dataset.schema, small_dataset.train.matrix, small_recipe.encoder)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    points = embed(encoder.train(), small_dataset.train.matrix)
+    assert points.shape == (len(small_dataset.train.labels), 4)
+    assert points.dtype == np.float32
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_centroids_are_the_means_of_their_classes() -> None:
+    points = np.array([[0, 0], [1, 1], [0, 1], [0.5, 0.5]], dtype=np.float32)
+    np.testing.assert_array_equal(
+        centroids_of(points, np.array([1, 0, 1, 0]), 2), [[0.75, 0.75], [0, 0.5]]
+    )

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.bundle import Bundle
+from models.model import Model
+from training.dataset import load_dataset
+from training.fit import Epoch
+from training.recipe import Recipe
+from training.train import Fitted, _provenance, fit_and_test, train
+
+Trained = tuple[Recipe, Bundle, Fitted]
+
+
+def ignore(*_: object) -> None:
+    """Report to nobody."""
+
+
+def strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, each in value.items():
+                yield key
+                yield from strings(each)
+        case list() | tuple():
+            for each in value:
+                yield from strings(each)
+
+
+def test_what_was_trained_is_a_bundle_that_loads_and_serves(
+    real_trained: Trained, tmp_path: Path
+) -> None:
+    recipe, bundle, fitted = real_trained
+    bundle.write(tmp_path / "real")
+    model = Model.load(tmp_path / "real")
+    assert model.manifest == bundle.manifest
+    assert model.manifest.name == recipe.name
+    records = fitted.dataset.test.table.select(model.schema.names).to_dicts()
+    verdicts = model.classify(records)
+    unknown = np.mean([verdict.label == "unknown" for verdict in verdicts])
+    assert unknown == pytest.approx(fitted.evaluation.false_unknown_rate)
+    labels = fitted.dataset.test.table["label"].to_list()
+    right = np.mean([v.label == label for v, label in zip(verdicts, labels, strict=True)])
+    assert right == pytest.approx(fitted.evaluation.served.accuracy)
+
+
+def test_each_example_is_a_real_record_of_its_class_and_gets_its_label(
+    real_model: Model, real_trained: Trained
+) -> None:
+    names = [known.name for known in real_model.manifest.classes]
+    assert [verdict.label for verdict in real_model.classify(real_model.examples)] == names
+    table = pl.concat(
+        [p.table for p in (real_trained[2].dataset.test, real_trained[2].dataset.dev)]
+    )
+    for name, example in zip(names, real_model.examples, strict=True):
+        rows = table.filter(pl.col("label") == name).select(real_model.schema.names).to_dicts()
+        assert example in rows
+
+
+def test_the_manifest_tells_of_rows_classes_and_severities(real_trained: Trained) -> None:
+    _, bundle, fitted = real_trained
+    manifest = bundle.manifest
+    assert [(c.name, c.good, c.severity, c.records) for c in manifest.classes] == [
+        ("normal", True, "none", 40),
+        ("bgp_clear", False, "critical", 40),
+        ("bgp_clear_elsewhere", False, "major", 40),
+        ("port_flap", False, "major", 40),
+    ]
+    assert manifest.training["rows"] == {"train": 160, "dev": 80, "test": 100}
+    assert manifest.calibration.records == dict.fromkeys(fitted.dataset.classes, 20)
+    assert manifest.calibration.unknown_rate == 0.05
+    assert manifest.fields == fitted.dataset.schema.fields
+    assert manifest.training["dropped"] == dict(fitted.dataset.dropped)
+    assert manifest.training["recipe"]["fit"]["learning_rate"] == 0.02
+    assert {"torch", "onnxruntime", "numpy"} <= set(manifest.training["libraries"])
+
+
+def test_centroids_are_the_means_of_the_training_rows_as_onnxruntime_embeds_them(
+    real_trained: Trained, real_model: Model
+) -> None:
+    rows = real_trained[2].dataset.train
+    points = real_model.encoder.embed(rows.matrix)
+    for c, known in enumerate(real_model.manifest.classes):
+        mean = points[rows.labels == c].mean(axis=0)
+        np.testing.assert_allclose(known.centroid, mean, atol=1e-6)
+
+
+def test_backtests_land_in_the_metrics_and_in_the_card(real_trained: Trained) -> None:
+    _, bundle, fitted = real_trained
+    metrics = bundle.manifest.metrics
+    assert metrics["test"] == fitted.evaluation.as_json()
+    assert list(metrics["backtests"]) == ["by time"]
+    assert metrics["backtests"]["by time"]["records"] > 0
+    assert metrics["backtests"]["by time"] != metrics["test"]
+    assert "| by time |" in bundle.files["card.md"].decode()
+
+
+def test_nothing_in_the_manifest_is_an_absolute_path_or_of_this_machine(
+    real_trained: Trained, tmp_path: Path
+) -> None:
+    recipe, bundle, _ = real_trained
+    document = json.loads(bundle.manifest.model_dump_json())
+    assert document["training"]["recipe"]["table"] == "real.parquet"
+    for text in strings(document):
+        assert not text.startswith(("/", "~"))
+        assert str(recipe.table.parent) not in text
+        assert str(tmp_path.parent) not in text
+
+
+def test_every_table_is_named_without_its_folder(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    table = make_table()
+    table.select("part").write_parquet(tmp_path / "s.parquet")
+    make_table(60, seed=4).drop("part").write_parquet(tmp_path / "later.parquet")
+    split = {"by": "column", "column": "part", "table": tmp_path / "s.parquet"}
+    recipe = make_recipe(
+        table.drop("part"),
+        split=split,
+        test_table=tmp_path / "later.parquet",
+        backtests=[{"name": "again", "split": split}],
+    )
+    dataset = load_dataset(recipe)
+    said = _provenance(recipe, dataset)["recipe"]
+    assert said["split"]["table"] == said["backtests"][0]["split"]["table"] == "s.parquet"
+    assert said["test_table"] == "later.parquet"
+    assert len(dataset.test.labels) == 60
+    assert not [text for text in strings(said) if "/" in text]
+
+
+def test_a_second_run_gives_the_same_version_whenever_it_is_made(real_trained: Trained) -> None:
+    recipe, bundle, _ = real_trained
+    reported: list[tuple[str, Epoch]] = []
+    again, _ = train(
+        recipe,
+        datetime(2031, 5, 6, tzinfo=UTC),
+        lambda name, epoch: reported.append((name, epoch)),
+    )
+    assert again.manifest.created != bundle.manifest.created
+    assert again.manifest.version == bundle.manifest.version
+    assert again.files == bundle.files
+    assert {name for name, _ in reported} == {"real", "by time"}
+    assert [e.number for name, e in reported if name == "real"][:3] == [1, 2, 3]
+
+
+def test_test_rows_decide_nothing_before_the_evaluation(
+    real_table: pl.DataFrame, real_recipe: Callable[..., Recipe], real_trained: Trained
+) -> None:
+    _, _, fitted = real_trained
+    is_test = real_table["part"] == "test"
+    test = real_table.filter(is_test)
+    shuffled = test["label"].sample(fraction=1, shuffle=True, seed=1)
+    spoiled = test.with_columns(shuffled, pl.col("rel_active-routes-count") * -1e6)
+    recipe = real_recipe(pl.concat([real_table.filter(~is_test), spoiled]))
+    other = fit_and_test(recipe, recipe.split, ignore)
+    assert other.evaluation != fitted.evaluation
+    assert other.graph == fitted.graph
+    assert other.history == fitted.history
+    assert other.rule.temperature == fitted.rule.temperature
+    np.testing.assert_array_equal(other.rule.radii, fitted.rule.radii)
+    np.testing.assert_array_equal(other.rule.centroids, fitted.rule.centroids)
+
+
+def test_two_classes_of_every_kind_of_field_make_a_bundle(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table(
+        note=["x", None, "y", "x", None, "x", "once"] + ["x", "y", None, ""] * 58 + ["y"]
+    )
+    table = table.filter(pl.col("label") != "lossy")
+    bundle, _ = train(make_recipe(table), datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    model = Model(bundle)
+    assert [known.name for known in bundle.manifest.classes] == ["good", "slow"]
+    assert len(model.classify(model.examples)) == 2
+    assert {field.kind for field in model.schema.fields} == {"gauge", "rate", "boolean", "category"}
+
+
+def test_a_bundle_loads_whatever_its_fields_were_in_the_table(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    seconds = pl.Series([7 * i % 50 for i in range(240)])
+    columns = {
+        "truth": pl.Series([i % 5 < 2 for i in range(240)]),
+        "decimal": seconds.cast(pl.Decimal(10, 2)),
+        "moment": (seconds * 2).cast(pl.Duration("ms")),
+    }
+    recipe = make_recipe(
+        make_table(**columns),
+        keep=["moment"],
+        fields={"truth": {"kind": "category"}},
+        fit={"epochs": 1, "steps": 2, "batch": 48},
+    )
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert set(columns) <= set(Model(bundle).schema.names)
