@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from models.bundle import Bundle
 from training.dataset import class_names
@@ -89,12 +90,14 @@ class _Display:
     def __init__(self, recipe: Recipe) -> None:
         self._epochs = recipe.fit.epochs
         self._tasks: dict[str, TaskID] = {}
+        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("epoch {task.completed}/{task.total}"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=name),
+            BarColumn(bar_width=8),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            expand=True,
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
@@ -111,7 +114,7 @@ class _Display:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=self._epochs, numbers="")
         numbers = (
-            f"loss {epoch.loss:.3f}  excess {epoch.excess_loss:.3f}  "
+            f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
             f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
         )
         self._progress.update(self._tasks[name], completed=epoch.number, numbers=numbers)
