@@ -1,4 +1,4 @@
-"""`faultcube train` and `faultcube schema`: what is asked for, and what is said back."""
+"""`faultcube train`, `evaluate` and `schema`: what is asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from training.recipe import RecipeError
 
-__all__ = ["schema", "train"]
+__all__ = ["evaluate", "schema", "train"]
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
@@ -106,6 +106,24 @@ def train(
     from training.console import train_and_write
 
     raise typer.Exit(train_and_write(recipe, _given(**options), out))
+
+
+def evaluate(
+    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
+    hold_out: Annotated[
+        list[str], typer.Option(help="Fault class that training must not see (repeatable).")
+    ],
+    shots: Annotated[str, typer.Option(help="Numbers of support records.")] = "1,5",
+    draws: Annotated[int, typer.Option(min=1, help="How often support records are drawn.")] = 30,
+    split_column: SplitColumn = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+) -> None:
+    """Enrol fault classes that training never saw from a few records, and classify test rows."""
+    from training.console import evaluate_few_shot
+
+    options = {"split": _given(column=split_column), "fit": _given(seed=seed)}
+    plan = {"hold_out": hold_out, "shots": shots.split(","), "draws": draws}
+    raise typer.Exit(evaluate_few_shot(recipe, _given(**options), plan))
 
 
 def schema(

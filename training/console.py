@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from models.bundle import Bundle
 from training.dataset import class_names
 from training.evaluate import Evaluation
 from training.export import ExportError
+from training.fewshot import few_shot
 from training.fields import infer_fields
 from training.fit import Epoch
-from training.recipe import Recipe, RecipeError
+from training.recipe import FewShot, Recipe, RecipeError
 from training.table import labelled_rows
 from training.train import Fitted
 from training.train import train as train_bundle
 
-__all__ = ["print_schema", "train_and_write"]
+__all__ = ["evaluate_few_shot", "print_schema", "train_and_write"]
 
 _BAD_INPUT = 2
 
@@ -44,6 +46,25 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
         _refuse(error)
         return 1
     _summarise(bundle, fitted, target)
+    return 0
+
+
+def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str, Any]) -> int:
+    """Print what embedding, raw fields and LDA make of unseen classes; returns the exit code."""
+    try:
+        recipe = Recipe.read(recipe_file, options)
+        checked = FewShot.read(plan)
+        with _Display(recipe) as display:
+            result = few_shot(recipe, checked, partial(display.show, recipe.name))
+    except RecipeError as error:
+        return _refuse(error)
+    typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
+    typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
+    for space, by_shots in result.items():
+        for shots, draws in by_shots.items():
+            numbers = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
+            shown = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in numbers)
+            typer.echo(f"| {space} | {shots} | {shown} |")
     return 0
 
 

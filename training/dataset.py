@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,12 +65,15 @@ class Dataset:
     notes: tuple[str, ...]
 
 
-def load_dataset(recipe: Recipe, split: Split | None = None) -> Dataset:
+def load_dataset(
+    recipe: Recipe, split: Split | None = None, held_out: Collection[str] = ()
+) -> Dataset:
     """Read, cut and encode the recipe's table.
 
     Args:
         recipe: what the columns mean.
         split: another split than the recipe's own.
+        held_out: classes whose rows say nothing of the fields, as if they were not known yet.
 
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
@@ -78,7 +81,7 @@ def load_dataset(recipe: Recipe, split: Split | None = None) -> Dataset:
     split = split or recipe.split
     parts = labelled_rows(recipe, split)
     classes = class_names(parts["train"][recipe.label], recipe)
-    inference = infer_fields(parts["train"], recipe)
+    inference = infer_fields(parts["train"].filter(~pl.col(recipe.label).is_in(held_out)), recipe)
     schema = Schema(inference.fields)
     notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if split.by == "random" else []
     rows = {}

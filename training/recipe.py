@@ -14,7 +14,15 @@ import pydantic
 from models.bundle import Name
 from models.schema import Kind
 
-__all__ = ["EncoderRecipe", "FieldOverride", "FitRecipe", "Recipe", "RecipeError", "Split"]
+__all__ = [
+    "EncoderRecipe",
+    "FewShot",
+    "FieldOverride",
+    "FitRecipe",
+    "Recipe",
+    "RecipeError",
+    "Split",
+]
 
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
@@ -69,6 +77,28 @@ class Backtest(_Part):
 
     name: str
     split: Split
+
+
+class FewShot(_Part):
+    """Fault classes to leave out of training and to enrol from a few records."""
+
+    hold_out: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
+    shots: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = (1, 5)
+    """Numbers of support records."""
+    draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 30
+    """How often support records are drawn."""
+
+    @classmethod
+    def read(cls, options: dict[str, Any]) -> FewShot:
+        """Check what was asked for.
+
+        Raises:
+            RecipeError: it makes no sense.
+        """
+        try:
+            return cls.model_validate(options)
+        except pydantic.ValidationError as error:
+            raise RecipeError(_explain(error)) from error
 
 
 class EncoderRecipe(_Part):

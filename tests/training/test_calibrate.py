@@ -39,6 +39,7 @@ def around(
         (3, 0.25, 3),
         (1, 0.5, 1),
         (4, 0.5, 3),
+        (49, 0.42, 29),  # 50 * (1 - 0.42) is a little more than 29 in floating point
     ],
 )
 def test_the_quantile_is_the_score_that_a_count_by_hand_gives(
@@ -116,7 +117,7 @@ def test_a_small_class_borrows_the_radius_of_all() -> None:
 
 
 def test_a_small_class_that_is_wider_takes_its_own_largest_distance() -> None:
-    points, labels = around(CORNERS, [150, 150, 8], 0.02)
+    points, labels = around(CORNERS, [150, 150, 4], 0.02)
     points[labels == 2] = CORNERS[2] + np.array([0.15, 0.0], dtype=np.float32)
     rule = calibrate(points, labels, CORNERS, 0.02)
     assert rule.radii[2] == pytest.approx(0.15**2 / 2, rel=1e-4)

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from models.model import Model
+from training.console import train_and_write
 
 FAULTCUBE = str(Path(sys.executable).parent / "faultcube")
 RECIPE = """
@@ -51,22 +53,28 @@ def read_all(terminal: int) -> str:
     return b"".join(pieces).decode()
 
 
-def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(folder: Path) -> None:
+def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(folder)
     terminal, end = pty.openpty()
-    command = [FAULTCUBE, "train", "--recipe", "r.toml", "--out", "bundle"]
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=end, text=True
-    ) as process:
-        os.close(end)
-        shown = read_all(terminal)
-        out = process.communicate(timeout=120)[0]
+    with ThreadPoolExecutor() as pool, open(end, "w", encoding="utf-8") as stderr:  # noqa: PTH123
+        screen = pool.submit(read_all, terminal)
+        monkeypatch.setattr("sys.stderr", stderr)
+        code = train_and_write(Path("r.toml"), {}, Path("bundle"))
+        monkeypatch.undo()
+        stderr.close()
+        shown = screen.result(timeout=60)
     os.close(terminal)
-    assert process.returncode == 0, shown
+    assert code == 0, shown
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     for name in ("small", "by device"):
-        assert re.search(rf"{name} .*epoch 3/3.*loss \d\.\d{{3}}.*excess .*dev macro-F1", plain)
-    assert "epoch" not in out
+        line = rf"{name} .* 3/3 loss \d\.\d{{3}} excess -?\d\.\d{{3}} dev macro-F1 \d\.\d{{3}} \d:"
+        assert re.search(line, plain)
+    out = capsys.readouterr().out
+    assert "3/3" not in out
     assert "\x1b" not in out
     assert "wrote bundle" in out
     assert Model.load(folder / "bundle").manifest.name == "small"

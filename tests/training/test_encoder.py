@@ -25,7 +25,7 @@ def encoder_for(schema: Schema, matrix: Matrix, recipe: EncoderRecipe = SETTINGS
 
 def embedded(encoder: torch.nn.Module, rows: object) -> Matrix:
     with torch.inference_mode():
-        answer: Matrix = encoder(torch.tensor(rows, dtype=torch.float32)).numpy()
+        answer: Matrix = encoder(torch.as_tensor(rows, dtype=torch.float32)).numpy()
     return answer
 
 
@@ -58,9 +58,11 @@ def test_no_gain_pushes_a_record_onto_the_cubes_surface(
 ) -> None:
     recipe = EncoderRecipe(dimensions=4, hidden=(8,), gain=gain)
     encoder = encoder_for(mixed_schema, mixed_matrix, recipe)
-    for extreme in (encoder, encoder.train()):
-        points = extreme(torch.full((3, 4), value)).detach()
-        assert ((points > 0) & (points < 1)).all()
+    points = embedded(encoder, torch.full((3, 4), value))
+    assert ((points > 0) & (points < 1)).all()
+    hostile = np.where(np.arange(40)[:, None] % 7 == 0, np.float32(value), mixed_matrix)
+    points = embedded(encoder.train(), hostile)
+    assert ((points > 0) & (points < 1)).all()
 
 
 @settings(deadline=None)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from training.dataset import load_dataset
+from training.fewshot import few_shot
+from training.fit import fit
+from training.recipe import FewShot, Recipe, RecipeError
+
+Make = Callable[..., Recipe]
+
+
+def quiet(_: object) -> None:
+    """Report nothing."""
+
+
+def plan(*hold_out: str, shots: tuple[int, ...] = (1,), draws: int = 3) -> FewShot:
+    return FewShot(hold_out=hold_out, shots=shots, draws=draws)
+
+
+def test_every_space_answers_for_every_number_of_shots_with_shares(real_recipe: Make) -> None:
+    result = few_shot(real_recipe(), plan("port_flap", shots=(1, 5)), quiet)
+    assert set(result) == {"embedding", "raw", "lda"}
+    for by_shots in result.values():
+        assert set(by_shots) == {1, 5}
+        for draws in by_shots.values():
+            for mean, deviation in (draws.accuracy, draws.macro_f1, draws.held_out_recall):
+                assert 0 <= mean <= 1
+                assert 0 <= deviation <= 0.5
+
+
+def test_with_every_record_as_support_raw_fields_are_a_nearest_centroid_classifier(
+    real_recipe: Make,
+) -> None:
+    recipe = real_recipe()
+    dataset = load_dataset(recipe, held_out=("port_flap",))
+    held = dataset.classes.index("port_flap")
+    train, dev, test = dataset.train, dataset.dev, dataset.test
+    seen = train.labels != held
+    mean, deviation = train.matrix[seen].mean(axis=0), train.matrix[seen].std(axis=0)
+    points = [(part.matrix - mean) / deviation for part in (train, dev, test)]
+    support = np.concatenate([points[0][train.labels == held], points[1][dev.labels == held]])
+    centroids = [
+        support.mean(axis=0) if c == held else points[0][train.labels == c].mean(axis=0)
+        for c in range(len(dataset.classes))
+    ]
+    nearest = [int(np.argmin([((p - c) ** 2).sum() for c in centroids])) for p in points[2]]
+    result = few_shot(recipe, plan("port_flap", shots=(len(support),), draws=1), quiet)
+    draws = result["raw"][len(support)]
+    right = np.array(nearest) == test.labels
+    assert draws.accuracy[0] == pytest.approx(right.mean())
+    assert draws.held_out_recall[0] == pytest.approx(right[test.labels == held].mean())
+    assert draws.accuracy[1] == draws.held_out_recall[1] == 0
+
+
+def test_records_of_the_class_held_out_do_not_reach_the_fit(
+    real_recipe: Make, real_table: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[bytes] = []
+
+    def spy(dataset: object, *arguments: object) -> object:
+        encoder, history = fit(dataset, *arguments)  # type: ignore[arg-type]
+        fits.append(b"".join(v.numpy().tobytes() for v in encoder.state_dict().values()))
+        return encoder, history
+
+    monkeypatch.setattr("training.fewshot.fit", spy)
+    held = pl.col("label") == "port_flap"
+    changed = real_table.with_columns(
+        pl.when(held).then(pl.col(pl.Float64) * 7 + 1).otherwise(pl.col(pl.Float64))
+    )
+    for table in (real_table, changed):
+        few_shot(real_recipe(table), plan("port_flap"), quiet)
+    assert fits[0] == fits[1]
+
+
+def test_the_same_seed_draws_the_same_records(real_recipe: Make) -> None:
+    first, second = (few_shot(real_recipe(), plan("port_flap"), quiet) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (plan("fire"), "'fire' cannot be held out; the fault classes are bgp_clear"),
+        (plan("normal"), "'normal', cannot be held out"),
+        (plan("port_flap", shots=(1, 500)), "'port_flap' has 60 train and dev rows, 500 are asked"),
+        (plan("bgp_clear", "bgp_clear_elsewhere", "port_flap"), "hold out fewer"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(
+    real_recipe: Make, asked: FewShot, complaint: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(complaint)):
+        few_shot(real_recipe(), asked, quiet)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        (["--shots", "one"], "shots.0: "),
+        (["--shots", "0"], "shots.0: "),
+        (["--split-column", "nowhere"], "no split column 'nowhere'"),
+        (["--hold-out", "fire"], "'fire' cannot be held out"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(option: list[str], complaint: str) -> None:
+    recipe = Path(__file__).parents[2] / "training/iosxr.toml"
+    asked = ["evaluate", "--recipe", str(recipe), "--hold-out", "port_flap", *option]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "faultcube"), *asked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("faultcube: ")
+    assert done.stderr.count("\n") == 1
+    assert complaint in done.stderr

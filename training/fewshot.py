@@ -1,0 +1,172 @@
+"""Fault classes that training never saw, enrolled from a few records.
+
+Raw standardised fields and linear discriminant analysis answer the same question: a learned
+embedding has to beat them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import f1_score
+
+from models.schema import Matrix
+from training.dataset import Dataset, Labels, Rows, load_dataset
+from training.fit import Epoch, embed, fit
+from training.recipe import FewShot, Recipe, RecipeError
+
+__all__ = ["Draws", "FewShotResult", "few_shot"]
+
+Space = Callable[[Matrix], npt.NDArray[np.floating]]
+"""Raw records, float32 [n, fields], to points, float [n, width]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Mean and standard deviation over draws of the support records; shares in 0..1.
+
+    Attributes:
+        accuracy: over all test records.
+        macro_f1: over all classes, those held out among them.
+        held_out_recall: mean recall of the classes held out.
+    """
+
+    accuracy: tuple[float, float]
+    macro_f1: tuple[float, float]
+    held_out_recall: tuple[float, float]
+
+
+FewShotResult = Mapping[str, Mapping[int, Draws]]
+"""Draws by space (embedding, raw, lda) and number of support records."""
+
+
+def few_shot(recipe: Recipe, plan: FewShot, report: Callable[[Epoch], None]) -> FewShotResult:
+    """Fit without some fault classes, enrol them from a few records, and classify the test rows.
+
+    A class's support records are drawn from its train and dev rows; its centroid is their mean.
+    All other centroids are means of all training rows.
+
+    Args:
+        recipe: the table and how to fit.
+        plan: the classes held out, numbers of support records, and how often to draw them.
+        report: told of every epoch.
+
+    Raises:
+        RecipeError: a class is not there, is good traffic, or has fewer records than asked for.
+    """
+    if recipe.good in plan.hold_out:
+        raise RecipeError(f"good traffic, {recipe.good!r}, cannot be held out; name fault classes")
+    dataset = load_dataset(recipe, held_out=plan.hold_out)
+    held_out = _check(dataset, plan)
+    seen = _without(dataset, held_out)
+    encoder, _ = fit(seen, recipe, report)
+    spaces = {"embedding": lambda matrix: embed(encoder, matrix), **_baselines(seen)}
+    return {
+        name: {
+            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed)
+            for shots in plan.shots
+        }
+        for name, space in spaces.items()
+    }
+
+
+def _check(dataset: Dataset, plan: FewShot) -> tuple[int, ...]:
+    for name in plan.hold_out:
+        if name not in dataset.classes[1:]:
+            known = ", ".join(dataset.classes[1:])
+            raise RecipeError(f"{name!r} cannot be held out; the fault classes are {known}")
+        label = dataset.classes.index(name)
+        rows = sum(int((part.labels == label).sum()) for part in (dataset.train, dataset.dev))
+        if rows < max(plan.shots):
+            raise RecipeError(
+                f"{name!r} has {rows} train and dev rows, {max(plan.shots)} are asked for"
+            )
+    if len(plan.hold_out) > len(dataset.classes) - 2:
+        raise RecipeError("a fault class must be left to train on; hold out fewer")
+    return tuple(dataset.classes.index(name) for name in plan.hold_out)
+
+
+def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
+    """The dataset as if the classes had never been."""
+    kept = [c for c in range(len(dataset.classes)) if c not in held_out]
+
+    def rows(part: Rows) -> Rows:
+        chosen = np.isin(part.labels, kept)
+        labels = np.searchsorted(kept, part.labels[chosen])
+        return Rows(part.matrix[chosen], labels.astype(np.int64), part.table.filter(chosen))
+
+    return dataclasses.replace(
+        dataset,
+        classes=tuple(dataset.classes[c] for c in kept),
+        train=rows(dataset.train),
+        dev=rows(dataset.dev),
+        test=rows(dataset.test),
+    )
+
+
+def _baselines(seen: Dataset) -> dict[str, Space]:
+    """Raw standardised fields, and shrinkage LDA on them; both fitted to the seen classes."""
+    matrix, labels = seen.train.matrix, seen.train.labels
+    raw = _standardise(seen)
+    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(raw(matrix), labels)
+    return {"raw": raw, "lda": lambda records: lda.transform(raw(records))}
+
+
+def _standardise(seen: Dataset) -> Space:
+    """Fields less their mean over their deviation, missing ones at the mean; categories one-hot."""
+    numbers = np.array([not field.categories for field in seen.schema.fields])
+    values = seen.train.matrix[:, numbers].astype(np.float64)
+    mean, deviation = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    deviation[deviation == 0] = 1
+
+    def points(records: Matrix) -> npt.NDArray[np.float64]:
+        scaled = np.nan_to_num((records[:, numbers] - mean) / deviation)
+        hot = [
+            (records[:, [i]] == np.arange(len(field.categories))).astype(np.float64)
+            for i, field in enumerate(seen.schema.fields)
+            if field.categories
+        ]
+        return np.concatenate([scaled, *hot], axis=1)
+
+    return points
+
+
+def _draw(
+    dataset: Dataset, held_out: Sequence[int], space: Space, shots: int, draws: int, seed: int
+) -> Draws:
+    random = np.random.default_rng(seed)
+    labels = dataset.test.labels
+    train, test = space(dataset.train.matrix), space(dataset.test.matrix)
+    support = np.concatenate([train, space(dataset.dev.matrix)])
+    support_labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
+    distances = np.stack(
+        [
+            _distances(test, train[dataset.train.labels == c].mean(axis=0))
+            for c in range(len(dataset.classes))
+        ],
+        axis=1,
+    )
+    scores = []
+    for _ in range(draws):
+        for c in held_out:
+            chosen = random.choice(np.flatnonzero(support_labels == c), shots, replace=False)
+            distances[:, c] = _distances(test, support[chosen].mean(axis=0))
+        scores.append(_score(labels, distances.argmin(axis=1), held_out))
+    columns = np.array(scores).T
+    return Draws(*((float(column.mean()), float(column.std())) for column in columns))
+
+
+def _distances(points: npt.NDArray[np.floating], centre: npt.NDArray[np.floating]) -> Labels:
+    distances: Labels = np.square(points - centre).sum(axis=1)
+    return distances
+
+
+def _score(labels: Labels, found: Labels, held_out: Sequence[int]) -> tuple[float, float, float]:
+    recalls = [(found[labels == c] == c).mean() for c in held_out if (labels == c).any()]
+    macro_f1 = f1_score(labels, found, average="macro", zero_division=0)
+    return float((labels == found).mean()), float(macro_f1), float(np.mean(recalls))
