@@ -63,7 +63,9 @@ def create_app(
     app.state.faultcube = state
     for module in (classify, embed, about, docs):
         app.include_router(module.router)
-    watchers = [state.metrics.count_request] + [log_request] * settings.log_requests
+    watchers = [state.metrics.count_request]
+    if settings.log_requests:
+        watchers.append(log_request)
     app.add_middleware(Watch, watchers=watchers, clock=clock)
     return app
 

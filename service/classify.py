@@ -11,6 +11,7 @@ from starlette.responses import Response
 from models import Model, Verdict
 from service import wire
 from service.answers import Classified
+from service.decode import Batch
 from service.docs import request_body
 from service.problems import BODY_PROBLEMS, documented
 from service.state import state_of
@@ -42,17 +43,16 @@ async def classify(request: Request) -> Response:
     A record is `unknown` when it is too far from every class; `nearest` then names the closest.
     Send fields in the units of the schema; leave out, or send `null` for, what was not measured.
     """
-    state = state_of(request)
+    metrics = state_of(request).metrics
 
-    def work(model: Model, body: bytearray) -> tuple[Any, int]:
-        batch = wire.parse(body, most=state.settings.max_records, options=_OPTIONS)
-        decisions = model.decide(wire.encode(model, batch))
-        verdicts = model.verdicts(decisions, distances=batch.distances)
-        state.metrics.count_verdicts(verdict.label for verdict in verdicts)
+    def work(model: Model, batch: Batch) -> Any:
+        decisions = model.decide(batch.matrix)
+        verdicts = model.verdicts(decisions, distances=batch.options["distances"])
+        metrics.count_verdicts(verdict.label for verdict in verdicts)
         results = [_result(verdict) for verdict in verdicts]
-        return {"bundle": wire.bundle_of(model.manifest), "results": results}, len(results)
+        return {"bundle": wire.bundle_of(model.manifest), "results": results}
 
-    return await wire.answer(request, work)
+    return await wire.answer(request, work, _OPTIONS)
 
 
 def _result(verdict: Verdict) -> dict[str, Any]:

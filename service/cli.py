@@ -36,6 +36,9 @@ def serve(
         from service.server import run
 
         run(chosen)
+    except OSError as error:
+        where = f"{chosen.host} port {chosen.port}"
+        raise _refusal(f"cannot listen on {where}: {error.strerror or error}") from error
     except KeyboardInterrupt:
         return
 
@@ -54,8 +57,12 @@ def _settings(**options: object) -> Settings:
         chosen = Settings.read(**options)
     except SettingsError as error:
         raise _refusal(str(error)) from error
-    if not chosen.bundle.is_dir():
-        raise _refusal(f"there is no folder {shlex.quote(str(chosen.bundle))}: no bundle to serve")
+    try:
+        is_folder = chosen.bundle.is_dir()
+    except OSError:  # a folder on the way to it cannot be entered
+        is_folder = False
+    if not is_folder:
+        raise _refusal(f"no folder {shlex.quote(str(chosen.bundle))} can be read: nothing to serve")
     return chosen
 
 

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from models import Model
 from service import wire
 from service.answers import Embedded
+from service.decode import Batch
 from service.docs import request_body
 from service.problems import BODY_PROBLEMS, documented
-from service.state import state_of
 
 __all__ = ["router"]
 
@@ -30,11 +30,9 @@ router = APIRouter(tags=["Verdicts"])
 )
 async def embed(request: Request) -> Response:
     """Turn each record into a point of the unit cube, for plots and searches of your own."""
-    most = state_of(request).settings.max_records
 
-    def work(model: Model, body: bytearray) -> tuple[Any, int]:
-        matrix = wire.encode(model, wire.parse(body, most=most))
-        embeddings = model.encoder.embed(matrix).tolist()
-        return {"bundle": wire.bundle_of(model.manifest), "embeddings": embeddings}, len(embeddings)
+    def work(model: Model, batch: Batch) -> Any:
+        embeddings = model.encoder.embed(batch.matrix).tolist()
+        return {"bundle": wire.bundle_of(model.manifest), "embeddings": embeddings}
 
     return await wire.answer(request, work)

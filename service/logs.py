@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from starlette.types import Scope
 
+from service.problems import printable
 from service.settings import Settings
 
 __all__ = ["configure", "log_request"]
@@ -50,7 +51,7 @@ def log_request(scope: Scope, status: int, seconds: float) -> None:
     """Write one line for a request, and nothing of its content."""
     line: dict[str, Any] = {
         "method": scope["method"],
-        "path": scope["path"][:_LONGEST_PATH],
+        "path": printable(scope["path"], _LONGEST_PATH),
         "status": status,
         "duration_ms": round(1000 * seconds, 2),
     }

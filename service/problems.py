@@ -42,6 +42,7 @@ __all__ = [
     "Unspoken",
     "WrongMethod",
     "documented",
+    "printable",
     "problem_of",
 ]
 
@@ -222,11 +223,11 @@ def _described(kind: type[Problem]) -> dict[str, Any]:
 def _entry(record: int | None, field: str | None, expected: str, got: str) -> dict[str, Any]:
     entry: dict[str, Any] = {} if record is None else {"record": record}
     if field is not None:
-        entry["field"] = _printable(field, 100)
-    return entry | {"expected": _printable(expected, 200), "got": got}
+        entry["field"] = printable(field, 100)
+    return entry | {"expected": printable(expected, 200), "got": got}
 
 
-def _printable(text: str, most: int) -> str:
+def printable(text: str, most: int) -> str:
     """Cut a text that others wrote, and take out what would confuse a terminal."""
     cut = text if len(text) <= most else text[: most - 1] + "…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)

@@ -40,8 +40,8 @@ class Settings(BaseSettings):
     max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Most records in one request."""
 
-    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
-    """Most bytes in one request's body (32 MiB unless set)."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    """Most bytes in one request's body (16 MiB unless set)."""
 
     body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Longest time in seconds that a client may take to send its body."""

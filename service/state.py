@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from models import BundleError, Model
@@ -16,6 +18,8 @@ from service.settings import Settings
 
 __all__ = ["State", "state_of"]
 
+_AT_ONCE = 2
+"""Requests decoded and classified at a time; more threads would only hold more in memory."""
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
 
 log = logging.getLogger(__name__)
@@ -29,11 +33,15 @@ class State:
         settings: as read from the environment.
         metrics: of this application alone.
         loader: gives the verified model of a folder, or raises `BundleError`.
+        settled: set once the bundle is loaded or refused.
+        limiter: of the threads that decode and classify.
     """
 
     settings: Settings
     metrics: Metrics
     loader: Callable[[Path], Model]
+    settled: threading.Event = field(default_factory=threading.Event, init=False)
+    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_ONCE), init=False)
     _model: Model | None = field(default=None, init=False)
     _why_not: str = field(default="The bundle is still loading.", init=False)
     _retry_seconds: int = field(default=_RETRY_LOADING, init=False)
@@ -67,6 +75,8 @@ class State:
             self._refuse(f"unexpected {type(error).__name__}; the log says more")
         else:
             self._accept(model)
+        finally:
+            self.settled.set()
 
     def _accept(self, model: Model) -> None:
         manifest = model.manifest

@@ -1,54 +1,47 @@
-"""Requests on the wire: headers, bytes and JSON become records to encode."""
+"""Requests on the wire: headers and bytes, their limits, and the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import anyio
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from models import Manifest, Model, RecordError
-from models.schema import Matrix, describe
-from service.problems import Disconnected, TooLarge, TooSlow, Unfit, Unreadable, Unspoken
+from models import Manifest, Model
+from service.decode import Batch, decoder_for
+from service.problems import Disconnected, TooLarge, TooSlow, Unspoken
 from service.state import state_of
 
-__all__ = ["Batch", "answer", "bundle_of", "encode", "parse", "read"]
+__all__ = ["answer", "bundle_of", "read"]
 
 _LINGER_SECONDS = 1.0
 _SPOKEN = "application/json or text/plain, charset utf-8, without a content encoding"
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A request's records, in order, and what it asks to be told of them."""
-
-    records: list[object]
-    distances: bool = False
-
-
-async def answer(request: Request, work: Callable[[Model, bytearray], tuple[Any, int]]) -> Response:
-    """Read a request and answer it with what `work` makes of its body.
+async def answer(
+    request: Request, work: Callable[[Model, Batch], Any], options: frozenset[str] = frozenset()
+) -> Response:
+    """Read a request and answer it with what `work` makes of its records.
 
     Args:
         request: a request whose body holds records.
-        work: gives the answer and its number of records. It runs in a thread, so that probes are
-            answered while it does.
+        work: gives the answer. It runs in a thread, so that probes are answered meanwhile.
+        options: keys that may stand beside the records, each with true or false.
     """
     state = state_of(request)
     model, settings = state.model, state.settings
     body = await read(request, most=settings.max_body_bytes, seconds=settings.body_seconds)
+    decoder = decoder_for(model.schema, settings.max_records, options)
 
     def run() -> tuple[bytes, int]:
-        content, records = work(model, body)
-        return to_json(content, inf_nan_mode="null"), records
+        batch = decoder.decode(body)
+        return to_json(work(model, batch), inf_nan_mode="null"), len(batch.matrix)
 
-    content, records = await anyio.to_thread.run_sync(run)
+    content, records = await anyio.to_thread.run_sync(run, limiter=state.limiter)
     request.state.records = records
     state.metrics.records.inc(records)
     return Response(content, media_type="application/json")
@@ -83,68 +76,9 @@ async def read(request: Request, *, most: int, seconds: float) -> bytearray:
     return body
 
 
-def parse(body: bytearray, *, most: int, options: frozenset[str] = frozenset()) -> Batch:
-    """Take a body apart.
-
-    Args:
-        body: JSON, `{"records": [...]}` and options.
-        most: how many records it may hold.
-        options: keys that may stand beside `records`, each with true or false.
-
-    Raises:
-        Unreadable: the body is not JSON.
-        Unfit: it is, but not an object with records.
-    """
-    try:
-        document = from_json(body)
-    except ValueError as error:
-        raise Unreadable(f"The body is not JSON: {error}.") from error
-    if not isinstance(document, dict):
-        wanted = 'an object like {"records": [...]}'
-        raise Unfit([(None, None, wanted, describe(document))])
-    records = document.pop("records", _ABSENT)
-    faults = islice(_faults(records, document, most, options), 10)
-    if found := [(None, *fault) for fault in faults]:
-        raise Unfit(found)
-    return Batch(records, **document)
-
-
-def encode(model: Model, batch: Batch) -> Matrix:
-    """Turn records into the encoder's input: float32 [n, fields], NaN where missing.
-
-    Raises:
-        Unfit: a record does not fit the schema.
-    """
-    try:
-        return model.schema.encode(batch.records)
-    except RecordError as error:
-        raise Unfit.of(error.faults) from error
-
-
 def bundle_of(manifest: Manifest) -> dict[str, str]:
     """Which bundle gave an answer."""
     return {"name": manifest.name, "version": manifest.version}
-
-
-_ABSENT = object()
-
-
-def _faults(
-    records: object, others: dict[str, object], most: int, options: frozenset[str]
-) -> Iterator[tuple[str, str, str]]:
-    wanted = f"a list of 1 to {most} records"
-    if records is _ABSENT:
-        yield "records", wanted, "no such key"
-    elif not isinstance(records, list):
-        yield "records", wanted, describe(records)
-    elif not 1 <= len(records) <= most:
-        yield "records", wanted, f"{len(records)} records" if records else "an empty list"
-    known = " and ".join(["records", *sorted(options)])
-    for key, value in others.items():
-        if key not in options:
-            yield key, f"only {known} in the body", "a key that is not known"
-        elif not isinstance(value, bool):
-            yield key, "true or false", describe(value)
 
 
 def _announced(headers: Headers) -> float:

@@ -19,7 +19,7 @@ from service.settings import Settings
     ],
 )
 def test_the_greeting_names_an_address_that_can_be_called(host: str, url: str) -> None:
-    first, second = greeting(Settings(host=host), 8123).splitlines()
+    first, second = greeting(Settings(host=host), 8123, ready=True).splitlines()
     assert f" on {url} (docs: /docs)" in first
     assert f"curl -s {url}/classify " in second
 
@@ -29,5 +29,11 @@ def test_a_bundle_elsewhere_is_named_in_full_and_quoted(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    text = greeting(Settings(bundle=tmp_path / "a b"), 1)
+    text = greeting(Settings(bundle=tmp_path / "a b"), 1, ready=True)
     assert f"--data '@{tmp_path}/a b/examples.json'" in text
+
+
+def test_without_a_bundle_the_greeting_offers_no_request() -> None:
+    text = greeting(Settings(), 8123, ready=False)
+    assert "http://127.0.0.1:8123/readyz" in text
+    assert "curl" not in text
