@@ -104,11 +104,10 @@ class Decoder:
         if found := [(None, *fault) for fault in faults]:
             raise Unfit(found)
         records = document.get("records", [])
+        if partial and records:
+            self._look_at_cut(len(records) - 1, records.pop())
         try:
-            # The last record of a part may be cut off.
-            return self.schema.encode(
-                records[:-1] if partial else records, most_faults=_MOST_FAULTS
-            )
+            return self.schema.encode(records, most_faults=_MOST_FAULTS)
         except RecordError as error:
             raise Unfit.of(error.faults) from error
 
