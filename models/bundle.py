@@ -85,10 +85,10 @@ class Class(_Frozen):
 
 
 class Calibration(_Frozen):
-    """How radii and confidence were set, on records that neither training nor testing used.
+    """How radii and confidence were set: on dev rows, which fitted no weight and tested nothing.
 
     Attributes:
-        unknown_rate: share of a class's own records that may be called unknown.
+        unknown_rate: share of records of known classes that may be called unknown.
         temperature: of the softmax over negative distances that gives the confidence.
         records: held-out records used, by class.
     """

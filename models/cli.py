@@ -32,7 +32,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         # A floor has the name of the extra that it needs.
         floor = commands[sys.argv[1]].value.split(".")[0]
-        sys.exit(f"faultcube: {error.name} is not installed: pip install 'faultcube[{floor}]'")
+        sys.exit(
+            f"faultcube: {error.name} is not installed: pip install -c constraints.txt '.[{floor}]'"
+        )
 
 
 def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:

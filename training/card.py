@@ -48,12 +48,18 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _code(name: str) -> str:
+    """A name from a table as code, whatever it is made of."""
+    plain = "".join(char if char.isprintable() else " " for char in name)
+    return "`" + plain.replace("`", "'").replace("|", "\\|") + "`"
+
+
 def _use(recipe: Recipe, dataset: Dataset) -> str:
-    faults = ", ".join(f"`{name}`" for name in dataset.classes[1:])
+    faults = ", ".join(_code(name) for name in dataset.classes[1:])
     return (
-        f"It tells good traffic (`{recipe.good}`) from {faults}, by the nearest centroid in a cube "
-        f"of {recipe.encoder.dimensions} dimensions, and answers `{UNKNOWN}` when that class does "
-        f"not accept the record. A record has {len(dataset.schema)} fields."
+        f"It tells good traffic ({_code(recipe.good)}) from {faults}, by the nearest centroid in a "
+        f"cube of {recipe.encoder.dimensions} dimensions, and answers `{UNKNOWN}` when that class "
+        f"does not accept the record. A record has {len(dataset.schema)} fields."
     )
 
 
@@ -98,7 +104,7 @@ def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) ->
         unknown = evaluation.false_unknown_by_class.get(name)
         rows.append(
             [
-                f"`{name}`",
+                _code(name),
                 *map(str, counts),
                 f"{rule.radii[c]:.4f}",
                 "-" if recall is None else f"{recall:.3f}",
@@ -110,7 +116,7 @@ def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) ->
 
 
 def _fit(recipe: Recipe, dataset: Dataset) -> str:
-    dropped = "\n".join(f"- `{name}`: {why}" for name, why in dataset.dropped.items())
+    dropped = "\n".join(f"- {_code(name)}: {why}" for name, why in dataset.dropped.items())
     notes = "\n".join(f"- {note}" for note in dataset.notes)
     split = recipe.split
     by = f"by {split.by} `{split.column}`" if split.column else "at random, label by label"
@@ -130,7 +136,7 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
 def _limits(recipe: Recipe, dataset: Dataset) -> str:
     enough = math.ceil((1 - recipe.unknown_rate) / recipe.unknown_rate - 1e-9)
     few = [
-        f"`{name}` ({count})"
+        f"{_code(name)} ({count})"
         for c, name in enumerate(dataset.classes)
         if (count := int((dataset.dev.labels == c).sum())) < enough
     ]

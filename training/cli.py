@@ -84,7 +84,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     unknown_rate: Annotated[
-        float | None, typer.Option(help="Share of a class's own records that may be unknown.")
+        float | None, typer.Option(help="Share of records of known classes that may be unknown.")
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""

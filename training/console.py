@@ -69,7 +69,7 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
 
 
 def _new_folder(target: Path) -> Path:
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise RecipeError(f"{target} exists, and a bundle is never overwritten; give another --out")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from models.bundle import LONGEST_NAME
 from models.schema import Field, Kind
 from training.recipe import FieldOverride, Recipe, RecipeError
 
@@ -21,6 +23,9 @@ _NAME = re.compile(
     r"address|site|location|run|campaign|event|incident)s?($|[^a-z])"
 )
 _TIME = re.compile(r"(^|[^a-z])(timestamp|time|datetime|date|epoch|ts|clock)($|[^a-z])")
+_LARGEST = float(np.finfo(np.float32).max)
+_FEW = 20
+"""Rows or values under which nothing is concluded from their order or range."""
 _MANY = 100
 """A text column with more values than this is taken for an identifier."""
 
@@ -69,7 +74,7 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     _check_names(train, recipe)
     columns = train.drop(recipe.label, *recipe.ignore)
     columns = columns.with_columns((cs.categorical() | cs.enum()).cast(pl.String))
-    finite = pl.when(cs.float().is_finite()).then(cs.float())
+    finite = pl.when(cs.float().abs() <= _LARGEST).then(cs.float())
     columns = columns.with_columns(finite, cs.string().replace("", None))
     every = (recipe.split, *(each.split for each in recipe.backtests))
     splits = {name for split in every for name in (split.column, split.within)}
@@ -101,6 +106,11 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
         pattern = name in recipe.fields and fnmatch.filter(train.columns, name)
         if name not in train.columns and not pattern:
             raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
+    if long := [name for name in train.columns if len(name) > LONGEST_NAME]:
+        raise RecipeError(f"a column's name has {len(long[0])} characters, at most 200 are taken")
+    if twice := [name for name in train.columns if re.fullmatch(r".*_duplicated_\d+", name)]:
+        name = twice[0].rsplit("_duplicated_", 1)[0]
+        raise RecipeError(f"two columns are called {name!r}; rename one")
     if both := set(recipe.ignore) & set(recipe.keep):
         raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
 
@@ -115,17 +125,46 @@ def _reason_to_drop(
         return "the rows are split by it"
     if not _is_plain(column):
         return "its values are neither numbers, booleans nor text"
-    if column.dtype.is_temporal() or _TIME.search(words):
+    if not column.name:
+        return "it has no name: a row index?"
+    if column.dtype.is_temporal() or _TIME.search(words) or _is_epoch(column):
         return "a time; keep it with --keep if it is a measurement"
     if distinct == 1:
         return "constant in the training rows"
-    if _IDENTIFIER.search(words) or (text and (_NAME.search(words) or distinct > _MANY)):
+    number = column.dtype.is_integer()
+    if _IDENTIFIER.search(words) or (number and (_is_name(words) or _counts_rows(column))):
+        return "an identifier; keep it with --keep if it is a measurement"
+    if text and (_NAME.search(words) or distinct > _MANY):
         return "an identifier; keep it with --keep if it is a measurement"
     if column.filter(labels == good).is_null().all():
         return "missing in all good traffic: a note on faults; keep it with --keep if it is a field"
     if _tells_label(column, labels):
         return "a second label: it settles the label, or is settled by it; --keep if it is a field"
     return None
+
+
+def _is_name(words: str) -> bool:
+    """Whether the whole name is that of a thing: device, but not device_errors."""
+    found = _NAME.search(words)
+    return found is not None and found[0] == words
+
+
+def _counts_rows(column: pl.Series) -> bool:
+    """Whether a number is another in each row and only grows, or only falls."""
+    steps = column.cast(pl.Float64).diff().drop_nulls()
+    return len(steps) > _FEW and bool((steps > 0).all() or (steps < 0).all())
+
+
+def _is_epoch(column: pl.Series) -> bool:
+    """Whether all values are times of 2001 to 2100 since 1970, in s, ms, us or ns."""
+    if not column.dtype.is_numeric() or column.n_unique() < _FEW:
+        return False
+    low, high = column.cast(pl.Float64).min(), column.cast(pl.Float64).max()
+    spans = ((1e9 * scale, 4.1e9 * scale) for scale in (1, 1e3, 1e6, 1e9))
+    return any(
+        isinstance(low, float) and isinstance(high, float) and start <= low and high <= end
+        for start, end in spans
+    )
 
 
 def _is_plain(column: pl.Series) -> bool:

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
 from models.bundle import UNKNOWN
@@ -19,6 +20,10 @@ __all__ = ["confusion_figure", "distances_figure", "embedding_figure", "history_
 
 _GOOD = "#2e9e4f"
 _FAULTS = ("#d62728", "#ff7f0e", "#8c1aff", "#1f77b4", "#c2187f", "#7f5539", "#d4b106", "#17becf")
+_LARGEST = 20.0
+"""Inches of a figure's side, at most."""
+_MOST_NAMES = 30
+"""Classes that a figure still names."""
 _MOST_POINTS = 400
 """Points drawn of each class."""
 
@@ -37,17 +42,19 @@ def confusion_figure(evaluation: Evaluation, classes: tuple[str, ...]) -> bytes:
     """Shares of each true class by verdict, with counts: PNG."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 3.2 + 0.62 * len(classes)
+    size = min(3.2 + 0.62 * len(classes), _LARGEST)
+    readable = len(classes) <= _MOST_NAMES
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
-        if count:
+        if count and readable:
             colour = "white" if shares[row, column] > 0.6 else "black"
             text = f"{count}\n{shares[row, column]:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes) + 1), [*classes, UNKNOWN], rotation=35, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    if readable:
+        axes.set_xticks(range(len(classes) + 1), [*classes, UNKNOWN], rotation=35, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="verdict", ylabel="true class", title="Verdicts on the test rows")
     return _png(figure)
 
@@ -81,7 +88,8 @@ def embedding_figure(
         ylabel=f"second axis ({share[1]:.0%})",
     )
     axes.set_aspect("equal", adjustable="datalim")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8, markerscale=2)
+    if len(classes) <= _MOST_NAMES:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8, markerscale=2)
     axes.text(0.01, 0.01, "X: centroid", transform=axes.transAxes, fontsize=8)
     return _png(figure)
 
@@ -90,7 +98,7 @@ def distances_figure(
     distances: Matrix, labels: Labels, rule: NearestCentroid, classes: tuple[str, ...]
 ) -> bytes:
     """How far records lie from their own centroid, and the radius that still accepts them: PNG."""
-    figure = Figure(figsize=(8, 1.2 + 0.75 * len(classes)), layout="constrained")
+    figure = Figure(figsize=(8, min(1.2 + 0.75 * len(classes), _LARGEST)), layout="constrained")
     axes = figure.subplots()
     for c in range(len(classes)):
         own = np.sort(np.maximum(distances[labels == c, c], 1e-6))
@@ -100,7 +108,8 @@ def distances_figure(
             axes.plot(middle, c, "o", color=_colour(c))
         axes.plot(rule.radii[c], c, "|", ms=22, mew=2.5, color="black")
     axes.set_xscale("log")
-    axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= _MOST_NAMES:
+        axes.set_yticks(range(len(classes)), classes)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set(
         title="Distance of test rows to their own centroid",
@@ -115,11 +124,12 @@ def history_figure(history: list[Epoch]) -> bytes:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots()
     numbers = [epoch.number for epoch in history]
-    axes.plot(numbers, [epoch.excess_loss for epoch in history], color=_FAULTS[0])
+    axes.plot(numbers, [epoch.excess_loss for epoch in history], ".-", color=_FAULTS[0])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", title="The fit")
     axes.set_ylabel("excess loss of the training batches", color=_FAULTS[0])
     axes.set_ylim(bottom=0)
     other = axes.twinx()
-    other.plot(numbers, [epoch.dev_macro_f1 for epoch in history], color=_FAULTS[3])
+    other.plot(numbers, [epoch.dev_macro_f1 for epoch in history], ".-", color=_FAULTS[3])
     other.set_ylabel("dev macro-F1", color=_FAULTS[3])
     return _png(figure)

@@ -57,7 +57,7 @@ def fit(
         encoder.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1
+        optimizer, settings.learning_rate, total_steps=steps, pct_start=_warm_up(steps)
     )
     records, labels = torch.from_numpy(train.matrix), torch.from_numpy(train.labels)
     best, best_state, history = (-1.0, 0.0), encoder.state_dict(), []
@@ -92,6 +92,11 @@ def fit(
             break
     encoder.load_state_dict(best_state)
     return encoder.eval(), history
+
+
+def _warm_up(steps: int) -> float:
+    """The share of the steps in which the learning rate rises; torch divides by 0.1 * 10 - 1."""
+    return 0.1 if steps > 10 else 0.3
 
 
 @torch.inference_mode()

@@ -1,94 +1,202 @@
-"""The lossless triplet loss over every triplet of a batch, exactly, from its pairs."""
+"""Losses over every pair or triplet of a batch, exactly, at the price of its pairs.
+
+Here d is the squared Euclidean distance in the unit cube of N dimensions; a triplet (a, p, n) is
+an anchor, a positive of its class and a negative of another. Triplets are counted, not enumerated.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LosslessTripletLoss", "squared_distances"]
+__all__ = [
+    "LOSSES",
+    "BatchLoss",
+    "ContrastiveLoss",
+    "LinearTripletLoss",
+    "LosslessTripletLoss",
+    "TripletMarginLoss",
+    "squared_distances",
+]
 
 
 def squared_distances(embeddings: Tensor) -> Tensor:
-    """Squared Euclidean distance of every pair.
+    """Squared Euclidean distance of every pair: float [B, N] in [0, 1] to [B, B] in [0, N].
 
-    Args:
-        embeddings: float [B, N], each in [0, 1].
-
-    Returns:
-        float [B, B], each in [0, N]; exactly 0 on the diagonal.
+    The diagonal is exactly 0.
     """
     # Distances do not change by centring, and float32 then cancels far less in the Gram form.
     centred = embeddings - embeddings.detach().mean(dim=0)
     squares = centred.square().sum(dim=1)
-    gram = squares[:, None] + squares[None, :] - 2 * centred @ centred.T
-    distances = gram.clamp(0, embeddings.shape[1])
-    return distances.masked_fill(torch.eye(len(gram), dtype=torch.bool, device=gram.device), 0)
+    gram = torch.addmm(squares, centred, centred.T, alpha=-2).add_(squares[:, None])
+    return gram.clamp(0, embeddings.shape[1]).fill_diagonal_(0)
 
 
-class LosslessTripletLoss(nn.Module):
-    """The lossless triplet loss, exact over all valid triplets of a batch in O(B^2).
+class _Shared(TypedDict, total=False):
+    class_weights: Tensor | None
+    validate: bool
 
-    It is the mean over the triplets (a, p, n) of
 
-        -ln(1 - d(a,p)/beta + epsilon) - ln(1 - (N - d(a,n))/beta + epsilon)
-
-    with d the squared Euclidean distance in the unit cube of N dimensions
-    (M. Arsenault, "Lossless triplet loss", 2018). The loss is a sum f(d_ap) + g(d_an), so the sum
-    over all triplets is a sum over pairs, each positive pair counted once for every negative of
-    its anchor and each negative pair once for every positive of its anchor.
+class BatchLoss(nn.Module):
+    """A mean over all pairs of a batch, or over pairs that are given.
 
     Args:
-        beta: at least N; N when not given.
-        epsilon: keeps the logarithms finite; 1e-8 in the article, 1e-4 trains as well.
+        class_weights: float [K], 0 or more, for labels 0..K-1: a pair or triplet weighs as the
+            class of its anchor does, and so does its part in the mean.
+        validate: refuse embeddings that are not in the unit cube.
 
-    Raises:
-        ValueError: epsilon is not positive.
+    `empty_batches` counts the calls that found nothing to average.
     """
 
-    def __init__(self, beta: float | None = None, epsilon: float = 1e-4) -> None:
-        super().__init__()
-        if epsilon <= 0:
-            raise ValueError(f"epsilon must be positive, not {epsilon:g}")
-        self.beta, self.epsilon = beta, epsilon
+    class_weights: Tensor | None
+    _forms: ClassVar[tuple[int, ...]] = (3, 4)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss; a batch without a valid triplet gives 0, still on the graph.
+    def __init__(self, *, class_weights: Tensor | None = None, validate: bool = True) -> None:
+        super().__init__()
+        if class_weights is not None and (
+            class_weights.ndim != 1 or not (class_weights.isfinite() & (class_weights >= 0)).all()
+        ):
+            raise ValueError("class_weights must be one finite number, 0 or more, per class")
+        self.register_buffer("class_weights", class_weights)
+        self.validate, self.empty_batches, self._warned = validate, 0, False
+
+    @abstractmethod
+    def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
+        """What a pair of one class (same) or of two adds to a value: all are float [B, B]."""
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, indices_tuple: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Compute the loss; a batch without a valid triplet or pair gives 0, still on the graph.
 
         Args:
             embeddings: float [B, N], each in [0, 1]; half precision is computed in float32.
             labels: int [B].
+            indices_tuple: int [T] each, the triplets (a, p, n) to average over instead of all;
+                the contrastive loss takes their pairs, and pairs (a, p, a, n) too.
 
         Returns:
-            A scalar, finite and with finite gradient anywhere in the closed cube.
+            A scalar, finite and with finite gradient anywhere in the closed cube. NaN that
+            carries a gradient gives NaN: a collapse that the training loop can name.
 
         Raises:
-            ValueError: beta is less than N, where the logarithm has no value.
+            ValueError: an argument is not as said, or beta is less than N.
         """
-        n = embeddings.shape[1]
-        beta = n if self.beta is None else self.beta
-        if beta < n:
-            raise ValueError(f"beta = {beta:g} is less than N = {n}; give at least N")
+        costs, same = self._costs(embeddings, labels)
+        weights = costs.new_ones(len(labels))
+        if self.class_weights is not None:
+            weights = self.class_weights.to(costs)[labels.long()]
+        if indices_tuple is None:
+            counts, numbers = self._counts(costs, same)
+            values = (counts * costs).sum(dim=1).to(costs)
+        else:
+            a, p, b, n = _checked(indices_tuple, same, self._forms)
+            values = self._values(costs[a, p], costs[b, n])
+            weights = weights[torch.cat([a, b])[: len(values)]]  # a triplet has one anchor
+            numbers = torch.ones_like(values)
+        total = (weights * numbers).sum()
+        return (weights * values).sum() / total if total > 0 else self._empty(embeddings)
+
+    @torch.no_grad()
+    def zero_share(self, embeddings: Tensor, labels: Tensor) -> float:
+        """Share of all triplets (or pairs) that cost exactly 0, without weights; 0 without any."""
+        zeros = total = 0
+        for anchor, (costs, same) in enumerate(zip(*self._costs(embeddings, labels), strict=True)):
+            other = torch.arange(len(same), device=same.device) != anchor
+            values = self._values(costs[same & other][:, None], costs[~same])
+            zeros, total = zeros + int((values == 0).sum()), total + values.numel()
+        return zeros / max(total, 1)
+
+    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+        """How often each pair counts, [B, B], and how many values each anchor has, [B]."""
+        counts = torch.ones_like(same, dtype=costs.dtype).fill_diagonal_(0)
+        return counts, counts.sum(dim=1)
+
+    def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
+        """What is averaged, from the costs of positive and of negative pairs."""
+        return torch.cat([pulls.flatten(), pushes.flatten()])
+
+    def _costs(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        self._check(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype in (torch.float16, torch.bfloat16):
                 embeddings = embeddings.float()
-            distances = squared_distances(embeddings)
             same = labels[:, None] == labels[None, :]
-            positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-            positives = positive.sum(dim=1, dtype=distances.dtype)
-            negatives = (~same).sum(dim=1, dtype=distances.dtype)
-            triplets = (positives * negatives).sum()
-            if not triplets:
-                return embeddings.sum() * 0
+            return self.costs(squared_distances(embeddings), same, embeddings.shape[1]), same
 
-            # 1 - u + epsilon would lose epsilon to rounding; slack keeps it apart from 1.
-            slack = beta * (1 + self.epsilon) - n
-            pull = math.log(beta) - torch.log((n - distances) + slack)
-            push = math.log(beta) - torch.log(distances + slack)
-            pulls = (pull * positive).sum(dim=1) * negatives
-            pushes = (push * ~same).sum(dim=1) * positives
-            return (pulls + pushes).sum() / triplets
+    def _check(self, embeddings: Tensor, labels: Tensor) -> None:
+        alike = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1]
+        whole = not (labels.is_floating_point() or labels.is_complex())
+        if not (alike and whole and embeddings.shape[1] and embeddings.is_floating_point()):
+            given = " and ".join(f"{each.dtype} {[*each.shape]}" for each in (embeddings, labels))
+            raise ValueError(f"give embeddings float [B, N] and labels int [B], not {given}")
+        if self.class_weights is not None and len(labels):
+            least, most, known = int(labels.min()), int(labels.max()), len(self.class_weights)
+            if least < 0 or most >= known:
+                raise ValueError(f"give a weight for each label: {known} for {least}..{most}")
+        if self.validate and len(labels):
+            low, high = (value.item() for value in embeddings.detach().aminmax())
+            if low < 0 or high > 1 or (math.isnan(low) and not embeddings.requires_grad):
+                raise ValueError(f"embeddings in {low:g}..{high:g} must be in 0..1; use a sigmoid")
+
+    def _empty(self, embeddings: Tensor) -> Tensor:
+        self.empty_batches += 1
+        # Without a gradient nobody learns from the batch: a measurement is simply 0.
+        if embeddings.requires_grad and not self._warned:
+            self._warned = True
+            warnings.warn("nothing to compare here: draw two classes, one twice", stacklevel=2)
+        return embeddings.sum(dtype=torch.promote_types(embeddings.dtype, torch.float32)) * 0
+
+
+class _TripletLoss(BatchLoss):
+    """A mean over triplets: each pair counts once for every rival of its anchor."""
+
+    _forms = (3,)
+
+    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+        positives = same.sum(dim=1, dtype=costs.dtype) - 1
+        negatives = len(same) - 1 - positives
+        counts = torch.where(same, negatives[:, None], positives[:, None])
+        return counts.fill_diagonal_(0), positives * negatives
+
+    def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
+        return pulls + pushes
+
+
+class LosslessTripletLoss(_TripletLoss):
+    """-ln(1 - d_ap/beta + epsilon) - ln(1 - (N - d_an)/beta + epsilon), mean of triplets in O(B^2).
+
+    M. Arsenault, "Lossless triplet loss", 2018.
+
+    Args:
+        beta: at least N; N when not given.
+        epsilon: keeps the logarithms finite; 1e-8 in the article, 1e-4 trains as well.
+        **shared: class_weights and validate, as in `BatchLoss`.
+    """
+
+    def __init__(
+        self, beta: float | None = None, epsilon: float = 1e-4, **shared: Unpack[_Shared]
+    ) -> None:
+        super().__init__(**shared)
+        if not 1e-30 <= epsilon < math.inf:  # float32 has no room for a gradient of 1 / less
+            raise ValueError(f"epsilon must be positive, not {epsilon:g}; try 1e-4")
+        self.beta, self.epsilon = beta, epsilon
+
+    def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
+        """-ln(1 - u/beta + epsilon), u = d for a pair of one class, u = N - d for another."""
+        beta = n if self.beta is None else self.beta
+        if not n <= beta < math.inf:
+            raise ValueError(f"beta = {beta:g} is less than N = {n}; give at least N")
+        # 1 - u/beta + epsilon would lose epsilon to rounding; slack keeps it apart from 1.
+        slack = (beta - n) + beta * self.epsilon
+        left = torch.where(same, n - distances, distances).add_(slack)
+        return torch.log(left.div_(beta)).neg_()
 
     def excess(self, loss: float, classes: int, dimensions: int) -> float:
         """How far a mean loss of class-balanced batches lies over what geometry allows."""
@@ -105,3 +213,87 @@ class LosslessTripletLoss(nn.Module):
         """
         most = (classes + 1) / (2 * classes) if classes % 2 else classes / (2 * (classes - 1))
         return -math.log(1 - (1 - most) / beta_over_n)
+
+
+class LinearTripletLoss(_TripletLoss):
+    """d_ap + (N - d_an), mean of triplets in O(B^2): the lossless loss without its logarithms.
+
+    M. Arsenault, "Lossless triplet loss", 2018. It merges classes; kept for the comparison.
+    """
+
+    def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
+        """The distance d for a pair of one class, N - d for another."""
+        return torch.where(same, distances, n - distances)
+
+
+class TripletMarginLoss(_TripletLoss):
+    """max(d_ap - d_an + alpha, 0), mean of triplets, zeros too, in O(B^2 log B).
+
+    Schroff et al., "FaceNet", CVPR 2015, eq. 2. Sorting an anchor's rivals tells how many cost.
+    """
+
+    def __init__(self, alpha: float = 0.2, **shared: Unpack[_Shared]) -> None:
+        super().__init__(**shared)
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha must be 0 or more, not {alpha:g}; FaceNet's is 0.2")
+        self.alpha = alpha
+
+    def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:  # noqa: ARG002
+        """The distance d plus alpha for a pair of one class, -d for another."""
+        return torch.where(same, distances + self.alpha, -distances)
+
+    def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
+        return (pulls + pushes).relu()
+
+    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+        _, numbers = super()._counts(costs, same)
+        costs = costs.detach()
+        pulls = torch.where(same, costs, -math.inf).fill_diagonal_(-math.inf).sort(dim=1).values
+        pushes = torch.where(same, math.inf, -costs).sort(dim=1).values
+        nearer = torch.searchsorted(pushes, costs)
+        farther = len(same) - torch.searchsorted(pulls, -costs, right=True)
+        # Active pairs cancel in the sum; in float64 that leaves no rounding behind.
+        return torch.where(same, nearer, farther).fill_diagonal_(0).double(), numbers
+
+
+class ContrastiveLoss(BatchLoss):
+    """d_ij for a pair of one class, max(margin - sqrt(d_ij), 0)^2 for another, mean of pairs.
+
+    Hadsell, Chopra, LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR 2006,
+    eq. 4 times two. Coinciding points of two classes have no gradient, for want of a direction.
+    """
+
+    def __init__(self, margin: float = 1.0, **shared: Unpack[_Shared]) -> None:
+        super().__init__(**shared)
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin must be positive, not {margin:g}; the cube is sqrt(N) across")
+        self.margin = margin
+
+    def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:  # noqa: ARG002
+        """The distance d for a pair of one class, max(margin - sqrt(d), 0)^2 for another."""
+        roots = distances.clamp_min(torch.finfo(distances.dtype).tiny).sqrt()
+        return torch.where(same, distances, (self.margin - roots).relu().square())
+
+
+def _checked(indices: Sequence[Tensor], same: Tensor, forms: tuple[int, ...]) -> list[Tensor]:
+    """Triplets (a, p, n) or pairs (a, p, a, n), always as the latter."""
+    indices = [torch.as_tensor(each, device=same.device) for each in indices]
+    if len(indices) not in forms:
+        raise ValueError("give triplets (a, p, n); only the contrastive loss takes (a, p, a, n)")
+    a, p, b, n = indices if len(indices) == 4 else (*indices[:2], indices[0], indices[2])
+    if a.ndim != 1 or a.shape != p.shape or b.ndim != 1 or b.shape != n.shape:
+        raise ValueError("give an anchor for every positive and every negative, each a list [T]")
+    every = torch.cat(indices)
+    if every.dtype != torch.int64 or ((every < 0) | (every >= len(same))).any():
+        raise ValueError(f"give rows of this batch: int64, 0..{len(same) - 1}")
+    if not same[a, p].all() or same[b, n].any():
+        raise ValueError("labels contradict the indices; mine both from one batch")
+    return [a, p, b, n]
+
+
+LOSSES: Mapping[str, type[BatchLoss]] = {
+    "lossless": LosslessTripletLoss,
+    "linear": LinearTripletLoss,
+    "triplet": TripletMarginLoss,
+    "contrastive": ContrastiveLoss,
+}

@@ -32,7 +32,9 @@ class RecipeError(Exception):
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class FieldOverride(_Part):
@@ -129,7 +131,7 @@ class FitRecipe(_Part):
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 1e-4
     patience: Annotated[int, pydantic.Field(ge=1)] = 15
     """Epochs without a better dev macro-F1 after which it stops."""
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
 
 
 class Recipe(_Part):
@@ -196,13 +198,14 @@ _SPLIT_HINT = (
     "say how to split rows: --split-column, --split-time, --split-group, --split-random "
     "(--shares, --split-within and --split-table go with one of them)"
 )
+_NAME_HINT = "give --name NAME, what the model is called: letters, digits, '_', '-' and '.'"
 _HINTS = {
     "table": "give the table's path, or --recipe FILE",
     "label": "give --label COLUMN, the column that holds the classes",
     "good": "give --good VALUE, the label of good traffic",
     "split": _SPLIT_HINT,
     "split.by": _SPLIT_HINT,
-    "name": "give --name NAME, what the model is called",
+    "name": _NAME_HINT,
 }
 
 
@@ -212,6 +215,10 @@ def _explain(error: pydantic.ValidationError) -> str:
         if place in errors and errors[place]["type"] == "missing":
             return hint
     place, first = next(iter(errors.items()))
+    if first["type"] == "extra_forbidden":
+        return f"{place}: a recipe has no such key"
+    if place == "name":
+        return f"name: {first['msg']}; {_NAME_HINT}"
     return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
 
 

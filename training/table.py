@@ -53,6 +53,10 @@ def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFram
     """
     table = read_table(recipe.table)
     _need(table, recipe.label, "label column", recipe.table)
+    found = set(table[recipe.label].cast(pl.String).str.strip_chars())
+    for name in (*recipe.drop_labels, *recipe.severity):
+        if name not in found:
+            raise RecipeError(f"no row has the label {name!r} to leave out or to give a severity")
     if split is None:
         return {"train": _with_labels(table, recipe)}
     table = _with_labels(assign_parts(table, split, recipe.fit.seed, recipe.label), recipe)
@@ -85,7 +89,7 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
             parts = _given(table, split)
         case "time":
             within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
-            rank = table[str(split.column)].rank("ordinal").to_numpy()
+            rank = _times(table[str(split.column)]).rank("ordinal").to_numpy()
             parts = pl.Series(_cut_within(rank, within, split))
         case "group":
             parts = pl.Series(_by_group(table[str(split.column)], split, random))
@@ -93,6 +97,21 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
             rank = random.permutation(len(table))
             parts = pl.Series(_cut_within(rank, table[label], split))
     return table.with_columns(parts.cast(pl.String).alias(_PART))
+
+
+def _times(column: pl.Series) -> pl.Series:
+    """Times that can be ordered; text is read as ISO 8601."""
+    if column.dtype == pl.String:
+        written = column.drop_nulls()
+        if not written.str.contains(r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?$").all():
+            raise RecipeError(
+                f"{column.name!r} holds text that is no time; write it as 2026-01-31 23:59:59, "
+                "or as a number"
+            )
+        column = column.str.replace("T", " ")  # what is written so is ordered as text
+    if column.null_count():
+        raise RecipeError(f"{column.null_count()} rows have no {column.name!r} to be split by")
+    return column
 
 
 def _need(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:

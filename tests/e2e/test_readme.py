@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.settings import as_markdown
 from tests.e2e.blocks import Block, blocks_of
 from tests.e2e.running import environment, running
 
@@ -42,6 +43,10 @@ def test_every_block_of_the_readme_does_what_it_says(
             block.check_elsewhere(root)
         case _:
             pytest.fail(f"{block}: no comment before it says how it is tested")
+
+
+def test_the_settings_table_is_the_generated_one() -> None:
+    assert as_markdown() in README.read_text()
 
 
 SAMPLE = """\

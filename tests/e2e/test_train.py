@@ -18,6 +18,7 @@ OWN = (
     "--label label --good normal --drop-label recovering --drop-label port_flap_elsewhere "
     "--split-time time --split-within run --epochs 2 --out build/mine"
 )
+EVALUATE = "faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out port_flap"
 SERVE = "faultcube serve build/mine"
 
 
@@ -71,3 +72,15 @@ def test_a_bundle_trained_by_hand_is_served(checkout: Path) -> None:
     names = {known["name"] for known in manifest(folder)["classes"]}
     assert len(given) == len(names)
     assert set(given) <= names | {"unknown"}
+
+
+def test_an_unseen_class_is_enrolled_from_few_records(checkout: Path) -> None:
+    lines = run(EVALUATE, checkout).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[3:]]
+    assert [row[:2] for row in rows] == [
+        [space, shots] for space in ("embedding", "raw", "lda") for shots in ("1", "5")
+    ]
+    for row in rows:
+        mean, deviation = row[3].split(" ± ")
+        assert 0.4 < float(mean) < 1  # one class of four by chance, three of them by rote: 0.25
+        assert 0 <= float(deviation) < 0.2

@@ -135,7 +135,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     install(monkeypatch, command, **commands)
     with pytest.raises(SystemExit) as end:
         cli.main()
-    expected = f"faultcube: {library} is not installed: pip install 'faultcube[{extra}]'"
+    expected = f"faultcube: {library} is not installed: pip install -c constraints.txt '.[{extra}]'"
     assert end.value.code == expected
 
 
@@ -167,7 +167,7 @@ def test_a_floor_that_cannot_be_loaded_names_its_library_whatever_is_asked_of_it
     install_entries(monkeypatch, *argv, entries=entries)
     with pytest.raises(SystemExit) as end:
         cli.main()
-    expected = "faultcube: torch is not installed: pip install 'faultcube[training]'"
+    expected = "faultcube: torch is not installed: pip install -c constraints.txt '.[training]'"
     assert end.value.code == expected
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.bundle import Bundle
-from training.card import write_card
+from training.card import _code, write_card
 from training.recipe import Recipe
 from training.train import Fitted
 
@@ -151,3 +151,7 @@ def test_settings_of_the_fit_are_told(real_trained: Trained, card: str) -> None:
 
 def test_the_card_holds_no_path_of_this_machine(card: str) -> None:
     assert not re.search(r"/(home|root|tmp|work|usr)/", card)
+
+
+def test_a_name_from_a_table_cannot_break_the_card() -> None:
+    assert _code("a|b`c\nd") == "`a\\|b'c d`"

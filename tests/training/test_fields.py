@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -333,3 +334,64 @@ def test_a_column_of_nested_values_is_dropped_or_refused_by_its_name(
         assert "'nested'" in str(refusal)  # noqa: PT017
     else:
         assert "nested" in dataset.dropped
+
+
+def table_with(name: str, values: list[Any]) -> pl.DataFrame:
+    rows = len(values)
+    return pl.DataFrame(
+        {
+            name: values,
+            "load": [float(i * 7 % 11) for i in range(rows)],
+            "label": ["good", "bad"] * (rows // 2),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("", list(range(40)), "row index"),
+        ("router", [i % 8 for i in range(40)], "identifier"),
+        ("seq", [3 * i + i % 2 for i in range(40)], "identifier"),
+        ("when", [1_700_000_000 + 37 * i % 1000 for i in range(40)], "a time"),
+        ("seen_at", [1.7e12 + 37 * i % 1000 for i in range(40)], "a time"),
+    ],
+)
+def test_numbers_that_name_rows_things_or_times_are_no_fields(
+    tmp_path: Path, name: str, values: list[Any], why: str
+) -> None:
+    table = table_with(name, values)
+    recipe = Recipe.read(
+        None,
+        {
+            "name": "x",
+            "table": tmp_path,
+            "label": "label",
+            "good": "good",
+            "split": {"by": "random"},
+        },
+    )
+    inference = infer_fields(table, recipe)
+    assert why in inference.dropped[name]
+    assert [field.name for field in inference.fields] == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("x" * 201, "201 characters"), ("rx_duplicated_0", "called 'rx'")]
+)
+def test_a_column_name_that_cannot_be_served_is_refused(
+    tmp_path: Path, name: str, complaint: str
+) -> None:
+    table = table_with(name, [float(i % 3) for i in range(40)])
+    recipe = Recipe.read(
+        None,
+        {
+            "name": "x",
+            "table": tmp_path,
+            "label": "label",
+            "good": "good",
+            "split": {"by": "random"},
+        },
+    )
+    with pytest.raises(RecipeError, match=complaint):
+        infer_fields(table, recipe)

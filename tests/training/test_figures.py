@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import matplotlib.image
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from models.bundle import Bundle
 from models.decision import NearestCentroid
 from training import figures
+from training.evaluate import Evaluation
+from training.figures import confusion_figure
 from training.fit import Epoch
 from training.recipe import Recipe
 from training.train import Fitted
@@ -85,3 +88,11 @@ def test_the_same_numbers_give_the_same_picture() -> None:
 def test_other_numbers_give_another_picture() -> None:
     history = [Epoch(n, 1 / n, 1 / n, 1 - 1 / n) for n in range(1, 5)]
     assert figures.history_figure(history) != figures.history_figure(history[:3])
+
+
+def test_three_hundred_classes_still_make_a_figure_of_bounded_size() -> None:
+    classes = tuple(f"class {c}" for c in range(300))
+    evaluation = SimpleNamespace(confusion=np.eye(300, 301, dtype=int).tolist())
+    png = confusion_figure(cast("Evaluation", evaluation), classes)
+    width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
+    assert max(width, height) <= 2200

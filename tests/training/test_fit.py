@@ -14,7 +14,7 @@ from training import fit as fit_module
 from training.dataset import Dataset, load_dataset
 from training.encoder import Encoder
 from training.export import export
-from training.fit import Epoch, centroids_of, embed, fit
+from training.fit import Epoch, _warm_up, centroids_of, embed, fit
 from training.losses import LosslessTripletLoss
 from training.recipe import Recipe, RecipeError
 
@@ -213,3 +213,16 @@ def test_centroids_are_the_means_of_their_classes() -> None:
     np.testing.assert_array_equal(
         centroids_of(points, np.array([1, 0, 1, 0]), 2), [[0.75, 0.75], [0, 0.5]]
     )
+
+
+@pytest.mark.parametrize("steps", range(1, 31))
+def test_every_number_of_steps_has_a_schedule(steps: int) -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=steps, pct_start=_warm_up(steps)
+    )
+    for _ in range(steps - 1):
+        optimizer.step()
+        schedule.step()
+    assert 0 <= schedule.get_last_lr()[0] <= 0.1

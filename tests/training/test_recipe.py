@@ -229,3 +229,10 @@ def test_the_shipped_recipe_parses_and_points_to_files_that_are_there() -> None:
 def test_a_recipe_says_itself_back_unchanged(write: Callable[[str], Path]) -> None:
     recipe = Recipe.read(write(WHOLE), {})
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("fit", [{"seed": -1}, {"seed": 2**63}, {"beta": float("inf")}])
+def test_settings_that_torch_would_stumble_over_are_refused(fit: dict[str, float]) -> None:
+    content = {"name": "x", "table": "t", "label": "l", "good": "g", "split": {"by": "random"}}
+    with pytest.raises(RecipeError, match=f"fit.{next(iter(fit))}: "):
+        Recipe.read(None, content | {"fit": fit})

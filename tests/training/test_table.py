@@ -276,3 +276,21 @@ def test_a_second_table_without_the_label_is_refused_by_its_name(
     recipe = make_recipe(make_table(), test_table=tmp_path / "later.parquet")
     with pytest.raises(RecipeError, match=r"later\.parquet has no label column 'label'"):
         labelled_rows(recipe, recipe.split)
+
+
+def test_times_written_as_text_are_ordered_as_times() -> None:
+    hours = [f"2026-01-31 {hour}:00:00" for hour in ("09", "10", "23", "11")]
+    table = pl.DataFrame({"t": hours, "label": ["a"] * 4})
+    split = Split(by="time", column="t", shares=(0.5, 0.25, 0.25))
+    parts = assign_parts(table, split, 0, "label").to_series(-1).to_list()
+    assert parts == ["train", "train", "test", "dev"]
+
+
+@pytest.mark.parametrize(
+    ("times", "complaint"),
+    [(["1/1/2017 0:00", "10/1/2017 0:00"], "text that is no time"), ([1, None], "1 rows have no")],
+)
+def test_times_that_cannot_be_ordered_are_refused(times: list[object], complaint: str) -> None:
+    table = pl.DataFrame({"t": times, "label": ["a"] * 2})
+    with pytest.raises(RecipeError, match=complaint):
+        assign_parts(table, Split(by="time", column="t"), 0, "label")
