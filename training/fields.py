@@ -156,11 +156,11 @@ def _counts_rows(column: pl.Series) -> bool:
 
 
 def _is_epoch(column: pl.Series) -> bool:
-    """Whether all values are times of 2001 to 2100 since 1970, in s, ms, us or ns."""
+    """Whether all values are times of 2001 to 2039 since 1970, in s, ms, us or ns."""
     if not column.dtype.is_numeric() or column.n_unique() < _FEW:
         return False
     low, high = column.cast(pl.Float64).min(), column.cast(pl.Float64).max()
-    spans = ((1e9 * scale, 4.1e9 * scale) for scale in (1, 1e3, 1e6, 1e9))
+    spans = ((1e9 * scale, 2.2e9 * scale) for scale in (1, 1e3, 1e6, 1e9))
     return any(
         isinstance(low, float) and isinstance(high, float) and start <= low and high <= end
         for start, end in spans

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import httpx2
 
-__all__ = ["Running", "classify", "environment", "eventually", "running"]
+__all__ = ["Running", "classify", "environment", "eventually", "output_of", "running"]
 
 T = TypeVar("T")
 _ADDRESS = re.compile(r"http://[\w.]+:\d+")
@@ -87,6 +87,15 @@ def running(
         service.reader.join(10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def output_of(program: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> str:
+    """Run a program to its end, which must be a good one, and give what it printed."""
+    done = subprocess.run(
+        program, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def eventually(look: Callable[[], T | None], *, seconds: float) -> T:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from models import Bundle
-from tests.e2e.running import classify, environment, eventually
+from tests.e2e.running import classify, environment, eventually, output_of
 
 PROBE = """
 import importlib.util, json, os, shutil
@@ -45,17 +45,7 @@ class Project:
         return f"http://127.0.0.1:{self.env['FAULTCUBE_PORT']}"
 
     def do(self, command: str, *more: str) -> str:
-        done = subprocess.run(
-            [*shlex.split(command), *more],
-            cwd=self.root,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return output_of([*shlex.split(command), *more], cwd=self.root, env=self.env)
 
     def inspect(self) -> dict[str, Any]:
         container = self.do("docker compose ps -q service").strip()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.running import classify, environment, running
+from tests.e2e.running import classify, environment, output_of, running
 
 REBUILD = "faultcube train --recipe training/iosxr.toml --out build/iosxr"
 OWN = (
@@ -19,22 +19,13 @@ OWN = (
     "--split-time time --split-within run --epochs 2 --out build/mine"
 )
 EVALUATE = "faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out port_flap"
+PROGRAMS = Path(sys.executable).parent
 SERVE = "faultcube serve build/mine"
 
 
 def run(command: str, cwd: Path) -> str:
-    done = subprocess.run(
-        f"{Path(sys.executable).parent}/{command}",
-        shell=True,
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    program, *arguments = shlex.split(command)
+    return output_of([str(PROGRAMS / program), *arguments], cwd=cwd, env=environment())
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -65,7 +56,7 @@ def test_the_shipped_recipe_rebuilds_the_shipped_bundle(checkout: Path, bundle: 
 def test_a_bundle_trained_by_hand_is_served(checkout: Path) -> None:
     run(OWN, checkout)
     folder = checkout / "build" / "mine"
-    command = f"{Path(sys.executable).parent}/{SERVE}"
+    command = f"{PROGRAMS}/{SERVE}"
     env = environment(FAULTCUBE_PORT="0")
     with running(command, cwd=checkout, env=env, seconds=60) as (_, url):
         given = classify(url, (folder / "examples.json").read_bytes())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -336,6 +335,12 @@ def test_a_column_of_nested_values_is_dropped_or_refused_by_its_name(
         assert "nested" in dataset.dropped
 
 
+PLAIN = Recipe.read(
+    None,
+    {"name": "x", "table": "t", "label": "label", "good": "good", "split": {"by": "random"}},
+)
+
+
 def table_with(name: str, values: list[Any]) -> pl.DataFrame:
     rows = len(values)
     return pl.DataFrame(
@@ -358,20 +363,10 @@ def table_with(name: str, values: list[Any]) -> pl.DataFrame:
     ],
 )
 def test_numbers_that_name_rows_things_or_times_are_no_fields(
-    tmp_path: Path, name: str, values: list[Any], why: str
+    name: str, values: list[Any], why: str
 ) -> None:
     table = table_with(name, values)
-    recipe = Recipe.read(
-        None,
-        {
-            "name": "x",
-            "table": tmp_path,
-            "label": "label",
-            "good": "good",
-            "split": {"by": "random"},
-        },
-    )
-    inference = infer_fields(table, recipe)
+    inference = infer_fields(table, PLAIN)
     assert why in inference.dropped[name]
     assert [field.name for field in inference.fields] == ["load"]
 
@@ -379,19 +374,7 @@ def test_numbers_that_name_rows_things_or_times_are_no_fields(
 @pytest.mark.parametrize(
     ("name", "complaint"), [("x" * 201, "201 characters"), ("rx_duplicated_0", "called 'rx'")]
 )
-def test_a_column_name_that_cannot_be_served_is_refused(
-    tmp_path: Path, name: str, complaint: str
-) -> None:
+def test_a_column_name_that_cannot_be_served_is_refused(name: str, complaint: str) -> None:
     table = table_with(name, [float(i % 3) for i in range(40)])
-    recipe = Recipe.read(
-        None,
-        {
-            "name": "x",
-            "table": tmp_path,
-            "label": "label",
-            "good": "good",
-            "split": {"by": "random"},
-        },
-    )
     with pytest.raises(RecipeError, match=complaint):
-        infer_fields(table, recipe)
+        infer_fields(table, PLAIN)
