@@ -106,6 +106,7 @@ class Manifest(_Frozen):
         name: the model's name.
         version: first 16 hex digits of the SHA-256 over all that the bundle holds, `created` aside.
         created: when it was written.
+        about: what the data is, where it comes from and what it may be used for.
         dimensions: N, the width of the embedding.
         fields: the record schema, in the order of the encoder's input columns.
         classes: exactly one of them good.
@@ -119,6 +120,7 @@ class Manifest(_Frozen):
     name: Name
     version: str
     created: datetime
+    about: str = ""
     dimensions: Annotated[int, pydantic.Field(ge=1)]
     fields: Annotated[tuple[Field, ...], pydantic.Field(min_length=1)]
     classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2)]

@@ -32,6 +32,7 @@ async def model(request: Request) -> Response:
     return _json(state_of(request).model.manifest.model_dump(include=set(About.model_fields)))
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get(
     "/livez",
     summary="Liveness probe",
@@ -44,6 +45,7 @@ async def livez() -> Response:
     return _json({"status": "alive"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Readiness probe",

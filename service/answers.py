@@ -77,6 +77,8 @@ class About(_Answer):
     version: str
     """Hash of all that the bundle holds."""
     created: datetime
+    about: str
+    """What it was trained on, and what that may be used for."""
     dimensions: int
     """How many numbers an embedding has."""
     fields: list[Field]

@@ -101,6 +101,7 @@ def _bundle(
         files,
         name=recipe.name,
         created=created,
+        about=recipe.about.strip(),
         dimensions=recipe.encoder.dimensions,
         fields=dataset.schema.fields,
         classes=_classes(recipe, dataset, rule),

@@ -119,3 +119,9 @@ def test_a_defect_while_loading_is_told_and_not_left_as_still_loading(bundle: Pa
         while "still loading" in (answer := client.get("/readyz").text):
             pass
     assert "unexpected ZeroDivisionError; the log says more" in answer
+
+
+def test_probes_answer_head_too(client: TestClient) -> None:
+    for path in ("/livez", "/readyz"):
+        assert client.head(path).status_code == 200
+    assert "head" not in client.get("/openapi.json").json()["paths"]["/livez"]
