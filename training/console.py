@@ -40,7 +40,7 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
         with _Display(recipe) as display:
             bundle, fitted = train_bundle(recipe, datetime.now(UTC), display.show)
         bundle.write(target)
-    except (RecipeError, FileExistsError, OSError) as error:
+    except (RecipeError, OSError) as error:
         return _refuse(error)
     except ExportError as error:
         _refuse(error)
