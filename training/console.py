@@ -17,6 +17,7 @@ from rich.table import Column
 
 from models.bundle import Bundle
 from training.dataset import class_names
+from training.encoder import Encoder
 from training.evaluate import Evaluation
 from training.export import ExportError
 from training.fewshot import few_shot
@@ -130,7 +131,7 @@ class _Display:
     def __exit__(self, *exit_info: object) -> None:
         self._progress.stop()
 
-    def show(self, name: str, epoch: Epoch) -> None:
+    def show(self, name: str, epoch: Epoch, _: Encoder) -> None:
         """Show an epoch of the fit with this name."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=self._epochs, numbers="")

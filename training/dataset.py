@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -36,12 +37,12 @@ class Rows:
     Attributes:
         matrix: float32 [n, fields], raw values, NaN where missing.
         labels: int64 [n], index of the class.
-        table: the rows as they were read.
+        table: the rows as they were read; empty when they came without one.
     """
 
     matrix: Matrix
     labels: Labels
-    table: pl.DataFrame
+    table: pl.DataFrame = dataclasses.field(default_factory=pl.DataFrame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sklearn.metrics import f1_score
 
 from models.schema import Matrix
 from training.dataset import Dataset, Labels, Rows, load_dataset
+from training.encoder import Encoder
 from training.fit import Epoch, embed, fit
 from training.recipe import FewShot, Recipe, RecipeError
 
@@ -45,7 +46,9 @@ FewShotResult = Mapping[str, Mapping[int, Draws]]
 """Draws by space (embedding, raw, lda) and number of support records."""
 
 
-def few_shot(recipe: Recipe, plan: FewShot, report: Callable[[Epoch], None]) -> FewShotResult:
+def few_shot(
+    recipe: Recipe, plan: FewShot, report: Callable[[Epoch, Encoder], None]
+) -> FewShotResult:
     """Fit without some fault classes, enrol them from a few records, and classify the test rows.
 
     A class's support records are drawn from its train and dev rows; its centroid is their mean.
@@ -64,7 +67,7 @@ def few_shot(recipe: Recipe, plan: FewShot, report: Callable[[Epoch], None]) -> 
     dataset = load_dataset(recipe, held_out=plan.hold_out)
     held_out = _check(dataset, plan)
     seen = _without(dataset, held_out)
-    encoder, _ = fit(seen, recipe, report)
+    encoder, _ = fit(seen.schema, seen.train, seen.dev, recipe.encoder, recipe.fit, report)
     spaces = {"embedding": lambda matrix: embed(encoder, matrix), **_baselines(seen)}
     return {
         name: {

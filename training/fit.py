@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
 
 from models.decision import distances_between
-from models.schema import Matrix
-from training.dataset import Dataset, Labels
+from models.schema import Matrix, Schema
+from training.dataset import Labels, Rows
 from training.encoder import Encoder
-from training.losses import LosslessTripletLoss
-from training.recipe import Recipe, RecipeError
+from training.losses import LOSSES, BatchLoss
+from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 from training.sampling import balanced_batches
 
-__all__ = ["Epoch", "centroids_of", "embed", "fit"]
+__all__ = ["Epoch", "centroids_of", "embed", "fit", "make_loss"]
 
 _COLLAPSED = 1e-3
 """Standard deviation of the embeddings under which all records are one point."""
@@ -35,23 +36,35 @@ class Epoch:
 
 
 def fit(
-    dataset: Dataset, recipe: Recipe, report: Callable[[Epoch], None]
+    schema: Schema,
+    train: Rows,
+    dev: Rows,
+    shape: EncoderRecipe,
+    settings: FitRecipe,
+    report: Callable[[Epoch, Encoder], None],
 ) -> tuple[Encoder, list[Epoch]]:
     """Fit an encoder; the state with the best dev macro-F1 is kept.
 
     The same data, recipe and libraries give the same weights, bit for bit, on the same kind of
     processor: torch runs on one thread here, which these small networks do not miss.
 
+    Args:
+        schema: the fields of the records.
+        train: what is learned from; labels are 0..K-1, and every class has two records or more.
+        dev: what tells when to stop.
+        shape: the encoder.
+        settings: the loss and how it is minimised.
+        report: told of every epoch, with the encoder as it then is.
+
     Raises:
         RecipeError: the encoder collapsed.
     """
-    settings = recipe.fit
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
     random = np.random.default_rng(settings.seed)
-    train, dev = dataset.train, dataset.dev
-    encoder = Encoder(dataset.schema, train.matrix, recipe.encoder)
-    loss_of = LosslessTripletLoss(settings.beta, settings.epsilon)
+    classes = int(train.labels.max()) + 1
+    encoder = Encoder(schema, train.matrix, shape)
+    loss_of = make_loss(settings)
     steps = settings.epochs * settings.steps
     optimizer = torch.optim.AdamW(
         encoder.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -77,13 +90,13 @@ def fit(
                 "the encoder collapsed: every record has the same embedding; are the fields scaled "
                 "wrongly (kind, unit), or is the learning rate too high?"
             )
-        centroids = centroids_of(embeddings, train.labels, len(dataset.classes))
+        centroids = centroids_of(embeddings, train.labels, classes)
         distances = distances_between(embed(encoder, dev.matrix), centroids)
         macro_f1 = f1_score(dev.labels, distances.argmin(axis=1), average="macro", zero_division=0)
         loss_now = float(np.mean(losses))
-        excess = loss_of.excess(loss_now, len(dataset.classes), embeddings.shape[1])
+        excess = loss_of.excess(loss_now, classes, embeddings.shape[1])
         history.append(Epoch(number, loss_now, excess, float(macro_f1)))
-        report(history[-1])
+        report(history[-1], encoder)
         # Of epochs that dev cannot tell apart, the one that keeps true classes nearest is better.
         own = distances[np.arange(len(dev.labels)), dev.labels].mean()
         if (score := (round(float(macro_f1), 4), -float(own))) > best:
@@ -92,6 +105,16 @@ def fit(
             break
     encoder.load_state_dict(best_state)
     return encoder.eval(), history
+
+
+def make_loss(settings: FitRecipe) -> BatchLoss:
+    """The loss that the settings name, with the parameters that it takes."""
+    parameters: dict[str, dict[str, Any]] = {
+        "lossless": {"beta": settings.beta, "epsilon": settings.epsilon},
+        "triplet": {"alpha": settings.alpha},
+        "contrastive": {"margin": settings.margin},
+    }
+    return LOSSES[settings.loss](**parameters.get(settings.loss, {}))
 
 
 def _warm_up(steps: int) -> float:

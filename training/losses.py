@@ -70,6 +70,10 @@ class BatchLoss(nn.Module):
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
         """What a pair of one class (same) or of two adds to a value: all are float [B, B]."""
 
+    def excess(self, loss: float, classes: int, dimensions: int) -> float:  # noqa: ARG002
+        """How far a mean loss of class-balanced batches lies over the least that it can be."""
+        return loss
+
     def forward(
         self, embeddings: Tensor, labels: Tensor, indices_tuple: Sequence[Tensor] | None = None
     ) -> Tensor:

@@ -118,6 +118,11 @@ class EncoderRecipe(_Part):
 class FitRecipe(_Part):
     """The loss and how it is minimised."""
 
+    loss: Literal["lossless", "linear", "triplet", "contrastive"] = "lossless"
+    alpha: Annotated[float, pydantic.Field(ge=0)] = 0.2
+    """Margin of the triplet loss."""
+    margin: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    """Margin of the contrastive loss."""
     beta: Annotated[float, pydantic.Field(gt=0)] | None = None
     """beta of the lossless loss; N when not given, and never less than N."""
     epsilon: Annotated[float, pydantic.Field(gt=0, lt=1)] = 1e-4

@@ -22,6 +22,7 @@ from training import figures
 from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import Dataset, Rows, load_dataset
+from training.encoder import Encoder
 from training.evaluate import Evaluation, evaluate
 from training.export import export
 from training.fit import Epoch, centroids_of, fit
@@ -30,7 +31,7 @@ from training.recipe import Recipe, Split
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 
-Report = Callable[[str, Epoch], None]
+Report = Callable[[str, Epoch, Encoder], None]
 """Told the name of the fit in progress, and each epoch as it ends."""
 
 
@@ -66,10 +67,12 @@ def train(recipe: Recipe, created: datetime, report: Report) -> tuple[Bundle, Fi
     return _bundle(recipe, created, fitted, backtests), fitted
 
 
-def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch], None]) -> Fitted:
+def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch, Encoder], None]) -> Fitted:
     """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split."""
     dataset = load_dataset(recipe, split)
-    fitted, history = fit(dataset, recipe, report)
+    fitted, history = fit(
+        dataset.schema, dataset.train, dataset.dev, recipe.encoder, recipe.fit, report
+    )
     graph = export(fitted, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
     points = encoder.embed(dataset.train.matrix)

@@ -92,7 +92,7 @@ def real_trained(real_recipe: Callable[..., Recipe]) -> tuple[Recipe, Bundle, Fi
     split = {"by": "time", "column": "time", "within": "label"}
     backtest = {"name": "by time", "split": split}
     recipe = real_recipe(backtests=[backtest])
-    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda _, __: None)
+    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)
     return recipe, bundle, fitted
 
 

@@ -14,8 +14,8 @@ from training import fit as fit_module
 from training.dataset import Dataset, load_dataset
 from training.encoder import Encoder
 from training.export import export
-from training.fit import Epoch, _warm_up, centroids_of, embed, fit
-from training.losses import LosslessTripletLoss
+from training.fit import Epoch, _warm_up, centroids_of, embed
+from training.losses import LOSSES, LosslessTripletLoss
 from training.recipe import Recipe, RecipeError
 
 
@@ -26,8 +26,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def ignore(_: Epoch) -> None:
+def ignore(*_: object) -> None:
     """Report to nobody."""
+
+
+def fit(
+    dataset: Dataset, recipe: Recipe, report: Callable[[Epoch, Encoder], None]
+) -> tuple[Encoder, list[Epoch]]:
+    """Fit to a dataset as a recipe says."""
+    return fit_module.fit(
+        dataset.schema, dataset.train, dataset.dev, recipe.encoder, recipe.fit, report
+    )
 
 
 def with_fit(recipe: Recipe, **changes: Any) -> Recipe:
@@ -74,7 +83,7 @@ def test_every_epoch_is_reported_with_its_excess_over_the_floor(
     small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
     reported: list[Epoch] = []
-    _, history = fit(small_dataset, small_recipe, reported.append)
+    _, history = fit(small_dataset, small_recipe, lambda epoch, _: reported.append(epoch))
     assert reported == history
     assert [epoch.number for epoch in history] == [1, 2, 3]
     for epoch in history:
@@ -112,17 +121,11 @@ def test_the_state_of_the_best_dev_epoch_is_restored(
     monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
     states: list[dict[str, torch.Tensor]] = []
-    encoders: list[Encoder] = []
 
-    def watched(*arguments: Any) -> Encoder:
-        encoders.append(Encoder(*arguments))
-        return encoders[-1]
-
-    def remember(_: Epoch) -> None:
-        states.append({k: v.clone() for k, v in encoders[0].state_dict().items()})
+    def remember(_: Epoch, encoder: Encoder) -> None:
+        states.append({k: v.clone() for k, v in encoder.state_dict().items()})
 
     scripted(monkeypatch, [0.3, 0.8, 0.5, 0.7])
-    monkeypatch.setattr(fit_module, "Encoder", watched)
     encoder, _ = fit(small_dataset, with_fit(small_recipe, epochs=4), remember)
     same = [
         all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
@@ -226,3 +229,22 @@ def test_every_number_of_steps_has_a_schedule(steps: int) -> None:
         optimizer.step()
         schedule.step()
     assert 0 <= schedule.get_last_lr()[0] <= 0.1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_can_be_asked_for_and_is_minimised(
+    small_recipe: Recipe, small_dataset: Dataset, name: str
+) -> None:
+    recipe = with_fit(small_recipe, loss=name, epochs=4, steps=10, alpha=0.7, margin=0.9, beta=5)
+    assert type(fit_module.make_loss(recipe.fit)) is LOSSES[name]
+    _, history = fit(small_dataset, recipe, ignore)
+    assert history[-1].loss < history[0].loss
+
+
+def test_a_loss_has_the_parameters_of_its_settings(small_recipe: Recipe) -> None:
+    def made(name: str) -> Any:
+        settings = with_fit(small_recipe, loss=name, alpha=0.7, margin=0.9, beta=5, epsilon=0.01)
+        return fit_module.make_loss(settings.fit)
+
+    assert (made("lossless").beta, made("lossless").epsilon) == (5, 0.01)
+    assert (made("triplet").alpha, made("contrastive").margin) == (0.7, 0.9)

@@ -144,7 +144,7 @@ def test_a_second_run_gives_the_same_version_whenever_it_is_made(real_trained: T
     again, _ = train(
         recipe,
         datetime(2031, 5, 6, tzinfo=UTC),
-        lambda name, epoch: reported.append((name, epoch)),
+        lambda name, epoch, _: reported.append((name, epoch)),
     )
     assert again.manifest.created != bundle.manifest.created
     assert again.manifest.version == bundle.manifest.version
