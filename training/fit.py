@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
+from torch import nn
 
 from models.decision import distances_between
 from models.schema import Matrix, Schema
@@ -42,6 +43,7 @@ def fit(
     shape: EncoderRecipe,
     settings: FitRecipe,
     report: Callable[[Epoch, Encoder], None],
+    loss: nn.Module | None = None,
 ) -> tuple[Encoder, list[Epoch]]:
     """Fit an encoder; the state with the best dev macro-F1 is kept.
 
@@ -55,6 +57,8 @@ def fit(
         shape: the encoder.
         settings: the loss and how it is minimised.
         report: told of every epoch, with the encoder as it then is.
+        loss: another one than the settings name, called with embeddings and labels; parameters of
+            its own are learned too.
 
     Raises:
         RecipeError: the encoder collapsed.
@@ -64,10 +68,12 @@ def fit(
     random = np.random.default_rng(settings.seed)
     classes = int(train.labels.max()) + 1
     encoder = Encoder(schema, train.matrix, shape)
-    loss_of = make_loss(settings)
+    loss_of = make_loss(settings) if loss is None else loss
     steps = settings.epochs * settings.steps
     optimizer = torch.optim.AdamW(
-        encoder.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        [*encoder.parameters(), *loss_of.parameters()],
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=steps, pct_start=_warm_up(steps)
@@ -78,12 +84,12 @@ def fit(
         encoder.train()
         losses = []
         for batch in balanced_batches(train.labels, settings.batch, settings.steps, random):
-            loss = loss_of(encoder(records[batch]), labels[batch])
+            value = loss_of(encoder(records[batch]), labels[batch])
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append(value.item())
         embeddings = embed(encoder, train.matrix)
         if not embeddings.std(axis=0).max() >= _COLLAPSED:  # NaN is a collapse too
             raise RecipeError(
@@ -94,7 +100,9 @@ def fit(
         distances = distances_between(embed(encoder, dev.matrix), centroids)
         macro_f1 = f1_score(dev.labels, distances.argmin(axis=1), average="macro", zero_division=0)
         loss_now = float(np.mean(losses))
-        excess = loss_of.excess(loss_now, classes, embeddings.shape[1])
+        excess = loss_now
+        if isinstance(loss_of, BatchLoss):
+            excess = loss_of.excess(loss_now, classes, embeddings.shape[1])
         history.append(Epoch(number, loss_now, excess, float(macro_f1)))
         report(history[-1], encoder)
         # Of epochs that dev cannot tell apart, the one that keeps true classes nearest is better.

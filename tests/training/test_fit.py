@@ -248,3 +248,29 @@ def test_a_loss_has_the_parameters_of_its_settings(small_recipe: Recipe) -> None
 
     assert (made("lossless").beta, made("lossless").epsilon) == (5, 0.01)
     assert (made("triplet").alpha, made("contrastive").margin) == (0.7, 0.9)
+
+
+def test_a_loss_from_elsewhere_is_minimised_and_learns_its_own_parameters(
+    small_recipe: Recipe, small_dataset: Dataset
+) -> None:
+    class Proxies(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.points = torch.nn.Parameter(torch.full((3, 4), 0.5))
+
+        def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(-torch.cdist(embeddings, self.points), labels)
+
+    loss = Proxies()
+    _, history = fit_module.fit(
+        small_dataset.schema,
+        small_dataset.train,
+        small_dataset.dev,
+        small_recipe.encoder,
+        small_recipe.fit,
+        ignore,
+        loss,
+    )
+    assert history[-1].loss < history[0].loss
+    assert history[-1].excess_loss == history[-1].loss
+    assert loss.points.std() > 0
