@@ -91,11 +91,14 @@ class Calibration(_Frozen):
         unknown_rate: share of records of known classes that may be called unknown.
         temperature: of the softmax over negative distances that gives the confidence.
         records: held-out records used, by class.
+        scatter: mean distance of training records from the centroid of their class, 0..1: what a
+            class enrolled from few records is judged by.
     """
 
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=1)]
     temperature: Annotated[float, pydantic.Field(ge=1e-6, le=1e6)]
     records: dict[str, int]
+    scatter: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
 
 
 class Manifest(_Frozen):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from models.schema import Matrix
 
-__all__ = ["Decisions", "NearestCentroid", "distances_between"]
+__all__ = ["Decisions", "NearestCentroid", "distances_between", "expected_distances"]
 
 
 def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
@@ -33,12 +33,35 @@ def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
     return distances
 
 
+def expected_distances(
+    distances: Matrix, support: npt.NDArray[np.float64], scatter: float
+) -> Matrix:
+    """Distances as they would be if every centroid were exact.
+
+    The mean of n records is off by 1/n of the scatter, and so a record of its class lies 1 + 1/n
+    times as far from it. In a Gaussian model with a flat prior, minus twice the log of the
+    predictive density is d / (1 + 1/n) + scatter ln(1 + 1/n), up to one factor and one constant
+    for all classes (Gelman et al., "Bayesian Data Analysis", 3.5). Without this a class known from
+    a single record loses most of its own records to well-known neighbours.
+
+    Args:
+        distances: float [n, k], to k centroids.
+        support: float [k], how many records each centroid is the mean of; infinite when it is
+            exact.
+        scatter: mean distance of a class's records from its exact mean.
+    """
+    few = 1 / support
+    expected: Matrix = (distances / (1 + few) + scatter * np.log1p(few)).astype(distances.dtype)
+    return expected
+
+
 @dataclass(frozen=True, slots=True)
 class Decisions:
     """What the rule says of n records.
 
     Attributes:
-        nearest: int [n], index of the class with the nearest centroid.
+        nearest: int [n], index of the class that fits best: the one with the nearest centroid,
+            once those that rest on few records are given their due.
         accepted: bool [n], False where that class refuses the record: it is unknown.
         distances: float32 [n, k] to every centroid, 0..1.
         probabilities: float32 [n, k], calibrated probability of each known class; rows sum to 1.
@@ -59,11 +82,16 @@ class NearestCentroid:
         radii: float32 [k]; a class accepts what lies within this distance of its centroid.
         temperature: probabilities are softmax(-distance / temperature); fitted on held-out
             records (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+        support: float [k], how many records each centroid is the mean of, infinite where so many
+            that it is exact; None when all are.
+        scatter: how far records of a class lie from its exact mean, on average; 0..1.
     """
 
     centroids: Matrix
     radii: Matrix
     temperature: float
+    support: npt.NDArray[np.float64] | None = None
+    scatter: float = 0.0
 
     def decide(self, embeddings: Matrix) -> Decisions:
         """Find the nearest class of each point and whether it accepts the point.
@@ -72,13 +100,16 @@ class NearestCentroid:
             embeddings: float32 [n, N], each in (0, 1).
         """
         distances = distances_between(embeddings, self.centroids)
-        nearest = distances.argmin(axis=1)
-        shortest = distances[np.arange(len(distances)), nearest]
-        logits = (shortest[:, None] - distances) / np.float32(self.temperature)
+        expected = distances
+        if self.support is not None:
+            expected = expected_distances(distances, self.support, self.scatter)
+        nearest = expected.argmin(axis=1)
+        rows = np.arange(len(distances))
+        logits = (expected[rows, nearest][:, None] - expected) / np.float32(self.temperature)
         weights = np.exp(logits)
         return Decisions(
             nearest=nearest,
-            accepted=shortest <= self.radii[nearest],
+            accepted=distances[rows, nearest] <= self.radii[nearest],
             distances=distances,
             probabilities=weights / weights.sum(axis=1, keepdims=True),
         )

@@ -65,6 +65,7 @@ class Model:
             centroids=np.array([known.centroid for known in classes], dtype=np.float32),
             radii=np.array([known.radius for known in classes], dtype=np.float32),
             temperature=self.manifest.calibration.temperature,
+            scatter=self.manifest.calibration.scatter,
         )
         self._smoke_test()
 

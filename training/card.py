@@ -9,7 +9,7 @@ from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from training.dataset import Dataset
 from training.evaluate import Evaluation
-from training.recipe import Recipe
+from training.recipe import EncoderRecipe, Recipe
 
 __all__ = ["write_card"]
 
@@ -25,7 +25,7 @@ def write_card(
     sections = [
         f"# Model card: {recipe.name}",
         recipe.about.strip(),
-        _use(recipe, dataset),
+        _use(recipe, dataset, rule),
         "## Results on the test rows",
         _results({"this bundle": evaluation, **backtests}),
         _reading(recipe, evaluation),
@@ -54,11 +54,11 @@ def _code(name: str) -> str:
     return "`" + plain.replace("`", "'").replace("|", "\\|") + "`"
 
 
-def _use(recipe: Recipe, dataset: Dataset) -> str:
+def _use(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> str:
     faults = ", ".join(_code(name) for name in dataset.classes[1:])
     return (
         f"It tells good traffic ({_code(recipe.good)}) from {faults}, by the nearest centroid in a "
-        f"cube of {recipe.encoder.dimensions} dimensions, and answers `{UNKNOWN}` when that class "
+        f"cube of {rule.centroids.shape[1]} dimensions, and answers `{UNKNOWN}` when that class "
         f"does not accept the record. A record has {len(dataset.schema)} fields."
     )
 
@@ -90,9 +90,10 @@ def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
         f"calibration rows; on these test rows it was {evaluation.false_unknown_rate:.1%}. "
         f"Of good records {evaluation.false_alarm_rate:.1%} raised an alarm (a fault or unknown), "
         f"of faults {evaluation.missed_fault_rate:.1%} were called good. Excess loss is the "
-        "lossless triplet loss over the floor that geometry sets for this many classes: at 0 "
-        "every class is a point, as far from the others as the cube allows. Tightness is the mean "
-        "distance to the own centroid over the mean distance between centroids."
+        "lossless triplet loss of the learned dimensions over the floor that geometry sets for "
+        "this many classes: at 0 every class is a point, as far from the others as the cube "
+        "allows. Tightness is the mean distance to the own centroid over the mean distance between "
+        "centroids."
     )
 
 
@@ -122,14 +123,28 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
     by = f"by {split.by} `{split.column}`" if split.column else "at random, label by label"
     within = f" within `{split.within}`" if split.within else ""
     return (
-        f"Lossless triplet loss (beta = {recipe.fit.beta or recipe.encoder.dimensions:g}, "
-        f"epsilon = {recipe.fit.epsilon:g}) over all triplets of class-balanced batches of "
-        f"{recipe.fit.batch}; hidden layers {list(recipe.encoder.hidden)}, gain "
-        f"{recipe.encoder.gain:g}, seed {recipe.fit.seed}. Rows split {by}{within}; "
-        "dev rows chose the epoch and calibrated radii and confidence; nothing was chosen on test "
-        "rows."
+        f"{_loss(recipe)} over all triplets of class-balanced batches of {recipe.fit.batch}, "
+        f"{recipe.fit.epochs} epochs of {recipe.fit.steps}; {_shape(recipe.encoder)}; seed "
+        f"{recipe.fit.seed}. Rows split {by}{within}; "
+        "dev rows calibrated radii and confidence and chose nothing, nor did test rows."
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
         + (f"\n\nNotes:\n\n{notes}" if notes else "")
+    )
+
+
+def _loss(recipe: Recipe) -> str:
+    if recipe.fit.loss != "lossless":
+        return f"The {recipe.fit.loss} loss"
+    beta = recipe.fit.beta or recipe.encoder.dimensions
+    return f"Lossless triplet loss (beta = {beta:g}, epsilon = {recipe.fit.epsilon:g})"
+
+
+def _shape(encoder: EncoderRecipe) -> str:
+    members = f"{encoder.members} perceptrons" if encoder.members > 1 else "a perceptron"
+    linear = ", and the whitened fields beside them" if encoder.linear else ""
+    return (
+        f"{members} of hidden layers {list(encoder.hidden)} to {encoder.dimensions} dimensions "
+        f"each, gain {encoder.gain:g}{linear}"
     )
 
 

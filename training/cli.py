@@ -1,7 +1,9 @@
-"""`faultcube train`, `evaluate` and `schema`: what is asked for."""
+"""`faultcube train`, `evaluate`, `compare` and `schema`: what is asked for."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from training.recipe import RecipeError
 
-__all__ = ["evaluate", "schema", "train"]
+__all__ = ["compare", "evaluate", "schema", "train"]
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
@@ -124,6 +126,48 @@ def evaluate(
     options = {"split": _given(column=split_column), "fit": _given(seed=seed)}
     plan = {"hold_out": hold_out, "shots": shots.split(","), "draws": draws}
     raise typer.Exit(evaluate_few_shot(recipe, _given(**options), plan))
+
+
+def compare(
+    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the comparison to.")],
+    losses: Annotated[
+        str, typer.Option(help="Losses to compare.")
+    ] = "lossless,linear,triplet,contrastive",
+    seeds: Annotated[int, typer.Option(help="Fits of each loss, each with its own seed.")] = 5,
+    split_column: SplitColumn = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Fault class that a second fit must not see (repeatable)."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every fit.")] = None,
+    linear: Annotated[
+        bool | None,
+        typer.Option(help="With or without the dimensions that no loss learns; as the recipe has."),
+    ] = None,
+    animate: Annotated[
+        list[str] | None,
+        typer.Option(help="Fault class of the animation (twice); the two with most test rows."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes that fit at the same time.")] = 1,
+) -> None:
+    """Compare losses: the same encoder, budget and seeds under each of them."""
+    options = {
+        "split": _given(column=split_column),
+        "encoder": _given(linear=linear),
+        "fit": _given(epochs=epochs),
+    }
+    asked = {
+        "losses": tuple(losses.split(",")),
+        "seeds": seeds,
+        "hold_out": tuple(hold_out or ()),
+        "animate": tuple(animate or ()),
+        "jobs": jobs,
+    }
+    command = shlex.join(["faultcube", *sys.argv[1:]])
+    from training.console import compare_and_write
+
+    raise typer.Exit(compare_and_write(recipe, _given(**options), asked, out, command))
 
 
 def schema(

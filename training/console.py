@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 
 from models.bundle import Bundle
+from training.compare import Plan
+from training.comparison import run_comparison
 from training.dataset import class_names
 from training.encoder import Encoder
 from training.evaluate import Evaluation
@@ -28,7 +31,7 @@ from training.table import labelled_rows
 from training.train import Fitted
 from training.train import train as train_bundle
 
-__all__ = ["evaluate_few_shot", "print_schema", "train_and_write"]
+__all__ = ["compare_and_write", "evaluate_few_shot", "print_schema", "train_and_write"]
 
 _BAD_INPUT = 2
 
@@ -69,9 +72,30 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
     return 0
 
 
+def compare_and_write(
+    recipe_file: Path, options: dict[str, Any], asked: dict[str, Any], out: Path, command: str
+) -> int:
+    """Compare losses, print the table and write it with its figures; returns the exit code."""
+    try:
+        plan = Plan(**asked)
+        recipe = Recipe.read(recipe_file, options)
+        target = _new_folder(out)
+        with _Display(recipe, plan.fits) as display:
+            files = run_comparison(recipe, plan, command, display.show)
+        for name, content in files.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except (RecipeError, OSError) as error:
+        return _refuse(error)
+    typer.echo(files["comparison.md"].decode())
+    typer.echo(f"wrote {target}: {', '.join(files)}", err=True)
+    return 0
+
+
 def _new_folder(target: Path) -> Path:
     if target.exists() or target.is_symlink():
-        raise RecipeError(f"{target} exists, and a bundle is never overwritten; give another --out")
+        raise RecipeError(f"{target} exists, and is never overwritten; give another --out")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise RecipeError(f"{above} is no folder that can be written to; give another --out")
@@ -107,10 +131,13 @@ def _refuse(error: Exception) -> int:
 
 
 class _Display:
-    """A line for each fit, with loss, excess loss and dev macro-F1; silent off a terminal."""
+    """A line for each fit, with loss, excess loss and dev macro-F1; silent off a terminal.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._epochs = recipe.fit.epochs
+    Fits of one name share a line, as many as `fits` says.
+    """
+
+    def __init__(self, recipe: Recipe, fits: Mapping[str, int] | None = None) -> None:
+        self._epochs, self._fits = recipe.fit.epochs, fits or {}
         self._tasks: dict[str, TaskID] = {}
         name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
@@ -131,15 +158,16 @@ class _Display:
     def __exit__(self, *exit_info: object) -> None:
         self._progress.stop()
 
-    def show(self, name: str, epoch: Epoch, _: Encoder) -> None:
+    def show(self, name: str, epoch: Epoch, _: Encoder | None = None) -> None:
         """Show an epoch of the fit with this name."""
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=self._epochs, numbers="")
+            total = self._epochs * self._fits.get(name, 1)
+            self._tasks[name] = self._progress.add_task(name, total=total, numbers="")
         numbers = (
             f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
             f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
         )
-        self._progress.update(self._tasks[name], completed=epoch.number, numbers=numbers)
+        self._progress.update(self._tasks[name], advance=1, numbers=numbers)
 
 
 def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:

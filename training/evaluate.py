@@ -11,8 +11,10 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
+from models.schema import Matrix
 from training.dataset import Labels, Rows
 from training.losses import LosslessTripletLoss
+from training.recipe import EncoderRecipe
 from training.sampling import balanced_batches
 
 __all__ = ["Evaluation", "Scores", "evaluate"]
@@ -42,7 +44,7 @@ class Evaluation:
         missed_fault_rate: share of fault records that were called good.
         confusion: records by true class (rows) and verdict (columns, unknown last).
         calibration_error: expected calibration error of the confidence, 15 bins.
-        loss: mean lossless loss of all triplets of class-balanced batches.
+        loss: mean lossless loss of all triplets of class-balanced batches, in the learned parts.
         excess_loss: loss over the floor that geometry sets for this many classes.
         tightness: mean distance to the own centroid over mean distance between centroids.
     """
@@ -71,6 +73,7 @@ def evaluate(
     rule: NearestCentroid,
     classes: tuple[str, ...],
     rows: Rows,
+    shape: EncoderRecipe,
     loss: LosslessTripletLoss,
 ) -> Evaluation:
     """Classify records by the rule that serves, and compare with their labels.
@@ -80,7 +83,8 @@ def evaluate(
         rule: the decision rule.
         classes: names by index, good traffic first.
         rows: the records and their labels.
-        loss: measured on the embeddings, over the floor for the classes that the rows have.
+        shape: tells the learned parts of an embedding.
+        loss: measured on these, over the floor for the classes that the rows have.
     """
     embeddings, labels = encoder.embed(rows.matrix), rows.labels
     decisions = rule.decide(embeddings)
@@ -91,7 +95,7 @@ def evaluate(
     totals = np.maximum(confusion.sum(axis=1), 1)
     good = labels == 0
     faults = len(present) > 1
-    value = _mean_loss(loss, embeddings, labels)
+    value = _mean_loss(loss, shape.learned(embeddings), labels)
     own = decisions.distances[np.arange(len(labels)), labels]
     between = distances_between(rule.centroids, rule.centroids)
     return Evaluation(
@@ -108,7 +112,7 @@ def evaluate(
         confusion=confusion.tolist(),
         calibration_error=_calibration_error(decisions, labels),
         loss=value,
-        excess_loss=loss.excess(value, len(present), embeddings.shape[1]) if faults else 0.0,
+        excess_loss=loss.excess(value, len(present), shape.dimensions) if faults else 0.0,
         tightness=float(own.mean() / between[~np.eye(len(between), dtype=bool)].mean()),
     )
 
@@ -124,11 +128,12 @@ def _scores(labels: Labels, verdicts: np.ndarray, present: np.ndarray) -> Scores
     )
 
 
-def _mean_loss(loss: LosslessTripletLoss, embeddings: np.ndarray, labels: Labels) -> float:
+def _mean_loss(loss: LosslessTripletLoss, parts: list[Matrix], labels: Labels) -> float:
     random = np.random.default_rng(0)
-    points, classes = torch.from_numpy(embeddings), torch.from_numpy(labels)
-    batches = balanced_batches(labels, batch=1024, count=4, random=random)
-    return float(np.mean([loss(points[batch], classes[batch]).item() for batch in batches]))
+    classes = torch.from_numpy(labels)
+    batches = list(balanced_batches(labels, batch=1024, count=4, random=random))
+    values = [loss(torch.from_numpy(p[b]), classes[b]).item() for p in parts for b in batches]
+    return float(np.mean(values))
 
 
 def _calibration_error(decisions: Decisions, labels: Labels, bins: int = 15) -> float:

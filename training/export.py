@@ -47,7 +47,7 @@ def export(encoder: Encoder, records: Matrix) -> bytes:
             warnings.simplefilter("ignore")  # deprecations inside the exporter itself
             program = torch.onnx.export(
                 encoder.eval(),
-                (torch.from_numpy(records[:2]),),
+                (torch.zeros(2, records.shape[1]),),  # of one row it would make a constant
                 input_names=["records"],
                 output_names=["embeddings"],
                 dynamic_shapes=({0: torch.export.Dim("n")},),

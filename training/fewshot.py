@@ -1,7 +1,7 @@
 """Fault classes that training never saw, enrolled from a few records.
 
-Raw standardised fields and linear discriminant analysis answer the same question: a learned
-embedding has to beat them.
+Raw standardised fields and linear discriminant analysis, by the nearest centroid as it is, answer
+the same question: a learned embedding has to beat them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import numpy.typing as npt
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import f1_score
 
+from models.decision import expected_distances
 from models.schema import Matrix
 from training.dataset import Dataset, Labels, Rows, load_dataset
 from training.encoder import Encoder
-from training.fit import Epoch, embed, fit
+from training.estimator import SiameseClassifier
+from training.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 
 __all__ = ["Draws", "FewShotResult", "few_shot"]
 
-Space = Callable[[Matrix], npt.NDArray[np.floating]]
+Points = npt.NDArray[np.floating]
+Space = Callable[[Matrix], Points]
 """Raw records, float32 [n, fields], to points, float [n, width]."""
 
 
@@ -52,7 +55,8 @@ def few_shot(
     """Fit without some fault classes, enrol them from a few records, and classify the test rows.
 
     A class's support records are drawn from its train and dev rows; its centroid is their mean.
-    All other centroids are means of all training rows.
+    All other centroids are means of all training rows. In the cube the decision rule allows for
+    what a mean of few records is off, as it does in the service.
 
     Args:
         recipe: the table and how to fit.
@@ -67,11 +71,19 @@ def few_shot(
     dataset = load_dataset(recipe, held_out=plan.hold_out)
     held_out = _check(dataset, plan)
     seen = _without(dataset, held_out)
-    encoder, _ = fit(seen.schema, seen.train, seen.dev, recipe.encoder, recipe.fit, report)
-    spaces = {"embedding": lambda matrix: embed(encoder, matrix), **_baselines(seen)}
+    classifier = SiameseClassifier.of(recipe, seen, report)
+    spaces = {"embedding": classifier.transform, **_baselines(seen)}
     return {
         name: {
-            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed)
+            shots: _draw(
+                dataset,
+                held_out,
+                space,
+                shots,
+                plan.draws,
+                recipe.fit.seed,
+                allow_for_few=name == "embedding",
+            )
             for shots in plan.shots
         }
         for name, space in spaces.items()
@@ -140,32 +152,39 @@ def _standardise(seen: Dataset) -> Space:
 
 
 def _draw(
-    dataset: Dataset, held_out: Sequence[int], space: Space, shots: int, draws: int, seed: int
+    dataset: Dataset,
+    held_out: Sequence[int],
+    space: Space,
+    shots: int,
+    draws: int,
+    seed: int,
+    allow_for_few: bool,
 ) -> Draws:
     random = np.random.default_rng(seed)
-    labels = dataset.test.labels
+    labels, known = dataset.test.labels, dataset.train.labels
     train, test = space(dataset.train.matrix), space(dataset.test.matrix)
-    support = np.concatenate([train, space(dataset.dev.matrix)])
-    support_labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
-    distances = np.stack(
-        [
-            _distances(test, train[dataset.train.labels == c].mean(axis=0))
-            for c in range(len(dataset.classes))
-        ],
-        axis=1,
-    )
+    drawn_from = np.concatenate([train, space(dataset.dev.matrix)])
+    their_labels = np.concatenate([known, dataset.dev.labels])
+    centroids = [train[known == c].mean(axis=0) for c in range(len(dataset.classes))]
+    seen = [c for c in range(len(dataset.classes)) if c not in held_out]
+    scatter = np.mean([_distances(train[known == c], centroids[c]).mean() for c in seen])
+    distances = np.stack([_distances(test, centroid) for centroid in centroids], axis=1)
+    support = np.full(len(centroids), np.inf)
+    if allow_for_few:
+        support[list(held_out)] = shots
     scores = []
     for _ in range(draws):
         for c in held_out:
-            chosen = random.choice(np.flatnonzero(support_labels == c), shots, replace=False)
-            distances[:, c] = _distances(test, support[chosen].mean(axis=0))
-        scores.append(_score(labels, distances.argmin(axis=1), held_out))
+            chosen = random.choice(np.flatnonzero(their_labels == c), shots, replace=False)
+            distances[:, c] = _distances(test, drawn_from[chosen].mean(axis=0))
+        found = expected_distances(distances, support, float(scatter)).argmin(axis=1)
+        scores.append(_score(labels, found, held_out))
     columns = np.array(scores).T
     return Draws(*((float(column.mean()), float(column.std())) for column in columns))
 
 
-def _distances(points: npt.NDArray[np.floating], centre: npt.NDArray[np.floating]) -> Labels:
-    distances: Labels = np.square(points - centre).sum(axis=1)
+def _distances(points: Points, centre: Points) -> Points:
+    distances: Points = np.square(points - centre).sum(axis=1)
     return distances
 
 

@@ -91,7 +91,9 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     for column in columns:
         kept = column.name in recipe.keep
         reason = None if kept else _reason_to_drop(column, train[recipe.label], recipe.good, splits)
-        twin = None if kept or reason else _twin(column, seen)
+        # A number that never moved may move in a fault not seen yet; all such columns are alike.
+        constant = column.drop_nulls().n_unique() == 1
+        twin = None if kept or reason or constant else _twin(column, seen)
         if reason or twin:
             dropped[column.name] = reason or f"equal to {twin!r} in every training row"
         else:
@@ -129,7 +131,7 @@ def _reason_to_drop(
         return "it has no name: a row index?"
     if column.dtype.is_temporal() or _TIME.search(words) or _is_epoch(column):
         return "a time; keep it with --keep if it is a measurement"
-    if distinct == 1:
+    if text and distinct == 1:
         return "constant in the training rows"
     number = column.dtype.is_integer()
     if _IDENTIFIER.search(words) or (number and (_is_name(words) or _counts_rows(column))):

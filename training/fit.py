@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,15 +44,16 @@ def fit(
     report: Callable[[Epoch, Encoder], None],
     loss: nn.Module | None = None,
 ) -> tuple[Encoder, list[Epoch]]:
-    """Fit an encoder; the state with the best dev macro-F1 is kept.
+    """Fit an encoder for as long as the settings say; the learning rate ends at 0.
 
-    The same data, recipe and libraries give the same weights, bit for bit, on the same kind of
-    processor: torch runs on one thread here, which these small networks do not miss.
+    Dev rows decide nothing, so that radii and confidence may be calibrated on them. The same
+    data, settings and libraries give the same weights, bit for bit, on the same kind of processor:
+    torch runs on one thread here, which these small networks do not miss.
 
     Args:
         schema: the fields of the records.
         train: what is learned from; labels are 0..K-1, and every class has two records or more.
-        dev: what tells when to stop.
+        dev: what every epoch is measured on.
         shape: the encoder.
         settings: the loss and how it is minimised.
         report: told of every epoch, with the encoder as it then is.
@@ -67,7 +67,7 @@ def fit(
     torch.set_num_threads(1)
     random = np.random.default_rng(settings.seed)
     classes = int(train.labels.max()) + 1
-    encoder = Encoder(schema, train.matrix, shape)
+    encoder = Encoder(schema, train.matrix, train.labels, shape)
     loss_of = make_loss(settings) if loss is None else loss
     steps = settings.epochs * settings.steps
     optimizer = torch.optim.AdamW(
@@ -79,39 +79,32 @@ def fit(
         optimizer, settings.learning_rate, total_steps=steps, pct_start=_warm_up(steps)
     )
     records, labels = torch.from_numpy(train.matrix), torch.from_numpy(train.labels)
-    best, best_state, history = (-1.0, 0.0), encoder.state_dict(), []
+    history = []
     for number in range(1, settings.epochs + 1):
         encoder.train()
         losses = []
         for batch in balanced_batches(train.labels, settings.batch, settings.steps, random):
-            value = loss_of(encoder(records[batch]), labels[batch])
+            points = encoder.learned(records[batch]).unbind(dim=1)
+            value = torch.stack([loss_of(each, labels[batch]) for each in points]).mean()
             optimizer.zero_grad()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             losses.append(value.item())
         embeddings = embed(encoder, train.matrix)
-        if not embeddings.std(axis=0).max() >= _COLLAPSED:  # NaN is a collapse too
-            raise RecipeError(
+        if not min(part.std(axis=0).max() for part in shape.learned(embeddings)) >= _COLLAPSED:
+            raise RecipeError(  # NaN is a collapse too
                 "the encoder collapsed: every record has the same embedding; are the fields scaled "
                 "wrongly (kind, unit), or is the learning rate too high?"
             )
         centroids = centroids_of(embeddings, train.labels, classes)
-        distances = distances_between(embed(encoder, dev.matrix), centroids)
-        macro_f1 = f1_score(dev.labels, distances.argmin(axis=1), average="macro", zero_division=0)
-        loss_now = float(np.mean(losses))
-        excess = loss_now
+        nearest = distances_between(embed(encoder, dev.matrix), centroids).argmin(axis=1)
+        macro_f1 = f1_score(dev.labels, nearest, average="macro", zero_division=0)
+        loss_now = excess = float(np.mean(losses))
         if isinstance(loss_of, BatchLoss):
-            excess = loss_of.excess(loss_now, classes, embeddings.shape[1])
+            excess = loss_of.excess(loss_now, classes, shape.dimensions)
         history.append(Epoch(number, loss_now, excess, float(macro_f1)))
         report(history[-1], encoder)
-        # Of epochs that dev cannot tell apart, the one that keeps true classes nearest is better.
-        own = distances[np.arange(len(dev.labels)), dev.labels].mean()
-        if (score := (round(float(macro_f1), 4), -float(own))) > best:
-            best, best_epoch, best_state = score, number, copy.deepcopy(encoder.state_dict())
-        if number - best_epoch >= settings.patience:
-            break
-    encoder.load_state_dict(best_state)
     return encoder.eval(), history
 
 

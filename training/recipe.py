@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
 
@@ -24,6 +24,11 @@ __all__ = [
     "Split",
 ]
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+_Points = TypeVar("_Points", "np.ndarray[Any, Any]", "Tensor")
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
@@ -104,15 +109,26 @@ class FewShot(_Part):
 
 
 class EncoderRecipe(_Part):
-    """The network between the scaled fields and the cube."""
+    """The networks between the scaled fields and the cube."""
 
     dimensions: Annotated[int, pydantic.Field(ge=2, le=1024)] = 16
-    """N: how wide the embedding is."""
-    hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (256, 128)
-    """Widths of the hidden layers."""
-    gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 4.0
+    """N of each member: how wide its cube is."""
+    members: Annotated[int, pydantic.Field(ge=1, le=64)] = 3
+    """Perceptrons fitted side by side; an embedding is their points in a row."""
+    linear: bool = True
+    """Add the whitened fields as dimensions of their own: they tell what training never saw."""
+    bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
+    """Most bins of a number's piecewise-linear encoding."""
+    hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (128, 64)
+    """Widths of a member's hidden layers."""
+    gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 1.0
     """Factor on the normalised pre-activation: 4 for tight clusters, 1 for few-shot work."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
+
+    def learned(self, embeddings: _Points) -> list[_Points]:
+        """The members' points, [n, dimensions] each, of embeddings [n, N]."""
+        width = self.dimensions
+        return [embeddings[:, i * width : (i + 1) * width] for i in range(self.members)]
 
 
 class FitRecipe(_Part):
@@ -126,16 +142,13 @@ class FitRecipe(_Part):
     beta: Annotated[float, pydantic.Field(gt=0)] | None = None
     """beta of the lossless loss; N when not given, and never less than N."""
     epsilon: Annotated[float, pydantic.Field(gt=0, lt=1)] = 1e-4
-    epochs: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 60
-    """Most epochs; it stops earlier when dev gets no better."""
+    epochs: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 15
     steps: Annotated[int, pydantic.Field(ge=1)] = 40
     """Batches an epoch."""
     batch: Annotated[int, pydantic.Field(ge=4, le=65536)] = 512
     """Records in a batch, the same number of each class."""
-    learning_rate: Annotated[float, pydantic.Field(gt=0, le=1)] = 3e-3
+    learning_rate: Annotated[float, pydantic.Field(gt=0, le=1)] = 1e-2
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 1e-4
-    patience: Annotated[int, pydantic.Field(ge=1)] = 15
-    """Epochs without a better dev macro-F1 after which it stops."""
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
 
 

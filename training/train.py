@@ -19,15 +19,16 @@ from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
 from models.schema import RecordError
 from training import figures
-from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import Dataset, Rows, load_dataset
 from training.encoder import Encoder
+from training.estimator import SiameseClassifier, one_thread
 from training.evaluate import Evaluation, evaluate
 from training.export import export
-from training.fit import Epoch, centroids_of, fit
+from training.fit import Epoch
 from training.losses import LosslessTripletLoss
 from training.recipe import Recipe, Split
+from training.rule import decision_rule
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 
@@ -67,21 +68,18 @@ def train(recipe: Recipe, created: datetime, report: Report) -> tuple[Bundle, Fi
     return _bundle(recipe, created, fitted, backtests), fitted
 
 
+@one_thread()
 def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch, Encoder], None]) -> Fitted:
     """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split."""
     dataset = load_dataset(recipe, split)
-    fitted, history = fit(
-        dataset.schema, dataset.train, dataset.dev, recipe.encoder, recipe.fit, report
-    )
-    graph = export(fitted, dataset.dev.matrix)
+    classifier = SiameseClassifier.of(recipe, dataset, report)
+    graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
-    points = encoder.embed(dataset.train.matrix)
-    centroids = centroids_of(points, dataset.train.labels, len(dataset.classes))
-    held_out = encoder.embed(dataset.dev.matrix)
-    rule = calibrate(held_out, dataset.dev.labels, centroids, recipe.unknown_rate)
+    # The graph's last digits are not torch's, and it is the graph that will serve.
+    rule = decision_rule(encoder.embed, dataset.train, dataset.dev, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
-    evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, loss)
-    return Fitted(dataset, graph, encoder, rule, evaluation, history)
+    evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, recipe.encoder, loss)
+    return Fitted(dataset, graph, encoder, rule, evaluation, classifier.history_)
 
 
 def _bundle(
@@ -105,13 +103,14 @@ def _bundle(
         name=recipe.name,
         created=created,
         about=recipe.about.strip(),
-        dimensions=recipe.encoder.dimensions,
+        dimensions=rule.centroids.shape[1],
         fields=dataset.schema.fields,
         classes=_classes(recipe, dataset, rule),
         calibration=Calibration(
             unknown_rate=recipe.unknown_rate,
             temperature=rule.temperature,
             records=_counts(dataset.dev, classes),
+            scatter=rule.scatter,
         ),
         training=_provenance(recipe, dataset),
         metrics={

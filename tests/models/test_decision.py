@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from scipy.stats import multivariate_normal
 
 from models.bundle import Calibration
 from models.decision import NearestCentroid, distances_between
@@ -238,3 +240,47 @@ def test_no_points_give_no_decisions() -> None:
     decisions = two_classes().decide(np.empty((0, 1), dtype=np.float32))
     assert decisions.distances.shape == decisions.probabilities.shape == (0, 2)
     assert len(decisions.nearest) == len(decisions.accepted) == 0
+
+
+@settings(deadline=None)
+@given(problems())
+def test_classes_of_endless_support_are_told_by_distance_alone(
+    problem: tuple[Matrix, NearestCentroid],
+) -> None:
+    points, rule = problem
+    endless = np.full(len(rule.radii), np.inf)
+    same = dataclasses.replace(rule, support=endless, scatter=0.3)
+    for one, other in zip(
+        dataclasses.astuple(rule.decide(points)),
+        dataclasses.astuple(same.decide(points)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_class_of_one_record_is_preferred_as_the_predictive_density_says() -> None:
+    random = np.random.default_rng(0)
+    centroids = random.uniform(0.3, 0.7, (3, 5)).astype(np.float32)
+    points = random.uniform(0.2, 0.8, (200, 5)).astype(np.float32)
+    support, variance = np.array([np.inf, 1, 4]), 0.02
+    rule = NearestCentroid(centroids, np.ones(3, np.float32), 0.1, support, scatter=variance)
+    densities = np.stack(
+        [
+            multivariate_normal(c, variance * (1 + 1 / n) * np.eye(5)).logpdf(points)
+            for c, n in zip(centroids.astype(np.float64), support, strict=True)
+        ],
+        axis=1,
+    )
+    decisions = rule.decide(points)
+    np.testing.assert_array_equal(decisions.nearest, densities.argmax(axis=1))
+    np.testing.assert_array_equal(decisions.probabilities.argmax(axis=1), decisions.nearest)
+    assert (decisions.nearest != decisions.distances.argmin(axis=1)).any()
+
+
+def test_a_record_that_few_support_records_attract_is_accepted_by_its_true_distance() -> None:
+    centroids = np.array([[0.25], [0.75]], dtype=np.float32)
+    radii = np.array([1, 0.0625], dtype=np.float32)
+    rule = NearestCentroid(centroids, radii, 0.1, np.array([np.inf, 1.0]), scatter=0.0)
+    decisions = rule.decide(np.array([[0.46], [0.51]], dtype=np.float32))
+    assert decisions.nearest.tolist() == [1, 1]
+    assert decisions.accepted.tolist() == [False, True]

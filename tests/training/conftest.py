@@ -31,7 +31,14 @@ IGNORED = (
     "rates_missing",
 )
 TINY: dict[str, Any] = {
-    "encoder": {"dimensions": 4, "hidden": [16], "dropout": 0},
+    "encoder": {
+        "dimensions": 4,
+        "members": 1,
+        "linear": False,
+        "hidden": [16],
+        "gain": 4,
+        "dropout": 0,
+    },
     "fit": {"epochs": 3, "steps": 6, "batch": 48, "learning_rate": 0.02},
 }
 
@@ -77,7 +84,7 @@ def real_recipe(
             "ignore": IGNORED,
             "split": {"by": "column", "column": "part"},
             "severity": {"bgp_clear": "critical"},
-            "encoder": {"dimensions": 4, "hidden": [32], "dropout": 0},
+            "encoder": {"dimensions": 4, "members": 2, "hidden": [32], "dropout": 0, "gain": 4},
             "fit": {"epochs": 8, "steps": 15, "batch": 80, "learning_rate": 0.02},
             "unknown_rate": 0.05,
         }

@@ -145,7 +145,8 @@ def test_what_the_data_is_and_what_was_noted_is_told(real_trained: Trained) -> N
 def test_settings_of_the_fit_are_told(real_trained: Trained, card: str) -> None:
     recipe = real_trained[0]
     assert "beta = 4, epsilon = 0.0001" in card
-    assert f"batches of {recipe.fit.batch}; hidden layers [32], gain 4, seed 0" in card
+    assert f"batches of {recipe.fit.batch}, 8 epochs of 15; 2 perceptrons of hidden layers" in card
+    assert "[32] to 4 dimensions each, gain 4, and the whitened fields beside them; seed 0" in card
     assert "Rows split by column `part`" in card
 
 

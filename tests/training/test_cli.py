@@ -1,4 +1,4 @@
-"""The two commands, called as `faultcube` calls them."""
+"""The commands, called as `faultcube` calls them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from training.recipe import Recipe
 QUICK = """
 [encoder]
 dimensions = 4
+members = 1
+linear = false
+gain = 4
 hidden = [16]
 dropout = 0.0
 
@@ -174,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_fit(
     faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[object] = []
-    monkeypatch.setattr("training.train.fit", lambda *_: fitted.append(1))
+    monkeypatch.setattr("training.estimator.fit", lambda *_: fitted.append(1))
     said = faultcube("train", *GIVEN.split(), "--out", "t.csv/new")
     assert said.code == 2
     assert said.err.count("\n") == 1
@@ -368,6 +371,67 @@ def test_schema_names_a_good_label_that_is_not_there(faultcube: Faultcube) -> No
     said = faultcube("schema", "t.csv", "--label", "label", "--good", "fine")
     assert said.code == 2
     assert "'fine'" in said.err
+
+
+COMPARED = "label = 'label'\ngood = 'good'\nsplit = {by = 'column', column = 'part'}\n" + QUICK
+
+
+@pytest.fixture
+def small(folder: Path) -> Path:
+    """A whole recipe in a file, for commands that take no table."""
+    (folder / "small.toml").write_text("name = 'small'\ntable = 't.csv'\n" + COMPARED)
+    return folder
+
+
+def test_compare_prints_what_it_writes_and_the_command_that_gives_it_again(
+    faultcube: Faultcube, small: Path
+) -> None:
+    asked = "--losses triplet,lossless --seeds 1 --epochs 2 --hold-out slow --out deep/new"
+    said = faultcube("compare", "--recipe", "small.toml", *asked.split())
+    assert said.code == 0, said.err
+    text = (small / "deep/new/comparison.md").read_text()
+    assert said.out == text + "\n"
+    assert f"\nfaultcube compare --recipe small.toml {asked}\n" in text
+    assert "2 epochs of 6 batches of 48" in text
+    assert [line.split(" ")[1] for line in text.splitlines() if line.startswith("| ")] == [
+        *("loss", "---", "triplet", "lossless", "raw", "LDA")
+    ]
+    assert re.fullmatch(r"wrote deep/new: comparison.md, [^\n]+\n", said.err)
+    assert {str(p.relative_to(small / "deep/new")) for p in (small / "deep/new").rglob("*.*")} == {
+        *("comparison.md", "animation.gif", "animation.html"),
+        *("figures/log-curve.png", "figures/loss-by-epoch.png"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--losses lossless,focal", "there is no loss 'focal'; the losses are lossless, linear"),
+        ("--losses triplet,triplet", "named twice"),
+        ("--seeds 0", "give --seeds 1 or more, not 0"),
+        ("--jobs 0", "give --jobs 1 or more, not 0"),
+        ("--epochs 0", "fit.epochs: "),
+        ("--hold-out fire", "'fire' cannot be held out; the fault classes are lossy, slow"),
+        ("--hold-out good", "good traffic, 'good', cannot be held out"),
+        ("--animate slow", "give --animate twice"),
+        ("--animate slow --animate fire", "'fire' cannot be animated"),
+        ("--split-column fold", "no split column 'fold'"),
+        ("--out there", "there exists"),
+        ("--recipe none.toml", "none.toml cannot be read"),
+    ],
+)
+def test_compare_answers_bad_input_in_one_line_with_code_2_before_any_fit(
+    faultcube: Faultcube, small: Path, monkeypatch: pytest.MonkeyPatch, option: str, words: str
+) -> None:
+    monkeypatch.setattr("training.compare.fit", lambda *_: pytest.fail("a fit began"))
+    before = sorted(small.rglob("*"))
+    options = ["--recipe", "small.toml", "--out", "new", *option.split()]
+    said = faultcube("compare", *options)
+    assert said.code == 2
+    assert words in said.err
+    assert re.fullmatch(r"faultcube: [^\n]+\n", said.err)
+    assert said.out == ""
+    assert sorted(small.rglob("*")) == before
 
 
 @pytest.mark.parametrize("command", ["train", "schema"])

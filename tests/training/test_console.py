@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from models.model import Model
-from training.console import train_and_write
+from training.console import compare_and_write, train_and_write
 
 FAULTCUBE = str(Path(sys.executable).parent / "faultcube")
 RECIPE = """
@@ -53,9 +53,8 @@ def read_all(terminal: int) -> str:
     return b"".join(pieces).decode()
 
 
-def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def at_a_terminal(program: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a program that succeeds shows on stderr, without colours and moves."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(folder)
@@ -63,13 +62,21 @@ def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
     with ThreadPoolExecutor() as pool, open(end, "w", encoding="utf-8") as stderr:  # noqa: PTH123
         screen = pool.submit(read_all, terminal)
         monkeypatch.setattr("sys.stderr", stderr)
-        code = train_and_write(Path("r.toml"), {}, Path("bundle"))
+        code = program()
         monkeypatch.undo()
         stderr.close()
         shown = screen.result(timeout=60)
     os.close(terminal)
     assert code == 0, shown
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
+def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = at_a_terminal(
+        lambda: train_and_write(Path("r.toml"), {}, Path("bundle")), folder, monkeypatch
+    )
     for name in ("small", "by device"):
         line = rf"{name} .* 3/3 loss \d\.\d{{3}} excess -?\d\.\d{{3}} dev macro-F1 \d\.\d{{3}} \d:"
         assert re.search(line, plain)
@@ -78,6 +85,20 @@ def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
     assert "\x1b" not in out
     assert "wrote bundle" in out
     assert Model.load(folder / "bundle").manifest.name == "small"
+
+
+def test_fits_of_one_loss_share_a_line_that_counts_all_their_epochs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"losses": ("linear", "triplet"), "seeds": 2}
+    plain = at_a_terminal(
+        lambda: compare_and_write(Path("r.toml"), {}, asked, Path("out"), "faultcube compare"),
+        folder,
+        monkeypatch,
+    )
+    for name, epochs in (("linear", 6), ("triplet", 6), ("film: lossless", 3)):
+        assert re.search(rf"{name} .* {epochs}/{epochs} loss \d\.\d{{3}} ", plain)
+    assert capsys.readouterr().out == (folder / "out/comparison.md").read_text() + "\n"
 
 
 def test_a_refusal_at_a_process_is_one_line_and_no_traceback(folder: Path) -> None:

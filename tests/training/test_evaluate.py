@@ -14,6 +14,7 @@ from models.decision import NearestCentroid
 from training.dataset import Rows
 from training.evaluate import Evaluation, evaluate
 from training.losses import LosslessTripletLoss
+from training.recipe import EncoderRecipe
 
 CLASSES = ("good", "slow", "lossy")
 CENTROIDS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)
@@ -44,7 +45,8 @@ def evaluated(
     rule = NearestCentroid(centroids, radii, temperature)
     rows = Rows(matrix, labels, pl.DataFrame())
     stub: Any = Stub()
-    return evaluate(stub, rule, classes, rows, loss or LosslessTripletLoss())
+    whole = EncoderRecipe(dimensions=matrix.shape[1], members=1, linear=False)
+    return evaluate(stub, rule, classes, rows, whole, loss or LosslessTripletLoss())
 
 
 PAIRS = [

@@ -26,7 +26,12 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 @pytest.fixture(scope="module")
 def encoder(mixed_schema: Schema, mixed_matrix: Matrix) -> Encoder:
     torch.manual_seed(0)
-    encoder = Encoder(mixed_schema, mixed_matrix, EncoderRecipe(dimensions=3, hidden=(8,)))
+    encoder = Encoder(
+        mixed_schema,
+        mixed_matrix,
+        np.arange(len(mixed_matrix)) % 2,
+        EncoderRecipe(dimensions=3, hidden=(8,)),
+    )
     encoder.train()
     encoder(torch.from_numpy(mixed_matrix))  # gives batch normalisation its statistics
     return encoder.eval()
@@ -50,7 +55,7 @@ def test_a_real_encoder_passes_the_parity_check(
     _, bundle, fitted = real_trained
     assert bundle.files["encoder.onnx"] == fitted.graph
     points = fitted.encoder.embed(fitted.dataset.test.matrix)
-    assert points.shape == (len(fitted.dataset.test.labels), 4)
+    assert points.shape == (len(fitted.dataset.test.labels), fitted.rule.centroids.shape[1])
     assert ((points > 0) & (points < 1)).all()
 
 
@@ -92,7 +97,7 @@ def test_the_graph_has_the_signature_that_is_promised(graph: bytes) -> None:
     onnx.checker.check_model(model)
     (given,), (answer,) = model.graph.input, model.graph.output
     assert (given.name, answer.name) == ("records", "embeddings")
-    for value, width in ((given, 4), (answer, 3)):
+    for value, width in ((given, 4), (answer, 3 * 3 + 9)):
         batch, columns = value.type.tensor_type.shape.dim
         assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
         assert batch.dim_param

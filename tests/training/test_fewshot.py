@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.dataset import load_dataset
+from training.dataset import Rows, load_dataset
+from training.estimator import SiameseClassifier
 from training.fewshot import few_shot
 from training.fit import fit
 from training.recipe import FewShot, Recipe, RecipeError
@@ -20,6 +22,12 @@ Make = Callable[..., Recipe]
 
 def quiet(*_: object) -> None:
     """Report nothing."""
+
+
+def without(rows: Rows, label: int) -> Rows:
+    """The rows of all other classes; the label has to be the last."""
+    kept = rows.labels != label
+    return Rows(rows.matrix[kept], rows.labels[kept])
 
 
 def plan(*hold_out: str, shots: tuple[int, ...] = (1,), draws: int = 3) -> FewShot:
@@ -46,6 +54,8 @@ def test_with_every_record_as_support_raw_fields_are_a_nearest_centroid_classifi
     train, dev, test = dataset.train, dataset.dev, dataset.test
     seen = train.labels != held
     mean, deviation = train.matrix[seen].mean(axis=0), train.matrix[seen].std(axis=0)
+    deviation[deviation == 0] = 1
+    deviation[deviation == 0] = 1
     points = [(part.matrix - mean) / deviation for part in (train, dev, test)]
     support = np.concatenate([points[0][train.labels == held], points[1][dev.labels == held]])
     centroids = [
@@ -61,6 +71,25 @@ def test_with_every_record_as_support_raw_fields_are_a_nearest_centroid_classifi
     assert draws.accuracy[1] == draws.held_out_recall[1] == 0
 
 
+def test_with_every_record_as_support_the_embedding_is_the_estimator_after_enrolment(
+    real_recipe: Make,
+) -> None:
+    recipe = real_recipe()
+    dataset = load_dataset(recipe, held_out=("port_flap",))
+    held = dataset.classes.index("port_flap")
+    train, dev = without(dataset.train, held), without(dataset.dev, held)
+    seen = dataclasses.replace(dataset, train=train, dev=dev)
+    support = np.concatenate(
+        [part.matrix[part.labels == held] for part in (dataset.train, dataset.dev)]
+    )
+    made = SiameseClassifier.of(recipe, seen, quiet).enrol(support, held)
+    right = made.predict(dataset.test.matrix) == dataset.test.labels
+    result = few_shot(recipe, plan("port_flap", shots=(len(support),), draws=1), quiet)
+    draws = result["embedding"][len(support)]
+    assert draws.accuracy[0] == pytest.approx(right.mean())
+    assert draws.held_out_recall[0] == pytest.approx(right[dataset.test.labels == held].mean())
+
+
 def test_records_of_the_class_held_out_do_not_reach_the_fit(
     real_recipe: Make, real_table: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +100,7 @@ def test_records_of_the_class_held_out_do_not_reach_the_fit(
         fits.append(b"".join(v.numpy().tobytes() for v in encoder.state_dict().values()))
         return encoder, history
 
-    monkeypatch.setattr("training.fewshot.fit", spy)
+    monkeypatch.setattr("training.estimator.fit", spy)
     held = pl.col("label") == "port_flap"
     changed = real_table.with_columns(
         pl.when(held).then(pl.col(pl.Float64) * 7 + 1).otherwise(pl.col(pl.Float64))

@@ -160,8 +160,16 @@ def test_typical_values_are_those_of_good_traffic(infer: Infer) -> None:
     assert field(inference, "lit").typical is True
 
 
+def test_numbers_that_never_moved_are_fields_each_of_them_for_they_may_move_yet(
+    infer: Infer,
+) -> None:
+    still = [None if i % 9 == 0 else 1.0 for i in range(240)]
+    inference = infer({}, carrier_changes=[0] * 240, crc_errors=[0] * 240, a_up=still, b_up=still)
+    names = {field.name for field in inference.fields}
+    assert names >= {"carrier_changes", "crc_errors", "a_up", "b_up"}
+
+
 DROPPED: dict[str, tuple[list[Any], str]] = {
-    "flat": ([3] * 240, "constant"),
     "void_but_one_value": (["x"] * 240, "constant"),
     "latency_again": ([], "equal to 'latency_ms'"),
     "session_id": (list(range(240)), "an identifier"),
@@ -212,7 +220,7 @@ def test_keep_wins(infer: Infer, make_table: Callable[..., pl.DataFrame], name: 
 def test_every_column_but_the_label_is_a_field_or_dropped(
     infer: Infer, make_table: Callable[..., pl.DataFrame]
 ) -> None:
-    inference = infer({"ignore": ["up"]}, flat=[1] * 240)
+    inference = infer({"ignore": ["up"]}, flat=["x"] * 240)
     names = [each.name for each in inference.fields] + list(inference.dropped)
     assert sorted(names) == sorted(set(make_table().columns) - {"label"} | {"flat"})
     assert inference.dropped["up"] == "ignored, as asked"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -103,55 +104,52 @@ def test_beta_and_epsilon_of_the_recipe_are_those_of_the_loss(
     assert len(losses) == 3
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
-    """Let dev macro-F1 be what the script says."""
-    script = iter(scores)
-    monkeypatch.setattr(fit_module, "f1_score", lambda *_, **__: next(script))
-
-
-def test_it_stops_when_dev_gets_no_better_for_as_long_as_it_has_patience(
-    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+def test_it_runs_as_long_as_it_is_told_and_dev_rows_decide_nothing(
+    small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
-    scripted(monkeypatch, [0.3, 0.5, 0.4, 0.4, 0.4, 0.9])
-    _, history = fit(small_dataset, with_fit(small_recipe, epochs=6, steps=2, patience=3), ignore)
-    assert [epoch.dev_macro_f1 for epoch in history] == [0.3, 0.5, 0.4, 0.4, 0.4]
+    other = dataclasses.replace(small_dataset, dev=small_dataset.test)
+    encoder, history = fit(small_dataset, with_fit(small_recipe, epochs=6), ignore)
+    same, other_history = fit(other, with_fit(small_recipe, epochs=6), ignore)
+    assert [epoch.number for epoch in history] == [1, 2, 3, 4, 5, 6]
+    assert states_equal(encoder, same)
+    assert [e.dev_macro_f1 for e in history] != [e.dev_macro_f1 for e in other_history]
 
 
-def test_the_state_of_the_best_dev_epoch_is_restored(
-    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+def test_the_encoder_that_is_returned_is_that_of_the_last_epoch(
+    small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
     states: list[dict[str, torch.Tensor]] = []
 
     def remember(_: Epoch, encoder: Encoder) -> None:
         states.append({k: v.clone() for k, v in encoder.state_dict().items()})
 
-    scripted(monkeypatch, [0.3, 0.8, 0.5, 0.7])
     encoder, _ = fit(small_dataset, with_fit(small_recipe, epochs=4), remember)
     same = [
         all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
         for state in states
     ]
-    assert same == [False, True, False, False]
+    assert same == [False, False, False, True]
 
 
-def test_of_epochs_that_dev_cannot_tell_apart_the_one_with_nearer_classes_is_kept(
-    monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
+def test_each_member_minimises_the_loss_in_its_own_cube(
+    small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
-    distances: list[float] = []
+    shape = small_recipe.encoder.model_copy(update={"members": 3, "linear": True})
+    calls: list[tuple[int, ...]] = []
 
-    def watched(points: Any, centroids: Any) -> Any:
-        answer = distances_between(points, centroids)
-        labels = small_dataset.dev.labels
-        distances.append(float(answer[np.arange(len(labels)), labels].mean()))
-        return answer
+    class Watched(LosslessTripletLoss):
+        def forward(self, embeddings: torch.Tensor, *arguments: Any) -> torch.Tensor:
+            calls.append(tuple(embeddings.shape))
+            return super().forward(embeddings, *arguments)
 
-    scripted(monkeypatch, [0.5] * 4)
-    monkeypatch.setattr(fit_module, "distances_between", watched)
-    encoder, _ = fit(small_dataset, with_fit(small_recipe, epochs=4), ignore)
-    train, dev = small_dataset.train, small_dataset.dev
-    centroids = centroids_of(embed(encoder, train.matrix), train.labels, 3)
-    watched(embed(encoder, dev.matrix), centroids)
-    assert distances[-1] == pytest.approx(min(distances[:-1]), rel=1e-6)
+    train, dev, settings = small_dataset.train, small_dataset.dev, small_recipe.fit
+    encoder, history = fit_module.fit(
+        small_dataset.schema, train, dev, shape, settings, ignore, Watched()
+    )
+    assert {shape[1] for shape in calls} == {4}
+    assert len(calls) == 3 * settings.epochs * settings.steps
+    assert history[-1].loss < history[0].loss
+    assert embed(encoder, train.matrix).shape[1] == 12 + encoder.scaling.plain
 
 
 def test_test_rows_are_never_looked_at(small_recipe: Recipe, small_dataset: Dataset) -> None:
@@ -173,10 +171,10 @@ def test_test_rows_are_never_looked_at(small_recipe: Recipe, small_dataset: Data
 def test_a_collapse_is_told_with_what_may_be_wrong(
     monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
-    def constant(self: Encoder, records: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(0 * self.head(self.body(self.scaling(records))))
+    def constant(self: Encoder, scaled: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(0 * self.head(self.body(scaled)))
 
-    monkeypatch.setattr(Encoder, "forward", constant)
+    monkeypatch.setattr(Encoder, "_learned", constant)
     with pytest.raises(RecipeError, match=r"the encoder collapsed.*learning rate") as refusal:
         fit(small_dataset, small_recipe, ignore)
     assert "\n" not in str(refusal.value)
@@ -185,10 +183,10 @@ def test_a_collapse_is_told_with_what_may_be_wrong(
 def test_embeddings_that_are_no_numbers_are_told_as_a_collapse(
     monkeypatch: pytest.MonkeyPatch, small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
-    def broken(self: Encoder, records: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.head(self.body(self.scaling(records)))) * float("nan")
+    def broken(self: Encoder, scaled: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.head(self.body(scaled))) * float("nan")
 
-    monkeypatch.setattr(Encoder, "forward", broken)
+    monkeypatch.setattr(Encoder, "_learned", broken)
     with pytest.raises(RecipeError):
         fit(small_dataset, small_recipe, ignore)
 
@@ -203,7 +201,8 @@ def test_a_good_fit_is_no_collapse_even_if_it_learned_nothing(
 
 
 def test_embed_leaves_no_trace(small_recipe: Recipe, small_dataset: Dataset) -> None:
-    encoder = Encoder(small_dataset.schema, small_dataset.train.matrix, small_recipe.encoder)
+    train = small_dataset.train
+    encoder = Encoder(small_dataset.schema, train.matrix, train.labels, small_recipe.encoder)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     points = embed(encoder.train(), small_dataset.train.matrix)
     assert points.shape == (len(small_dataset.train.labels), 4)

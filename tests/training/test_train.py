@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from models.bundle import Bundle
 from models.model import Model
 from training.dataset import load_dataset
+from training.estimator import SiameseClassifier
 from training.fit import Epoch
 from training.recipe import Recipe
 from training.train import Fitted, _provenance, fit_and_test, train
@@ -93,6 +95,32 @@ def test_centroids_are_the_means_of_the_training_rows_as_onnxruntime_embeds_them
     for c, known in enumerate(real_model.manifest.classes):
         mean = points[rows.labels == c].mean(axis=0)
         np.testing.assert_allclose(known.centroid, mean, atol=1e-6)
+
+
+def test_what_is_served_is_the_estimator_to_the_last_digits_of_the_graph(
+    real_trained: Trained,
+) -> None:
+    recipe, _, fitted = real_trained
+    made = SiameseClassifier.of(recipe, fitted.dataset, ignore)
+    matrix = fitted.dataset.test.matrix
+    np.testing.assert_allclose(made.transform(matrix), fitted.encoder.embed(matrix), atol=1e-5)
+    np.testing.assert_allclose(made.centroids_, fitted.rule.centroids, atol=1e-5)
+    np.testing.assert_allclose(made.rule_.radii, fitted.rule.radii, atol=1e-5)
+    assert made.rule_.temperature == pytest.approx(fitted.rule.temperature, rel=0.01)
+    assert made.history_ == fitted.history
+
+
+def test_training_leaves_torch_as_it_was(small_recipe: Recipe) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        torch.manual_seed(42)
+        state = torch.get_rng_state()
+        fit_and_test(small_recipe, small_recipe.split, ignore)
+        assert torch.get_num_threads() == 3
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_backtests_land_in_the_metrics_and_in_the_card(real_trained: Trained) -> None:

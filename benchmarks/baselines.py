@@ -1,0 +1,144 @@
+"""Classifiers of scikit-learn on raw standardised columns, fitted to train and dev rows."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+
+from training.dataset import Dataset, Labels
+
+__all__ = [
+    "CLASSIFIERS",
+    "SEEDED",
+    "Known",
+    "Points",
+    "Scaler",
+    "classify",
+    "fit_classifier",
+    "known_rows",
+    "scores",
+]
+
+Points = npt.NDArray[np.float64]
+
+
+class Scaler:
+    """Every column of a table, standardised; text is one-hot before that, missing is 0 after.
+
+    Args:
+        known: the rows that means, deviations and categories are taken from.
+        fields: the columns.
+    """
+
+    def __init__(self, known: pl.DataFrame, fields: list[str]) -> None:
+        self._categories = {
+            name: sorted(known[name].drop_nulls().unique()) if _is_text(known[name]) else None
+            for name in fields
+        }
+        values = self._numbers(known)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom")
+            self._mean, self._deviation = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        self._deviation[~(self._deviation > 0)] = 1
+
+    def __call__(self, table: pl.DataFrame) -> Points:
+        """Scale rows: float64 [n, width]."""
+        scaled: Points = np.nan_to_num((self._numbers(table) - self._mean) / self._deviation)
+        return scaled
+
+    def _numbers(self, table: pl.DataFrame) -> Points:
+        columns = []
+        for name, categories in self._categories.items():
+            if categories is None:
+                columns.append(table[name].cast(pl.Float64).to_numpy())
+            else:
+                columns += [(table[name] == each).fill_null(value=False) for each in categories]
+        values = np.stack(columns, axis=1).astype(np.float64)
+        values[~np.isfinite(values)] = np.nan
+        return values
+
+
+def _is_text(column: pl.Series) -> bool:
+    return column.dtype == pl.String
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a baseline may see: train and dev rows.
+
+    Attributes:
+        scaler: fitted to them; scales any rows.
+        points: float64 [n, width], they themselves.
+        labels: int64 [n].
+    """
+
+    scaler: Scaler
+    points: Points
+    labels: Labels
+
+
+def known_rows(dataset: Dataset, label: str = "label", part: str = "part") -> Known:
+    """Train and dev rows of a dataset, with all columns but label and part."""
+    table = pl.concat([dataset.train.table, dataset.dev.table], how="vertical_relaxed")
+    scaler = Scaler(table, [name for name in table.columns if name not in (label, part)])
+    labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
+    return Known(scaler, scaler(table), labels)
+
+
+CLASSIFIERS: Mapping[str, Callable[[int], Any]] = {
+    "nearest centroid": lambda _: NearestCentroid(),
+    "5-NN": lambda _: KNeighborsClassifier(5),
+    "logistic regression": lambda _: LogisticRegression(max_iter=1000),
+    "shrinkage LDA": lambda _: LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto"),
+    "random forest": lambda seed: RandomForestClassifier(100, random_state=seed),
+    "HistGB": lambda _: HistGradientBoostingClassifier(
+        learning_rate=0.05, l2_regularization=1, early_stopping=False
+    ),
+}
+"""By name, the classifier for a seed. HistGB at its own learning rate diverges on some sets."""
+SEEDED = ("random forest",)
+"""Those whose result depends on the seed."""
+
+
+def fit_classifier(name: str, seed: int, known: Known) -> Any:
+    """Fit one; LDA without shrinkage where the covariance cannot be decomposed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "self.within_class_std_dev_ has")
+        try:
+            return CLASSIFIERS[name](seed).fit(known.points, known.labels)
+        except np.linalg.LinAlgError:
+            return LinearDiscriminantAnalysis(solver="svd").fit(known.points, known.labels)
+
+
+def classify(name: str, seed: int, known: Known, test: pl.DataFrame) -> tuple[Labels, float]:
+    """The class of each test row, and the seconds that fitting took."""
+    begin = time.perf_counter()
+    classifier = fit_classifier(name, seed, known)
+    seconds = time.perf_counter() - begin
+    return classifier.predict(known.scaler(test)), seconds
+
+
+def scores(labels: Labels, found: Labels) -> dict[str, float]:
+    """Accuracy, and mean recall and mean F1 of the classes that the labels have."""
+    present = np.unique(labels)
+    recalls = [(found[labels == c] == c).mean() for c in present]
+    macro_f1 = f1_score(labels, found, labels=present, average="macro", zero_division=0)
+    return {
+        "accuracy": float((labels == found).mean()),
+        "balanced accuracy": float(np.mean(recalls)),
+        "macro-F1": float(macro_f1),
+    }

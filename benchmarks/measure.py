@@ -1,0 +1,168 @@
+"""What one task of the detection benchmark measures; tasks do not depend on one another."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from benchmarks import baselines, openset, peers
+from benchmarks.ours import fit_ours, with_dev
+from training.dataset import load_dataset
+from training.fewshot import few_shot
+from training.recipe import FewShot, Recipe, RecipeError
+
+__all__ = ["OURS", "Result", "Task", "measure"]
+
+OURS = "Faultcube"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A fit or two, and what to measure on them.
+
+    Attributes:
+        section: detection, few-shot, open-set or losses.
+        set: the set's name.
+        recipes: one for each of its tables, with the seed in them.
+        first: whether this is the first seed: what knows no seed is measured once.
+        case: the class left out (open-set) or the loss (losses).
+        plan: what to hold out and draw (few-shot).
+    """
+
+    section: str
+    set: str
+    recipes: tuple[Recipe, ...]
+    first: bool
+    case: str = ""
+    plan: FewShot | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of the fits and of seeded classifiers."""
+        return self.recipes[0].fit.seed
+
+    @property
+    def place(self) -> str:
+        """What a line of progress calls it."""
+        return f"{self.section} {self.set}{self.case and f', {self.case}'}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One number.
+
+    Attributes:
+        section, set, case: as in the task; few-shot: the case is the number of shots.
+        method: what was measured.
+        metric: what of it.
+        seed: of the fit.
+        value: the number, a share of 1 or seconds.
+        spread: standard deviation over draws within the seed.
+    """
+
+    section: str
+    set: str
+    case: str
+    method: str
+    metric: str
+    seed: int
+    value: float
+    spread: float = 0.0
+
+
+Measured = Iterator[tuple[str, str, str, float, float]]
+"""Case, method, metric, value, spread."""
+
+
+def measure(task: Task) -> tuple[list[Result], str]:
+    """Everything that a task measures, on one thread, and why it failed if it did.
+
+    Hours of other tasks do not end with it, whatever it is.
+    """
+    results = []
+    try:
+        with threadpool_limits(1):
+            for case, method, metric, value, spread in _SECTIONS[task.section](task):
+                place = (task.section, task.set, case, method, metric)
+                results.append(Result(*place, task.seed, value, spread))
+    except RecipeError as error:
+        return results, f"{task.place}: {error}"
+    except Exception as error:
+        traceback.print_exc()
+        return results, f"{task.place}: {type(error).__name__}: {error}"
+    return results, ""
+
+
+def _detection(task: Task) -> Measured:
+    datasets = [load_dataset(recipe) for recipe in task.recipes]
+    labels = np.concatenate([dataset.test.labels for dataset in datasets])
+    known = [baselines.known_rows(dataset) for dataset in datasets]
+    for name in baselines.CLASSIFIERS:
+        if task.first or name in baselines.SEEDED:
+            found, seconds = zip(
+                *(
+                    baselines.classify(name, task.seed, rows, dataset.test.table)
+                    for rows, dataset in zip(known, datasets, strict=True)
+                ),
+                strict=True,
+            )
+            yield from _scored(name, baselines.scores(labels, np.concatenate(found)))
+            yield "", name, "seconds", sum(seconds), 0.0
+    ours = [
+        fit_ours(with_dev(dataset), recipe)
+        for dataset, recipe in zip(datasets, task.recipes, strict=True)
+    ]
+    pairs = zip(ours, datasets, strict=True)
+    nearest = np.concatenate([each.decide(dataset.test).nearest for each, dataset in pairs])
+    yield from _scored(OURS, baselines.scores(labels, nearest))
+    yield "", OURS, "seconds", sum(each.seconds for each in ours), 0.0
+
+
+def _scored(method: str, scores: Mapping[str, float], case: str = "") -> Measured:
+    for metric, value in scores.items():
+        yield case, method, metric, value, 0.0
+
+
+def _few_shot(task: Task) -> Measured:
+    if task.plan is None:
+        raise ValueError("a few-shot task needs a plan")
+    for space, by_shots in few_shot(task.recipes[0], task.plan, lambda *_: None).items():
+        method = OURS if space == "embedding" else space
+        for shots, draws in by_shots.items():
+            yield str(shots), method, "accuracy", *draws.accuracy
+            yield str(shots), method, "macro-F1", *draws.macro_f1
+            yield str(shots), method, "held-out recall", *draws.held_out_recall
+
+
+def _open_set(task: Task) -> Measured:
+    recipe = task.recipes[0]
+    dataset = load_dataset(recipe, held_out=(task.case,))
+    known, unknown = openset.leave_out(dataset, task.case)
+    scores = dict(openset.of_ours(fit_ours(known, recipe), known))
+    if task.first:
+        scores |= openset.of_classifiers(baselines.known_rows(known))
+    for name, score in scores.items():
+        of_known, of_unknown = score(known.test), score(unknown)
+        yield task.case, name, "AUROC", openset.auroc(of_known, of_unknown), 0.0
+        yield task.case, name, "FPR95", openset.rejected_known(of_known, of_unknown), 0.0
+
+
+def _losses(task: Task) -> Measured:
+    dataset = load_dataset(task.recipes[0])
+    recipe, loss = peers.with_loss(task.case, task.recipes[0], len(dataset.classes))
+    ours = fit_ours(dataset, recipe, loss)
+    found = ours.decide(dataset.test).nearest
+    yield from _scored(task.case, baselines.scores(dataset.test.labels, found))
+    yield "", task.case, "seconds", ours.seconds, 0.0
+
+
+_SECTIONS: Mapping[str, Callable[[Task], Measured]] = {
+    "detection": _detection,
+    "few-shot": _few_shot,
+    "open-set": _open_set,
+    "losses": _losses,
+}

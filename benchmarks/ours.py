@@ -1,0 +1,71 @@
+"""Faultcube's own part of the comparison: an encoder and its decision rule, not yet exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from models.decision import Decisions, NearestCentroid
+from models.schema import Matrix
+from training.calibrate import calibrate
+from training.dataset import Dataset, Rows
+from training.encoder import Encoder
+from training.fit import centroids_of, embed, fit
+from training.recipe import Recipe
+
+__all__ = ["Ours", "fit_ours", "with_dev"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A fitted encoder, its decision rule, and the seconds that fitting took."""
+
+    encoder: Encoder
+    rule: NearestCentroid
+    seconds: float
+
+    def embed(self, rows: Rows) -> Matrix:
+        """Points of the cube: float32 [n, N]."""
+        return embed(self.encoder, rows.matrix)
+
+    def decide(self, rows: Rows) -> Decisions:
+        """What the rule says of the rows."""
+        return self.rule.decide(self.embed(rows))
+
+
+def with_dev(dataset: Dataset) -> Dataset:
+    """The dataset with dev rows among the training rows, as other classifiers get them.
+
+    Nothing was chosen on them, but what is calibrated on them after that promises nothing.
+    """
+    train, dev = dataset.train, dataset.dev
+    matrix = np.concatenate([train.matrix, dev.matrix])
+    return dataclasses.replace(
+        dataset, train=Rows(matrix, np.concatenate([train.labels, dev.labels]))
+    )
+
+
+def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) -> Ours:
+    """Fit on train rows and calibrate on dev rows, as `training.train` does.
+
+    Args:
+        dataset: the rows.
+        recipe: how to fit.
+        loss: another loss than the recipe's.
+
+    Raises:
+        RecipeError: the encoder collapsed.
+    """
+    begin = time.perf_counter()
+    train, dev = dataset.train, dataset.dev
+    encoder, _ = fit(
+        dataset.schema, train, dev, recipe.encoder, recipe.fit, lambda *_: None, loss=loss
+    )
+    seconds = time.perf_counter() - begin
+    centroids = centroids_of(embed(encoder, train.matrix), train.labels, len(dataset.classes))
+    rule = calibrate(embed(encoder, dev.matrix), dev.labels, centroids, recipe.unknown_rate)
+    return Ours(encoder, rule, seconds)
