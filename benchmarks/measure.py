@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks import baselines, openset, peers
-from benchmarks.ours import fit_ours, with_dev
+from benchmarks.ours import fit_ours, learned_nearest, with_dev
 from training.dataset import load_dataset
 from training.fewshot import few_shot
 from training.recipe import FewShot, Recipe, RecipeError
@@ -119,6 +119,11 @@ def _detection(task: Task) -> Measured:
     pairs = zip(ours, datasets, strict=True)
     nearest = np.concatenate([each.decide(dataset.test).nearest for each, dataset in pairs])
     yield from _scored(OURS, baselines.scores(labels, nearest))
+    alone = [
+        learned_nearest(each, dataset, recipe.encoder)
+        for each, dataset, recipe in zip(ours, datasets, task.recipes, strict=True)
+    ]
+    yield from _scored(f"{OURS}, learned part", baselines.scores(labels, np.concatenate(alone)))
     yield "", OURS, "seconds", sum(each.seconds for each in ours), 0.0
 
 

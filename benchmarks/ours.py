@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from models.decision import Decisions, NearestCentroid
+from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
 from training.calibrate import calibrate
-from training.dataset import Dataset, Rows
+from training.dataset import Dataset, Labels, Rows
 from training.encoder import Encoder
 from training.fit import centroids_of, embed, fit
-from training.recipe import Recipe
+from training.recipe import EncoderRecipe, Recipe
 
-__all__ = ["Ours", "fit_ours", "with_dev"]
+__all__ = ["Ours", "fit_ours", "learned_nearest", "with_dev"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +69,11 @@ def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) ->
     centroids = centroids_of(embed(encoder, train.matrix), train.labels, len(dataset.classes))
     rule = calibrate(embed(encoder, dev.matrix), dev.labels, centroids, recipe.unknown_rate)
     return Ours(encoder, rule, seconds)
+
+
+def learned_nearest(ours: Ours, dataset: Dataset, shape: EncoderRecipe) -> Labels:
+    """The nearest class of each test row when the linear part of the embedding is left out."""
+    width = shape.members * shape.dimensions
+    points, centroids = ours.embed(dataset.test)[:, :width], ours.rule.centroids[:, :width]
+    nearest: Labels = distances_between(points, centroids).argmin(axis=1)
+    return nearest

@@ -21,7 +21,8 @@ _DETECTION = """
 Test rows, each given to its nearest class; classifiers of scikit-learn are fitted to train and dev
 rows of all columns, standardised, text one-hot, missing values 0 after that. So is Faultcube, with
 its default recipe, on the columns that its schema inference keeps. Everything runs on one thread.
-Where no spread is given, the method knows no seed.
+*Learned part*: the same fits without the whitened fields in the embedding. Where no spread is
+given, the method knows no seed.
 """
 _FEW_SHOT = """
 Classes that training never saw, enrolled from 1 or 5 records (`faultcube evaluate`); all other

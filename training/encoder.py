@@ -25,6 +25,8 @@ _TINY, _FAR = 1e-30, 1e30
 ends soon after."""
 _SATURATION = 15.0
 """Pre-activations are cut here: the sigmoid in float32 is then below 1 and above 0."""
+_LINEAR_GAIN = 0.5
+"""On whitened fields: what shifts from run to run weighs little beside the learned part."""
 _SHRINKAGE = 0.01
 """Share of the mean variance that is added to the diagonal of a covariance."""
 
@@ -253,7 +255,8 @@ class Encoder(nn.Module):
         learned = self._learned(scaled)
         if self.whitening is None:
             return learned
-        return torch.cat([learned, _inside(self.whitening(scaled[:, : self.scaling.plain]))], dim=1)
+        linear = _LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
+        return torch.cat([learned, _inside(linear)], dim=1)
 
     def _learned(self, scaled: Tensor) -> Tensor:
         return _inside(self.gain * self.head(self.body(scaled)))

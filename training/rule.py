@@ -53,8 +53,9 @@ def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float
     off itself: new records lie (1 + 1/n) variances from it on average.
 
     Not the quantile over all held-out records, which small classes borrow when a model is
-    calibrated: most of those are good traffic, which is tight. On the shipped records it refused
-    eight in ten of a class enrolled from one record, where the widened median refused 8 %.
+    calibrated: most of those are good traffic, which is tight. Of shipped fault classes that were
+    held out and enrolled from one record, it refused 99, 69 and 29 % of the records nearest to
+    them, and the widened median 0, 25 and 0 %.
 
     Args:
         points: float32 [n, N], the embedded support records.

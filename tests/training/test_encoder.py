@@ -243,7 +243,7 @@ def test_a_field_that_never_moved_moves_the_linear_part_when_it_does() -> None:
     recipe = EncoderRecipe(dimensions=2, members=1, hidden=(4,))
     encoder = encoder_for(numeric(2), matrix, recipe)
     as_ever, moved = embedded(encoder, [[0, 3], [0, 4]])[:, 2:]
-    assert np.square(as_ever - moved).sum() > 0.2
+    assert np.square(as_ever - moved).sum() > 0.1
 
 
 def test_whitening_survives_fields_that_are_constant_or_equal() -> None:
