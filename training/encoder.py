@@ -5,6 +5,8 @@ Imputation and scaling are part of it, so that whoever runs the exported graph s
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from models.schema import Matrix, Schema
 from training.dataset import Labels
-from training.recipe import EncoderRecipe
+from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]
 
@@ -92,6 +94,17 @@ class Scaling(nn.Module):
         self._keep(lower=lower, step=step)
         self.plain = 2 * len(numbers) + len(flags) + sum(count for _, count in self.categories)
         self.width = self.plain + len(owner)
+
+    def columns(self, views: Collection[View]) -> list[int]:
+        """The columns of flags, categories and these views of numbers."""
+        numbers, plain = len(self.numbers), self.plain
+        of: dict[View, range] = {
+            "standard": range(numbers),
+            "log": range(plain - numbers, plain),
+            "bins": range(plain, self.width),
+        }
+        others = range(numbers, plain - numbers)
+        return sorted([*others, *(column for view in views for column in of[view])])
 
     def _keep(self, **buffers: Numbers) -> None:
         for name, values in buffers.items():
@@ -210,12 +223,16 @@ class Encoder(nn.Module):
         dimensions: N, the width of the embedding.
     """
 
+    columns: Tensor
+
     def __init__(
         self, schema: Schema, matrix: Matrix, labels: Labels, recipe: EncoderRecipe
     ) -> None:
         super().__init__()
         self.scaling = Scaling(schema, matrix, recipe.bins)
-        members, width = recipe.members, self.scaling.width
+        columns = self.scaling.columns(recipe.views)
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64))
+        members, width = recipe.members, len(columns)
         layers: list[nn.Module] = []
         for depth, hidden in enumerate(recipe.hidden):
             layers += [
@@ -259,7 +276,7 @@ class Encoder(nn.Module):
         return torch.cat([learned, _inside(linear)], dim=1)
 
     def _learned(self, scaled: Tensor) -> Tensor:
-        return _inside(self.gain * self.head(self.body(scaled)))
+        return _inside(self.gain * self.head(self.body(scaled[:, self.columns])))
 
 
 def _inside(logits: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class SiameseClassifier(
         dimensions: int = 16,
         members: int = 3,
         linear: bool = True,
+        views: Sequence[str] = ("standard", "log", "bins"),
         bins: int = 8,
         hidden: Sequence[int] = (128, 64),
         gain: float = 1.0,
@@ -101,6 +102,7 @@ class SiameseClassifier(
         self.dimensions = dimensions
         self.members = members
         self.linear = linear
+        self.views = views
         self.bins = bins
         self.hidden = hidden
         self.gain = gain

@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Split",
+    "View",
 ]
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Points = TypeVar("_Points", "np.ndarray[Any, Any]", "Tensor")
+View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
@@ -117,6 +119,8 @@ class EncoderRecipe(_Part):
     """Perceptrons fitted side by side; an embedding is their points in a row."""
     linear: bool = True
     """Add the whitened fields as dimensions of their own: they tell what training never saw."""
+    views: Annotated[tuple[View, ...], pydantic.Field(min_length=1)] = ("standard", "log", "bins")
+    """How the members see numbers: standardised, logarithmic far off, in bins between quantiles."""
     bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
     """Most bins of a number's piecewise-linear encoding."""
     hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (128, 64)

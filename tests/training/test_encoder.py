@@ -214,7 +214,7 @@ def test_a_member_does_not_feel_the_others(mixed_schema: Schema, mixed_matrix: M
     recipe = EncoderRecipe(dimensions=4, members=3, hidden=(8, 5), dropout=0)
     encoder = encoder_for(mixed_schema, mixed_matrix, recipe).train()
     records = torch.from_numpy(mixed_matrix)
-    encoder.learned(records)[:, 1].square().sum().backward()
+    encoder.learned(records)[:, 1].square().sum().backward()  # type: ignore[no-untyped-call]
     first, second, last = (p.grad for p in encoder.parameters() if p.ndim > 1)
     assert first is not None
     assert second is not None
@@ -262,3 +262,17 @@ def test_no_dimension_starts_saturated(mixed_schema: Schema, mixed_matrix: Matri
     torch.testing.assert_close(
         logits.std(dim=0, correction=0), torch.ones(8).double(), atol=2e-2, rtol=0
     )
+
+
+def test_members_see_the_views_that_are_asked_for_and_the_linear_part_all_but_bins() -> None:
+    matrix = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    recipe = EncoderRecipe(dimensions=2, members=1, hidden=(4,), views=("bins",))
+    encoder = encoder_for(numeric(2, required=False), matrix, recipe)
+    beyond = [[matrix[:, 0].max(), 0], [matrix[:, 0].max() + 1, 0]]
+    end, farther = embedded(encoder, beyond)
+    np.testing.assert_array_equal(end[:2], farther[:2])
+    assert (end[2:] != farther[2:]).any()
+    scaling = encoder.scaling
+    assert scaling.columns(()) == [2, 3]
+    assert scaling.columns(("standard", "log")) == list(range(scaling.plain))
+    assert scaling.columns(("standard", "log", "bins")) == list(range(scaling.width))
