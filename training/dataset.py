@@ -87,16 +87,12 @@ def load_dataset(
     notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if split.by == "random" else []
     rows = {}
     for part, table in parts.items():
-        known = table.filter(pl.col(recipe.label).is_in(classes))
-        if known.is_empty():
-            raise RecipeError(f"no {part} rows are of a class that the training rows have")
-        if len(known) < len(table):
-            missing = sorted(set(table[recipe.label]) - set(classes))
-            notes.append(
-                f"{len(table) - len(known)} {part} rows of classes that no training row "
-                f"has are left out: {', '.join(missing)}"
+        if gone := sorted(set(table[recipe.label]) - set(classes)):
+            raise RecipeError(
+                f"{part} rows are of class {gone[0]!r}, training rows are not: split otherwise, or "
+                f"leave it out with --drop-label {gone[0]!r}"
             )
-        rows[part] = _encode(known, schema, classes, recipe.label, notes, part)
+        rows[part] = _encode(table, schema, classes, recipe.label, notes, part)
     return Dataset(
         schema, classes, rows["train"], rows["dev"], rows["test"], inference.dropped, tuple(notes)
     )

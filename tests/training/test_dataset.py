@@ -188,19 +188,17 @@ def test_a_single_row_of_a_class_can_be_left_out_as_the_message_says(
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
-def test_rows_of_a_class_without_training_rows_are_left_out_and_counted(
+def test_a_class_that_vanishes_from_the_training_rows_is_refused_with_what_to_do(
     make_table: MakeTable, make_recipe: MakeRecipe, part: str
 ) -> None:
     elsewhere = (pl.col("part") == part) & (pl.col("label") == "slow")
     table = make_table().with_columns(
         pl.when(elsewhere).then(pl.lit("new")).otherwise("label").alias("label")
     )
-    dataset = load_dataset(make_recipe(table))
-    assert dataset.classes == ("good", "lossy", "slow")
-    assert dataset.notes == (
-        f"20 {part} rows of classes that no training row has are left out: new",
-    )
-    assert len(getattr(dataset, part).labels) == 40
+    with pytest.raises(RecipeError, match=f"^{part} rows are of class 'new'.*--drop-label 'new'$"):
+        load_dataset(make_recipe(table))
+    kept = load_dataset(make_recipe(table, drop_labels=["new"]))
+    assert len(getattr(kept, part).labels) == 40
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
