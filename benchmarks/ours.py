@@ -11,11 +11,11 @@ from torch import nn
 
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
-from training.calibrate import calibrate
 from training.dataset import Dataset, Labels, Rows
 from training.encoder import Encoder
-from training.fit import centroids_of, embed, fit
+from training.fit import embed, fit
 from training.recipe import EncoderRecipe, Recipe
+from training.rule import decision_rule
 
 __all__ = ["Ours", "fit_ours", "learned_nearest", "with_dev"]
 
@@ -66,8 +66,7 @@ def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) ->
         dataset.schema, train, dev, recipe.encoder, recipe.fit, lambda *_: None, loss=loss
     )
     seconds = time.perf_counter() - begin
-    centroids = centroids_of(embed(encoder, train.matrix), train.labels, len(dataset.classes))
-    rule = calibrate(embed(encoder, dev.matrix), dev.labels, centroids, recipe.unknown_rate)
+    rule = decision_rule(lambda matrix: embed(encoder, matrix), train, dev, recipe.unknown_rate)
     return Ours(encoder, rule, seconds)
 
 
