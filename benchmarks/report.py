@@ -45,7 +45,8 @@ probability of logistic regression.
 """
 _LOSSES = """
 One encoder (a single member without the linear part, so that the loss decides all), budget, batches
-and seeds, trained on train rows; test rows go to the nearest centroid in the cube. Losses of
+and seeds, trained on train rows; test rows go to the nearest centroid in the cube. *Faultcube* is
+the fit of the detection tables, to train and dev rows. Losses of
 pytorch-metric-learning come with their defaults (MultiSimilarity with its own miner; proxies and
 class weights are learned with the encoder, at its learning rate). All are given the embeddings of
 Faultcube's sigmoid encoder as they are, which those that normalise put on a sphere for themselves.
