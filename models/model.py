@@ -7,10 +7,10 @@ verdicts = model.classify(records)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from models.encoder import Encoder, EncoderError
 from models.schema import Fault, Matrix, RecordError, Schema
 
 __all__ = ["Model", "Verdict"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +112,36 @@ class Model:
         Raises:
             RecordError: a record does not fit the schema.
         """
-        return self.verdicts(self.decide(self.schema.encode(records)), distances=distances)
+        decisions = self.decide(self.schema.encode(records))
+        return self.verdicts(decisions, Verdict, distances=distances)
 
-    def verdicts(self, decisions: Decisions, *, distances: bool = False) -> list[Verdict]:
-        """Put decisions into words."""
+    def verdicts(
+        self, decisions: Decisions, kind: Callable[..., T], *, distances: bool = False
+    ) -> list[T]:
+        """Put decisions into words.
+
+        Args:
+            decisions: of the rule.
+            kind: makes a verdict of what a `Verdict` holds, in its order.
+            distances: whether verdicts list the distance to every class.
+        """
         names = [known.name for known in self.manifest.classes]
         good = [known.good for known in self.manifest.classes]
-        rows = np.arange(len(decisions.nearest))
-        shortest = decisions.distances[rows, decisions.nearest].tolist()
-        confidence = decisions.probabilities[rows, decisions.nearest].tolist()
-        every = decisions.distances.tolist() if distances else [None] * len(rows)
+        every = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
         return [
-            Verdict(
-                label=names[k] if ok else UNKNOWN,
-                good=ok and good[k],
-                distance=d,
-                confidence=p,
-                nearest=None if ok else names[k],
-                distances=None if all_d is None else dict(zip(names, all_d, strict=True)),
+            kind(
+                names[k] if ok else UNKNOWN,
+                ok and good[k],
+                d,
+                p,
+                None if ok else names[k],
+                None if all_d is None else dict(zip(names, all_d, strict=True)),
             )
             for k, ok, d, p, all_d in zip(
                 decisions.nearest.tolist(),
                 decisions.accepted.tolist(),
-                shortest,
-                confidence,
+                decisions.distance.tolist(),
+                decisions.confidence.tolist(),
                 every,
                 strict=True,
             )

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from service.answers import About, Alive, Ready
 from service.problems import NotReady, documented
 from service.state import state_of
-from service.wire import bundle_of
 
 __all__ = ["router"]
 
@@ -29,7 +28,9 @@ router = APIRouter(tags=["Operations"])
 )
 async def model(request: Request) -> Response:
     """Name, version, record schema, classes, calibration and measured quality of the model."""
-    return _json(state_of(request).model.manifest.model_dump(include=set(About.model_fields)))
+    return _json(
+        state_of(request).serving.model.manifest.model_dump(include=set(About.model_fields))
+    )
 
 
 @router.head("/livez", include_in_schema=False)
@@ -55,7 +56,7 @@ async def livez() -> Response:
 )
 async def readyz(request: Request) -> Response:
     """Name the bundle once it is verified and has answered its own examples; 503 until then."""
-    return _json({"bundle": bundle_of(state_of(request).model.manifest)})
+    return _json({"bundle": state_of(request).serving.bundle})
 
 
 @router.get(

@@ -127,5 +127,7 @@ class Problem(_Answer):
     """What is wrong, for a person."""
     reason: str
     """What is wrong, for a program."""
+    request_id: str
+    """The header `X-Request-ID` of the answer, which the log names too."""
     errors: Annotated[list[Error], pydantic.Field(max_length=10)] | Absent = None
     """With 422: the first faults."""

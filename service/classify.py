@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
-from starlette.requests import Request
 from starlette.responses import Response
 
-from models import Model, Verdict
-from service import wire
+from service import arrow
 from service.answers import Classified
-from service.decode import Batch
 from service.docs import request_body
+from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
-from service.state import state_of
+from service.turns import Steps
+from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
+from service.wire import JSON, Answer, Ask
 
-__all__ = ["router"]
-
-_OPTIONS = frozenset({"distances"})
+__all__ = ["router", "steps"]
 
 router = APIRouter(tags=["Verdicts"])
 
@@ -37,33 +33,34 @@ router = APIRouter(tags=["Verdicts"])
         }
     ),
 )
-async def classify(request: Request) -> Response:
+async def classify() -> Response:  # pragma: no cover - `steps` answers; this is what FastAPI shows
     """Give each record its verdict: good traffic, a kind of fault, or `unknown`.
 
     A record is `unknown` when it is too far from every class; `nearest` then names the closest.
     Send fields in the units of the schema; leave out, or send `null` for, what was not measured.
     """
-    metrics = state_of(request).metrics
-
-    def work(model: Model, batch: Batch) -> Any:
-        decisions = model.decide(batch.matrix)
-        verdicts = model.verdicts(decisions, distances=batch.options["distances"])
-        metrics.count_verdicts(verdict.label for verdict in verdicts)
-        results = [_result(verdict) for verdict in verdicts]
-        return {"bundle": wire.bundle_of(model.manifest), "results": results}
-
-    return await wire.answer(request, work, _OPTIONS)
+    raise NotImplementedError
 
 
-def _result(verdict: Verdict) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "label": verdict.label,
-        "good": verdict.good,
-        "distance": verdict.distance,
-        "confidence": verdict.confidence,
-    }
-    if verdict.nearest is not None:
-        result["nearest"] = verdict.nearest
-    if verdict.distances is not None:
-        result["distances"] = verdict.distances
-    return result
+def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
+    """The steps from records to verdicts."""
+    serving = ask.serving
+    distances = ask.distances
+    if ask.media == JSON:
+        body = serving.classify.read(ask.body, report=ask.report)
+        distances = distances or body.options["distances"]
+        pieces = body.pieces
+    else:
+        pieces = arrow.read(ask.body, serving.model.schema, serving.most, report=ask.report)
+    verdicts: Verdicts
+    if ask.wanted == JSON:
+        verdicts = JsonVerdicts(serving, distances=distances)
+    else:
+        verdicts = ArrowVerdicts(serving, distances=distances, report=ask.report)
+    records = 0
+    for piece in pieces:
+        decisions = metrics.timed(serving.model.decide, piece.matrix)
+        metrics.count_verdicts(decisions, verdicts.add(piece, decisions))
+        records += len(piece.matrix)
+        yield
+    return Answer(verdicts.written(), ask.wanted, records)

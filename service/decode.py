@@ -1,15 +1,21 @@
-"""From a body's bytes to the encoder's input.
+"""JSON bodies: from bytes to the encoder's input, piece by piece.
 
 A decoder made of the schema says yes or no, and stops at the first thing that does not fit. Only
 after a no does a slower pass look for what is wrong, in as little of the body as shows it: what is
 sent to hurt costs less than what is sent to be classified.
+
+A long body is never parsed as a whole, because nothing else is done meanwhile. It is cut where one
+record seems to end and the next to begin, and the pieces are parsed one by one. Should such a place
+have been inside a string, then the piece is no JSON, and is parsed again with the next one: when
+every piece is a list's content, then so are all of them in a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -17,31 +23,39 @@ import msgspec
 import numpy as np
 from pydantic_core import from_json
 
-from models import Field, RecordError, Schema
-from models.schema import Matrix, describe
+from models import Fault, Field, RecordError, Schema
+from models.schema import UNSEEN, Matrix, describe
+from service.piece import PIECE_BYTES, Piece
 from service.problems import Unfit, Unreadable
 
-__all__ = ["Batch", "Decoder", "decoder_for"]
+__all__ = ["Body", "Decoder"]
 
 _MOST_FAULTS = 10
+_MOST_DETAILED = 1000
+"""Faults of a request that is answered in part which are told field by field."""
 _FIRST_LOOK = 1 << 18
 """Bytes of a body that the slower pass looks at before it looks at more."""
+_SHORT, _LONGER = PIECE_BYTES, 2 * PIECE_BYTES
+"""Where a piece is first cut, and where when that was inside a string; after that, at the end."""
 
 _ABSENT: Final = object()
+_START = re.compile(rb'"records"\s*:\s*\[')
+_BETWEEN = re.compile(rb"\}\s*,\s*\{")
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_VAGUE = Fault(0, None, "a record of the schema", "something else")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A request's records as float32 [n, fields], NaN where missing, and its options."""
+class Body:
+    """A body that is about to be read.
 
-    matrix: Matrix
-    options: Mapping[str, bool] = field(default_factory=dict)
+    Attributes:
+        options: keys that stand beside the records.
+        pieces: the records, read as they are asked for.
+    """
 
-
-@lru_cache(maxsize=16)
-def decoder_for(schema: Schema, most: int, options: frozenset[str]) -> Decoder:
-    """The decoder for a schema, made once."""
-    return Decoder(schema, most, options)
+    options: Mapping[str, bool]
+    pieces: Iterator[Piece]
 
 
 class Decoder:
@@ -53,63 +67,196 @@ class Decoder:
         options: keys that may stand beside `records`, each with true or false.
     """
 
-    def __init__(self, schema: Schema, most: int, options: frozenset[str]) -> None:
+    def __init__(self, schema: Schema, most: int, options: frozenset[str] = frozenset()) -> None:
         self.schema, self.most, self.options = schema, most, options
-        # A struct's fields without a default come first.
-        self._fields = sorted(schema.fields, key=lambda each: not each.required)
-        self._order = [self._fields.index(each) for each in schema.fields]
-        self._fast = msgspec.json.Decoder(_body_type(self._fields, options))
+        self._rows = _Rows(schema.fields)
+        record = _record_type(schema.fields)
+        self._body = msgspec.json.Decoder(_body_type(record, options))
+        self._list = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+        self._raw = msgspec.json.Decoder(list[msgspec.Raw])
+        self._record = msgspec.json.Decoder(record)
 
-    def decode(self, body: bytes | bytearray) -> Batch:
-        """Decode a body.
+    def read(self, body: bytes | bytearray, *, report: bool = False) -> Body:
+        """Read a body; a long one piece by piece.
+
+        Args:
+            body: what was sent.
+            report: whether a record that does not fit is told of in its place, and the others
+                are taken.
+
+        Raises:
+            Unreadable: it is not JSON. Asking for a piece may raise it too.
+            Unfit: it is, but not `{"records": [...]}` with records of the schema. Asking for a
+                piece may raise it too.
+        """
+        if len(body) <= PIECE_BYTES:
+            return self._read_whole(body, report=report)
+        if (cut := self._envelope(body)) is None:
+            return self._explain(body, report=report)
+        options, start, end = cut
+        return Body(options, self._read_pieces(memoryview(body)[start:end], report=report))
+
+    def _read_whole(self, body: bytes | bytearray, *, report: bool) -> Body:
+        try:
+            content: Any = self._body.decode(body)
+        except _REFUSALS:
+            return self._explain(body, report=report)
+        matrix = None
+        if 1 <= len(content.records) <= self.most:
+            matrix = self._rows.encode(content.records)
+        if matrix is None:
+            return self._explain(body, report=report)
+        return Body(self._options_of(content), iter((Piece(matrix),)))
+
+    def _options_of(self, content: Any) -> dict[str, bool]:
+        return {name: getattr(content, name) for name in self.options}
+
+    def _envelope(self, body: bytes | bytearray) -> tuple[dict[str, bool], int, int] | None:
+        """What stands around the records, and where they are."""
+        found, end = _START.search(body), body.rfind(b"]")
+        if found is None or end <= found.end():
+            return None
+        try:
+            content: Any = self._body.decode(body[: found.end()] + body[end:])
+        except _REFUSALS:
+            return None
+        return self._options_of(content), found.end(), end
+
+    def _read_pieces(self, text: memoryview, *, report: bool) -> Iterator[Piece]:
+        start, done, detailed = 0, 0, _MOST_DETAILED
+        while start < len(text):
+            end, rows = self._parse(text, start)
+            matrix = None if rows is None else self._rows.encode(rows)
+            if matrix is not None:
+                piece = Piece(matrix)
+            elif report:
+                piece = self._report(self._entries(_listed(text, start, end)), done, detailed)
+                detailed -= len(piece.faults)
+            else:
+                piece = self._refuse(_listed(text, start, end), done)
+            done += len(piece)
+            if done > self.most:
+                raise self._too_many(done, or_more=end < len(text))
+            yield piece
+            start = end + 1
+
+    def _parse(self, text: memoryview, start: int) -> tuple[int, list[Any] | None]:
+        """Parse the piece that begins here.
+
+        Returns:
+            Where it ends, and its records, or None when they do not all fit.
 
         Raises:
             Unreadable: it is not JSON.
-            Unfit: it is, but not `{"records": [...]}` with records of the schema.
         """
-        return self._accept(body) or self._explain(body)
+        for length in (_SHORT, _LONGER, len(text)):
+            end = _record_end(text, start + length)
+            listed = _listed(text, start, end)
+            try:
+                return end, self._list.decode(listed)
+            except msgspec.ValidationError:
+                return end, None
+            except _REFUSALS:
+                if end == len(text):
+                    break
+                try:
+                    _parse_slowly(listed, partial=False)  # it knows NaN
+                except Unreadable:
+                    continue
+                return end, None
+        _parse_slowly(listed, partial=False)
+        return end, None
 
-    def _accept(self, body: bytes | bytearray) -> Batch | None:
+    def _refuse(self, listed: bytes, first: int) -> Piece:
+        """Say which records of a list do not fit; `first` is the index of its first."""
+        size = _FIRST_LOOK
+        while size < len(listed):
+            self._look_at_part(_parse_slowly(listed[:size], partial=True), first)
+            size *= 8
+        return self._piece(_parse_slowly(listed, partial=False), first)
+
+    def _piece(self, records: Sequence[object], first: int) -> Piece:
         try:
-            content: Any = self._fast.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        if not 1 <= len(content.records) <= self.most:
-            return None
-        rows = map(msgspec.structs.astuple, content.records)
-        columns: list[Matrix] = []
-        for described, values in zip(self._fields, zip(*rows, strict=True), strict=True):
-            column = described.encode(values)
-            if column is None:
-                return None
-            columns.append(column)
-        matrix = np.stack([columns[i] for i in self._order], axis=1)
-        return Batch(matrix, {name: getattr(content, name) for name in self.options})
+            return Piece(self.schema.encode(records, most_faults=_MOST_FAULTS))
+        except RecordError as error:
+            faults = [replace(fault, record=fault.record + first) for fault in error.faults]
+            raise Unfit.of(faults) from error
 
-    def _explain(self, body: bytes | bytearray) -> Batch:
+    def _entries(self, listed: bytes) -> Sequence[object]:
+        try:
+            return self._raw.decode(listed)
+        except _REFUSALS:
+            return list(_parse_slowly(listed, partial=False))
+
+    def _report(self, entries: Sequence[object], first: int, detailed: int) -> Piece:
+        """Take the records of a list that fit, and tell of the others.
+
+        Args:
+            entries: records, or their text.
+            first: index of the first in the request.
+            detailed: of how many to say what is wrong, rather than that something is.
+        """
+        matrices = [np.empty((0, len(self.schema)), np.float32)]
+        faults: dict[int, Fault] = {}
+        for place, entry in enumerate(entries):
+            row: Matrix | Fault | None = self._row(entry)
+            if row is None:
+                row = self._row_or_fault(entry) if len(faults) < detailed else _VAGUE
+            if isinstance(row, Fault):
+                faults[place] = replace(row, record=first + place)
+            else:
+                matrices.append(row)
+        return Piece(np.concatenate(matrices), faults)
+
+    def _row(self, entry: object) -> Matrix | None:
+        if not isinstance(entry, msgspec.Raw):
+            return None
+        try:
+            return self._rows.encode([self._record.decode(entry)])
+        except _REFUSALS:
+            return None
+
+    def _row_or_fault(self, entry: object) -> Matrix | Fault:
+        if isinstance(entry, msgspec.Raw):
+            text = bytes(entry)
+            if len(text) > _FIRST_LOOK:
+                return _VAGUE
+            entry = _parse_slowly(text, partial=False)
+        try:
+            return self.schema.encode([entry], most_faults=1)
+        except RecordError as error:
+            return error.faults[0]
+
+    def _explain(self, body: bytes | bytearray, *, report: bool) -> Body:
         """Say what is wrong; where nothing is, the decoder was stricter than it had to be."""
         size = _FIRST_LOOK
         while size < len(body):
-            self._look(_parse(body[:size], partial=True), partial=True)
+            document = _parse_slowly(body[:size], partial=True)
+            self._look(document, partial=True)
+            if not report:
+                self._look_at_part(document.get("records", []), 0)
             size *= 8
-        document = _parse(body, partial=False)
-        matrix = self._look(document, partial=False)
-        return Batch(matrix, {name: document.get(name, False) for name in self.options})
+        document = _parse_slowly(body, partial=False)
+        self._look(document, partial=False)
+        options = {name: document.get(name, False) for name in self.options}
+        records = document["records"]
+        piece = self._report(records, 0, _MOST_DETAILED) if report else self._piece(records, 0)
+        return Body(options, iter((piece,)))
 
-    def _look(self, document: Any, *, partial: bool) -> Matrix:
+    def _look(self, document: Any, *, partial: bool) -> None:
+        """Refuse what is wrong around the records."""
         if not isinstance(document, dict):
             wanted = 'an object like {"records": [...]}'
             raise Unfit([(None, None, wanted, describe(document))])
         faults = islice(self._faults(document, partial=partial), _MOST_FAULTS)
         if found := [(None, *fault) for fault in faults]:
             raise Unfit(found)
-        records = document.get("records", [])
-        if partial and records:
-            self._look_at_cut(len(records) - 1, records.pop())
-        try:
-            return self.schema.encode(records, most_faults=_MOST_FAULTS)
-        except RecordError as error:
-            raise Unfit.of(error.faults) from error
+
+    def _look_at_part(self, records: list[object], first: int) -> None:
+        """Refuse what is wrong with records of which the last may be cut off."""
+        if records:
+            self._look_at_cut(first + len(records) - 1, records.pop())
+            self._piece(records, first)
 
     def _look_at_cut(self, index: int, record: object) -> None:
         """The last record of a part may be cut off: of it, only what is too much is a fault."""
@@ -138,17 +285,75 @@ class Decoder:
             elif key != "records" and not isinstance(value, bool):
                 yield key, "true or false", describe(value)
 
+    def _too_many(self, number: int, *, or_more: bool) -> Unfit:
+        got = f"{number} records" + (" or more" if or_more else "")
+        return Unfit([(None, "records", f"a list of 1 to {self.most} records", got)])
 
-def _parse(body: bytes | bytearray, *, partial: bool) -> Any:
+
+class _Rows:
+    """Turns decoded records into a matrix.
+
+    Args:
+        fields: of the schema, in its order.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._width = len(fields)
+        self._codes = {
+            i: ({c: float(k) for k, c in enumerate(f.categories)} | {None: float("nan")}, UNSEEN)
+            for i, f in enumerate(fields)
+            if f.kind == "category"
+        }
+        # Packing takes half the time, but knows nothing of None.
+        plain = not self._codes and all(field.required for field in fields)
+        self._pack = struct.Struct(f"={self._width}f").pack if plain else None
+
+    def encode(self, records: Sequence[msgspec.Struct]) -> Matrix | None:
+        """Encode records: float32 [n, fields], or None when a number is beyond float32."""
+        rows = map(msgspec.structs.astuple, records)
+        if self._pack is not None:
+            pack = self._pack
+            try:
+                data = b"".join([pack(*row) for row in rows])
+            except OverflowError:
+                return None
+            return np.frombuffer(data, np.float32).reshape(-1, self._width)
+        if self._codes:
+            columns = list(zip(*rows, strict=True))
+            for i, (codes, unseen) in self._codes.items():
+                columns[i] = tuple(codes.get(value, unseen) for value in columns[i])
+            matrix = np.array(columns, np.float64).T
+        else:
+            matrix = np.array([*rows], np.float64)
+        with np.errstate(over="ignore"):
+            found: Matrix = np.ascontiguousarray(matrix, np.float32)
+        return None if np.isinf(found).any() else found
+
+
+def _listed(text: memoryview, start: int, end: int) -> bytes:
+    return b"".join((b"[", text[start:end], b"]"))
+
+
+def _record_end(text: memoryview, place: int) -> int:
+    """Where the first comma between two records after a place is, or the text's end."""
+    while place < len(text):
+        window = text[max(place - 1, 0) : place + PIECE_BYTES]
+        if found := _BETWEEN.search(window):
+            return max(place - 1, 0) + found.start() + bytes(found.group()).index(b",")
+        place += PIECE_BYTES
+    return len(text)
+
+
+def _parse_slowly(text: bytes | bytearray, *, partial: bool) -> Any:
     try:
-        return from_json(body, allow_partial=partial)
+        return from_json(text, allow_partial=partial)
     except ValueError as error:
         raise Unreadable(f"The body is not JSON: {error}.") from error
 
 
-def _body_type(fields: list[Field], options: frozenset[str]) -> type[msgspec.Struct]:
+def _record_type(fields: Sequence[Field]) -> type[msgspec.Struct]:
     names = {f"field_{i}": each.name for i, each in enumerate(fields)}
-    record = msgspec.defstruct(
+    return msgspec.defstruct(
         "Record",
         [
             (name, _type(each)) if each.required else (name, _type(each) | None, None)
@@ -156,8 +361,12 @@ def _body_type(fields: list[Field], options: frozenset[str]) -> type[msgspec.Str
         ],
         rename=names,
         forbid_unknown_fields=True,
+        kw_only=True,
         gc=False,
     )
+
+
+def _body_type(record: type[msgspec.Struct], options: frozenset[str]) -> type[msgspec.Struct]:
     return msgspec.defstruct(
         "Body",
         [("records", list[record]), *((name, bool, False) for name in sorted(options))],  # type: ignore[valid-type]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 from fastapi import APIRouter
-from starlette.requests import Request
 from starlette.responses import Response
 
-from models import Model
-from service import wire
+from models import Fault
+from models.schema import Matrix
+from service import arrow
 from service.answers import Embedded
-from service.decode import Batch
 from service.docs import request_body
+from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
+from service.turns import Steps
+from service.verdicts import in_place
+from service.wire import JSON, Answer, Ask
 
-__all__ = ["router"]
+__all__ = ["router", "steps"]
 
 router = APIRouter(tags=["Verdicts"])
 
@@ -28,11 +30,38 @@ router = APIRouter(tags=["Verdicts"])
     responses=documented(*BODY_PROBLEMS),
     openapi_extra=request_body(),
 )
-async def embed(request: Request) -> Response:
+async def embed() -> Response:  # pragma: no cover - `steps` answers; this is what FastAPI shows
     """Turn each record into a point of the unit cube, for plots and searches of your own."""
+    raise NotImplementedError
 
-    def work(model: Model, batch: Batch) -> Any:
-        embeddings = model.encoder.embed(batch.matrix).tolist()
-        return {"bundle": wire.bundle_of(model.manifest), "embeddings": embeddings}
 
-    return await wire.answer(request, work)
+def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
+    """The steps from records to their points."""
+    serving = ask.serving
+    model = serving.model
+    if ask.media == JSON:
+        pieces = serving.embed.read(ask.body, report=ask.report).pieces
+    else:
+        pieces = arrow.read(ask.body, model.schema, serving.most, report=ask.report)
+    parts: list[bytes] = []
+    points: list[Matrix] = []
+    faults: list[Fault] = []
+    records = 0
+    for piece in pieces:
+        found = metrics.timed(model.encoder.embed, piece.matrix)
+        records += len(found)
+        if ask.wanted == JSON:
+            parts.append(in_place(found.tolist(), piece))
+        else:
+            points.append(found)
+            faults += piece.faults.values()
+        yield
+    if ask.wanted == JSON:
+        content = b'%b"embeddings":[%b]}' % (serving.opening, b",".join(parts))
+    else:
+        content = arrow.write_embeddings(
+            np.concatenate(points),
+            bundle=(model.manifest.name, model.manifest.version),
+            faults=faults if ask.report else None,
+        )
+    return Answer(content, ask.wanted, records)

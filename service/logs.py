@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -13,11 +14,15 @@ from starlette.types import Scope
 from service.problems import printable
 from service.settings import Settings
 
-__all__ = ["configure", "log_request"]
+__all__ = ["RequestLog", "configure"]
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger("service.audit")
 
 _LONGEST_PATH = 200
+_FAILED = 400
+_MOST_LINES = 50
+"""Of failed requests in a second."""
 
 
 def configure(settings: Settings) -> None:
@@ -47,17 +52,51 @@ def configure(settings: Settings) -> None:
     )
 
 
-def log_request(scope: Scope, status: int, seconds: float) -> None:
-    """Write one line for a request, and nothing of its content."""
+class RequestLog:
+    """Writes one line for a request, and nothing of its content.
+
+    A flood of failures must not become a flood of lines: only so many a second are written.
+
+    Args:
+        which: `all`, `failed` or `none`; what changes something is always written.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, which: str, clock: Callable[[], float]) -> None:
+        self.all, self.none, self.clock = which == "all", which == "none", clock
+        self._second, self._lines = 0, 0
+
+    def __call__(self, scope: Scope, status: int, seconds: float) -> None:
+        """Write a request's line."""
+        state = scope["state"]
+        if "changes" in state and (status < _FAILED or self._may_write()):
+            audit.info("change", extra=_line(scope, status, seconds))
+        elif self.all or (not self.none and status >= _FAILED and self._may_write()):
+            log.info("request", extra=_line(scope, status, seconds))
+
+    def _may_write(self) -> bool:
+        second = int(self.clock())
+        if second != self._second:
+            if self._lines > _MOST_LINES:
+                log.warning("requests not logged", extra={"number": self._lines - _MOST_LINES})
+            self._second, self._lines = second, 0
+        self._lines += 1
+        return self._lines <= _MOST_LINES
+
+
+def _line(scope: Scope, status: int, seconds: float) -> dict[str, Any]:
+    state = scope["state"]
     line: dict[str, Any] = {
         "method": scope["method"],
         "path": printable(scope["path"], _LONGEST_PATH),
         "status": status,
         "duration_ms": round(1000 * seconds, 2),
+        "request_id": state["request_id"],
     }
-    if (records := scope.get("state", {}).get("records")) is not None:
-        line["records"] = records
-    log.info("request", extra=line)
+    if client := scope.get("client"):
+        line["client"] = client[0]
+    line |= {name: state[name] for name in ("records", "key") if state.get(name) is not None}
+    return line
 
 
 def _as_json(settings: Settings) -> bool:

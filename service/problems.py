@@ -1,7 +1,9 @@
 """What can be wrong with a request, each as an RFC 9457 problem.
 
 Problem
-├── Unreadable           400  the body is not JSON
+├── Unreadable           400  the body is not what its content type says
+├── Unauthorized         401  no key, or one that does not open this
+├── Forbidden            403  nobody may do this
 ├── NoSuchPath           404
 ├── WrongMethod          405
 ├── TooSlow              408  the body did not arrive in time
@@ -11,7 +13,8 @@ Problem
 ├── Disconnected         499  the client went away; nobody reads the answer
 ├── Refused              400  any other refusal by the framework
 ├── Broken               500
-└── NotReady             503  no bundle is loaded
+├── NotReady             503  no bundle is loaded
+└── Overloaded           503  too much is under way already
 """
 
 from __future__ import annotations
@@ -31,17 +34,21 @@ __all__ = [
     "MEDIA_TYPE",
     "Broken",
     "Disconnected",
+    "Forbidden",
     "NoSuchPath",
     "NotReady",
+    "Overloaded",
     "Problem",
     "Refused",
     "TooLarge",
     "TooSlow",
+    "Unauthorized",
     "Unfit",
     "Unreadable",
     "Unspoken",
     "WrongMethod",
     "documented",
+    "entry_of",
     "printable",
     "problem_of",
 ]
@@ -76,15 +83,32 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             "reason": self.reason,
         }
 
-    def response(self) -> Response:
-        """The answer to send."""
-        return Response(to_json(self.document()), self.status, self.headers, MEDIA_TYPE)
+    def response(self, request_id: str) -> Response:
+        """The answer to send; it names the request, so that it can be found in the log."""
+        document = self.document() | {"request_id": request_id}
+        return Response(to_json(document), self.status, self.headers, MEDIA_TYPE)
 
 
 class Unreadable(Problem):
-    """The body is not JSON."""
+    """The body is not what its content type says."""
 
-    status, reason = 400, "not_json"
+    status, reason = 400, "unreadable"
+
+
+class Unauthorized(Problem):
+    """No key, or one that does not open this."""
+
+    status, reason, headers = (
+        401,
+        "unauthorized",
+        {"WWW-Authenticate": "Bearer, Basic realm=faultcube"},
+    )
+
+
+class Forbidden(Problem):
+    """Nobody may do this."""
+
+    status, reason = 403, "forbidden"
 
 
 class NoSuchPath(Problem):
@@ -150,7 +174,7 @@ class Disconnected(Problem):
 
     status, reason = 499, "disconnected"
 
-    def response(self) -> Response:
+    def response(self, request_id: str) -> Response:  # noqa: ARG002 - nobody asks for it
         """Nothing, to nobody."""
         return Response(status_code=self.status)
 
@@ -166,6 +190,9 @@ class Broken(Problem):
 
     status, reason = 500, "broken"
 
+    def __init__(self) -> None:
+        super().__init__("The service failed; its log says why.")
+
 
 class NotReady(Problem):
     """No bundle is loaded."""
@@ -177,6 +204,15 @@ class NotReady(Problem):
         self.headers = {"Retry-After": str(retry_seconds)}
 
 
+class Overloaded(Problem):
+    """Too much is under way already; try again."""
+
+    status, reason, headers = 503, "overloaded", {"Retry-After": "1"}
+
+    def __init__(self) -> None:
+        super().__init__("The service has more to do than it can; send this again in a second.")
+
+
 BODY_PROBLEMS: tuple[type[Problem], ...] = (
     Unreadable,
     TooSlow,
@@ -184,6 +220,7 @@ BODY_PROBLEMS: tuple[type[Problem], ...] = (
     Unspoken,
     Unfit,
     NotReady,
+    Overloaded,
 )
 """What a route that reads records may answer."""
 
@@ -200,12 +237,12 @@ def problem_of(error: Exception) -> Problem:
         case HTTPException():
             return Refused("The request cannot be understood.")
         case _:
-            return Broken("The service failed; its log says why.")
+            return Broken()
 
 
 def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
-    every: list[type[Problem]] = [*kinds, Broken]
+    every: list[type[Problem]] = [*kinds, Unauthorized, Broken]
     return {kind.status: _described(kind) for kind in every}
 
 
@@ -216,8 +253,14 @@ def _described(kind: type[Problem]) -> dict[str, Any]:
     if kind is Unfit:
         fault = (0, "name of a field", "a finite number (%)", "a string")
         example = Unfit([fault]).document()
+    example["request_id"] = "5f0c1d2e3a4b-17"
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
     return {"description": summary, "content": {MEDIA_TYPE: content}}
+
+
+def entry_of(fault: Fault) -> dict[str, Any]:
+    """A fault as one of a problem's errors."""
+    return _entry(fault.record, fault.field, fault.expected, fault.got)
 
 
 def _entry(record: int | None, field: str | None, expected: str, got: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from service.security import Keys, KeysError
 
 __all__ = ["Settings", "SettingsError", "as_markdown"]
 
@@ -46,6 +47,12 @@ class Settings(BaseSettings):
     body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Longest time in seconds that a client may take to send its body."""
 
+    max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    """Most bytes of all bodies that are held at a time (256 MiB unless set); then 503."""
+
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Most requests that wait at a time; the next one is answered 503."""
+
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference; 1 leaves the other cores to other requests."""
 
@@ -55,8 +62,29 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """`json`, `console`, or `auto`: console on a terminal and JSON elsewhere."""
 
-    log_requests: bool = True
-    """Whether each request is logged, in one line that holds nothing of its records."""
+    log_requests: Literal["all", "failed", "none"] = "failed"
+    """Which requests are logged, in one line each that holds nothing of its records: `all`,
+    `failed` (status 400 and above) or `none`. What changes something is always logged."""
+
+    read_keys: Annotated[str, Field(repr=False)] = ""
+    """SHA-256 of the keys that may read, with commas between them; unset, everyone may."""
+
+    admin_keys: Annotated[str, Field(repr=False)] = ""
+    """SHA-256 of the keys that may change things; unset, nobody may."""
+
+    keys_file: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
+    """File with more keys, a line each: `read` or `admin`, and a SHA-256."""
+
+    def keys(self) -> Keys:
+        """The keys of settings and file.
+
+        Raises:
+            SettingsError: they cannot be used.
+        """
+        try:
+            return Keys.of(read=self.read_keys, admin=self.admin_keys, file=self.keys_file)
+        except KeysError as error:
+            raise SettingsError(str(error)) from error
 
     @classmethod
     def read(cls, **options: Any) -> Settings:
@@ -66,11 +94,13 @@ class Settings(BaseSettings):
             SettingsError: a value is out of bounds or of another type.
         """
         try:
-            return cls(**{name: value for name, value in options.items() if value is not None})
+            chosen = cls(**{name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
             variable = _PREFIX + "_".join(map(str, first["loc"])).upper()
             raise SettingsError(f"{variable}: {first['msg']}") from error
+        chosen.keys()
+        return chosen
 
 
 def as_markdown() -> str:
@@ -79,8 +109,12 @@ def as_markdown() -> str:
     for name, field in Settings.model_fields.items():
         extra = field.json_schema_extra
         shown = extra["shown"] if isinstance(extra, dict) else f"`{_as_text(field.default)}`"
-        lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {field.description} |")
+        lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {_line(field.description)} |")
     return "\n".join(lines)
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _as_text(default: object) -> str:

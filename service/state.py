@@ -8,18 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from models import BundleError, Model
 from service.metrics import Metrics
 from service.problems import NotReady
+from service.security import Keys
+from service.serving import Serving
 from service.settings import Settings
+from service.turns import Turns
 
 __all__ = ["State", "state_of"]
 
-_AT_ONCE = 2
-"""Requests decoded and classified at a time; more threads would only hold more in memory."""
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
 
 log = logging.getLogger(__name__)
@@ -33,34 +33,42 @@ class State:
         settings: as read from the environment.
         metrics: of this application alone.
         loader: gives the verified model of a folder, or raises `BundleError`.
+        clock: seconds that only go forward, for durations.
+        keys: who may do what.
+        turns: bounds what is under way.
         settled: set once the bundle is loaded or refused.
-        limiter: of the threads that decode and classify.
     """
 
     settings: Settings
     metrics: Metrics
     loader: Callable[[Path], Model]
+    clock: Callable[[], float]
+    keys: Keys = field(init=False)
+    turns: Turns = field(init=False)
     settled: threading.Event = field(default_factory=threading.Event, init=False)
-    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_ONCE), init=False)
-    _model: Model | None = field(default=None, init=False)
+    _serving: Serving | None = field(default=None, init=False)
     _why_not: str = field(default="The bundle is still loading.", init=False)
     _retry_seconds: int = field(default=_RETRY_LOADING, init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = self.settings.keys()
+        self.turns = Turns(self.settings.queue, self.settings.max_held_bytes)
 
     @property
     def loaded(self) -> Model | None:
         """The model, or None when there is none."""
-        return self._model
+        return self._serving.model if self._serving else None
 
     @property
-    def model(self) -> Model:
-        """The model.
+    def serving(self) -> Serving:
+        """The model with all that is made of it once; a request takes it once and keeps it.
 
         Raises:
             NotReady: there is none; the message says why.
         """
-        if self._model is None:
+        if self._serving is None:
             raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
-        return self._model
+        return self._serving
 
     def load(self) -> None:
         """Load the bundle; a refusal is logged and told to whoever asks, never raised."""
@@ -81,7 +89,7 @@ class State:
     def _accept(self, model: Model) -> None:
         manifest = model.manifest
         self.metrics.show_bundle(manifest)
-        self._model = model
+        self._serving = Serving(model, self.settings.max_records)
         log.info("bundle loaded", extra={"bundle": manifest.name, "version": manifest.version})
 
     def _refuse(self, reason: str) -> None:

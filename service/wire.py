@@ -1,96 +1,219 @@
-"""Requests on the wire: headers and bytes, their limits, and the answer."""
+"""Requests that carry records, from headers to the end of the answer.
+
+These routes are plain ASGI: FastAPI documents them, but a request that takes a tenth of a
+millisecond has no time for its machinery.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
-import anyio
-from pydantic_core import to_json
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from models import Manifest, Model
-from service.decode import Batch, decoder_for
-from service.problems import Disconnected, TooLarge, TooSlow, Unspoken
-from service.state import state_of
+from service.body import read
+from service.inflate import Inflater, speaks
+from service.piece import PIECE_BYTES
+from service.problems import Broken, Problem, Unfit, Unspoken
+from service.serving import Serving
+from service.state import State
+from service.turns import Steps, Turns, finish
 
-__all__ = ["answer", "bundle_of", "read"]
+__all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 
-_LINGER_SECONDS = 1.0
-_SPOKEN = "application/json or text/plain, charset utf-8, without a content encoding"
+JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+
+_MEDIA = {b"": JSON, JSON.encode(): JSON, b"text/plain": JSON, ARROW.encode(): ARROW}
+_QUERY = {"on_invalid": ("strict", "report"), "distances": ("true", "false")}
+_SPOKEN = (
+    "application/json or text/plain (charset utf-8), or application/vnd.apache.arrow.stream; "
+    "as it is, or with the content encoding gzip or zstd"
+)
+_AT_ONCE = {JSON: PIECE_BYTES, ARROW: PIECE_BYTES // 4}
+"""Bytes of a body that is answered without a stop, at most."""
+_SLICE = 1 << 18
+"""Bytes of an answer that are handed over at a time: a client that reads slowly stops us there."""
 
 
-async def answer(
-    request: Request, work: Callable[[Model, Batch], Any], options: frozenset[str] = frozenset()
-) -> Response:
-    """Read a request and answer it with what `work` makes of its records.
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client asks for.
+
+    Attributes:
+        serving: the model that answers, and no other.
+        body: as sent, but inflated.
+        media: what the body is: `JSON` or `ARROW`.
+        wanted: what the answer shall be.
+        report: whether bad records are told of in their place, and the others are answered.
+        distances: whether the distance to every class is wanted.
+    """
+
+    serving: Serving
+    body: bytes | bytearray
+    media: str = JSON
+    wanted: str = JSON
+    report: bool = False
+    distances: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client gets.
+
+    Attributes:
+        content: in bytes.
+        media: their content type.
+        records: how many were answered.
+    """
+
+    content: bytes
+    media: str
+    records: int
+
+
+class Exchange:
+    """An ASGI application that reads records and answers them.
 
     Args:
-        request: a request whose body holds records.
-        work: gives the answer. It runs in a thread, so that probes are answered meanwhile.
-        options: keys that may stand beside the records, each with true or false.
+        state: of the application.
+        work: the steps from what is asked for to the answer.
     """
-    state = state_of(request)
-    model, settings = state.model, state.settings
-    body = await read(request, most=settings.max_body_bytes, seconds=settings.body_seconds)
-    decoder = decoder_for(model.schema, settings.max_records, options)
 
-    def run() -> tuple[bytes, int]:
-        batch = decoder.decode(body)
-        return to_json(work(model, batch), inf_nan_mode="null"), len(batch.matrix)
+    def __init__(self, state: State, work: Callable[[Ask], Steps[Answer]]) -> None:
+        self.state, self.work = state, work
 
-    content, records = await anyio.to_thread.run_sync(run, limiter=state.limiter)
-    request.state.records = records
-    state.metrics.records.inc(records)
-    return Response(content, media_type="application/json")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        state = scope["state"]
+        try:
+            serving = self.state.serving
+            answer = await self._answer(serving, scope, receive)
+        except Problem as problem:
+            self.state.metrics.count_rejected(problem)
+            await problem.response(state["request_id"])(scope, receive, send)
+            return
+        except Exception:
+            await Broken().response(state["request_id"])(scope, receive, send)
+            raise  # the server logs it
+        state["records"] = answer.records
+        self.state.metrics.records += answer.records
+        await self._send(send, serving, answer)
+
+    async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Answer:
+        settings, turns = self.state.settings, self.state.turns
+        headers = scope["state"]["headers"]
+        media, encoding = _spoken(headers)
+        report, distances = _options(scope["query_string"])
+        body = await read(
+            receive,
+            turns,
+            announced=_length(headers),
+            most=settings.max_body_bytes,
+            seconds=settings.body_seconds,
+        )
+        try:
+            if encoding:
+                body = await turns.share(_inflated(body, encoding, settings.max_body_bytes, turns))
+            ask = Ask(serving, body, media, _wanted(headers, media), report, distances)
+            if len(body) > _AT_ONCE[media]:
+                return await turns.share(self.work(ask))
+            turns.take()
+            return finish(self.work(ask))
+        finally:
+            turns.release(len(body))
+
+    async def _send(self, send: Send, serving: Serving, answer: Answer) -> None:
+        content = answer.content
+        head = [
+            (b"content-type", answer.media.encode()),
+            (b"content-length", b"%d" % len(content)),
+            serving.header,
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        if len(content) <= _SLICE:
+            await send({"type": "http.response.body", "body": content})
+            return
+        # Each slice waits until the client has taken most of those before it.
+        async with asyncio.timeout(self.state.settings.body_seconds):
+            for start in range(0, len(content), _SLICE):
+                more = start + _SLICE < len(content)
+                part = content[start : start + _SLICE]
+                await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
-async def read(request: Request, *, most: int, seconds: float) -> bytearray:
-    """Read a body, no further than the limits.
+def _spoken(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """What the body is, and how it is compressed: not at all is "".
 
     Raises:
-        Problem: what is sent is too long, too slow, or in a language that is not spoken here.
+        Unspoken: that is not known here.
     """
-    _check(request.headers)
-    body = bytearray()
-    too_large = _announced(request.headers) > most
+    content_type = headers.get(b"content-type", b"")
+    media = _MEDIA.get(content_type) or _parsed_media(content_type)
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    if media is None or not speaks(encoding):
+        raise Unspoken(f"Send {_SPOKEN}.")
+    return media, "" if encoding == "identity" else encoding
+
+
+def _inflated(
+    body: bytes | bytearray, encoding: str, most: int, turns: Turns
+) -> Steps[bytes | bytearray]:
+    """Inflate a body, and hold its bytes instead of those that were sent."""
+    inflater, content = Inflater(encoding, most), bytearray()
+    whole = False
     try:
-        # Most clients read no answer while they still send: what is too long is let in for a
-        # moment, and not kept.
-        with anyio.fail_after(_LINGER_SECONDS if too_large else seconds) as limit:
-            async for chunk in request.stream():
-                body += b"" if too_large else chunk
-                if len(body) > most:
-                    too_large = True
-                    body.clear()
-                    limit.deadline = min(limit.deadline, anyio.current_time() + _LINGER_SECONDS)
-    except TimeoutError as error:
-        if not too_large:
-            raise TooSlow(f"The body did not arrive within {seconds:g} seconds.") from error
-    except ClientDisconnect as error:
-        raise Disconnected from error
-    if too_large:
-        raise TooLarge(f"The body is longer than {most} bytes, the most that is taken.")
-    return body
+        for part in inflater.feed(bytes(body)):
+            turns.hold(len(part))
+            content += part
+            yield
+        inflater.finish()
+        whole = True
+    finally:
+        turns.release(len(body) if whole else len(content))
+    return content
 
 
-def bundle_of(manifest: Manifest) -> dict[str, str]:
-    """Which bundle gave an answer."""
-    return {"name": manifest.name, "version": manifest.version}
-
-
-def _announced(headers: Headers) -> float:
-    length = headers.get("content-length", "")
-    return float(length) if length.isdecimal() else 0
-
-
-def _check(headers: Headers) -> None:
-    media, *parameters = headers.get("content-type", "").lower().split(";")
+def _parsed_media(content_type: bytes) -> str | None:
+    media, *parameters = content_type.decode("latin-1").lower().split(";")
     pairs = (parameter.partition("=") for parameter in parameters)
     charsets = {value.strip(' "') for name, _, value in pairs if name.strip() == "charset"}
-    encoding = headers.get("content-encoding", "").strip().lower()
-    spoken = media.strip() in {"", "application/json", "text/plain"}
-    if not spoken or charsets - {"utf-8", "utf8"} or encoding not in {"", "identity"}:
-        raise Unspoken(f"Send {_SPOKEN}.")
+    return None if charsets - {"utf-8", "utf8"} else _MEDIA.get(media.strip().encode("latin-1"))
+
+
+def _wanted(headers: Mapping[bytes, bytes], media: str) -> str:
+    accept = headers.get(b"accept")
+    if accept is None or accept == b"*/*":
+        return media
+    accepted = accept.lower()
+    if ARROW.encode() in accepted:
+        return ARROW
+    return JSON if b"json" in accepted else media
+
+
+def _length(headers: Mapping[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"")
+    return int(length[:18]) if length.isdigit() else 0
+
+
+def _options(query: bytes) -> tuple[bool, bool]:
+    """Whether to report bad records in their place, and whether to list every distance."""
+    if not query:
+        return False, False
+    faults = []
+    chosen = {"on_invalid": "strict", "distances": "false"}
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        pairs = [("?", "")]
+    for name, value in pairs:
+        if name not in _QUERY:
+            faults.append((None, name, "only on_invalid and distances", "a parameter not known"))
+        elif value not in _QUERY[name]:
+            faults.append((None, name, " or ".join(_QUERY[name]), "something else"))
+        else:
+            chosen[name] = value
+    if faults:
+        raise Unfit(faults)
+    return chosen["on_invalid"] == "report", chosen["distances"] == "true"

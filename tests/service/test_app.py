@@ -131,7 +131,7 @@ def test_durations_come_from_the_clock_that_is_given(
     bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    app = create_app(Settings(bundle=bundle), clock=iter(range(100)).__next__)
+    app = create_app(Settings(bundle=bundle, log_requests="all"), clock=iter(range(100)).__next__)
     TestClient(app).get("/livez")
     (line,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert line["duration_ms"] == 1000

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
-from service.decode import Decoder
+from models.schema import Matrix
+from service.decode import Body, Decoder
+from service.piece import PIECE_BYTES, Piece
 from service.problems import Unfit, Unreadable
 
 SCHEMA = Schema(
@@ -38,15 +40,27 @@ def decoder(most: int = 10_000) -> Decoder:
     return Decoder(SCHEMA, most, frozenset({"distances"}))
 
 
-@given(
-    st.lists(
-        st.dictionaries(st.sampled_from([*SCHEMA.names, "else"]), VALUES).map(
-            lambda changes: GOOD | changes
-        ),
-        min_size=1,
-        max_size=4,
-    )
+def whole(body: Body) -> Matrix:
+    """All that fits, in one matrix."""
+    return np.concatenate([piece.matrix for piece in body.pieces])
+
+
+def pieces(body: bytes, *, report: bool = False, most: int = 10_000) -> list[Piece]:
+    return list(decoder(most).read(body, report=report).pieces)
+
+
+RECORDS = st.lists(
+    st.dictionaries(st.sampled_from([*SCHEMA.names, "else"]), VALUES).map(
+        lambda changes: GOOD | changes
+    ),
+    min_size=1,
+    max_size=4,
 )
+LONG = "x" * PIECE_BYTES
+"""More than one piece; no closed field takes it."""
+
+
+@given(RECORDS)
 def test_a_body_is_taken_exactly_when_the_schema_takes_its_records(records: list[Any]) -> None:
     body = json.dumps({"records": records}).encode()
     found: list[dict[str, Any]] = []
@@ -55,17 +69,17 @@ def test_a_body_is_taken_exactly_when_the_schema_takes_its_records(records: list
     except RecordError as error:
         found = Unfit.of(error.faults).errors
     if not found:
-        np.testing.assert_array_equal(decoder().decode(body).matrix, expected)
+        np.testing.assert_array_equal(whole(decoder().read(body)), expected)
         return
     with pytest.raises(Unfit) as refusal:
-        decoder().decode(body)
+        pieces(body)
     assert refusal.value.errors == found
 
 
 def test_options_are_false_unless_given() -> None:
     for extra, value in (("", False), (', "distances": true', True)):
         body = f'{{"records": [{json.dumps(GOOD)}]{extra}}}'.encode()
-        assert decoder().decode(body).options == {"distances": value}
+        assert decoder().read(body).options == {"distances": value}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +91,7 @@ def test_a_body_of_16_mib_that_does_not_fit_costs_little_memory(item: str) -> No
     tracemalloc.start()
     try:
         with pytest.raises(Unfit) as refusal:
-            decoder().decode(body)
+            pieces(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -91,7 +105,7 @@ def test_one_record_with_a_million_fields_costs_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Unfit):
-            decoder().decode(body)
+            pieces(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -103,7 +117,7 @@ def test_a_fault_behind_the_first_look_is_found_at_its_place() -> None:
     body = json.dumps({"records": records}).encode()
     assert len(body) > 1 << 19
     with pytest.raises(Unfit) as refusal:
-        decoder().decode(body)
+        pieces(body)
     (error,) = refusal.value.errors
     assert (error["record"], error["field"]) == (9_000, "up")
 
@@ -111,10 +125,103 @@ def test_a_fault_behind_the_first_look_is_found_at_its_place() -> None:
 def test_a_large_body_that_breaks_off_is_not_json() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()[:-30]
     with pytest.raises(Unreadable):
-        decoder().decode(body)
+        pieces(body)
 
 
 def test_a_large_body_with_too_many_good_records_is_refused_for_their_number() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()
     with pytest.raises(Unfit, match="a list of 1 to 5000 records"):
-        decoder(most=5_000).decode(body)
+        pieces(body, most=5_000)
+
+
+@given(RECORDS, st.sampled_from(["", "},{", "}, {", "]", '"', "\\"]), st.integers(0, 3))
+def test_a_long_body_is_read_as_a_short_one_is(records: list[Any], text: str, place: int) -> None:
+    filler = GOOD | {"vendor": text + LONG + text}
+    every = [*records[:place], filler, filler, *records[place:]]
+    body = json.dumps({"records": every}).encode()
+    short = json.dumps({"records": records}).encode()
+    try:
+        expected = SCHEMA.encode(every)
+    except RecordError:
+        with pytest.raises(Unfit):
+            pieces(body)
+    else:
+        np.testing.assert_array_equal(whole(decoder().read(body)), expected)
+        np.testing.assert_array_equal(whole(decoder().read(short)), SCHEMA.encode(records))
+
+
+@given(RECORDS, st.booleans())
+def test_a_report_takes_the_records_that_fit_and_tells_of_each_other_one(
+    records: list[Any], long: bool
+) -> None:
+    filler = [GOOD | {"vendor": LONG}] * 2 if long else []
+    every = filler + records
+    body = json.dumps({"records": every}).encode()
+    expected: list[Any] = []
+    for record in every:
+        try:
+            expected.append(SCHEMA.encode([record])[0])
+        except RecordError as error:
+            expected.append((error.faults[0].field, error.faults[0].got))
+    found: list[Any] = []
+    for piece in pieces(body, report=True):
+        rows = iter(piece.matrix)
+        for index in range(len(piece)):
+            fault = piece.faults.get(index)
+            if fault is not None:
+                assert fault.record == len(found)
+            found.append(next(rows) if fault is None else (fault.field, fault.got))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one, tuple) == isinstance(other, tuple)
+        if isinstance(one, tuple):
+            assert one == other
+        else:
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
+    (piece,) = pieces(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
+    assert len(piece.faults) == 10_000
+    assert not len(piece.matrix)
+    assert sum(fault.field is not None for fault in piece.faults.values()) == 1_000
+
+
+@pytest.mark.parametrize("report", [False, True])
+@pytest.mark.parametrize(
+    "records",
+    [
+        '{"x": 1}' + ", 1}" * 2**18,
+        "{" + '"a": 0, ' * 2**18 + "}",
+        '"' + "x" * 2**19,
+        "[" * 2**19,
+        "{" * 2**19,
+        '{"up": true}' * 2**16,
+        "{},{}" * 2**17 + ",",
+    ],
+)
+def test_a_long_body_that_is_not_json_is_refused(records: str, report: bool) -> None:
+    with pytest.raises((Unreadable, Unfit)):
+        pieces(f'{{"records": [{records}]}}'.encode(), report=report)
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "1e999"])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_number_that_is_none_is_told_of_in_its_place(literal: str, long: bool) -> None:
+    bad = json.dumps(GOOD).replace("2.5", literal)
+    filler = json.dumps(GOOD | {"vendor": LONG if long else "a"})
+    body = f'{{"records": [{filler}, {filler}, {bad}, {filler}]}}'.encode()
+    with pytest.raises(Unfit) as refusal:
+        pieces(body)
+    assert (refusal.value.errors[0]["record"], refusal.value.errors[0]["field"]) == (2, "rx rate")
+    read = pieces(body, report=True)
+    assert [fault.record for piece in read for fault in piece.faults.values()] == [2]
+    assert sum(len(piece.matrix) for piece in read) == 3
+
+
+def test_a_piece_is_read_when_it_is_asked_for_and_not_before() -> None:
+    body = json.dumps({"records": [GOOD] * 9_000 + [{}]}).encode()
+    reading = decoder().read(body)
+    assert 0 < len(next(reading.pieces)) < 9_000
+    with pytest.raises(Unfit, match="record 9000"):
+        list(reading.pieces)

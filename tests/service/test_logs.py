@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.logs import configure
+from service.logs import RequestLog, configure
 from service.settings import Settings
 
 SECRET = "s3cr3t-value"
@@ -29,11 +29,15 @@ def requests(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_a_request_is_one_line_without_its_content(
-    client: TestClient, caplog: pytest.LogCaptureFixture, good: dict[str, Any]
+    bundle: Path,
+    serve: Callable[..., TestClient],
+    caplog: pytest.LogCaptureFixture,
+    good: dict[str, Any],
 ) -> None:
+    client = serve(bundle, log_requests="all")
     caplog.set_level(logging.DEBUG)
     caplog.clear()
-    client.post("/classify?q=" + SECRET, json={"records": [good | {"vendor": SECRET}] * 3})
+    client.post("/classify", json={"records": [good | {"vendor": SECRET}] * 3})
     (line,) = requests(caplog)
     assert (line["method"], line["path"], line["status"]) == ("POST", "/classify", 200)
     assert line["records"] == 3
@@ -58,8 +62,35 @@ def test_request_lines_can_be_switched_off(
     bundle: Path, serve: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    serve(bundle, log_requests=False).get("/livez")
+    serve(bundle, log_requests="none").get("/nothing")
     assert not requests(caplog)
+
+
+def test_what_succeeds_is_not_logged_unless_asked_for(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    client.get("/livez")
+    assert not requests(caplog)
+    client.get("/nothing")
+    assert len(requests(caplog)) == 1
+
+
+def test_a_flood_of_failures_is_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    watch = RequestLog("failed", lambda: now)
+    scope = {"method": "GET", "path": "/", "state": {"request_id": "x"}}
+    for _ in range(500):
+        watch(scope, 503, 0.001)
+    written = len(requests(caplog))
+    assert written < 100
+    now = 1.5
+    watch(scope, 503, 0.001)
+    assert len(requests(caplog)) == written + 1
+    (more,) = [r for r in caplog.records if r.getMessage() == "requests not logged"]
+    assert vars(more)["number"] == 500 - written
 
 
 def fail(record: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ def test_every_problem_has_a_reason_of_its_own_and_stands_in_the_drawing() -> No
 
 
 def test_a_problem_is_sent_as_rfc_9457_asks() -> None:
-    response = NotReady("Not yet.", retry_seconds=3).response()
+    response = NotReady("Not yet.", retry_seconds=3).response("id-1")
     assert response.media_type == MEDIA_TYPE
     assert response.headers["retry-after"] == "3"
     assert json.loads(bytes(response.body)) == {
@@ -32,6 +32,7 @@ def test_a_problem_is_sent_as_rfc_9457_asks() -> None:
         "status": 503,
         "detail": "Not yet.",
         "reason": "not_ready",
+        "request_id": "id-1",
     }
 
 
@@ -49,7 +50,7 @@ def test_the_frameworks_refusals_become_problems(code: int, status: int) -> None
 def test_a_wrong_method_is_told_the_right_one() -> None:
     problem = problem_of(HTTPException(405, headers={"Allow": "POST"}))
     assert isinstance(problem, WrongMethod)
-    assert problem.response().headers["allow"] == "POST"
+    assert problem.response("id-1").headers["allow"] == "POST"
 
 
 def test_each_fault_has_its_place() -> None:
@@ -64,7 +65,7 @@ def test_each_fault_has_its_place() -> None:
 @pytest.mark.parametrize("char", ["a", '"', "\\", "\n", "\x00", "é", "\N{GRINNING FACE}", "\u202e"])
 def test_an_answer_stays_under_8_kb_whatever_the_names_are(char: str) -> None:
     faults = [Fault(10**9, char * 1000, char * 5000, "a string")] * 50
-    body = bytes(Unfit.of(faults).response().body)
+    body = bytes(Unfit.of(faults).response("id-1").body)
     errors = json.loads(body)["errors"]
     assert len(body) < 8000
     assert 1 <= len(errors) <= 10

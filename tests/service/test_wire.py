@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import zstandard
 from httpx2 import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from models import Field
+from service.piece import PIECE_BYTES
 from service.problems import MEDIA_TYPE
 
 GOOD = '"link up": true, "state": "idle"'
 PATHS = ["/classify", "/embed"]
 SECRET = "s3cr3t-value"
+ARROW = {"Content-Type": "application/vnd.apache.arrow.stream"}
 
 NUMBER, RATE = "a finite number (%)", "a finite number (errors/s)"
 FLAG, STATE, KNOWN = "true or false", "one of idle, busy", "only fields of the schema"
@@ -144,7 +151,7 @@ def test_an_option_takes_nothing_but_true_and_false(
 def test_what_is_not_json_is_a_400(shared: TestClient, path: str, body: bytes) -> None:
     response = shared.post(path, content=body)
     assert response.status_code == 400
-    assert response.json()["reason"] == "not_json"
+    assert response.json()["reason"] == "unreadable"
     assert len(response.content) < 500
 
 
@@ -158,7 +165,7 @@ def test_what_is_not_json_is_a_400(shared: TestClient, path: str, body: bytes) -
         {"Content-Type": "text/csv"},
         {"Content-Type": "application/json; charset=latin-1"},
         {"Content-Type": 'text/plain; format=flowed; charset="utf-16"'},
-        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Type": "application/json", "Content-Encoding": "br"},
         {"Content-Encoding": "identity, gzip"},
     ],
 )
@@ -168,7 +175,7 @@ def test_what_is_not_spoken_is_a_415_that_says_what_is(
     content = json.dumps({"records": [good]})
     response = shared.post(path, content=content, headers=headers)
     assert response.status_code == 415
-    assert "application/json or text/plain, charset utf-8" in response.json()["detail"]
+    assert "application/json or text/plain (charset utf-8)" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -262,3 +269,152 @@ def test_no_json_whatever_breaks_the_service_or_is_repeated(
 @given(body=st.binary(), path=st.sampled_from(PATHS))
 def test_no_bytes_whatever_break_the_service(shared: TestClient, body: bytes, path: str) -> None:
     assert shared.post(path, content=body).status_code in {400, 422}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "zstd", "identity"])
+def test_a_compressed_body_is_answered_as_a_plain_one(
+    shared: TestClient, path: str, encoding: str, good: dict[str, Any], down: dict[str, Any]
+) -> None:
+    body = json.dumps({"records": [good, down] * 10}).encode()
+    pack = {"zstd": zstandard.compress, "identity": bytes}.get(encoding, gzip.compress)
+    response = shared.post(path, content=pack(body), headers={"Content-Encoding": encoding})
+    assert response.status_code == 200
+    assert response.content == shared.post(path, content=body).content
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)]
+)
+def test_a_body_that_inflates_beyond_the_limit_is_too_large(
+    shared: TestClient, encoding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    bomb = pack(b" " * (64 << 20))
+    assert len(bomb) < 1 << 20
+    response = shared.post("/classify", content=bomb, headers={"Content-Encoding": encoding})
+    assert response.status_code == 413
+    state = shared.app.state.faultcube  # type: ignore[attr-defined]
+    assert state.turns.held == state.turns.waiting == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_that_is_not_of_its_encoding_is_a_400(shared: TestClient, encoding: str) -> None:
+    response = shared.post("/embed", content=b"{}", headers={"Content-Encoding": encoding})
+    assert (response.status_code, response.json()["reason"]) == (400, "unreadable")
+
+
+def test_a_report_puts_an_error_in_the_place_of_each_bad_record(
+    shared: TestClient, good: dict[str, Any], down: dict[str, Any]
+) -> None:
+    records = [good, good | {"cpu load": SECRET}, down, {}]
+    response = shared.post("/classify?on_invalid=report", json={"records": records})
+    assert response.status_code == 200
+    first, second, third, fourth = response.json()["results"]
+    assert [first["label"], third["label"]] == ["normal", "link-down"]
+    assert second == {
+        "error": {"record": 1, "field": "cpu load", "expected": NUMBER, "got": "a string"}
+    }
+    assert fourth["error"]["record"] == 3
+    assert SECRET not in response.text
+    points = shared.post("/embed?on_invalid=report", json={"records": records}).json()["embeddings"]
+    assert [isinstance(point, list) for point in points] == [True, False, True, False]
+    assert shared.post("/classify?on_invalid=strict", json={"records": records}).status_code == 422
+
+
+@pytest.mark.parametrize("body", ["{}", '{"records": 1}', "[]", '{"records": [], "x": 1}'])
+def test_a_report_forgives_no_body_without_records(shared: TestClient, body: str) -> None:
+    assert shared.post("/classify?on_invalid=report", content=body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("on_invalid=perhaps", "on_invalid"),
+        ("on_invald=report", "on_invald"),
+        ("distances=1", "distances"),
+        ("x", "x"),
+        ("&".join(["a=1"] * 50), "?"),
+        ("%ff=1", "�"),
+    ],
+)
+def test_a_query_that_is_not_known_is_refused(
+    shared: TestClient, good: dict[str, Any], query: str, field: str
+) -> None:
+    response = shared.post(f"/classify?{query}", json={"records": [good]})
+    (error, *_) = errors_of(response)
+    assert error["field"] == field
+
+
+def test_every_answer_names_its_bundle_in_its_head_too(
+    shared: TestClient, good: dict[str, Any]
+) -> None:
+    response = shared.post("/classify", json={"records": [good]})
+    bundle = response.json()["bundle"]
+    assert response.headers["faultcube-bundle"] == f"{bundle['name']}/{bundle['version']}"
+
+
+def stream(records: list[dict[str, Any]]) -> bytes:
+    table = pa.Table.from_pylist(records)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("distances", ["true", "false"])
+def test_arrow_is_answered_in_arrow_and_says_what_json_says(
+    shared: TestClient,
+    distances: str,
+    good: dict[str, Any],
+    down: dict[str, Any],
+    unknown: dict[str, Any],
+) -> None:
+    records, query = [good, down, unknown], f"?distances={distances}"
+    told = shared.post("/classify" + query, json={"records": records}).json()["results"]
+    response = shared.post("/classify" + query, content=stream(records), headers=ARROW)
+    assert response.headers["content-type"] == ARROW["Content-Type"]
+    table = pa.ipc.open_stream(response.content).read_all()
+    for one, other in zip(table.to_pylist(), told, strict=True):
+        assert (one["label"], one["good"]) == (other["label"], other["good"])
+        assert one["nearest"] == other.get("nearest")
+        assert one["distance"] == pytest.approx(other["distance"])
+        assert ("distances" in one) == (distances == "true")
+    points = shared.post("/embed", content=stream(records), headers=ARROW)
+    embeddings = pa.ipc.open_stream(points.content).read_all().column("embedding").to_pylist()
+    expected = shared.post("/embed", json={"records": records}).json()["embeddings"]
+    assert embeddings == [pytest.approx(point) for point in expected]
+
+
+def test_what_is_wanted_may_be_another_form_than_what_is_sent(
+    shared: TestClient, good: dict[str, Any]
+) -> None:
+    body = stream([good])
+    as_json = shared.post("/classify", content=body, headers=ARROW | {"Accept": "application/json"})
+    assert as_json.json()["results"][0]["label"] == "normal"
+    wanted = {"Accept": ARROW["Content-Type"]}
+    as_arrow = shared.post("/classify", json={"records": [good]}, headers=wanted)
+    assert pa.ipc.open_stream(as_arrow.content).read_all()["label"].to_pylist() == ["normal"]
+
+
+def test_a_report_in_arrow_has_a_column_of_errors(shared: TestClient, good: dict[str, Any]) -> None:
+    body = stream([good, good | {"state": SECRET}, good])
+    response = shared.post("/classify?on_invalid=report", content=body, headers=ARROW)
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert table["label"].to_pylist() == ["normal", None, "normal"]
+    assert [error is None for error in table["error"].to_pylist()] == [True, False, True]
+    assert SECRET not in str(table["error"])
+
+
+def test_a_large_batch_is_answered_in_order(
+    bundle: Path, serve: Callable[..., TestClient], good: dict[str, Any], down: dict[str, Any]
+) -> None:
+    client = serve(bundle)
+    records = [down if number % 7 == 3 else good for number in range(9_000)]
+    assert len(json.dumps(records)) > 2 * PIECE_BYTES
+    labels = [
+        each["label"]
+        for each in client.post("/classify", json={"records": records}).json()["results"]
+    ]
+    assert labels == ["link-down" if number % 7 == 3 else "normal" for number in range(9_000)]
+    state = client.app.state.faultcube  # type: ignore[attr-defined]
+    assert state.turns.held == state.turns.waiting == 0
