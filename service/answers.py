@@ -10,7 +10,17 @@ from pydantic.json_schema import SkipJsonSchema
 
 from models import Calibration, Class, Field
 
-__all__ = ["About", "Alive", "Classified", "Embedded", "Error", "Problem", "Ready"]
+__all__ = [
+    "About",
+    "Activated",
+    "Alive",
+    "Classified",
+    "Embedded",
+    "Error",
+    "Problem",
+    "Ready",
+    "Shelved",
+]
 
 Absent = SkipJsonSchema[None]
 """Marks a key that is left out, never null, when it does not apply."""
@@ -55,18 +65,37 @@ class Verdict(_Answer):
     """The distance to every class; only when asked for."""
 
 
+class Error(_Answer):
+    """One fault of a request."""
+
+    record: int | Absent = None
+    """Index of the record, from 0; absent when the body itself is meant."""
+    field: str | Absent = None
+    """Name of the field or key; absent when the record as a whole is meant."""
+    expected: str
+    """What the schema asks for."""
+    got: str
+    """The kind of thing that was there instead."""
+
+
+class Misfit(_Answer):
+    """Stands in the place of a record that does not fit, with `on_invalid=report`."""
+
+    error: Error
+
+
 class Classified(_Answer):
     """A verdict for each record, in order."""
 
     bundle: BundleName
-    results: list[Verdict]
+    results: list[Verdict | Misfit]
 
 
 class Embedded(_Answer):
     """A point of the unit cube for each record, in order."""
 
     bundle: BundleName
-    embeddings: list[list[Share]]
+    embeddings: list[list[Share] | Misfit]
     """As many numbers for each record as the model has dimensions."""
 
 
@@ -102,17 +131,34 @@ class Ready(_Answer):
     bundle: BundleName
 
 
-class Error(_Answer):
-    """One fault of a request."""
+class OnShelf(_Answer):
+    """One bundle at hand."""
 
-    record: int | Absent = None
-    """Index of the record, from 0; absent when the body itself is meant."""
-    field: str | Absent = None
-    """Name of the field or key; absent when the record as a whole is meant."""
-    expected: str
-    """What the schema asks for."""
-    got: str
-    """The kind of thing that was there instead."""
+    folder: str
+    """Its name in the folder that is watched."""
+    served: bool
+    """Whether it answers now."""
+    name: str | Absent = None
+    """The model's name."""
+    version: str | Absent = None
+    """Hash of all that the bundle holds."""
+    created: datetime | Absent = None
+    refused: str | Absent = None
+    """Why it cannot be served."""
+
+
+class Shelved(_Answer):
+    """The bundles at hand."""
+
+    models: list[OnShelf]
+
+
+class Activated(_Answer):
+    """The bundle that is served now."""
+
+    bundle: BundleName
+    previous: str | None
+    """The version that was served before."""
 
 
 class Problem(_Answer):

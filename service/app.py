@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
-from service import about, classify, docs, embed
+from service import about, bundles, classify, docs, embed
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.problems import Problem, problem_of
@@ -61,11 +61,13 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={Problem: _answer, HTTPException: _answer, Exception: _answer},
+        exception_handlers=dict.fromkeys(
+            (Problem, HTTPException, RequestValidationError, Exception), _answer
+        ),
     )
     app.state.faultcube = state
     state.metrics.queue = lambda: state.turns.waiting
-    for module in (classify, embed, about, docs):
+    for module in (classify, embed, about, bundles, docs):
         app.include_router(module.router)
     exchanges = {
         "/classify": Exchange(state, lambda ask: classify.steps(ask, state.metrics)),
@@ -119,9 +121,9 @@ class _Shortcut:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # A daemon: a load that hangs must not keep the process from ending.
-    threading.Thread(target=app.state.faultcube.load, name="load", daemon=True).start()
+    stop = app.state.faultcube.follow()
     yield
+    stop()
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service import arrow
 from service.answers import Classified
-from service.docs import request_body
+from service.docs import exchange
 from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
 from service.turns import Steps
@@ -25,13 +25,7 @@ router = APIRouter(tags=["Verdicts"])
     response_model=Classified,
     response_description=Classified.__doc__ or "",
     responses=documented(*BODY_PROBLEMS),
-    openapi_extra=request_body(
-        distances={
-            "type": "boolean",
-            "default": False,
-            "description": "Whether verdicts list the distance to every class.",
-        }
-    ),
+    openapi_extra=exchange(distances=True),
 )
 async def classify() -> Response:  # pragma: no cover - `steps` answers; this is what FastAPI shows
     """Give each record its verdict: good traffic, a kind of fault, or `unknown`.

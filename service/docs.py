@@ -13,10 +13,11 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from models import Field, Model
 from service.answers import Problem
 
-__all__ = ["complete", "record_schema", "request_body", "router"]
+__all__ = ["ARROW", "complete", "exchange", "record_schema", "router"]
 
 router = APIRouter(include_in_schema=False)
 
+ARROW: Final = "application/vnd.apache.arrow.stream"
 _REF: Final = "#/components/schemas/{model}"
 _SHOWN = 12
 """How many values of an open category are shown."""
@@ -54,8 +55,33 @@ async def icon() -> Response:
     return _resource("favicon-32x32.png")
 
 
-def request_body(**options: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a body of records and options, as a route's `openapi_extra`."""
+def exchange(*, distances: bool = False) -> dict[str, Any]:
+    """Describe what carries records, as a route's `openapi_extra`.
+
+    Args:
+        distances: whether the distance to every class can be asked for.
+    """
+    parameters = [
+        _parameter(
+            "on_invalid",
+            {"type": "string", "enum": ["strict", "report"], "default": "strict"},
+            "Whether one record that does not fit refuses them all, or is told of in its place.",
+        )
+    ]
+    options = {}
+    if distances:
+        flag = {"type": "boolean", "default": False}
+        meaning = "Whether verdicts list the distance to every class."
+        parameters.append(_parameter("distances", flag, meaning))
+        options["distances"] = flag | {"description": meaning}
+    return {"parameters": parameters} | _request_body(options)
+
+
+def _parameter(name: str, schema: Mapping[str, Any], meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": dict(schema), "description": meaning}
+
+
+def _request_body(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     records = {
         "type": "array",
         "minItems": 1,
@@ -68,7 +94,13 @@ def request_body(**options: Mapping[str, Any]) -> dict[str, Any]:
         "required": ["records"],
         "additionalProperties": False,
     }
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    arrow = {
+        "type": "string",
+        "format": "binary",
+        "description": "An Arrow stream with a column for each field; the answer is one too.",
+    }
+    content = {"application/json": {"schema": schema}, ARROW: {"schema": arrow}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dict[str, Any]:
@@ -86,6 +118,9 @@ def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dic
     for path in document["paths"].values():
         for operation in path.values():
             if body := operation.get("requestBody"):
+                operation["responses"]["200"]["content"][ARROW] = {
+                    "schema": {"type": "string", "format": "binary"}
+                }
                 content = body["content"]["application/json"]
                 content["schema"]["properties"]["records"]["maxItems"] = most
                 if model:

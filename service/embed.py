@@ -10,7 +10,7 @@ from models import Fault
 from models.schema import Matrix
 from service import arrow
 from service.answers import Embedded
-from service.docs import request_body
+from service.docs import exchange
 from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
 from service.turns import Steps
@@ -28,7 +28,7 @@ router = APIRouter(tags=["Verdicts"])
     response_model=Embedded,
     response_description=Embedded.__doc__ or "",
     responses=documented(*BODY_PROBLEMS),
-    openapi_extra=request_body(),
+    openapi_extra=exchange(),
 )
 async def embed() -> Response:  # pragma: no cover - `steps` answers; this is what FastAPI shows
     """Turn each record into a point of the unit cube, for plots and searches of your own."""

@@ -80,6 +80,7 @@ class Metrics(Collector):
         self.inference = Histogram(_SECONDS)
         self.rejected: Counter[str] = Counter()
         self.bundle: tuple[str, str] | None = None
+        self.swaps = self.refused = 0
         self.queue: Callable[[], int] = lambda: 0
         self.registry = prometheus.CollectorRegistry()
         self.registry.register(self)
@@ -151,6 +152,10 @@ class Metrics(Collector):
         if self.bundle:
             bundle.add_metric(self.bundle, 1)
         yield bundle
+        swaps = "Times that another bundle took over."
+        yield _counter("bundle_swaps", swaps, (), {(): self.swaps})
+        refused = "Times that a bundle was refused."
+        yield _counter("bundle_refused", refused, (), {(): self.refused})
         yield GaugeMetricFamily(
             "faultcube_ready",
             "1 when a verified bundle is served, else 0.",

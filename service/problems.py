@@ -2,14 +2,18 @@
 
 Problem
 ├── Unreadable           400  the body is not what its content type says
+├── Malformed            400  not HTTP
 ├── Unauthorized         401  no key, or one that does not open this
 ├── Forbidden            403  nobody may do this
 ├── NoSuchPath           404
+├── NoSuchBundle         404
 ├── WrongMethod          405
-├── TooSlow              408  the body did not arrive in time
+├── TooSlow              408  the request did not arrive in time
+├── NotActivated         409  the bundle cannot be served, or the choice not be kept
 ├── TooLarge             413
 ├── Unspoken             415  a content type or encoding that is not spoken here
 ├── Unfit                422  JSON, but not records of this schema; `errors` says where
+├── HeadTooLarge         431
 ├── Disconnected         499  the client went away; nobody reads the answer
 ├── Refused              400  any other refusal by the framework
 ├── Broken               500
@@ -23,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -35,7 +40,11 @@ __all__ = [
     "Broken",
     "Disconnected",
     "Forbidden",
+    "HeadTooLarge",
+    "Malformed",
+    "NoSuchBundle",
     "NoSuchPath",
+    "NotActivated",
     "NotReady",
     "Overloaded",
     "Problem",
@@ -95,6 +104,12 @@ class Unreadable(Problem):
     status, reason = 400, "unreadable"
 
 
+class Malformed(Problem):
+    """Not HTTP."""
+
+    status, reason, headers = 400, "malformed", {"Connection": "close"}
+
+
 class Unauthorized(Problem):
     """No key, or one that does not open this."""
 
@@ -117,6 +132,18 @@ class NoSuchPath(Problem):
     status, reason = 404, "no_such_path"
 
 
+class NoSuchBundle(Problem):
+    """There is no such bundle."""
+
+    status, reason = 404, "no_such_bundle"
+
+
+class NotActivated(Problem):
+    """The bundle cannot be served, or the choice not be kept; nothing was changed."""
+
+    status, reason = 409, "not_activated"
+
+
 class WrongMethod(Problem):
     """The path has other methods."""
 
@@ -128,7 +155,7 @@ class WrongMethod(Problem):
 
 
 class TooSlow(Problem):
-    """The body did not arrive in time."""
+    """The request did not arrive in time."""
 
     status, reason, headers = 408, "too_slow", {"Connection": "close"}
 
@@ -167,6 +194,12 @@ class Unfit(Problem):
     def document(self) -> dict[str, Any]:
         """The problem with the place of each fault."""
         return super().document() | {"errors": self.errors}
+
+
+class HeadTooLarge(Problem):
+    """The headers are longer than the limit."""
+
+    status, reason, headers = 431, "head_too_large", {"Connection": "close"}
 
 
 class Disconnected(Problem):
@@ -230,6 +263,9 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
+        case RequestValidationError():
+            found = error.errors()[:_MOST_ERRORS]
+            return Unfit([(None, str(e["loc"][-1]), e["msg"], "something else") for e in found])
         case HTTPException(status_code=404):
             return NoSuchPath("There is nothing at this path; /docs shows what there is.")
         case HTTPException(status_code=405):

@@ -18,6 +18,7 @@ class Serving:
         most: how many records a request may hold.
 
     Attributes:
+        version: of its bundle.
         bundle: which one it is, for answers.
         opening: how an answer begins, in JSON.
         header: names the bundle in the head of every answer.
@@ -28,6 +29,7 @@ class Serving:
     def __init__(self, model: Model, most: int) -> None:
         manifest = model.manifest
         self.model, self.most = model, most
+        self.version = manifest.version
         self.bundle = {"name": manifest.name, "version": manifest.version}
         self.opening = b'{"bundle":%b,' % msgspec.json.encode(self.bundle)
         self.header = (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode())

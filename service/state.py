@@ -1,13 +1,15 @@
-"""What one application holds: its settings, its metrics, and the model once it is loaded."""
+"""What one application holds: its settings, its metrics, and the model that it serves now."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 from starlette.requests import Request
 
 from models import BundleError, Model
@@ -16,6 +18,7 @@ from service.problems import NotReady
 from service.security import Keys
 from service.serving import Serving
 from service.settings import Settings
+from service.shelf import Entry, Shelf, ShelfError
 from service.turns import Turns
 
 __all__ = ["State", "state_of"]
@@ -35,8 +38,10 @@ class State:
         loader: gives the verified model of a folder, or raises `BundleError`.
         clock: seconds that only go forward, for durations.
         keys: who may do what.
+        shelf: the bundles that may be served.
         turns: bounds what is under way.
-        settled: set once the bundle is loaded or refused.
+        settled: set once a bundle is loaded or refused.
+        refused: why bundles were refused, by folder, as long as they are.
     """
 
     settings: Settings
@@ -44,14 +49,18 @@ class State:
     loader: Callable[[Path], Model]
     clock: Callable[[], float]
     keys: Keys = field(init=False)
+    shelf: Shelf = field(init=False)
     turns: Turns = field(init=False)
     settled: threading.Event = field(default_factory=threading.Event, init=False)
+    refused: dict[str, str] = field(default_factory=dict, init=False)
     _serving: Serving | None = field(default=None, init=False)
     _why_not: str = field(default="The bundle is still loading.", init=False)
     _retry_seconds: int = field(default=_RETRY_LOADING, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.keys = self.settings.keys()
+        self.shelf = Shelf(self.settings.bundle)
         self.turns = Turns(self.settings.queue, self.settings.max_held_bytes)
 
     @property
@@ -70,30 +79,95 @@ class State:
             raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
         return self._serving
 
-    def load(self) -> None:
-        """Load the bundle; a refusal is logged and told to whoever asks, never raised."""
-        folder = self.settings.bundle
+    def follow(self) -> Callable[[], None]:
+        """Load the bundle, and whichever is to be served after it, in a thread of its own.
+
+        Returns:
+            What ends that. The thread is a daemon: a load that hangs keeps no process from ending.
+        """
+        loop, stop = asyncio.new_event_loop(), anyio.Event()
+
+        async def refresh() -> None:
+            async for _ in self.shelf.changes(stop):
+                self.refresh()
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(refresh())
+
+        threading.Thread(target=run, name="shelf", daemon=True).start()
+        return lambda: None if loop.is_closed() else _call(loop, stop.set)
+
+    def refresh(self) -> None:
+        """Serve what is to be served now; what is refused is logged and counted, never raised.
+
+        The bundle that is served goes on until another one is verified and has answered its own
+        examples.
+        """
+        with self._lock:
+            try:
+                candidates = list(self._candidates())
+            except ShelfError as error:
+                self._refuse(self.settings.bundle.name, error.reason)
+                candidates = []
+            names = {entry.folder for entry in candidates}
+            self.refused = {name: why for name, why in self.refused.items() if name in names}
+            for entry in candidates:
+                if self._is_served(entry) or self._load(entry):
+                    break
+        self.settled.set()
+
+    def try_out(self, entry: Entry) -> None:
+        """Verify a bundle without serving it.
+
+        Raises:
+            ShelfError: it is refused.
+        """
         try:
-            model = self.loader(folder)
+            self.loader(entry.path.resolve())
         except BundleError as error:
-            log.error("bundle refused", extra={"bundle": str(folder), "reason": error.reason})  # noqa: TRY400 - the reason is the whole story
-            self._refuse(error.reason)
+            raise ShelfError(entry.path, f"{entry.folder} is refused: {error.reason}") from error
+
+    def _candidates(self) -> Iterator[Entry]:
+        """What to serve, the best first: without a pointer, an older bundle will do."""
+        choice = self.shelf.choice()
+        yield choice.entry
+        if choice.decided == "newest":
+            rest = [each for each in self.shelf.entries() if each.version and each != choice.entry]
+            yield from sorted(rest, key=lambda entry: entry.age, reverse=True)
+
+    def _is_served(self, entry: Entry) -> bool:
+        return self._serving is not None and self._serving.version == entry.version
+
+    def _load(self, entry: Entry) -> bool:
+        try:
+            model = self.loader(entry.path.resolve())
+        except BundleError as error:
+            self._refuse(entry.folder, error.reason)
         except Exception as error:
-            log.exception("bundle refused", extra={"bundle": str(folder)})
-            self._refuse(f"unexpected {type(error).__name__}; the log says more")
+            log.exception("bundle failed", extra={"bundle": str(entry.path)})
+            self._refuse(entry.folder, f"unexpected {type(error).__name__}; the log says more")
         else:
-            self._accept(model)
-        finally:
-            self.settled.set()
+            self._serve(model)
+            return True
+        return False
 
-    def _accept(self, model: Model) -> None:
+    def _serve(self, model: Model) -> None:
         manifest = model.manifest
+        previous, self._serving = self._serving, Serving(model, self.settings.max_records)
         self.metrics.show_bundle(manifest)
-        self._serving = Serving(model, self.settings.max_records)
-        log.info("bundle loaded", extra={"bundle": manifest.name, "version": manifest.version})
+        extra = {"bundle": manifest.name, "version": manifest.version}
+        if previous is not None:
+            self.metrics.swaps += 1
+            extra["previous"] = previous.version
+        log.info("bundle loaded", extra=extra)
 
-    def _refuse(self, reason: str) -> None:
-        self._why_not = f"The bundle {self.settings.bundle.name} is refused: {reason}."
+    def _refuse(self, folder: str, reason: str) -> None:
+        if self.refused.get(folder) != reason:
+            self.metrics.refused += 1
+            log.error("bundle refused", extra={"bundle": folder, "reason": reason})
+        self.refused[folder] = reason
+        self._why_not = f"The bundle {folder} is refused: {reason}."
         self._retry_seconds = _RETRY_REFUSED
 
 
@@ -101,3 +175,10 @@ def state_of(request: Request) -> State:
     """The state of the application that a request came to."""
     state: State = request.app.state.faultcube
     return state
+
+
+def _call(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(work)
+    except RuntimeError:  # closed meanwhile
+        return

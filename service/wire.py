@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from service.body import read
+from service.docs import ARROW
 from service.inflate import Inflater, speaks
 from service.piece import PIECE_BYTES
 from service.problems import Broken, Problem, Unfit, Unspoken
@@ -23,7 +24,7 @@ from service.turns import Steps, Turns, finish
 
 __all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 
-JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+JSON = "application/json"
 
 _MEDIA = {b"": JSON, JSON.encode(): JSON, b"text/plain": JSON, ARROW.encode(): ARROW}
 _QUERY = {"on_invalid": ("strict", "report"), "distances": ("true", "false")}

@@ -80,7 +80,7 @@ def tamper(before: str, after: str) -> Damage:
         (truncate("examples.json"), "examples.json was altered or cut off"),
         (truncate("manifest.json"), "manifest.json is not JSON"),
         (lambda folder: (folder / "encoder.onnx").unlink(), "encoder.onnx cannot be read"),
-        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").unlink(), "it holds no bundle"),
         (tamper('"radius":0.05', '"radius":0.9'), "manifest.json was altered"),
         (tamper('"format": 1', '"format": 2'), "its format is 2"),
         (tamper('"severity": "major"', '"severity": "odd"'), "classes.2.severity"),

@@ -1,0 +1,103 @@
+"""The bundles on the shelf: `GET /models` and `POST /models/{version}/activate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi import Path as InPath
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.answers import Activated, Shelved
+from service.problems import (
+    Forbidden,
+    NoSuchBundle,
+    NotActivated,
+    NotReady,
+    Unauthorized,
+    Unfit,
+    documented,
+)
+from service.security import admin
+from service.shelf import Entry, NotThereError, ShelfError
+from service.state import State, state_of
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["Models"])
+
+
+@router.get(
+    "/models",
+    summary="The bundles at hand",
+    response_model=Shelved,
+    response_description=Shelved.__doc__ or "",
+    responses=documented(NotReady),
+)
+def models(request: Request) -> Response:
+    """List the bundles in the folder that is watched, and say which of them is served."""
+    state = state_of(request)
+    try:
+        entries = state.shelf.entries()
+    except ShelfError as error:
+        raise NotReady(
+            f"The bundles cannot be listed: {error.reason}.", retry_seconds=30
+        ) from error
+    content = [_described(state, entry) for entry in entries]
+    return Response(to_json({"models": content}), media_type="application/json")
+
+
+@router.post(
+    "/models/{version}/activate",
+    summary="Serve another bundle",
+    response_model=Activated,
+    response_description=Activated.__doc__ or "",
+    responses=documented(Unauthorized, Forbidden, NoSuchBundle, NotActivated, Unfit, NotReady),
+    dependencies=[Depends(admin)],
+)
+def activate(
+    request: Request,
+    version: Annotated[
+        str,
+        InPath(
+            description="Version, its first four or more digits, or a folder's name.",
+            min_length=1,
+            max_length=255,
+        ),
+    ],
+) -> Response:
+    """Verify a bundle and serve it, here and, within two seconds, in every process of this folder.
+
+    The choice is written to the folder's file `current`, so it outlives a restart. To roll back,
+    activate the version that was served before. A bundle that is refused changes nothing.
+    """
+    state = state_of(request)
+    before = state.loaded
+    try:
+        entry = state.shelf.find(version)
+        state.try_out(entry)
+        state.shelf.activate(version)
+    except NotThereError as error:
+        raise NoSuchBundle(f"There is no such bundle: {error.reason}.") from error
+    except ShelfError as error:
+        raise NotActivated(f"Nothing was changed: {error.reason}.") from error
+    state.refresh()
+    previous = before.manifest.version if before else None
+    content = {"bundle": state.serving.bundle, "previous": previous}
+    return Response(to_json(content), media_type="application/json")
+
+
+def _described(state: State, entry: Entry) -> dict[str, Any]:
+    served = state.loaded
+    described: dict[str, Any] = {
+        "folder": entry.folder,
+        "served": served is not None and served.manifest.version == entry.version,
+    }
+    for name in ("name", "version", "created"):
+        if (value := getattr(entry, name)) is not None:
+            described[name] = value
+    if reason := entry.reason or state.refused.get(entry.folder):
+        described["refused"] = reason
+    return described

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models import Bundle
+from service.shelf import POINTER
+
+KEY = "an admin key"
+ADMIN = {"X-API-Key": KEY}
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for bundles."""
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def shelve(folder: Path, bundle: Path) -> Callable[..., str]:
+    """Put a bundle into the folder, as another version; gives the version."""
+
+    def put(name: str, *, year: int = 2025, good: bool = True) -> str:
+        read = Bundle.read(bundle)
+        content = read.manifest.model_dump(exclude={"version", "files", "format"})
+        content["about"] = name
+        content["created"] = content["created"].replace(year=year)
+        made = Bundle.make(read.files, **content)
+        made.write(folder / name)
+        if not good:
+            (folder / name / "encoder.onnx").write_bytes(b"spoilt")
+        return made.manifest.version
+
+    return put
+
+
+def served(client: TestClient) -> str | None:
+    response = client.get("/readyz")
+    version: str | None = response.json().get("bundle", {}).get("version")
+    return version
+
+
+def wait_for(client: TestClient, version: str) -> None:
+    deadline = time.monotonic() + 20
+    while served(client) != version:
+        assert time.monotonic() < deadline, client.get("/models").text
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start(folder: Path, serve: Serve) -> Callable[..., TestClient]:
+    def start() -> TestClient:
+        return serve(folder, admin_keys=hashlib.sha256(KEY.encode()).hexdigest())
+
+    return start
+
+
+def test_the_newest_bundle_is_served_and_a_newer_one_takes_over(
+    start: Serve, shelve: Callable[..., str]
+) -> None:
+    shelve("old", year=2023)
+    first = shelve("first", year=2024)
+    client = start()
+    assert served(client) == first
+    second = shelve("second", year=2025)
+    wait_for(client, second)
+    metrics = client.get("/metrics").text
+    assert "faultcube_bundle_swaps_total 1.0" in metrics
+    assert f'version="{second}"' in metrics
+    assert f'version="{first}"' not in metrics
+
+
+def test_a_bad_bundle_is_refused_and_counted_while_the_old_one_serves(
+    start: Serve, shelve: Callable[..., str], good: dict[str, Any]
+) -> None:
+    version = shelve("good", year=2024)
+    client = start()
+    shelve("bad", year=2025, good=False)
+    deadline = time.monotonic() + 20
+    while "faultcube_bundle_refused_total 1.0" not in client.get("/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert served(client) == version
+    assert client.post("/classify", json={"records": [good]}).status_code == 200
+    bad, fine = client.get("/models").json()["models"]
+    assert "encoder.onnx was altered" in bad["refused"]
+    assert (bad["served"], fine["served"]) == (False, True)
+
+
+def test_at_the_start_an_older_bundle_stands_in_for_a_bad_one(
+    start: Serve, shelve: Callable[..., str]
+) -> None:
+    version = shelve("good", year=2024)
+    shelve("bad", year=2025, good=False)
+    assert served(start()) == version
+
+
+def test_an_activated_bundle_is_served_until_it_is_rolled_back(
+    start: Serve, shelve: Callable[..., str], folder: Path
+) -> None:
+    old, new = shelve("old", year=2024), shelve("new", year=2025)
+    client = start()
+    response = client.post(f"/models/{old}/activate", headers=ADMIN)
+    assert response.json() == {"bundle": {"name": "toy", "version": old}, "previous": new}
+    assert served(client) == old
+    assert served(start()) == old, "the choice outlives a restart"
+    client.post(f"/models/{response.json()['previous'][:6]}/activate", headers=ADMIN)
+    assert served(client) == new
+    (folder / POINTER).write_text("old\n")
+    wait_for(client, old)
+
+
+def test_without_an_admin_key_nothing_can_be_changed(
+    folder: Path, serve: Serve, shelve: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.audit")
+    old, new = shelve("old", year=2024), shelve("new", year=2025)
+    client = serve(folder)
+    response = client.post(f"/models/{old}/activate", headers=ADMIN)
+    assert (response.status_code, response.json()["reason"]) == (403, "forbidden")
+    assert "FAULTCUBE_ADMIN_KEYS" in response.json()["detail"]
+    keyed = serve(folder, admin_keys="a" * 64)
+    assert keyed.post(f"/models/{old}/activate").status_code == 401
+    assert keyed.post(f"/models/{old}/activate", headers=ADMIN).status_code == 401
+    assert served(client) == served(keyed) == new
+    assert not (folder / POINTER).exists()
+    lines = [vars(record) for record in caplog.records if record.name == "service.audit"]
+    assert [line["status"] for line in lines] == [403, 401, 401]
+
+
+def test_a_change_is_written_to_the_audit_log_with_its_key(
+    start: Serve, shelve: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    version = shelve("one")
+    client = start()
+    caplog.set_level("INFO")
+    client.post(f"/models/{version}/activate", headers=ADMIN | {"X-Request-ID": "change-7"})
+    (line,) = [vars(record) for record in caplog.records if record.name == "service.audit"]
+    assert (line["request_id"], line["status"]) == ("change-7", 200)
+    assert line["path"] == f"/models/{version}/activate"
+    assert line["key"] == hashlib.sha256(KEY.encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "reason"),
+    [("nothing", 404, "no_such_bundle"), ("bad", 409, "not_activated")],
+)
+def test_what_cannot_be_activated_changes_nothing(
+    start: Serve, shelve: Callable[..., str], folder: Path, wanted: str, status: int, reason: str
+) -> None:
+    version = shelve("good", year=2024)
+    shelve("bad", year=2023, good=False)
+    client = start()
+    response = client.post(f"/models/{wanted}/activate", headers=ADMIN)
+    assert (response.status_code, response.json()["reason"]) == (status, reason)
+    assert served(client) == version
+    assert not (folder / POINTER).exists()
+
+
+def test_one_bundle_by_itself_has_no_other_to_choose(bundle: Path, serve: Serve) -> None:
+    client = serve(bundle, admin_keys=hashlib.sha256(KEY.encode()).hexdigest())
+    version = served(client)
+    assert [each["served"] for each in client.get("/models").json()["models"]] == [True]
+    response = client.post(f"/models/{version}/activate", headers=ADMIN)
+    assert response.json()["reason"] == "not_activated"
+
+
+def test_an_empty_folder_is_not_ready_until_a_bundle_comes(
+    start: Serve, shelve: Callable[..., str]
+) -> None:
+    client = start()
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/models").json() == {"models": []}
+    wait_for(client, shelve("one"))
+
+
+def test_a_hundred_swaps_under_load_fail_no_request_and_mix_no_bundles(
+    start: Serve, shelve: Callable[..., str], folder: Path, good: dict[str, Any]
+) -> None:
+    versions = [shelve("even", year=2024), shelve("odd", year=2025)]
+    shelve("bad", year=2023, good=False)
+    client = start()
+    bodies = [json.dumps({"records": [good] * number}).encode() for number in (1, 9_000)]
+    done, answers = threading.Event(), list[tuple[int, str, str]]()
+
+    def load(body: bytes) -> None:
+        while not done.is_set():
+            response = client.post("/classify", content=body)
+            version = response.json().get("bundle", {}).get("version", "")
+            head = response.headers.get("faultcube-bundle", "")
+            answers.append((response.status_code, version, head))
+
+    threads = [threading.Thread(target=load, args=[body]) for body in bodies for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(100):
+        client.post(f"/models/{versions[number % 2]}/activate", headers=ADMIN)
+        if number % 10 == 0:
+            client.post("/models/bad/activate", headers=ADMIN)
+            shutil.copytree(folder / "bad", folder / f"bad-{number}")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _, _ in answers} == {200}
+    assert {version for _, version, _ in answers} == set(versions)
+    assert all(head == f"toy/{version}" for _, version, head in answers)
