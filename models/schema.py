@@ -14,7 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-__all__ = ["UNSEEN", "Fault", "Field", "Kind", "Matrix", "RecordError", "Schema", "describe"]
+__all__ = [
+    "LARGEST",
+    "UNSEEN",
+    "Fault",
+    "Field",
+    "Kind",
+    "Matrix",
+    "RecordError",
+    "Schema",
+    "describe",
+]
 
 Matrix = npt.NDArray[np.float32]
 Kind = Literal["gauge", "rate", "counter", "boolean", "category"]
@@ -30,8 +40,9 @@ _BLOCK = 64
 
 _NUMBERS = (int, float, np.integer, np.floating)
 _NO_NUMBERS = (bool, np.timedelta64)
-_LARGEST = float(np.finfo(np.float32).max)
-_BEYOND = f"a number beyond ±{_LARGEST:.2g}"
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a field may have; the least is its negative."""
+_BEYOND = f"a number beyond ±{LARGEST:.2g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +136,12 @@ class Field(pydantic.BaseModel):
         if not all(_is_number(kind) if numbers else kind is bool for kind in types):
             return None
         try:
-            with np.errstate(over="ignore"):
-                column = np.array(values, dtype=np.float64).astype(np.float32)
+            column = np.array(values, dtype=np.float64)
         except OverflowError:
             return None
         missing = values.count(None) if not self.required else 0
-        return column if np.isfinite(column).sum() == len(values) - missing else None
+        fits = np.abs(column) <= LARGEST
+        return column.astype(np.float32) if fits.sum() == len(values) - missing else None
 
     def _encode_categories(self, values: Sequence[object]) -> Matrix | None:
         codes: dict[object, float] = {c: float(i) for i, c in enumerate(self.categories)}
@@ -263,4 +274,4 @@ def _describe_number(value: object) -> str:
         return "NaN"
     if math.isinf(number):
         return "an infinite number"
-    return "a number" if abs(number) <= _LARGEST else _BEYOND
+    return "a number" if abs(number) <= LARGEST else _BEYOND

@@ -17,14 +17,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 from pydantic_core import from_json
 
 from models import Fault, Field, RecordError, Schema
-from models.schema import UNSEEN, Matrix, describe
+from models.schema import LARGEST, UNSEEN, Matrix, describe
 from service.piece import PIECE_BYTES, Piece
 from service.problems import Unfit, Unreadable
 
@@ -41,6 +41,7 @@ _SHORT, _LONGER = PIECE_BYTES, 2 * PIECE_BYTES
 _ABSENT: Final = object()
 _START = re.compile(rb'"records"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
+_Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VAGUE = Fault(0, None, "a record of the schema", "something else")
 
@@ -101,12 +102,10 @@ class Decoder:
             content: Any = self._body.decode(body)
         except _REFUSALS:
             return self._explain(body, report=report)
-        matrix = None
-        if 1 <= len(content.records) <= self.most:
-            matrix = self._rows.encode(content.records)
-        if matrix is None:
+        if not 1 <= len(content.records) <= self.most:
             return self._explain(body, report=report)
-        return Body(self._options_of(content), iter((Piece(matrix),)))
+        piece = Piece(self._rows.encode(content.records))
+        return Body(self._options_of(content), iter((piece,)))
 
     def _options_of(self, content: Any) -> dict[str, bool]:
         return {name: getattr(content, name) for name in self.options}
@@ -126,9 +125,8 @@ class Decoder:
         start, done, detailed = 0, 0, _MOST_DETAILED
         while start < len(text):
             end, rows = self._parse(text, start)
-            matrix = None if rows is None else self._rows.encode(rows)
-            if matrix is not None:
-                piece = Piece(matrix)
+            if rows is not None:
+                piece = Piece(self._rows.encode(rows))
             elif report:
                 piece = self._report(self._entries(_listed(text, start, end)), done, detailed)
                 detailed -= len(piece.faults)
@@ -308,26 +306,19 @@ class _Rows:
         plain = not self._codes and all(field.required for field in fields)
         self._pack = struct.Struct(f"={self._width}f").pack if plain else None
 
-    def encode(self, records: Sequence[msgspec.Struct]) -> Matrix | None:
-        """Encode records: float32 [n, fields], or None when a number is beyond float32."""
+    def encode(self, records: Sequence[msgspec.Struct]) -> Matrix:
+        """Encode records: float32 [n, fields], NaN where missing."""
         rows = map(msgspec.structs.astuple, records)
         if self._pack is not None:
             pack = self._pack
-            try:
-                data = b"".join([pack(*row) for row in rows])
-            except OverflowError:
-                return None
+            data = b"".join([pack(*row) for row in rows])
             return np.frombuffer(data, np.float32).reshape(-1, self._width)
-        if self._codes:
-            columns = list(zip(*rows, strict=True))
-            for i, (codes, unseen) in self._codes.items():
-                columns[i] = tuple(codes.get(value, unseen) for value in columns[i])
-            matrix = np.array(columns, np.float64).T
-        else:
-            matrix = np.array([*rows], np.float64)
-        with np.errstate(over="ignore"):
-            found: Matrix = np.ascontiguousarray(matrix, np.float32)
-        return None if np.isinf(found).any() else found
+        if not self._codes:
+            return np.array([*rows], np.float32)
+        columns = list(zip(*rows, strict=True))
+        for i, (codes, unseen) in self._codes.items():
+            columns[i] = tuple(codes.get(value, unseen) for value in columns[i])
+        return np.ascontiguousarray(np.array(columns, np.float32).T)
 
 
 def _listed(text: memoryview, start: int, end: int) -> bytes:
@@ -382,4 +373,4 @@ def _type(described: Field) -> Any:
             return str
         case "category":
             return Literal[described.categories]
-    return float
+    return _Number

@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from models import Field, Model
+from models.schema import LARGEST
 from service.answers import Problem
 
 __all__ = ["ARROW", "complete", "exchange", "record_schema", "router"]
@@ -147,6 +148,8 @@ def _property(field: Field) -> dict[str, Any]:
         "type": kind if field.required else [kind, "null"],
         "description": _description(field),
     }
+    if kind == "number":
+        described |= {"minimum": -LARGEST, "maximum": LARGEST}
     if field.categories and not field.open:
         described["enum"] = [*field.categories, *([] if field.required else [None])]
     elif field.categories:

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models import Field
+from models.schema import LARGEST
 from service.app import create_app
 from service.docs import record_schema
 from service.problems import MEDIA_TYPE
@@ -91,6 +92,9 @@ def test_the_documented_example_is_a_real_record_that_is_answered(
         assert shared.post(path, json=asked["example"]).status_code == 200
 
 
+BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
+
+
 def test_a_record_is_described_by_the_bundles_own_fields(document: Record) -> None:
     record = document["components"]["schemas"]["Record"]
     assert record["required"] == ["cpu load", "link up", "state"]
@@ -98,10 +102,12 @@ def test_a_record_is_described_by_the_bundles_own_fields(document: Record) -> No
     assert record["properties"] == {
         "cpu load": {
             "type": "number",
+            **BOUNDS,
             "description": "Gauge in %; typically 12.5 in good traffic.",
         },
         "error rate": {
             "type": ["number", "null"],
+            **BOUNDS,
             "description": "Rate in errors/s; typically 0 in good traffic; may be missing.",
         },
         "link up": {
