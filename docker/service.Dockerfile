@@ -12,6 +12,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install --quiet --prefix=/dependencies -c constraints.txt -r service.txt \
     && pip install --quiet -r build.txt
 
+# Of Arrow, streams are all that is used: its clients of other servers are a third of it.
+RUN cd /dependencies/lib/python3.*/site-packages/pyarrow \
+    && rm -rf tests include src libarrow_flight* _flight* libarrow_s3* _s3fs*
+
 COPY README.md LICENSE ./
 COPY models models
 COPY service service

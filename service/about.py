@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import prometheus_client
+from anyio import to_thread
 from fastapi import APIRouter
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -68,7 +69,7 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     """Counters and timings in the Prometheus text format."""
-    content = state_of(request).metrics.text()
+    content = await to_thread.run_sync(state_of(request).metrics.text)
     return Response(content, media_type=prometheus_client.CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -18,14 +18,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
-from service import about, bundles, classify, docs, embed
+from service import about, bundles, classify, docs, embed, inference
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.problems import Problem, problem_of
 from service.security import Guard
 from service.settings import Settings
 from service.state import State, state_of
-from service.watch import Watch
+from service.tracing import tracing
+from service.watch import Watch, Watcher
 from service.wire import Exchange
 
 __all__ = ["create_app"]
@@ -66,16 +67,19 @@ def create_app(
         ),
     )
     app.state.faultcube = state
-    state.metrics.queue = lambda: state.turns.waiting
-    for module in (classify, embed, about, bundles, docs):
+    state.metrics.queue, state.metrics.held = lambda: state.turns.waiting, lambda: state.turns.held
+    for module in (classify, embed, about, bundles, inference, docs):
         app.include_router(module.router)
     exchanges = {
         "/classify": Exchange(state, lambda ask: classify.steps(ask, state.metrics)),
         "/embed": Exchange(state, lambda ask: embed.steps(ask, state.metrics)),
     }
     fastapi = super(_Application, app).__call__
-    guard = Guard(_Shortcut(fastapi, exchanges), state.keys, state.metrics.count_rejected)
-    watchers = (state.metrics.count_request, RequestLog(settings.log_requests, clock))
+    shortcut = _Shortcut(fastapi, exchanges, inference.Inference(state))
+    guard = Guard(shortcut, state.keys, state.metrics.count_rejected)
+    watchers: list[Watcher] = [state.metrics.count_request]
+    watchers.append(RequestLog(settings.log_requests, clock))
+    app.state.watchers = watchers
     app.front = Watch(guard, watchers=watchers, clock=clock)
     return app
 
@@ -105,29 +109,39 @@ class _Shortcut:
     Args:
         app: what answers everything else.
         exchanges: by path.
+        inference: of a model by its name.
     """
 
-    def __init__(self, app: ASGIApp, exchanges: Mapping[str, Exchange]) -> None:
-        self.app, self.exchanges = app, exchanges
+    def __init__(
+        self, app: ASGIApp, exchanges: Mapping[str, Exchange], inference: Exchange
+    ) -> None:
+        self.app, self.exchanges, self.inference = app, exchanges, inference
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if path in self.exchanges and scope["method"] == "POST":
-            scope["state"]["route"] = path
-            await self.exchanges[path](scope, receive, send)
-        else:
+        exchange = self.exchanges.get(path)
+        if exchange is None and path.startswith("/v2/models/") and path.endswith("/infer"):
+            exchange = self.inference
+        if exchange is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
+        else:
+            await exchange(scope, receive, send)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    stop = app.state.faultcube.follow()
-    yield
-    stop()
+    state: State = app.state.faultcube
+    with state.metrics.shared(), tracing(state.settings, app.state.watchers):
+        stop = state.follow()
+        yield
+        stop()
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         state_of(request).metrics.count_rejected(problem)
-    return problem.response(request.scope["state"]["request_id"])
+    name = request.scope["state"]["request_id"]
+    if request.url.path.startswith("/v2"):
+        return inference.refusal(problem, name)
+    return problem.response(name)

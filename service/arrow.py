@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -56,7 +57,7 @@ _PLAIN = frozenset(
     if name.rstrip("0123456789") in {"int", "uint", "half_float", "float", "double"}
 )
 _DECIMALS = frozenset(kind for kind, name in _KINDS.items() if name.startswith("decimal"))
-_REFUSALS = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, StopIteration)
+_REFUSALS = (pa.ArrowException, OSError, ValueError, MemoryError, StopIteration)
 
 Numbers = npt.NDArray[Any]
 """A column as numbers of any kind [n]: NaN where missing, infinite where it does not fit."""
@@ -132,6 +133,8 @@ class _Stream:
                 if message.type == "record batch":
                     batch = self._reader.read_next_batch()
                     batch.validate()
+                    if batch.num_rows < 0:
+                        raise Unreadable("The stream has a batch of less than no records.")
                     return batch
             if self._source.tell() < self._source.size():
                 raise Unreadable("Something follows the stream's end.")
@@ -165,37 +168,49 @@ class _Table:
         """The pieces of some of a batch's records; `first` is the index of the first of them."""
         with _reading():
             arrays = tile.columns
-            columns = [(at, encode(arrays[place])) for at, place, encode in self._found]
+            columns = {at: encode(arrays[place]) for at, place, encode in self._found}
         for start in range(0, tile.num_rows, PIECE_RECORDS):
             end = min(start + PIECE_RECORDS, tile.num_rows)
             matrix = np.full((end - start, len(self._fields)), np.nan, np.float32)
             with np.errstate(over="ignore"):
-                for at, numbers in columns:
+                for at, numbers in columns.items():
                     matrix[:, at] = numbers[start:end]
             bad = ~np.isfinite(matrix)
             if bad.any():
                 bad &= ~(np.isnan(matrix) & self._optional)
             if bad.any():
-                yield self._judge(tile.slice(start), matrix, bad, first + start)
+                yield self._judge(matrix, bad, partial(self._fault, tile, columns, first, start))
             else:
                 yield Piece(matrix)
 
     def _judge(
-        self, tile: pa.RecordBatch, matrix: Matrix, bad: npt.NDArray[np.bool_], first: int
+        self, matrix: Matrix, bad: npt.NDArray[np.bool_], fault: Callable[[int, int], Fault]
     ) -> Piece:
         """The records that fit, if they may be taken without the others."""
         if not self._report:
-            places = np.argwhere(bad)[:_MOST_FAULTS].tolist()
-            raise Unfit.of([self._fault(tile, matrix, row, at, first) for row, at in places])
+            raise Unfit.of([fault(row, at) for row, at in np.argwhere(bad)[:_MOST_FAULTS].tolist()])
         rows = np.flatnonzero(bad.any(axis=1)).tolist()
         columns = bad.argmax(axis=1).tolist()
-        faults = {row: self._fault(tile, matrix, row, columns[row], first) for row in rows}
+        faults = {row: fault(row, columns[row]) for row in rows}
         return Piece(np.delete(matrix, rows, axis=0), faults)
 
-    def _fault(self, tile: pa.RecordBatch, matrix: Matrix, row: int, at: int, first: int) -> Fault:
-        field = self._fields[at]
-        got = _got(field, tile.column(field.name)[row], matrix[row, at])
-        return Fault(first + row, field.name, field.expected, got)
+    def _fault(
+        self,
+        tile: pa.RecordBatch,
+        columns: dict[int, Numbers],
+        first: int,
+        start: int,
+        row: int,
+        at: int,
+    ) -> Fault:
+        """What is wrong with a field of a piece's record; no value is read from the tile again."""
+        field, number = self._fields[at], columns[at][start + row]
+        if field.kind in {"boolean", "category"}:
+            got = "null" if np.isnan(number) else "a string"
+        else:
+            is_null = tile.column(field.name).slice(start + row, 1).null_count
+            got = "null" if is_null else describe(float(number))
+        return Fault(first + start + row, field.name, field.expected, got)
 
 
 class _Codes:
@@ -244,8 +259,10 @@ class _Codes:
         Many views may show the same long string, and so only short ones are followed.
         """
         _, words, *shown = views.buffers()
-        place = slice(4 * views.offset, 4 * (views.offset + len(views)))
-        headers = np.frombuffer(words or b"", np.int32)[place].reshape(len(views), 4).copy()
+        headers = np.zeros((0, 4), np.int32)
+        if len(views):
+            held = np.frombuffer(words, np.int32, 4 * len(views), 16 * views.offset)
+            headers = held.reshape(-1, 4).copy()
         long = headers[:, 0] > self._longest
         headers[long | nulls] = 0
         buffers = [None, pa.py_buffer(headers), *shown]
@@ -471,13 +488,6 @@ def _numbers(column: pa.Array) -> Numbers:
         column = column.cast(pa.float64(), safe=False)
     numbers: Numbers = column.to_numpy(zero_copy_only=False)
     return numbers
-
-
-def _got(field: Field, value: pa.Scalar, number: np.float32) -> str:
-    """What a value that does not fit is."""
-    if field.kind in {"boolean", "category"}:
-        return "null" if np.isnan(number) else "a string"
-    return describe(float(value.as_py())) if value.is_valid else "null"
 
 
 def _address(array: pa.Array) -> tuple[object, ...]:

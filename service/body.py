@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Generator
+from types import coroutine
+from typing import Any
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from service.problems import Disconnected, Problem, TooLarge, TooSlow
 from service.turns import Turns
@@ -35,25 +38,34 @@ async def read(
     body = _Body(turns, most)
     if announced > most:
         body.refuse(_too_large(most))
+    started = receive()
     try:
-        async with asyncio.timeout(_LINGER_SECONDS if body.trouble else seconds) as limit:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    body.refuse(Disconnected())
-                elif body.trouble is None and body.add(message.get("body", b"")) is not None:
-                    limit.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
-                if not message.get("more_body"):
-                    break
-    except TimeoutError:
-        if body.trouble is None:
-            body.refuse(TooSlow(f"The body did not arrive within {seconds:g} seconds."))
-    except BaseException:
-        turns.release(len(body.content))
-        raise
-    if body.trouble is not None:
-        raise body.trouble
-    return body.content
+        waiting = started.send(None)  # type: ignore[attr-defined]  # a coroutine, as servers have it
+    except StopIteration as end:
+        # Most bodies are there already: they need no timer, which would cost more than they do.
+        if not body.add(end.value).get("more_body"):
+            return body.whole()
+        await body.add_rest(receive, seconds)
+    else:
+        await body.add_rest(receive, seconds, _resumed(started, waiting))
+    return body.whole()
+
+
+@coroutine
+def _resumed(started: Any, waiting: Any) -> Generator[Any, Any, Message]:
+    """Go on with a coroutine that has been started, and waits for something."""
+    while True:
+        try:
+            value = yield waiting
+        except BaseException as error:
+            step, value = started.throw, error
+        else:
+            step = started.send
+        try:
+            waiting = step(value)
+        except StopIteration as end:
+            message: Message = end.value
+            return message
 
 
 class _Body:
@@ -64,27 +76,64 @@ class _Body:
         self.content: bytes | bytearray = b""
         self.trouble: Problem | None = None
 
-    def add(self, chunk: bytes) -> Problem | None:
-        """Keep a chunk, or nothing at all when there is something wrong."""
-        if len(self.content) + len(chunk) > self.most:
-            return self.refuse(_too_large(self.most))
+    def whole(self) -> bytes | bytearray:
+        """All of it.
+
+        Raises:
+            Problem: what is wrong.
+        """
+        if self.trouble is not None:
+            raise self.trouble
+        return self.content
+
+    async def add_rest(
+        self, receive: Receive, seconds: float, first: Awaitable[Message] | None = None
+    ) -> None:
+        """Keep what is still to come, as long as it comes in time."""
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS if self.trouble else seconds) as limit:
+                message: Message = {"more_body": True}
+                while message.get("more_body"):
+                    was_fine = self.trouble is None
+                    message = self.add(await (first or receive()))
+                    first = None
+                    if was_fine and self.trouble:
+                        limit.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
+        except TimeoutError:
+            if self.trouble is None:
+                self.refuse(TooSlow(f"The body did not arrive within {seconds:g} seconds."))
+        except BaseException:
+            self.turns.release(len(self.content))
+            raise
+
+    def add(self, message: Message) -> Message:
+        """Keep what a message brings, or nothing at all when there is something wrong."""
+        chunk: bytes = message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            self.refuse(Disconnected())
+        elif self.trouble is None and len(self.content) + len(chunk) > self.most:
+            self.refuse(_too_large(self.most))
+        elif self.trouble is None:
+            self._keep(chunk)
+        return message
+
+    def _keep(self, chunk: bytes) -> None:
         try:
             self.turns.hold(len(chunk))
         except Problem as problem:
-            return self.refuse(problem)
+            self.refuse(problem)
+            return
         if not self.content:
             self.content = chunk  # most bodies are one chunk, and never copied
         elif isinstance(self.content, bytearray):
             self.content += chunk
         else:
             self.content = bytearray(self.content) + chunk
-        return None
 
-    def refuse(self, problem: Problem) -> Problem:
+    def refuse(self, problem: Problem) -> None:
         """Let go of everything."""
         self.turns.release(len(self.content))
         self.content, self.trouble = b"", problem
-        return problem
 
 
 def _too_large(most: int) -> TooLarge:

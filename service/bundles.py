@@ -78,7 +78,7 @@ def activate(
     try:
         entry = state.shelf.find(version)
         state.try_out(entry)
-        state.shelf.activate(version)
+        state.shelf.activate(entry.folder)
     except NotThereError as error:
         raise NoSuchBundle(f"There is no such bundle: {error.reason}.") from error
     except ShelfError as error:

@@ -53,8 +53,9 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
         verdicts = ArrowVerdicts(serving, distances=distances, report=ask.report)
     records = 0
     for piece in pieces:
+        serving.sample(piece.matrix)
         decisions = metrics.timed(serving.model.decide, piece.matrix)
         metrics.count_verdicts(decisions, verdicts.add(piece, decisions))
         records += len(piece.matrix)
         yield
-    return Answer(verdicts.written(), ask.wanted, records)
+    return Answer.of(verdicts.written(), records, ask.wanted)

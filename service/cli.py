@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,12 +34,11 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
-        from service.server import run
+        from service.workers import run
 
-        run(chosen)
-    except OSError as error:
-        where = f"{chosen.host} port {chosen.port}"
-        raise _refusal(f"cannot listen on {where}: {error.strerror or error}") from error
+        # Bound before anything is loaded: a port that is taken ends the process at once.
+        with _listener(chosen) as bound:
+            run(chosen, bound)
     except KeyboardInterrupt:
         return
 
@@ -51,10 +51,12 @@ def settings() -> None:
 
 
 def _settings(**options: object) -> Settings:
+    from service import tls
     from service.settings import Settings, SettingsError
 
     try:
         chosen = Settings.read(**options)
+        tls.context(chosen)
     except SettingsError as error:
         raise _refusal(str(error)) from error
     try:
@@ -64,6 +66,16 @@ def _settings(**options: object) -> Settings:
     if not is_folder:
         raise _refusal(f"no folder {shlex.quote(str(chosen.bundle))} can be read: nothing to serve")
     return chosen
+
+
+def _listener(chosen: Settings) -> socket.socket:
+    from service.server import listener
+
+    try:
+        return listener(chosen.host, chosen.port)
+    except OSError as error:
+        where = f"{chosen.host} port {chosen.port}"
+        raise _refusal(f"cannot listen on {where}: {error.strerror or error}") from error
 
 
 def _refusal(message: str) -> typer.Exit:

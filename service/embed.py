@@ -48,6 +48,7 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     faults: list[Fault] = []
     records = 0
     for piece in pieces:
+        serving.sample(piece.matrix)
         found = metrics.timed(model.encoder.embed, piece.matrix)
         records += len(found)
         if ask.wanted == JSON:
@@ -64,4 +65,4 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
             bundle=(model.manifest.name, model.manifest.version),
             faults=faults if ask.report else None,
         )
-    return Answer(content, ask.wanted, records)
+    return Answer.of(content, records, ask.wanted)

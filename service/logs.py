@@ -48,6 +48,7 @@ def configure(settings: Settings) -> None:
             "formatters": {"structured": formatter},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
+            "loggers": {"watchfiles": {"level": "WARNING"}},  # it tells of every file
         }
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -14,6 +16,20 @@ from service.security import Keys, KeysError
 __all__ = ["Settings", "SettingsError", "as_markdown"]
 
 _PREFIX = "FAULTCUBE_"
+
+
+def _traceable(endpoint: str) -> str:
+    if endpoint and not _can_trace():
+        message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
+        raise PydanticCustomError("extra", message)
+    return endpoint
+
+
+def _can_trace() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 class SettingsError(ValueError):
@@ -41,11 +57,31 @@ class Settings(BaseSettings):
     max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Most records in one request."""
 
-    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
-    """Most bytes in one request's body (16 MiB unless set)."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
+    """Most bytes in one request's body, once it is inflated (32 MiB unless set)."""
 
     body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Longest time in seconds that a client may take to send its body."""
+
+    header_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Longest time in seconds from a connection, or from a request's first byte, to the end of the
+    request's headers."""
+
+    idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 75.0
+    """Longest time in seconds that a connection is kept between two requests."""
+
+    grace_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Longest time in seconds that requests under way get when the service is told to end."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve, on one port; one that dies is replaced."""
+
+    tls_cert: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
+    """File with the certificate, and those that it stands on, in PEM; together with the key it
+    makes the service speak HTTPS only."""
+
+    tls_key: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
+    """File with the certificate's private key in PEM, not encrypted."""
 
     max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     """Most bytes of all bodies that are held at a time (256 MiB unless set); then 503."""
@@ -65,6 +101,20 @@ class Settings(BaseSettings):
     log_requests: Literal["all", "failed", "none"] = "failed"
     """Which requests are logged, in one line each that holds nothing of its records: `all`,
     `failed` (status 400 and above) or `none`. What changes something is always logged."""
+
+    drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
+    """Sampled records that are compared with the bundle's reference to measure drift, the last ones
+    of each worker."""
+
+    otlp_endpoint: Annotated[
+        str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_traceable)
+    ] = ""
+    """Address of a collector of OpenTelemetry traces that speaks OTLP over HTTP, such as
+    `http://localhost:4318`; unset, nothing is traced. Needs the extra `tracing`."""
+
+    trace_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of requests that are traced; one that belongs to a trace (`traceparent`) is traced when
+    its sender traces it."""
 
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of the keys that may read, with commas between them; unset, everyone may."""

@@ -13,6 +13,8 @@ import anyio
 from starlette.requests import Request
 
 from models import BundleError, Model
+from service.changes import changes
+from service.drift import Drift
 from service.metrics import Metrics
 from service.problems import NotReady
 from service.security import Keys
@@ -88,7 +90,7 @@ class State:
         loop, stop = asyncio.new_event_loop(), anyio.Event()
 
         async def refresh() -> None:
-            async for _ in self.shelf.changes(stop):
+            async for _ in changes(self.shelf, stop):
                 self.refresh()
 
         def run() -> None:
@@ -113,7 +115,9 @@ class State:
             names = {entry.folder for entry in candidates}
             self.refused = {name: why for name, why in self.refused.items() if name in names}
             for entry in candidates:
-                if self._is_served(entry) or self._load(entry):
+                if entry.reason is not None:
+                    self._refuse(entry.folder, entry.reason)
+                elif self._is_served(entry) or self._load(entry):
                     break
         self.settled.set()
 
@@ -131,10 +135,12 @@ class State:
     def _candidates(self) -> Iterator[Entry]:
         """What to serve, the best first: without a pointer, an older bundle will do."""
         choice = self.shelf.choice()
-        yield choice.entry
         if choice.decided == "newest":
-            rest = [each for each in self.shelf.entries() if each.version and each != choice.entry]
-            yield from sorted(rest, key=lambda entry: entry.age, reverse=True)
+            # What cannot be read comes first, to be told of.
+            entries = sorted(self.shelf.entries(), key=lambda entry: entry.age, reverse=True)
+            yield from sorted(entries, key=lambda entry: entry.reason is None)
+        else:
+            yield choice.entry
 
     def _is_served(self, entry: Entry) -> bool:
         return self._serving is not None and self._serving.version == entry.version
@@ -154,17 +160,19 @@ class State:
 
     def _serve(self, model: Model) -> None:
         manifest = model.manifest
-        previous, self._serving = self._serving, Serving(model, self.settings.max_records)
-        self.metrics.show_bundle(manifest)
+        drift = Drift.of(model, window=self.settings.drift_window, clock=self.clock)
+        serving = Serving(model, self.settings.max_records, drift)
+        previous, self._serving = self._serving, serving
+        self.metrics.show_bundle(manifest, drift)
         extra = {"bundle": manifest.name, "version": manifest.version}
         if previous is not None:
-            self.metrics.swaps += 1
+            self.metrics.tally.swaps += 1
             extra["previous"] = previous.version
         log.info("bundle loaded", extra=extra)
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:
-            self.metrics.refused += 1
+            self.metrics.tally.refused += 1
             log.error("bundle refused", extra={"bundle": folder, "reason": reason})
         self.refused[folder] = reason
         self._why_not = f"The bundle {folder} is refused: {reason}."

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from models import UNKNOWN, Decisions, Fault
+from models import Decisions, Fault
 from service import arrow
 from service.piece import Piece
 from service.problems import entry_of
@@ -75,17 +75,13 @@ class ArrowVerdicts:
         self._serving, self._distances = serving, distances
         self._decisions: list[Decisions] = []
         self._faults: list[Fault] | None = [] if report else None
-        names = [known.name for known in serving.model.manifest.classes]
-        self._words = np.array([*names, UNKNOWN], dtype=object)
 
     def add(self, piece: Piece, decisions: Decisions) -> list[str]:
         """Add a piece; gives the labels of its records."""
         self._decisions.append(decisions)
         if self._faults is not None:
             self._faults += piece.faults.values()
-        places = np.where(decisions.accepted, decisions.nearest, len(self._words) - 1)
-        labels: list[str] = self._words[places].tolist()
-        return labels
+        return self._serving.labels(decisions)
 
     def written(self) -> bytes:
         """The whole answer."""
@@ -96,8 +92,8 @@ class ArrowVerdicts:
             distance=self._all("distance"),
             confidence=self._all("confidence"),
             distances=self._all("distances") if self._distances else None,
-            names=[known.name for known in manifest.classes],
-            good=[known.good for known in manifest.classes],
+            names=self._serving.names,
+            good=self._serving.good,
             bundle=(manifest.name, manifest.version),
             faults=self._faults,
         )

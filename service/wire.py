@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.body import read
@@ -32,8 +33,8 @@ _SPOKEN = (
     "application/json or text/plain (charset utf-8), or application/vnd.apache.arrow.stream; "
     "as it is, or with the content encoding gzip or zstd"
 )
-_AT_ONCE = {JSON: PIECE_BYTES, ARROW: PIECE_BYTES // 4}
-"""Bytes of a body that is answered without a stop, at most."""
+_AT_ONCE = PIECE_BYTES // 4
+"""Bytes of a body that is answered without a stop, at most, where they are no text."""
 _SLICE = 1 << 18
 """Bytes of an answer that are handed over at a time: a client that reads slowly stops us there."""
 
@@ -44,14 +45,18 @@ class Ask:
 
     Attributes:
         serving: the model that answers, and no other.
+        path: of the request.
+        headers: of the request.
         body: as sent, but inflated.
-        media: what the body is: `JSON` or `ARROW`.
+        media: what the body is: `JSON` or `ARROW`, or another that an exchange knows.
         wanted: what the answer shall be.
         report: whether bad records are told of in their place, and the others are answered.
         distances: whether the distance to every class is wanted.
     """
 
     serving: Serving
+    path: str
+    headers: Mapping[bytes, bytes]
     body: bytes | bytearray
     media: str = JSON
     wanted: str = JSON
@@ -65,13 +70,18 @@ class Answer:
 
     Attributes:
         content: in bytes.
-        media: their content type.
         records: how many were answered.
+        headers: the content type, and what else the content is known by.
     """
 
     content: bytes
-    media: str
     records: int
+    headers: list[tuple[bytes, bytes]]
+
+    @classmethod
+    def of(cls, content: bytes, records: int, media: str) -> Answer:
+        """An answer of a content type."""
+        return cls(content, records, [(b"content-type", media.encode())])
 
 
 class Exchange:
@@ -82,30 +92,43 @@ class Exchange:
         work: the steps from what is asked for to the answer.
     """
 
+    media: Mapping[bytes, str] = _MEDIA
+    """What bodies may be, by content type."""
+    spoken = _SPOKEN
+    """The same for people."""
+    route: str | None = None
+    """What metrics call it, where that is not its path."""
+
     def __init__(self, state: State, work: Callable[[Ask], Steps[Answer]]) -> None:
         self.state, self.work = state, work
+
+    def refusal(self, problem: Problem, request_id: str) -> Response:
+        """The answer to what is not answered."""
+        return problem.response(request_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state = scope["state"]
+        state["route"] = self.route or scope["path"]
         try:
             serving = self.state.serving
+            state["bundle"] = serving.bundle
             answer = await self._answer(serving, scope, receive)
         except Problem as problem:
             self.state.metrics.count_rejected(problem)
-            await problem.response(state["request_id"])(scope, receive, send)
+            await self.refusal(problem, state["request_id"])(scope, receive, send)
             return
         except Exception:
-            await Broken().response(state["request_id"])(scope, receive, send)
+            await self.refusal(Broken(), state["request_id"])(scope, receive, send)
             raise  # the server logs it
         state["records"] = answer.records
-        self.state.metrics.records += answer.records
+        self.state.metrics.tally.records += answer.records
         await self._send(send, serving, answer)
 
     async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Answer:
         settings, turns = self.state.settings, self.state.turns
         headers = scope["state"]["headers"]
-        media, encoding = _spoken(headers)
+        media, encoding = self._spoken(headers)
         report, distances = _options(scope["query_string"])
         body = await read(
             receive,
@@ -117,21 +140,32 @@ class Exchange:
         try:
             if encoding:
                 body = await turns.share(_inflated(body, encoding, settings.max_body_bytes, turns))
-            ask = Ask(serving, body, media, _wanted(headers, media), report, distances)
-            if len(body) > _AT_ONCE[media]:
+            wanted = _wanted(headers, media)
+            ask = Ask(serving, scope["path"], headers, body, media, wanted, report, distances)
+            if len(body) > (PIECE_BYTES if media == JSON else _AT_ONCE):
                 return await turns.share(self.work(ask))
             turns.take()
             return finish(self.work(ask))
         finally:
             turns.release(len(body))
 
+    def _spoken(self, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+        """What the body is, and how it is compressed: not at all is "".
+
+        Raises:
+            Unspoken: that is not known here.
+        """
+        content_type = headers.get(b"content-type", b"")
+        media = self.media.get(content_type) or self.media.get(_bare(content_type))
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        if media is None or not speaks(encoding):
+            raise Unspoken(f"Send {self.spoken}.")
+        return media, "" if encoding == "identity" else encoding
+
     async def _send(self, send: Send, serving: Serving, answer: Answer) -> None:
         content = answer.content
-        head = [
-            (b"content-type", answer.media.encode()),
-            (b"content-length", b"%d" % len(content)),
-            serving.header,
-        ]
+        length = (b"content-length", b"%d" % len(content))
+        head = [*answer.headers, length, serving.header]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         if len(content) <= _SLICE:
             await send({"type": "http.response.body", "body": content})
@@ -142,20 +176,6 @@ class Exchange:
                 more = start + _SLICE < len(content)
                 part = content[start : start + _SLICE]
                 await send({"type": "http.response.body", "body": part, "more_body": more})
-
-
-def _spoken(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
-    """What the body is, and how it is compressed: not at all is "".
-
-    Raises:
-        Unspoken: that is not known here.
-    """
-    content_type = headers.get(b"content-type", b"")
-    media = _MEDIA.get(content_type) or _parsed_media(content_type)
-    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-    if media is None or not speaks(encoding):
-        raise Unspoken(f"Send {_SPOKEN}.")
-    return media, "" if encoding == "identity" else encoding
 
 
 def _inflated(
@@ -176,11 +196,12 @@ def _inflated(
     return content
 
 
-def _parsed_media(content_type: bytes) -> str | None:
-    media, *parameters = content_type.decode("latin-1").lower().split(";")
-    pairs = (parameter.partition("=") for parameter in parameters)
-    charsets = {value.strip(' "') for name, _, value in pairs if name.strip() == "charset"}
-    return None if charsets - {"utf-8", "utf8"} else _MEDIA.get(media.strip().encode("latin-1"))
+def _bare(content_type: bytes) -> bytes:
+    """A content type without its parameters, of which only the usual charset may be given."""
+    media, *parameters = content_type.lower().split(b";")
+    pairs = (parameter.partition(b"=") for parameter in parameters)
+    charsets = {value.strip(b' "') for name, _, value in pairs if name.strip() == b"charset"}
+    return b"unspoken" if charsets - {b"utf-8", b"utf8"} else media.strip()
 
 
 def _wanted(headers: Mapping[bytes, bytes], media: str) -> str:

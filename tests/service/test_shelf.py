@@ -19,7 +19,9 @@ import pytest
 
 import models
 from models import Bundle, BundleError, Model
+from service import changes as changing
 from service import shelf as module
+from service.changes import changes
 from service.shelf import (
     POINTER,
     AmbiguousError,
@@ -522,7 +524,7 @@ def watch(
     told: Told = []
 
     async def listen(stop: anyio.Event) -> None:
-        async for _ in shelf.changes(stop):
+        async for _ in changes(shelf, stop):
             told.append((look or served)(shelf))
 
     async def play() -> None:
@@ -725,6 +727,17 @@ def test_a_bundle_that_is_gone_for_good_is_told_of(root: Path, put: Put) -> None
     watch(heard(root), scene)
 
 
+def test_a_file_in_a_folder_of_a_bundle_is_looked_at_too(root: Path, put: Put) -> None:
+    version = put("a")
+    (root / "a" / "figures").mkdir()
+
+    async def scene(told: Told) -> None:
+        (root / "a" / "figures" / "roc.png").touch()
+        await until(lambda: told == [version, version])
+
+    watch(swept(root), scene)
+
+
 def test_the_path_may_be_a_link_that_is_swapped(root: Path, put: Put) -> None:
     old, new = put("../1/a"), put("../2/a")
     (root.parent / "link").symlink_to("1")
@@ -833,14 +846,14 @@ def test_what_cannot_be_watched_is_polled_and_said_once(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "awatch", fail)
+    monkeypatch.setattr(changing, "awatch", fail)
     old = put("a")
 
     async def scene(told: Told) -> None:
         new = put("b", day=1)
         await until(lambda: told == [old, new])
 
-    with caplog.at_level(logging.WARNING, module.__name__):
+    with caplog.at_level(logging.WARNING, changing.__name__):
         watch(heard(root), scene)
     assert [record.message for record in caplog.records] == ["bundles are polled, not watched"]
 
@@ -868,7 +881,7 @@ def test_a_watch_ends_soon_after_it_is_told_to(root: Path, put: Put) -> None:
         stop = anyio.Event()
 
         async def listen() -> None:
-            async for _ in heard(root).changes(stop):
+            async for _ in changes(heard(root), stop):
                 pass
 
         async with anyio.create_task_group() as tasks:
@@ -887,7 +900,7 @@ def test_a_watch_that_is_cancelled_ends_and_stops_nobody_else(root: Path, put: P
     async def play() -> bool:
         stop = anyio.Event()
         with anyio.move_on_after(3 * SETTLE):
-            async for _ in heard(root).changes(stop):
+            async for _ in changes(heard(root), stop):
                 pass
         return stop.is_set()
 
@@ -900,7 +913,7 @@ def test_a_listener_may_leave(root: Path, put: Put) -> None:
     put("a")
 
     async def play() -> None:
-        async for _ in heard(root).changes(anyio.Event()):
+        async for _ in changes(heard(root), anyio.Event()):
             break
 
     anyio.run(play)

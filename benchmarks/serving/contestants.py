@@ -1,0 +1,106 @@
+"""Who is measured: servers, and the ways in which each can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from benchmarks.serving import wires
+from benchmarks.serving.wires import Wire
+
+__all__ = [
+    "CONTESTANTS",
+    "ECHO",
+    "ONNXRUNTIME",
+    "OURS",
+    "SERVERS",
+    "Contestant",
+    "Server",
+    "choose",
+]
+
+OURS, ECHO, ONNXRUNTIME = "faultcube", "echo", "onnxruntime"
+
+_V1, _V2 = "/v1/models/iosxr:predict", "/v2/models/iosxr/infer"
+_READY = "/v2/models/iosxr/ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server process.
+
+    Attributes:
+        name: ours, or that of its module in `peers`.
+        ready: path that answers 200 once it serves.
+        own: whether it has an environment of its own, made from its requirements file.
+    """
+
+    name: str
+    ready: str
+    own: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A row of the tables: a server, asked in one way.
+
+    Attributes:
+        name: of the row.
+        server: its name.
+        path: where to post; `{size}` and `{label}` are those of our answer.
+        wire: body and answer.
+        same: which of ours takes the same body.
+    """
+
+    name: str
+    server: str
+    path: str
+    wire: Wire
+    same: str = OURS
+
+
+SERVERS = {
+    each.name: each
+    for each in (
+        Server(OURS, "/readyz", own=False),
+        Server("fastapi", "/livez"),
+        Server("bentoml", "/livez"),
+        Server("litserve", "/health"),
+        Server("mlserver", _READY),
+        Server("kserve", _READY),
+        Server("ray", "/classify"),
+        Server("pytriton", _READY),
+        Server(ECHO, "/", own=False),
+    )
+}
+
+CONTESTANTS = (
+    Contestant(OURS, OURS, "/classify", wires.ROWS),
+    Contestant("faultcube Arrow", OURS, "/classify", wires.ARROW, same="faultcube Arrow"),
+    Contestant("faultcube V2", OURS, _V2, wires.TENSOR, same="faultcube V2"),
+    Contestant("faultcube V2 binary", OURS, _V2, wires.TENSOR_BINARY, same="faultcube V2 binary"),
+    Contestant("fastapi", "fastapi", "/classify", wires.ROWS),
+    Contestant("bentoml", "bentoml", "/classify", wires.ROWS),
+    Contestant("litserve", "litserve", "/classify", wires.ROWS),
+    Contestant("mlserver V2", "mlserver", _V2, wires.TENSOR, same="faultcube V2"),
+    Contestant("mlserver V2 named", "mlserver", _V2, wires.COLUMNS),
+    Contestant("kserve V1", "kserve", _V1, wires.INSTANCES),
+    Contestant("kserve V2", "kserve", _V2, wires.TENSOR, same="faultcube V2"),
+    Contestant("kserve V2 binary", "kserve", _V2, wires.TENSOR_BINARY, same="faultcube V2 binary"),
+    Contestant("ray", "ray", "/classify", wires.ROWS),
+    Contestant(
+        "pytriton V2 binary", "pytriton", _V2, wires.TENSOR_BINARY, same="faultcube V2 binary"
+    ),
+    Contestant(ECHO, ECHO, "/{size}/{label}", wires.ROWS),
+)
+
+
+def choose(peers: Collection[str]) -> list[Contestant]:
+    """Ours, and those whose server is among `peers`; everyone when that is empty.
+
+    Raises:
+        ValueError: a name is no server's.
+    """
+    if unknown := set(peers) - {*SERVERS, ONNXRUNTIME}:
+        raise ValueError(f"no peer is called {min(unknown)!r}; {', '.join(SERVERS)}, {ONNXRUNTIME}")
+    return [each for each in CONTESTANTS if not peers or each.server in {OURS, *peers}]

@@ -1,0 +1,97 @@
+"""The model that every peer serves: the shipped graph, then the nearest centroid in numpy.
+
+It needs numpy and onnxruntime alone, and takes records as they come: what is checked of them is the
+server's affair, so that a peer is never slower than it has to be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+__all__ = ["BUNDLE", "Predictor"]
+
+BUNDLE = Path(__file__).parents[3] / "models" / "iosxr"
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Predictor:
+    """Gives records their verdicts.
+
+    Args:
+        folder: a bundle, which is trusted here.
+    """
+
+    def __init__(self, folder: Path = BUNDLE) -> None:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        self.fields: list[dict[str, Any]] = manifest["fields"]
+        self.names: list[str] = [field["name"] for field in self.fields]
+        classes = manifest["classes"]
+        self.labels: list[str] = [known["name"] for known in classes]
+        self._good = np.array([known["good"] for known in classes])
+        self._radii = np.array([known["radius"] for known in classes], np.float32)
+        centroids = np.array([known["centroid"] for known in classes], np.float32)
+        self._centred = centroids - np.float32(0.5)
+        self._squares = np.square(self._centred).sum(axis=1)
+        self._temperature = np.float32(manifest["calibration"]["temperature"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        graph = str(folder / "encoder.onnx")
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._input: str = self._session.get_inputs()[0].name
+
+    def matrix(self, records: Sequence[Mapping[str, Any]]) -> Matrix:
+        """Records as float32 [n, fields], NaN where missing; categories as their index."""
+        columns = [self._column(field, records) for field in self.fields]
+        return np.stack(columns, axis=1)
+
+    def _column(self, field: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> Matrix:
+        name = field["name"]
+        if field["kind"] == "category":
+            codes = {value: float(i) for i, value in enumerate(field["categories"])}
+            return np.array([codes.get(record.get(name), np.nan) for record in records], np.float32)
+        return np.array([record.get(name) for record in records], np.float32)
+
+    def embed(self, matrix: Matrix) -> Matrix:
+        """The graph alone: float32 [n, fields] to float32 [n, N]."""
+        embeddings: Matrix = self._session.run(None, {self._input: matrix})[0]
+        return embeddings
+
+    def columns(self, matrix: Matrix) -> dict[str, npt.NDArray[Any]]:
+        """Verdicts by column: label (index of a class, -1 unknown), good, distance, confidence."""
+        points = self.embed(matrix) - np.float32(0.5)
+        squares = np.square(points).sum(axis=1)[:, None] + self._squares
+        squares -= 2 * (points @ self._centred.T)
+        distances = np.clip(squares / np.float32(points.shape[1]), 0, 1)
+        nearest, rows = distances.argmin(axis=1), np.arange(len(distances))
+        shortest = distances[rows, nearest]
+        weights = np.exp((shortest[:, None] - distances) / self._temperature)
+        accepted = shortest <= self._radii[nearest]
+        return {
+            "label": np.where(accepted, nearest, -1),
+            "good": accepted & self._good[nearest],
+            "distance": shortest,
+            "confidence": weights[rows, nearest] / weights.sum(axis=1),
+        }
+
+    def names_of(self, labels: npt.NDArray[Any]) -> list[str]:
+        """Names of the classes with these indices."""
+        known = [*self.labels, "unknown"]
+        return [known[label] for label in labels.tolist()]
+
+    def verdicts(self, matrix: Matrix) -> list[dict[str, Any]]:
+        """Verdicts by record, as a client gets them."""
+        columns = self.columns(matrix)
+        numbers = (columns[name].tolist() for name in ("good", "distance", "confidence"))
+        names = self.names_of(columns["label"])
+        return [
+            {"label": label, "good": good, "distance": distance, "confidence": confidence}
+            for label, good, distance, confidence in zip(names, *numbers, strict=True)
+        ]

@@ -1,0 +1,191 @@
+"""What was measured, as Markdown: targets first, then every row."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.serving.contestants import CONTESTANTS, ONNXRUNTIME, OURS
+from benchmarks.serving.latency import Waits
+from benchmarks.serving.memory import Growth
+from benchmarks.serving.samples import Measured, Ratio, Sample, Scenario, median_of, ratio
+from benchmarks.serving.targets import (
+    LIVEZ_P99_MS,
+    MEMORY_GROWTH,
+    TARGETS,
+    Target,
+    reached,
+    verdict,
+)
+
+__all__ = ["Results", "report", "shown", "table"]
+
+_RATES = """
+Medians over rounds. *CPU*: user and system time of all its processes for each request. *ours, times
+it*: how many times its requests a second `faultcube` (JSON rows) and the one of ours that takes the
+same body answer, median (least to most) of the ratios of single rounds. *its CPU, times ours*: the
+same of the CPU time, beside `faultcube`. *memory*: of all its
+processes, pages that they share counted once. Servers have one core, the load generator another.
+A row with errors counts in no ratio.
+"""
+_LATENCY = """
+p99 in ms of probes, 50 a second, each on a new connection and timed from the moment it was due;
+median (least to most) over rounds. *saturated*: two connections send batches of 10,000 records
+without a pause; *refused* are those of them that were not answered with 2xx.
+"""
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that was measured so far.
+
+    Attributes:
+        measured: of the rounds.
+        waits: of the probes.
+        growth: of memory.
+        notes: what is missing, and why.
+    """
+
+    measured: Measured = field(default_factory=Measured)
+    waits: Sequence[Waits] = ()
+    growth: Growth | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def report(results: Results, scenarios: Sequence[Scenario], heading: Sequence[str]) -> str:
+    """The whole file.
+
+    Args:
+        results: so far.
+        scenarios: that were to be measured.
+        heading: how it was measured, a line each.
+    """
+    lines = ["# Serving benchmark", "", *heading, ""]
+    lines += [*(f"- **missing**: {note}" for note in results.notes), ""] if results.notes else []
+    lines += ["## Targets", "", *_targets(results)]
+    if results.measured.samples or results.measured.failures:
+        lines += ["## Rates", _RATES]
+        for scenario in scenarios:
+            lines += _scenario(results.measured, scenario)
+    if results.waits:
+        lines += ["## Latency beside large batches", _LATENCY, *_latency(results.waits)]
+    if results.growth:
+        lines += ["## Memory", "", *_memory(results.growth)]
+    return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """A Markdown table and an empty line; the first columns to the left, numbers to the right."""
+    marks = "---|" * left + "--:|" * (len(head) - left)
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(head)} |", f"|{marks}", *lines, ""]
+
+
+def shown(found: Ratio | None) -> str:
+    """A ratio in a cell."""
+    if found is None:
+        return "-"
+    return f"{found.median:.3g} ({found.low:.3g} to {found.high:.3g})"
+
+
+def _targets(results: Results) -> list[str]:
+    rows = [_target(results.measured, target) for target in TARGETS]
+    probe = next((each for each in results.waits if "livez" in each.probe), None)
+    loaded = probe.median()[1] if probe and not probe.refused else None
+    low = None if loaded is None else loaded < LIVEZ_P99_MS
+    found = "-" if loaded is None else f"{loaded:.3g} ms"
+    what, of = "p99 of `/livez`", "beside batches of 10,000 records"
+    rows.append((what, of, f"< {LIVEZ_P99_MS:g} ms", found, "", verdict(low)))
+    growth = results.growth.ratio if results.growth else None
+    level = None if growth is None else growth <= MEMORY_GROWTH
+    found = "-" if growth is None else f"{growth:.3f}"
+    what, of = "resident memory, last to first", "in batches of 1,000 records"
+    rows.append((what, of, f"≤ {MEMORY_GROWTH:g}", found, "", verdict(level)))
+    return table(("what", "of", "target", "measured", "by CPU time", ""), rows, left=2)
+
+
+def _target(measured: Measured, target: Target) -> tuple[str, ...]:
+    found = target.by_rate(measured)
+    yes = reached(found.median, target.times) if found else None
+    what = f"`{target.ours}` to `{target.theirs}`, requests/s"
+    cells = (f"≥ {target.times:g}", shown(found), shown(target.by_cpu(measured)))
+    return what, target.scenario.words, *cells, verdict(yes)
+
+
+def _scenario(measured: Measured, scenario: Scenario) -> list[str]:
+    rows = []
+    mine = measured.of(OURS, scenario)
+    for name, same in _same_bodies().items():
+        if reason := measured.failures.get((name, scenario)):
+            rows.append((name, f"*{reason}*", *[""] * 9))
+        elif samples := measured.of(name, scenario):
+            alike = measured.of(same, scenario)
+            rows.append((name, *_cells(samples, scenario, mine, alike, name == same)))
+    if not rows:
+        return []
+    head: tuple[str, ...] = (
+        "who",
+        "requests/s",
+        "records/s",
+        "CPU, ms",
+        "p50, ms",
+        "p99, ms",
+        "memory, MiB",
+    )
+    head += ("errors", "ours, times it", "ours of the same body, times it", "its CPU, times ours")
+    return [f"### {scenario.words}", "", *table(head, rows)]
+
+
+def _same_bodies() -> dict[str, str]:
+    return {**{each.name: each.same for each in CONTESTANTS}, ONNXRUNTIME: OURS}
+
+
+def _cells(
+    samples: Sequence[Sample],
+    scenario: Scenario,
+    mine: Sequence[Sample],
+    alike: Sequence[Sample],
+    is_ours: bool,
+) -> list[str]:
+    def median(value: Callable[[Sample], float]) -> str:
+        return f"{median_of(samples, value):.4g}"
+
+    def rate(sample: Sample) -> float:
+        return sample.rate
+
+    errors = sum(sample.errors for sample in samples)
+    memory = f"{median_of(samples, lambda s: s.memory) / 2**20:.0f}"
+    return [
+        median(rate),
+        f"{median_of(samples, rate) * scenario.records:,.0f}",
+        median(lambda s: s.cpu),
+        median(lambda s: s.p50),
+        median(lambda s: s.p99),
+        "-" if memory == "0" else memory,
+        f"**{errors}**" if errors else "0",
+        shown(ratio(mine, samples, rate)),
+        "" if is_ours else shown(ratio(alike, samples, rate)),
+        shown(ratio(samples, mine, lambda s: s.cpu)),
+    ]
+
+
+def _latency(waits: Sequence[Waits]) -> list[str]:
+    rows = []
+    for each in waits:
+        cells = [
+            f"{middle:.3g} ({min(values):.3g} to {max(values):.3g})"
+            for middle, values in zip(each.median(), (each.idle, each.loaded), strict=True)
+        ]
+        batches = f"{statistics.median(each.batches):.3g}"
+        refused = f"**{each.refused}**" if each.refused else "0"
+        rows.append((f"`{each.probe}`", *cells, str(each.failed), batches, refused))
+    head = ("probe", "idle, p99, ms", "saturated, p99, ms", "failed", "batches/s", "refused")
+    return table(head, rows)
+
+
+def _memory(growth: Growth) -> list[str]:
+    first, last = growth.first / 2**20, growth.last / 2**20
+    text = f"Resident memory of the largest process: {first:.1f} MiB after the first 10,000 records"
+    text += f", {last:.1f} MiB after {growth.records:,} (ratio {growth.ratio:.3f}); batches of "
+    return [text + "1,000, one after the other.", ""]

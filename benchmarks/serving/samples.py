@@ -1,0 +1,127 @@
+"""What was measured, and ratios of it that a drifting machine does not bend."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Measured", "Ratio", "Sample", "Scenario", "median_of", "ratio"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scenario:
+    """What is sent.
+
+    Attributes:
+        records: in a request.
+        connections: each with one request under way.
+    """
+
+    records: int
+    connections: int
+
+    def __str__(self) -> str:
+        return f"{self.records}x{self.connections}"
+
+    @property
+    def words(self) -> str:
+        """As a heading says it."""
+        records = "1 record" if self.records == 1 else f"{self.records:,} records"
+        return records + f", {self.connections} connection{'s' * (self.connections > 1)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Scenario:
+        """Read RECORDSxCONNECTIONS.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        records, _, connections = text.strip().partition("x")
+        scenario = cls(int(records), int(connections))
+        if min(scenario.records, scenario.connections) < 1:
+            raise ValueError(text)
+        return scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contestant in one scenario and round.
+
+    Attributes:
+        contestant: its name.
+        scenario: what was sent.
+        round: from 0.
+        rate: requests a second.
+        cpu: milliseconds of user and system time of all its processes for each request.
+        p50, p99: milliseconds from request to answer.
+        memory: bytes of all its processes, shared pages counted once; 0 when not measured.
+        errors: requests without an answer that is 2xx.
+    """
+
+    contestant: str
+    scenario: Scenario
+    round: int
+    rate: float
+    cpu: float
+    p50: float
+    p99: float
+    memory: int
+    errors: int
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says anything of speed."""
+        return not self.errors and self.rate > 0
+
+
+@dataclass(slots=True)
+class Measured:
+    """All samples so far, and why others are missing, by contestant and scenario."""
+
+    samples: list[Sample] = field(default_factory=list)
+    failures: dict[tuple[str, Scenario], str] = field(default_factory=dict)
+
+    def of(self, contestant: str, scenario: Scenario) -> list[Sample]:
+        """A row's samples."""
+        return [
+            each
+            for each in self.samples
+            if each.contestant == contestant and each.scenario == scenario
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Median, least and largest of the ratios of single rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def ratio(
+    ours: Iterable[Sample], theirs: Iterable[Sample], value: Callable[[Sample], float]
+) -> Ratio | None:
+    """How many times the value of theirs ours is, round by round.
+
+    Args:
+        ours: samples of a scenario; those with errors are left out.
+        theirs: of the same.
+        value: what is compared.
+
+    Returns:
+        None when no round has both.
+    """
+    mine = {each.round: value(each) for each in ours if each.counts}
+    others = {each.round: value(each) for each in theirs if each.counts}
+    ratios = [mine[i] / others[i] for i in mine.keys() & others.keys() if others[i] > 0]
+    if not ratios:
+        return None
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios), len(ratios))
+
+
+def median_of(samples: Sequence[Sample], value: Callable[[Sample], float]) -> float:
+    """The median over rounds."""
+    return statistics.median(value(each) for each in samples)

@@ -1,0 +1,77 @@
+"""What is promised of the service beside others: every number is in this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.serving.contestants import ECHO, OURS
+from benchmarks.serving.samples import Measured, Ratio, Scenario, ratio
+
+__all__ = ["LIVEZ_P99_MS", "MEMORY_GROWTH", "TARGETS", "Target", "reached", "verdict"]
+
+LIVEZ_P99_MS = 50.0
+"""p99 of `/livez`, in ms, while batches of 10,000 records saturate the service: under this."""
+
+MEMORY_GROWTH = 1.10
+"""Resident memory after 1,000,000 records, as a share of that after 10,000: at most this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How many times the requests a second of theirs ours must be, at least."""
+
+    ours: str
+    theirs: str
+    scenario: Scenario
+    times: float
+
+    def by_rate(self, measured: Measured) -> Ratio | None:
+        """The ratio that was measured."""
+        return ratio(
+            measured.of(self.ours, self.scenario),
+            measured.of(self.theirs, self.scenario),
+            lambda sample: sample.rate,
+        )
+
+    def by_cpu(self, measured: Measured) -> Ratio | None:
+        """How many times the CPU time of ours theirs takes for a request."""
+        return ratio(
+            measured.of(self.theirs, self.scenario),
+            measured.of(self.ours, self.scenario),
+            lambda sample: sample.cpu,
+        )
+
+
+_ARROW, _V2, _BINARY = "faultcube Arrow", "faultcube V2", "faultcube V2 binary"
+_ONE, _THOUSAND, _MANY = Scenario(1, 8), Scenario(1_000, 2), Scenario(10_000, 2)
+
+TARGETS = (
+    Target(OURS, "fastapi", _ONE, 3.5),
+    Target(OURS, "bentoml", _ONE, 10),
+    Target(OURS, "litserve", _ONE, 7),
+    Target(OURS, "mlserver V2", _ONE, 4.5),
+    Target(OURS, "kserve V1", _ONE, 4),
+    Target(OURS, "ray", _ONE, 25),
+    Target(OURS, ECHO, _ONE, 0.45),
+    Target(OURS, "fastapi", _THOUSAND, 4.5),
+    Target(OURS, "bentoml", _THOUSAND, 4.5),
+    Target(OURS, "litserve", _THOUSAND, 6),
+    Target(_ARROW, OURS, _MANY, 5),
+    Target(_ARROW, "mlserver V2", _MANY, 3),
+    Target(_V2, "mlserver V2", _ONE, 4),
+    Target(_V2, "mlserver V2", _THOUSAND, 1.2),
+    Target(_V2, "mlserver V2", _MANY, 1.2),
+    Target(_BINARY, "pytriton V2 binary", _ONE, 5),
+    Target(_BINARY, "pytriton V2 binary", _THOUSAND, 5),
+    Target(_BINARY, "pytriton V2 binary", _MANY, 2),
+)
+
+
+def reached(measured: float, wanted: float) -> bool:
+    """Whether at least what is wanted was measured."""
+    return measured >= wanted
+
+
+def verdict(yes: bool | None) -> str:
+    """In words; None when there is nothing to judge."""
+    return "not measured" if yes is None else "reached" if yes else "**not reached**"

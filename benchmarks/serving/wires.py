@@ -1,0 +1,172 @@
+"""Wire formats: how a batch becomes a request's body, and where the answer has its labels.
+
+JSON has the numbers as the table has them, binary tensors and Arrow have them in float32.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving.records import Batch
+
+__all__ = [
+    "ARROW",
+    "COLUMNS",
+    "INSTANCES",
+    "ROWS",
+    "TENSOR",
+    "TENSOR_BINARY",
+    "Answer",
+    "Wire",
+]
+
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+_ARROW_STREAM = "application/vnd.apache.arrow.stream"
+_JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The head, in lower case, and body of an answer."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A wire format.
+
+    Attributes:
+        encode: makes the body of a batch, and the headers that depend on it.
+        labels: reads the labels of an answer.
+        headers: of every request.
+    """
+
+    encode: Callable[[Batch], tuple[bytes, Mapping[str, str]]]
+    labels: Callable[[Answer], list[str]]
+    headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sent(batch: Batch) -> list[dict[str, float | None]]:
+    """Records with null where a value is missing."""
+    return [
+        {
+            name: None if math.isnan(value) else value
+            for name, value in zip(batch.names, row, strict=True)
+        }
+        for row in batch.values.tolist()
+    ]
+
+
+def _rows_as(key: str) -> Callable[[Batch], tuple[bytes, Mapping[str, str]]]:
+    def encode(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
+        return _json({key: _sent(batch)}), {}
+
+    return encode
+
+
+def _labels_of_rows(answer: Answer) -> list[str]:
+    """Of a list of verdicts, or of an object that holds one list."""
+    document: Any = json.loads(answer.body)
+    if isinstance(document, dict):
+        document = next(value for value in document.values() if isinstance(value, list))
+    return [verdict["label"] for verdict in document]
+
+
+def _tensor(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
+    """Open Inference Protocol V2, one unnamed tensor; NaN as JSON's readers commonly take it."""
+    shape, data = list(batch.values.shape), batch.values.ravel().tolist()
+    tensor = {"name": "records", "shape": shape, "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode(), {}
+
+
+def _columns(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
+    """Open Inference Protocol V2, an input for each field, as MLServer's pandas codec reads it."""
+    shape = [len(batch), 1]
+    inputs = [
+        {"name": name, "shape": shape, "datatype": "FP64", "data": values}
+        for name, values in zip(batch.names, batch.values.T.tolist(), strict=True)
+    ]
+    return _json({"parameters": {"content_type": "pd"}, "inputs": inputs}), {}
+
+
+def _tensor_binary(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
+    """The same tensor by the binary extension, which the answer is asked to use as well."""
+    values = np.ascontiguousarray(batch.matrix, dtype="<f4").tobytes()
+    tensor = {
+        "name": "records",
+        "shape": list(batch.values.shape),
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": len(values)},
+    }
+    head = _json({"parameters": {"binary_data_output": True}, "inputs": [tensor]})
+    return head + values, {_HEADER_LENGTH: str(len(head))}
+
+
+def _labels_of_tensors(answer: Answer) -> list[str]:
+    """The output `label`, in JSON or binary."""
+    size = int(answer.headers.get(_HEADER_LENGTH.lower(), len(answer.body)))
+    start = size
+    for output in json.loads(answer.body[:size])["outputs"]:
+        length = (output.get("parameters") or {}).get("binary_data_size", 0)
+        if output["name"] == "label" and "data" in output:
+            return list(output["data"])
+        if output["name"] == "label":
+            return _strings(answer.body[start : start + length])
+        start += length
+    raise KeyError("label")
+
+
+def _strings(data: bytes) -> list[str]:
+    """A BYTES tensor: each element after its length."""
+    found, place = [], 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<I", data, place)
+        found.append(data[place + 4 : place + 4 + length].decode())
+        place += 4 + length
+    return found
+
+
+def _arrow(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
+    """One stream with a float32 column for each field.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    pyarrow: Any = importlib.import_module("pyarrow")
+    columns = [np.ascontiguousarray(column) for column in batch.matrix.T]
+    table = pyarrow.RecordBatch.from_arrays(list(map(pyarrow.array, columns)), list(batch.names))
+    sink = io.BytesIO()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    return sink.getvalue(), {}
+
+
+def _labels_of_arrow(answer: Answer) -> list[str]:
+    pyarrow: Any = importlib.import_module("pyarrow")
+    with pyarrow.ipc.open_stream(answer.body) as reader:
+        return list(reader.read_all()["label"].to_pylist())
+
+
+ROWS = Wire(_rows_as("records"), _labels_of_rows)
+INSTANCES = Wire(_rows_as("instances"), _labels_of_rows)
+TENSOR = Wire(_tensor, _labels_of_tensors)
+COLUMNS = Wire(_columns, _labels_of_tensors)
+TENSOR_BINARY = Wire(
+    _tensor_binary, _labels_of_tensors, {"Content-Type": "application/octet-stream"}
+)
+ARROW = Wire(_arrow, _labels_of_arrow, {"Content-Type": _ARROW_STREAM, "Accept": _ARROW_STREAM})

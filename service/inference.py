@@ -1,0 +1,161 @@
+"""The Open Inference Protocol's routes, `/v2/...`: what clients of KServe, Triton and MLServer ask.
+
+The protocol has a document of its own, and errors of its own form; see `service.infer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models import Decisions
+from models.schema import Matrix
+from service import infer
+from service.metrics import Metrics
+from service.problems import NoSuchBundle, Problem, Unfit
+from service.serving import Serving
+from service.state import State, state_of
+from service.turns import Steps
+from service.wire import Answer, Ask, Exchange
+
+__all__ = ["Inference", "refusal", "router"]
+
+router = APIRouter(prefix="/v2", include_in_schema=False)
+
+_TENSORS = "tensors"
+_MEDIA = dict.fromkeys(
+    (
+        b"",
+        b"application/json",
+        b"application/octet-stream",
+        b"application/vnd.kserve+json",
+    ),
+    _TENSORS,
+)
+_LENGTH = b"inference-header-content-length"
+_MODEL = "/models/{name}"
+_VERSION = "/models/{name}/versions/{version}"
+
+
+@router.get("")
+async def server() -> Response:
+    """Name, version and extensions of the server."""
+    return _json(infer.server_metadata())
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """Answer as long as the process does."""
+    return _json({"live": True})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """Whether a model is served."""
+    return _json({"ready": bool(state_of(request).serving)})
+
+
+@router.get(_MODEL)
+@router.get(_VERSION)
+async def model(request: Request, name: str, version: str = "") -> Response:
+    """Inputs and outputs of the model."""
+    serving = state_of(request).serving
+    _check(serving, name, version)
+    return _json(infer.metadata(serving.model))
+
+
+@router.get(f"{_MODEL}/ready")
+@router.get(f"{_VERSION}/ready")
+async def model_ready(request: Request, name: str, version: str = "") -> Response:
+    """Whether this model is served."""
+    serving = state_of(request).serving
+    _check(serving, name, version)
+    return _json({"name": name, "ready": True})
+
+
+class Inference(Exchange):
+    """`POST /v2/models/{name}/infer`: tensors in, tensors out.
+
+    Args:
+        state: of the application.
+    """
+
+    media: Mapping[bytes, str] = _MEDIA
+    spoken = "application/json or application/octet-stream; as it is, or in gzip or zstd"
+    route = "/v2/models/{name}/infer"
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state, lambda ask: _steps(ask, state.metrics))
+
+    def refusal(self, problem: Problem, request_id: str) -> Response:
+        """An error in the protocol's form."""
+        return refusal(problem, request_id)
+
+
+def refusal(problem: Problem, _request_id: str) -> Response:
+    """An error in the protocol's form."""
+    return Response(infer.failure(problem), problem.status, problem.headers, "application/json")
+
+
+def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
+    serving, model = ask.serving, ask.serving.model
+    if ask.path != serving.infer_path:
+        _, _, _, name, *rest = ask.path.split("/")
+        _check(serving, name, rest[1] if rest[:1] == ["versions"] and len(rest) == 3 else "")
+    request = infer.read(ask.body, _header_length(ask.headers), model.schema, serving.most)
+    embed = any(wanted.name == "embedding" for wanted in request.outputs)
+    found: list[Decisions] = []
+    points: list[Matrix] = []
+    for piece in request.pieces:
+        if len(piece):
+            serving.sample(piece.matrix)
+            decisions = metrics.timed(model.decide, piece.matrix)
+            metrics.count_verdicts(decisions, serving.labels(decisions))
+            found.append(decisions)
+            if embed:
+                points.append(model.encoder.embed(piece.matrix))
+        yield
+    headers, content = infer.write(
+        request,
+        (model.manifest.name, model.manifest.version),
+        nearest=_all(found, "nearest"),
+        accepted=_all(found, "accepted"),
+        distance=_all(found, "distance"),
+        confidence=_all(found, "confidence"),
+        distances=_all(found, "distances"),
+        embedding=np.concatenate(points) if embed else None,
+        names=serving.names,
+        good=serving.good,
+    )
+    return Answer(content, request.records, headers)
+
+
+def _all(decisions: list[Decisions], name: str) -> Any:
+    parts = [getattr(each, name) for each in decisions]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
+    length = headers.get(_LENGTH)
+    if length is None:
+        return None
+    if not length.isdigit() or len(length) > 18:
+        wanted = "a number of bytes"
+        raise Unfit([(None, "Inference-Header-Content-Length", wanted, "something else")])
+    return int(length)
+
+
+def _check(serving: Serving, name: str, version: str) -> None:
+    served = serving.bundle["name"], serving.bundle["version"]
+    if name != served[0] or version not in {"", served[1]}:
+        raise NoSuchBundle(f"What is served is {served[0]}, version {served[1]}.")
+
+
+def _json(content: Any) -> Response:
+    return Response(to_json(content), media_type="application/json")
