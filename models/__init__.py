@@ -4,6 +4,7 @@ from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Mani
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
 from models.model import Model, Verdict
+from models.reference import Reference
 from models.schema import Fault, Field, RecordError, Schema
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Model",
     "NearestCentroid",
     "RecordError",
+    "Reference",
     "Schema",
     "Verdict",
 ]

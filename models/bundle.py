@@ -3,6 +3,7 @@
     encoder.onnx    raw float32 [n, fields], NaN = missing -> embedding float32 [n, N]
     manifest.json   what the model is, and the SHA-256 of every other file
     examples.json   a ready request body: one real record of each class, in the manifest's order
+    reference.npz   calibration records and what they are; not in every bundle
     card.md         the model card, with its figures beside it
 
 `BundleError` names the bundle and the reason for which it is refused. Nothing is ever unpickled.

@@ -117,7 +117,14 @@ class NearestCentroid:
         Args:
             embeddings: float32 [n, N], each in (0, 1).
         """
-        distances = distances_between(embeddings, self.centroids)
+        return self.judge(distances_between(embeddings, self.centroids))
+
+    def judge(self, distances: Matrix) -> Decisions:
+        """Find the nearest class, and whether it accepts, of points whose distances are known.
+
+        Args:
+            distances: float32 [n, k], to the centroids.
+        """
         expected = distances
         if self.support is not None:
             expected = expected_distances(distances, self.support, self.scatter)

@@ -12,6 +12,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from models.decision import distances_between
 from models.schema import Matrix
 
 _FAILURES = tuple(
@@ -32,8 +33,9 @@ class Encoder:
     """A graph that holds imputation, scaling and the network, run by onnxruntime.
 
     Args:
-        graph: serialized ONNX model with one input, float32 [n, fields] (NaN = missing), and one
-            output, float32 [n, dimensions].
+        graph: serialized ONNX model from records, float32 [n, fields] (NaN = missing), to
+            embeddings, float32 [n, dimensions]. It may also take centroids, float32
+            [k, dimensions], and then gives the distances to them, float32 [n, k].
         threads: threads of one inference; 1 leaves the other cores to other requests.
 
     Raises:
@@ -49,14 +51,22 @@ class Encoder:
             self._session = ort.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            (source,), (target,) = self._session.get_inputs(), self._session.get_outputs()
-            self._input: str = source.name
+            (source, *centroids), (target, *distances) = self._ends()
+            self._records, self._embeddings = source.name, [target.name]
             self.fields, self.dimensions = _width(source), _width(target)
+            self._centroids: str | None = None
+            self._unasked: dict[str, Matrix] = {}
+            if centroids or distances:
+                ((measured,), (answer,)) = centroids, distances
+                self._centroids, self._distances = measured.name, [answer.name]
+                self._unasked = {measured.name: np.zeros((1, _width(measured)), np.float32)}
+                _check_distances(answer, _width(measured), self.dimensions)
         except _FAILURES as error:
             raise EncoderError("the graph cannot be loaded by this onnxruntime") from error
         except (ValueError, UnicodeDecodeError) as error:
             raise EncoderError(
-                "the graph must have one input and one output, both float32 [n, width]"
+                "the graph must have one input and one output, both float32 [n, width], and may "
+                "have centroids as a second input and distances as a second output"
             ) from error
 
     def embed(self, matrix: Matrix) -> Matrix:
@@ -73,11 +83,40 @@ class Encoder:
         """
         if not len(matrix):
             return np.empty((0, self.dimensions), np.float32)
+        return self._run(self._embeddings, {self._records: matrix, **self._unasked})
+
+    def measure(self, matrix: Matrix, centroids: Matrix) -> Matrix:
+        """Embed records and measure how far they are from centroids.
+
+        Args:
+            matrix: float32 [n, fields] in the units of the schema, NaN where missing.
+            centroids: float32 [k, dimensions].
+
+        Returns:
+            float32 [n, k], squared Euclidean distances over the number of dimensions, 0..1.
+
+        Raises:
+            EncoderError: the graph fails.
+        """
+        if self._centroids is None or not len(matrix):
+            return distances_between(self.embed(matrix), centroids)
+        return self._run(self._distances, {self._records: matrix, self._centroids: centroids})
+
+    def _run(self, wanted: list[str], inputs: dict[str, Matrix]) -> Matrix:
         try:
-            embeddings: Matrix = self._session.run(None, {self._input: matrix})[0]
+            answer: Matrix = self._session.run(wanted, inputs)[0]
         except _FAILURES as error:
             raise EncoderError("the graph fails on these records") from error
-        return embeddings
+        return answer
+
+    def _ends(self) -> tuple[list[ort.NodeArg], list[ort.NodeArg]]:
+        return self._session.get_inputs(), self._session.get_outputs()
+
+
+def _check_distances(argument: ort.NodeArg, width: int, dimensions: int) -> None:
+    wide = any(isinstance(length, int) for length in argument.shape)
+    if argument.type != "tensor(float)" or len(argument.shape) != 2 or wide or width != dimensions:
+        raise ValueError(argument)
 
 
 def _width(argument: ort.NodeArg) -> int:

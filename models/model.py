@@ -17,11 +17,12 @@ import numpy as np
 from models.bundle import UNKNOWN, Bundle, BundleError, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
+from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
 
 __all__ = ["Model", "Verdict"]
 
-T = TypeVar("T")
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Model:
     Raises:
         EncoderError: the graph does not fit the manifest or fails on the bundle's own examples.
         RecordError: an example does not fit the schema.
+        ValueError: the reference is malformed.
+
+    Attributes:
+        reference: calibration records, where the bundle holds any.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
@@ -69,6 +74,7 @@ class Model:
             temperature=self.manifest.calibration.temperature,
             scatter=self.manifest.calibration.scatter,
         )
+        self.reference = self._reference(bundle)
         self._smoke_test()
 
     @classmethod
@@ -84,6 +90,8 @@ class Model:
             raise BundleError(Path(path), str(error)) from error
         except RecordError as error:
             raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
+        except ValueError as error:
+            raise BundleError(Path(path), str(error)) from error
 
     def embed(self, records: Sequence[Mapping[str, object]]) -> Matrix:
         """Embed records.
@@ -98,7 +106,7 @@ class Model:
 
     def decide(self, matrix: Matrix) -> Decisions:
         """Decide on records that are a matrix already: float32 [n, fields], NaN = missing."""
-        return self.rule.decide(self.encoder.embed(matrix))
+        return self.rule.judge(self.encoder.measure(matrix, self.rule.centroids))
 
     def classify(
         self, records: Sequence[Mapping[str, object]], *, distances: bool = False
@@ -116,8 +124,8 @@ class Model:
         return self.verdicts(decisions, Verdict, distances=distances)
 
     def verdicts(
-        self, decisions: Decisions, kind: Callable[..., T], *, distances: bool = False
-    ) -> list[T]:
+        self, decisions: Decisions, kind: Callable[..., _Kind], *, distances: bool = False
+    ) -> list[_Kind]:
         """Put decisions into words.
 
         Args:
@@ -146,6 +154,13 @@ class Model:
                 strict=True,
             )
         ]
+
+    def _reference(self, bundle: Bundle) -> Reference | None:
+        data = bundle.files.get(REFERENCE)
+        if data is None:
+            return None
+        classes = len(self.manifest.classes)
+        return Reference.from_bytes(data, fields=len(self.schema), classes=classes)
 
     def _smoke_test(self) -> None:
         shape = (self.encoder.fields, self.encoder.dimensions)

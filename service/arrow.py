@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models import UNKNOWN, Fault, Field, Schema
-from models.schema import UNSEEN, Matrix, describe
+from models.schema import LARGEST, UNSEEN, Matrix, describe
 from service.piece import PIECE_RECORDS, Piece
 from service.problems import Unfit, Unreadable, entry_of
 
@@ -34,8 +34,8 @@ _TILE = 16 * PIECE_RECORDS
 _MOST_FAULTS = 10
 _MOST_SCHEMA = 1 << 20
 """Bytes of what describes the columns."""
-_MOST_EMPTY = 1000
-"""Batches without a record."""
+_MOST_EMPTY = 100
+"""Batches without a record: they are read over without a stop."""
 _MOST_BUFFERS = 256
 """Buffers of a column, on average: views of strings may have many."""
 _MOST_STRINGS = 1 << 16
@@ -66,7 +66,7 @@ Numbers = npt.NDArray[Any]
 def read(
     body: bytes | bytearray, schema: Schema, most: int, *, report: bool = False
 ) -> Iterator[Piece]:
-    """Read the records of a stream, piece by piece; a piece may be empty.
+    """Read the records of a stream, piece by piece.
 
     Columns have the fields' names, in any order. A number may be of any width, and NaN is missing
     like null; a category is a string, which may be dictionary-encoded. A column of a field that is
@@ -93,8 +93,6 @@ def read(
             raise Unreadable(f"The stream has more than {_MOST_EMPTY} batches without a record.")
         if records + batch.num_rows > most:
             raise _unfit("records", f"a list of 1 to {most} records", "more of them")
-        if batch.num_rows == 0:
-            yield Piece(np.empty((0, len(schema)), np.float32))
         for start in range(0, batch.num_rows, _TILE):
             yield from table.pieces(batch.slice(start, _TILE), records + start)
         records += batch.num_rows
@@ -156,7 +154,7 @@ class _Table:
     def __init__(self, schema: Schema, columns: pa.Schema, *, report: bool) -> None:
         _check_columns(schema, columns)
         self._fields, self._report = schema.fields, report
-        self._optional = np.array([not field.required for field in schema.fields])
+        self._required = np.array([field.required for field in schema.fields])
         places = {name: place for place, name in enumerate(columns.names)}
         self._found = [
             (at, places[field.name], _Codes(field) if field.kind == "category" else _numbers)
@@ -175,13 +173,23 @@ class _Table:
             with np.errstate(over="ignore"):
                 for at, numbers in columns.items():
                     matrix[:, at] = numbers[start:end]
-            bad = ~np.isfinite(matrix)
-            if bad.any():
-                bad &= ~(np.isnan(matrix) & self._optional)
-            if bad.any():
-                yield self._judge(matrix, bad, partial(self._fault, tile, columns, first, start))
-            else:
-                yield Piece(matrix)
+            fits = np.abs(matrix) < LARGEST
+            if np.count_nonzero(fits) < fits.size:
+                bad = self._misfits(matrix, {at: each[start:end] for at, each in columns.items()})
+                if bad.any():
+                    fault = partial(self._fault, tile, columns, first, start)
+                    yield self._judge(matrix, bad, fault)
+                    continue
+            yield Piece(matrix)
+
+    def _misfits(self, matrix: Matrix, columns: dict[int, Numbers]) -> npt.NDArray[np.bool_]:
+        bad = np.abs(matrix) >= LARGEST
+        if bad.any():
+            # A number that is a little beyond is rounded to the largest there is.
+            for at, numbers in columns.items():
+                bad[:, at] = np.abs(numbers.astype(np.float64)) > LARGEST
+        bad |= np.isnan(matrix) & self._required
+        return bad
 
     def _judge(
         self, matrix: Matrix, bad: npt.NDArray[np.bool_], fault: Callable[[int, int], Fault]

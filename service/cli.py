@@ -36,7 +36,7 @@ def serve(
         chosen = _settings(bundle=bundle, host=host, port=port)
         from service.workers import run
 
-        # Bound before anything is loaded: a port that is taken ends the process at once.
+        # Listened on before anything is loaded: a port that is taken ends the process at once.
         with _listener(chosen) as bound:
             run(chosen, bound)
     except KeyboardInterrupt:

@@ -273,8 +273,10 @@ class _Bins:
         firsts = np.arange(dimensions) * _BINS
         for start in range(0, len(points), _CHUNK):
             blurred = self._blurred(points[start : start + _CHUNK])
-            bins = (blurred[:, :, None] > self.edges).sum(axis=2)
-            counts += np.bincount((firsts + bins).ravel(), minlength=len(counts))
+            bins = np.zeros(blurred.shape, np.int64) + firsts
+            for edges in self.edges.T:
+                bins += blurred > edges
+            counts += np.bincount(bins.ravel(), minlength=len(counts))
         return counts.reshape(dimensions, _BINS)
 
 

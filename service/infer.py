@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models import UNKNOWN, Fault, Field, Model, Schema
-from models.schema import UNSEEN, Matrix, describe
+from models.schema import LARGEST, UNSEEN, Matrix, describe
 from service.piece import PIECE_RECORDS, Piece
 from service.problems import Problem, Unfit, Unreadable
 
@@ -69,12 +69,11 @@ _MOST_CUTS = 1000
 """Arrays of numbers that are cut out of a document."""
 _LENGTH = struct.Struct("<I")
 _DATA = re.compile(rb'"data"\s*:\s*\[')
-_LEFT = re.compile(rb'\{"cut":(\d{1,9})\}')
 _NESTED = re.compile(rb"\[\s*\[")
 _COMMA = re.compile(rb"(,)")
 _COMMA_OF_STRINGS = re.compile(rb'[^\\]"\s*(,)')
 _COMMA_OF_ROWS = re.compile(rb"\]\s*(,)")
-_WRONG = re.compile(r"Expected `(.*)`, got `(.*)`(?: - at `\$\.?(.*)`)?")
+_WRONG = re.compile(r"Expected `(.*?)`, got `(.*?)`(?: - at `\$\.?(.*)`)?$")
 
 Numbers = npt.NDArray[Any]
 """A column as numbers of any kind [n]: NaN where missing, infinite where it does not fit."""
@@ -178,7 +177,7 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
     if not 0 < end <= len(body):
         raise Unreadable("The body is shorter than its Inference-Header-Content-Length.")
     header = body if end == len(body) else body[:end]
-    header, cuts = _cut(header) if end > _CHUNK else (header, [])
+    header, cuts = _cut(header) if end > _CHUNK else (header, {})
     document = _decode(header, len(schema))
     outputs = _outputs(document)
     tensors = []
@@ -190,18 +189,20 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
         tensors.append(tensor)
     if end < len(body):
         raise Unreadable("The body is longer than its tensors' binary_data_size.")
+    if cuts:
+        raise _unfit("data", "data in inputs", "data elsewhere")
     records, pieces = _plan(schema).read(tensors, most)
     return Request(document.id, records, outputs, pieces)
 
 
-def _cut(document: bytes | bytearray) -> tuple[bytes, list[memoryview]]:
+def _cut(document: bytes | bytearray) -> tuple[bytes, dict[bytes, memoryview]]:
     """Take long arrays of numbers out of a document, so that it is parsed in no time.
 
     Returns:
-        The document with `{"cut": 0}` and so on in their places, and the arrays.
+        The document with something else in their places, and by that the arrays.
     """
     kept: list[bytes | memoryview] = []
-    cuts: list[memoryview] = []
+    cuts: dict[bytes, memoryview] = {}
     view, at = memoryview(document), 0
     place = 0
     for _ in range(_MOST_CUTS):
@@ -214,8 +215,9 @@ def _cut(document: bytes | bytearray) -> tuple[bytes, list[memoryview]]:
         stop = document.find(b"}", start, stop) % (stop + 1)
         end = document.rfind(b"]", start, stop) + 1
         if end - start > _CHUNK:
-            kept += [view[at:start], b'{"cut":%d}' % len(cuts)]
-            cuts.append(view[start:end])
+            mark = b'{"cut":%d}' % len(cuts)
+            kept += [view[at:start], mark]
+            cuts[mark] = view[start:end]
             at = end
         place = max(found.end(), end)
     return b"".join([*kept, view[at:]]), cuts
@@ -260,7 +262,7 @@ class _Tensor:
 
     Args:
         sent: name, shape and data type, and the data where it is JSON.
-        cuts: data that was cut out.
+        cuts: data that was cut out; what is this tensor's is taken from it.
         body: holds the data where it is binary.
         place: where in the body that is.
 
@@ -270,13 +272,13 @@ class _Tensor:
     """
 
     def __init__(
-        self, sent: _Input, cuts: list[memoryview], body: bytes | bytearray, place: int
+        self, sent: _Input, cuts: dict[bytes, memoryview], body: bytes | bytearray, place: int
     ) -> None:
         self.name, self.datatype = sent.name, sent.datatype
         size = None if sent.parameters is None else sent.parameters.binary_data_size
         self._raw, self._body, self._place = memoryview(sent.data), body, place
-        if cuts and (found := _LEFT.fullmatch(self._raw)) and int(found[1]) < len(cuts):
-            self._raw = cuts[int(found[1])]
+        if cuts and len(self._raw) < 100:
+            self._raw = cuts.pop(bytes(self._raw), self._raw)
         self.is_json = size is None
         self.size = size or 0
         if self.size < 0 or self.is_json != bool(self._raw):
@@ -346,9 +348,9 @@ class _Tensor:
     ) -> list[Any] | None:
         """What is between two places of the text, or None when it is something else."""
         raw = self._raw
-        chunk = raw if start == 1 and end == len(raw) - 1 else b"[%b]" % raw[start:end]
+        whole = start == 1 and end == len(raw) - 1
         try:
-            return decoder.decode(chunk)
+            return decoder.decode(raw if whole else b"".join((b"[", raw[start:end], b"]")))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -403,10 +405,11 @@ class _Plan:
         ]
         self._codes = {at: f"a code from {low:g} to {high}" for at, low, high in coded}
         self._coded = np.array([*self._codes], np.intp)
-        self._high = np.full(len(schema), np.finfo(np.float32).max, np.float32)
-        self._low = -self._high
-        for at, low, high in coded:
-            self._low[at], self._high[at] = low, high
+        low, high = np.full(len(schema), -LARGEST), np.full(len(schema), LARGEST)
+        for at, least, most in coded:
+            low[at], high[at] = least, most
+        # Comparing is fastest among numbers of one kind.
+        self._bounds = (low.astype(np.float32), high.astype(np.float32)), (low, high)
 
     def read(self, tensors: Sequence[_Tensor], most: int) -> tuple[int, Iterator[Piece]]:
         """How many records the tensors hold, and these.
@@ -426,12 +429,13 @@ class _Plan:
     def _from_whole(self, tensor: _Tensor, records: int) -> Iterator[Piece]:
         first = 0
         for block in _blocks(tensor, records, len(self._fields)):
-            bad = ~((block >= self._low) & (block <= self._high))
+            low, high = self._bounds[block.dtype.itemsize == 8]
+            fits = (block >= low) & (block <= high)
             if len(self._coded):
                 codes = block.take(self._coded, axis=1)
-                bad[:, self._coded] |= codes != np.rint(codes)
-            if bad.any():
-                self._refuse(block, bad, partial(self._fault_of_whole, tensor, block, first))
+                fits[:, self._coded] &= codes == np.rint(codes)
+            if np.count_nonzero(fits) < fits.size:
+                self._refuse(block, ~fits, partial(self._fault_of_whole, tensor, block, first))
             yield Piece(block.astype(np.float32))
             first += len(block)
 
@@ -455,8 +459,11 @@ class _Plan:
             with np.errstate(over="ignore"):
                 for at, column in columns.items():
                     matrix[:, at] = column[first:last]
-            bad = ~np.isfinite(matrix)
+            bad = ~(np.abs(matrix) < LARGEST)
             if bad.any():
+                # A number that is a little beyond is rounded to the largest there is.
+                for at, column in columns.items():
+                    bad[:, at] = ~(np.abs(column[first:last].astype(np.float64)) <= LARGEST)
                 self._refuse(matrix, bad, partial(self._fault_of_column, tensors, columns, first))
             yield Piece(matrix)
 

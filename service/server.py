@@ -35,11 +35,13 @@ __all__ = ["Config", "Server", "greeting", "listener"]
 log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
+_BACKLOG = 2048
 _FILES = 100
 """That the process may open beside its connections."""
 _MOST_FILES = 65_536
 _TICKS = 10
 """Of uvicorn, in a second."""
+_SETTLE_SECONDS = 30.0
 _TLS_SHUTDOWN_SECONDS = 2.0
 
 
@@ -70,6 +72,7 @@ class Config(uvicorn.Config):
             # What is left of connections by then is cut off a moment before.
             timeout_graceful_shutdown=int(settings.grace_seconds) + 2,
             timeout_worker_healthcheck=30,
+            backlog=_BACKLOG,
         )
         several = settings.workers > 1
         self.greetings = _SPAWN.Semaphore() if several else threading.Semaphore()
@@ -108,8 +111,8 @@ class Server(uvicorn.Server):
             sys.exit(STARTUP_FAILURE)
         made = self.config.made
         self.state, self.watchers = made.state.faultcube, made.front.watchers
-        while self.config.workers > 1 and not self.state.settled.is_set() and not self.should_exit:
-            await asyncio.sleep(0.02)
+        if self.config.workers > 1:
+            await self._settle()
         self.most = _most_connections()
         for bound in sockets or []:
             _give_up_after(bound, self.config.settings.body_seconds)
@@ -123,6 +126,13 @@ class Server(uvicorn.Server):
         ]
         self.port = (sockets or [])[0].getsockname()[1]
         self.started = True
+
+    async def _settle(self) -> None:
+        """Leave requests to other workers while there is nothing to answer them with."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _SETTLE_SECONDS
+        while not (self.state.settled.is_set() or self.should_exit or loop.time() > end):
+            await asyncio.sleep(0.02)
 
     @property
     def settled(self) -> bool:
@@ -202,7 +212,7 @@ class Server(uvicorn.Server):
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """Bind an address.
+    """Listen on an address; whoever connects before the service is there waits for it.
 
     Raises:
         OSError: it is taken, or is none of this machine's.
@@ -212,6 +222,8 @@ def listener(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        # Two may bind one address, but not listen on it.
+        bound.listen(_BACKLOG)
     except BaseException:
         bound.close()
         raise

@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     bundle: Annotated[
         Path, Field(json_schema_extra={"shown": "`models/iosxr` (the one that ships)"})
     ] = Path(models.__file__).parent / "iosxr"
-    """Folder of the bundle to serve."""
+    """Folder of the bundle to serve, or of bundles: then it is watched, and the newest is served
+    unless its file `current` names another."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on; `0.0.0.0` for every interface of the machine."""

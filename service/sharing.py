@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import multiprocessing
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -154,6 +156,13 @@ def sharing(report: Callable[[], Report]) -> Iterator[Sharing | None]:
         yield part
     finally:
         part.close()
+        if _is_orphan():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_orphan() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _complain(error: OSError) -> None:

@@ -37,7 +37,7 @@ __all__ = ["Spans", "exporter"]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
 _LONGEST_PATH = 200
 _FAILED = 500
-_FAREWELL_SECONDS = 3.0
+_FAREWELL_SECONDS = 2.0
 """For what is not sent yet when the service ends."""
 
 _propagator = TraceContextTextMapPropagator()

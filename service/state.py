@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from service.turns import Turns
 __all__ = ["State", "state_of"]
 
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
+_LOAD_SECONDS = 2.0
+"""How long the end waits for a bundle that is loading."""
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +100,15 @@ class State:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 runner.run(refresh())
 
-        threading.Thread(target=run, name="shelf", daemon=True).start()
-        return lambda: None if loop.is_closed() else _call(loop, stop.set)
+        thread = threading.Thread(target=run, name="shelf", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            _call(loop, stop.set)
+            # onnxruntime aborts the process when that ends while it reads a graph.
+            thread.join(_LOAD_SECONDS)
+
+        return end
 
     def refresh(self) -> None:
         """Serve what is to be served now; what is refused is logged and counted, never raised.
@@ -115,9 +125,7 @@ class State:
             names = {entry.folder for entry in candidates}
             self.refused = {name: why for name, why in self.refused.items() if name in names}
             for entry in candidates:
-                if entry.reason is not None:
-                    self._refuse(entry.folder, entry.reason)
-                elif self._is_served(entry) or self._load(entry):
+                if self._is_served(entry) or self._load(entry):
                     break
         self.settled.set()
 
@@ -186,7 +194,5 @@ def state_of(request: Request) -> State:
 
 
 def _call(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    try:
+    with suppress(RuntimeError):  # the loop is closed: its work is done
         loop.call_soon_threadsafe(work)
-    except RuntimeError:  # closed meanwhile
-        return

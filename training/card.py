@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
+from models.reference import MOST, REFERENCE
 from training.dataset import Dataset
 from training.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
@@ -126,10 +127,16 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
         f"{_loss(recipe)} over all triplets of class-balanced batches of {recipe.fit.batch}, "
         f"{recipe.fit.epochs} epochs of {recipe.fit.steps}; {_shape(recipe.encoder)}; seed "
         f"{recipe.fit.seed}. Rows split {by}{within}; "
-        "dev rows calibrated radii and confidence and chose nothing, nor did test rows."
+        "dev rows calibrated radii and confidence and chose nothing, nor did test rows. "
+        f"`{REFERENCE}` holds {_kept(dataset)} as raw records, for later ones to be compared with."
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
         + (f"\n\nNotes:\n\n{notes}" if notes else "")
     )
+
+
+def _kept(dataset: Dataset) -> str:
+    count = len(dataset.dev.labels)
+    return "the dev rows" if count <= MOST else f"{MOST} of the {count} dev rows"
 
 
 def _loss(recipe: Recipe) -> str:

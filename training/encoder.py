@@ -18,16 +18,17 @@ from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]
 
-__all__ = ["Encoder", "Scaling", "Whitening"]
+__all__ = ["CUT", "FAR", "LINEAR_GAIN", "SATURATION", "Encoder", "Members", "Scaling", "Whitening"]
 
-_CLIP = 10.0
+CUT = 10.0
 """Scaled values are cut here, in standard deviations: nothing a sender sends can overflow."""
-_TINY, _FAR = 1e-30, 1e30
+_TINY, FAR = 1e-30, 1e30
 """A spread under the one is none, and a value off by more than the other is no farther off: float32
 ends soon after."""
-_SATURATION = 15.0
+_LARGEST = float(np.finfo(np.float32).max)
+SATURATION = 15.0
 """Pre-activations are cut here: the sigmoid in float32 is then below 1 and above 0."""
-_LINEAR_GAIN = 0.5
+LINEAR_GAIN = 0.5
 """On whitened fields: what shifts from run to run weighs little beside the learned part."""
 _SHRINKAGE = 0.01
 """Share of the mean variance that is added to the diagonal of a covariance."""
@@ -115,19 +116,19 @@ class Scaling(nn.Module):
         return torch.where(torch.isnan(values), self.median, values)
 
     def _squeeze(self, values: Tensor) -> Tensor:
-        off = ((values - self.median) / self.spread).clamp(-_FAR, _FAR)
+        off = ((values - self.median) / self.spread).clamp(-FAR, FAR)
         return torch.sign(off) * torch.log1p(torch.abs(off))
 
     def forward(self, records: Tensor) -> Tensor:
         """Scale records: float32 [n, fields], NaN = missing, to float32 [n, width]."""
         values = self._impute(records)
-        parts = [((values - self.centre) / self.scale).clamp(-_CLIP, _CLIP)]
+        parts = [((values - self.centre) / self.scale).clamp(-CUT, CUT)]
         parts.append(torch.isnan(records[:, self.flags]).to(torch.float32))
         for column, count in self.categories:
             codes = torch.arange(count, dtype=torch.float32, device=records.device)
             parts.append((records[:, column : column + 1] == codes).to(torch.float32))
         squeezed = (self._squeeze(values) - self.mean) / self.deviation
-        parts.append(squeezed.clamp(-_CLIP, _CLIP))
+        parts.append(squeezed.clamp(-CUT, CUT))
         parts.append(((values[:, self.binned] - self.lower) / self.step).clamp(0, 1))
         return torch.cat(parts, dim=1)
 
@@ -150,7 +151,7 @@ def _bins(values: Numbers, most: int) -> tuple[list[int], Numbers, Numbers]:
         owner += [column] * (len(cuts) - 1)
         edges.append(np.stack([cuts[:-1], cuts[1:]], axis=1).astype(np.float64))
     lower, upper = np.concatenate(edges).T
-    return owner, lower, np.maximum(upper - lower, _TINY)
+    return owner, lower, (upper - lower).clip(_TINY, _LARGEST)
 
 
 class Whitening(nn.Module):
@@ -187,7 +188,7 @@ class Whitening(nn.Module):
         return (scaled - self.mean) @ self.root
 
 
-class _Members(nn.Module):
+class Members(nn.Module):
     """A linear layer of its own for every member: float32 [n, members * in] to [n, members * out].
 
     Of TabM's kinds of ensembles the one that shares nothing (Gorishniy et al., "TabM", ICLR 2025).
@@ -199,6 +200,7 @@ class _Members(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
 
     def forward(self, points: Tensor) -> Tensor:
+        """Each member's answers in a row."""
         members, inputs, _ = self.weight.shape
         each = points.reshape(-1, members, inputs).transpose(0, 1)
         return torch.bmm(each, self.weight).transpose(0, 1).flatten(1)
@@ -236,7 +238,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for depth, hidden in enumerate(recipe.hidden):
             layers += [
-                _Members(members, width, hidden)
+                Members(members, width, hidden)
                 if depth
                 else nn.Linear(width, members * hidden, bias=False),
                 nn.BatchNorm1d(members * hidden),
@@ -247,7 +249,7 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers)
         outputs = members * recipe.dimensions
         self.head = nn.Sequential(
-            _Members(members, width, recipe.dimensions)
+            Members(members, width, recipe.dimensions)
             if layers
             else nn.Linear(width, outputs, bias=False),
             nn.BatchNorm1d(outputs, affine=False),
@@ -272,7 +274,7 @@ class Encoder(nn.Module):
         learned = self._learned(scaled)
         if self.whitening is None:
             return learned
-        linear = _LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
+        linear = LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
         return torch.cat([learned, _inside(linear)], dim=1)
 
     def _learned(self, scaled: Tensor) -> Tensor:
@@ -281,4 +283,4 @@ class Encoder(nn.Module):
 
 def _inside(logits: Tensor) -> Tensor:
     """A point strictly inside the cube, whatever the logits."""
-    return torch.sigmoid(logits.clamp(-_SATURATION, _SATURATION))
+    return torch.sigmoid(logits.clamp(-SATURATION, SATURATION))

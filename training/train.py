@@ -17,6 +17,7 @@ import polars as pl
 from models.bundle import Bundle, Calibration, Class
 from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
+from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from training import figures
 from training.card import write_card
@@ -88,10 +89,12 @@ def _bundle(
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
     distances = rule.decide(points).distances
+    reference = _reference(dataset.dev, recipe.fit.seed)
     card = write_card(recipe, dataset, rule, fitted.evaluation, backtests)
     files = {
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
+        REFERENCE: reference.to_bytes(),
         "card.md": card.encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
         "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
@@ -139,13 +142,21 @@ def _counts(rows: Rows, classes: tuple[str, ...]) -> dict[str, int]:
     return {name: int((rows.labels == c).sum()) for c, name in enumerate(classes)}
 
 
+def _reference(dev: Rows, seed: int) -> Reference:
+    """The calibration rows, or a random sample of them in their order."""
+    rows = np.arange(len(dev.labels))
+    if len(rows) > MOST:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
+    return Reference(dev.matrix[rows], dev.labels[rows].astype(np.int16))
+
+
 def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     content = recipe.model_dump(mode="json", exclude={"about"})
     for part in (content, content["split"], *(each["split"] for each in content["backtests"])):
         for key in ("table", "test_table"):
             if part.get(key):  # the file's name; its folder is this machine's affair
                 part[key] = part[key].rsplit("/", 1)[-1]
-    libraries = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn")
+    libraries = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
     return {
         "recipe": content,
         "rows": {p: len(getattr(dataset, p).labels) for p in ("train", "dev", "test")},

@@ -116,7 +116,7 @@ def test_embed_and_decide_are_the_two_halves_of_classify(
 ) -> None:
     matrix = model.schema.encode(examples)
     decisions = model.decide(matrix)
-    assert model.verdicts(decisions) == model.classify(examples)
+    assert model.verdicts(decisions, Verdict) == model.classify(examples)
     np.testing.assert_array_equal(model.embed(examples), model.encoder.embed(matrix))
     expected = [known.centroid for known in model.manifest.classes]
     np.testing.assert_allclose(model.embed(examples), expected, atol=1e-6)

@@ -210,6 +210,16 @@ def test_a_value_that_does_not_fit_is_named_with_what_it_is(
     assert error["expected"] == SCHEMA[name].expected
 
 
+def test_a_number_is_bounded_exactly() -> None:
+    largest = float(np.finfo(np.float32).max)
+    beyond = float(np.nextafter(largest, INF))
+    found = matrix(stream(batch(2, rx_rate=pa.array([largest, -largest]))))
+    assert found[:, 1].tolist() == [largest, -largest]
+    for number in (beyond, -beyond):
+        (error,) = errors(stream(batch(2, rx_rate=pa.array([largest, number]))))
+        assert (error["record"], error["got"]) == (1, "a number beyond ±3.4e+38")
+
+
 def test_faults_are_told_by_their_place_in_the_whole_request() -> None:
     rates = [2.5] * 5000
     for place in (300, 301, 4999):
@@ -316,11 +326,10 @@ def test_a_schema_without_a_batch_is_refused() -> None:
 
 
 def test_batches_without_a_record_are_read_over_but_not_for_ever() -> None:
-    pause, (piece,) = pieces(stream(batch(0), batch())), pieces(stream(batch()))
-    assert [len(each) for each in pause] == [0, 1]
+    (piece,) = pieces(stream(batch(0), batch(), batch(0)))
     np.testing.assert_array_equal(piece.matrix, [ROW])
     start = time.perf_counter()
-    with pytest.raises(Unreadable, match="more than 1000 batches"):
+    with pytest.raises(Unreadable, match="more than 100 batches"):
         pieces(stream(*[batch(0)] * 20_000))
     assert time.perf_counter() - start < 2
 

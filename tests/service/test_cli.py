@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 
 from service.settings import as_markdown
+from tests.service.certificates import self_signed
 
 PROGRAM = """
 import typer
@@ -74,10 +76,7 @@ def start() -> Iterator[Start]:
         )
         processes.append(process)
         assert process.stdout
-        running = Running(process, process.stdout.readline(), process.stdout.readline())
-        while "still loading" in httpx2.get(running.url + "/readyz").text:
-            time.sleep(0.01)
-        return running
+        return Running(process, process.stdout.readline(), process.stdout.readline())
 
     yield run
     for process in processes:
@@ -89,7 +88,7 @@ def start() -> Iterator[Start]:
 def test_serve_greets_with_a_request_that_works_and_ends_quietly_on_a_signal(
     start: Start, bundle: Path, how: signal.Signals
 ) -> None:
-    running = start(bundle)
+    running = start(bundle, FAULTCUBE_LOG_REQUESTS="all")
     assert running.greeting == f"Faultcube serves toy on {running.url} (docs: /docs)\n"
     words = shlex.split(running.curl)
     assert words[:3] == ["curl", "-s", f"{running.url}/classify"]
@@ -163,6 +162,47 @@ def test_a_refused_bundle_leaves_the_process_up_and_the_reason_in_the_log(
     assert running.process.returncode == 0
 
 
+def trusting(cert: Path) -> httpx2.Client:
+    """A client that trusts one certificate."""
+    return httpx2.Client(verify=ssl.create_default_context(cafile=str(cert)), timeout=10)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_with_a_certificate_https_is_spoken_and_nothing_else(
+    start: Start, bundle: Path, tmp_path: Path, good: dict[str, Any], workers: str
+) -> None:
+    cert, key = self_signed(tmp_path)
+    files = {"FAULTCUBE_TLS_CERT": str(cert), "FAULTCUBE_TLS_KEY": str(key)}
+    running = start(bundle, FAULTCUBE_WORKERS=workers, **files)
+    assert running.url.startswith("https://127.0.0.1:")
+    with trusting(cert) as client:
+        answer = client.post(running.url + "/classify", json={"records": [good]})
+        assert answer.json()["results"][0]["label"] == "normal"
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(running.url.replace("https", "http") + "/livez")
+    running.stop()
+    assert running.process.returncode == 0
+
+
+def test_who_does_not_begin_to_encrypt_is_cut_off(
+    start: Start, bundle: Path, tmp_path: Path
+) -> None:
+    cert, key = self_signed(tmp_path)
+    files = {"FAULTCUBE_TLS_CERT": str(cert), "FAULTCUBE_TLS_KEY": str(key)}
+    running = start(bundle, FAULTCUBE_HEADER_SECONDS="1", **files)
+    context = ssl.create_default_context(cafile=str(cert))
+    begun = time.monotonic()
+    with (
+        socket.create_connection(running.address, timeout=10) as silent,
+        socket.create_connection(running.address, timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as hanging,
+    ):
+        hanging.sendall(b"GET /livez HT")
+        assert hanging.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
+        assert silent.recv(1 << 16) == b""
+    assert time.monotonic() - begun < 8
+
+
 def test_a_port_that_is_taken_is_an_error_without_a_traceback(bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = command("serve", bundle, "--port", taken.getsockname()[1])
@@ -180,6 +220,8 @@ def test_a_port_that_is_taken_is_an_error_without_a_traceback(bundle: Path) -> N
         ([], {"FAULTCUBE_BUNDLE": "nowhere"}, "faultcube: no folder nowhere can be read"),
         ([], {"FAULTCUBE_PORT": "x"}, "faultcube: FAULTCUBE_PORT: Input should be a valid integer"),
         ([], {"FAULTCUBE_THREADS": "0"}, "faultcube: FAULTCUBE_THREADS: "),
+        ([], {"FAULTCUBE_WORKERS": "0"}, "faultcube: FAULTCUBE_WORKERS: "),
+        ([], {"FAULTCUBE_TLS_CERT": "a"}, "faultcube: FAULTCUBE_TLS_KEY: is not set"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line_with_exit_code_2(

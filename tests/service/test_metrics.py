@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -7,18 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from models import Bundle
 from service.metrics import Metrics
+from service.sharing import FOLDER
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -188,8 +190,8 @@ def test_promtool_finds_nothing_to_complain_about(client: TestClient, good: dict
 
 
 @contextmanager
-def serving(bundle: Path, **settings: object) -> Iterator[str]:
-    """Serve in processes of their own, and give the address."""
+def serving(bundle: Path, **settings: object) -> Iterator[tuple[str, int]]:
+    """Serve in processes of their own; gives the address and the parent of all."""
     variables = {f"FAULTCUBE_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [Path(sys.executable).with_name("faultcube"), "serve", bundle, "--port", "0"],
@@ -202,7 +204,7 @@ def serving(bundle: Path, **settings: object) -> Iterator[str]:
         greeting = process.stdout.readline()
         found = re.search(r"http://[\d.]+:\d+", greeting)
         assert found, greeting
-        yield found.group()
+        yield found.group(), process.pid
     finally:
         process.terminate()
         process.communicate(timeout=60)
@@ -210,7 +212,17 @@ def serving(bundle: Path, **settings: object) -> Iterator[str]:
 
 def get(url: str) -> Samples:
     """Scrape on a connection of its own: whichever worker takes it answers."""
-    return samples_of(httpx2.get(f"{url}/metrics", timeout=30).text)
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        return samples_of(answer.read().decode())
+
+
+def post(url: str, records: list[dict[str, Any]]) -> None:
+    """Classify records, on a connection of its own."""
+    body = json.dumps({"records": records}).encode()
+    headers = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{url}/classify", body, headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.status == 200
 
 
 def eventually(is_so: Callable[[], bool]) -> None:
@@ -220,46 +232,47 @@ def eventually(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def workers_of(url: str) -> set[int]:
-    """The processes that accept connections there."""
-    port = url.rpartition(":")[2]
-    listing = subprocess.run(
-        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout
-    parents: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        pid, parent = map(int, line.split())
-        parents.setdefault(parent, []).append(pid)
-    served = [pid for pid in parents.get(os.getpid(), []) if _serves(pid, port)]
-    return {
-        child
-        for pid in served
-        for child in parents.get(pid, [])
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    }
+def workers_of(parent: int) -> set[int]:
+    """The processes that serve; a parent has one more, which looks after semaphores."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {int(pid) for pid in children if _command(pid).find(b"spawn_main") >= 0}
 
 
-def _serves(pid: int, port: str) -> bool:
-    return port != "" and b"faultcube" in Path(f"/proc/{pid}/cmdline").read_bytes()
+def _command(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def test_one_of_several_workers_tells_of_all_and_none_is_forgotten_when_it_dies(
     bundle: Path, good: dict[str, Any]
 ) -> None:
-    with serving(bundle, workers=3) as url:
+    with serving(bundle, workers=3) as (url, parent):
         eventually(lambda: get(url)["faultcube_ready", ()] == 1)
         for _ in range(60):
-            httpx2.post(f"{url}/classify", json={"records": [good] * 2})
+            post(url, [good] * 2)
         total = "faultcube_records_total", ()
         eventually(lambda: get(url)[total] == 120)
         assert {get(url)[total] for _ in range(12)} == {120}
-        victim = sorted(workers_of(url))[0]
+        victim = min(workers_of(parent))
         os.kill(victim, signal.SIGKILL)
         assert {get(url)[total] for _ in range(12)} == {120}
-        eventually(lambda: victim not in workers_of(url) and len(workers_of(url)) == 3)
-        httpx2.post(f"{url}/classify", json={"records": [good]})
+        eventually(lambda: victim not in workers_of(parent) and len(workers_of(parent)) == 3)
+        post(url, [good])
         eventually(lambda: get(url)[total] == 121)
         samples = get(url)
         told = [labels for name, labels in samples if name == "faultcube_bundle_info"]
         assert [name for name, _version in told] == ["toy"]
         assert samples["faultcube_requests_total", ("/classify", "200")] == 61
+
+
+def test_workers_whose_parent_was_killed_leave_nothing_behind(bundle: Path) -> None:
+    with serving(bundle, workers=2) as (_url, parent):
+        eventually(lambda: len(workers_of(parent)) == 2)
+        workers = workers_of(parent)
+        environment = Path(f"/proc/{min(workers)}/environ").read_bytes().decode().split("\0")
+        folder = Path(dict(line.split("=", 1) for line in environment if line)[FOLDER])
+        assert list(folder.glob("*.report"))
+        os.kill(parent, signal.SIGKILL)
+        eventually(lambda: not folder.exists() and not any(_command(str(pid)) for pid in workers))

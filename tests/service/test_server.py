@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from service.server import greeting
+from service.server import greeting, listener
 from service.settings import Settings
 
 
@@ -19,7 +20,7 @@ from service.settings import Settings
     ],
 )
 def test_the_greeting_names_an_address_that_can_be_called(host: str, url: str) -> None:
-    first, second = greeting(Settings(host=host), 8123, ready=True).splitlines()
+    first, second = greeting(Settings(host=host), 8123, Path("models/iosxr")).splitlines()
     assert f" on {url} (docs: /docs)" in first
     assert f"curl -s {url}/classify " in second
 
@@ -29,11 +30,27 @@ def test_a_bundle_elsewhere_is_named_in_full_and_quoted(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    text = greeting(Settings(bundle=tmp_path / "a b"), 1, ready=True)
+    text = greeting(Settings(bundle=tmp_path), 1, tmp_path / "a b")
     assert f"--data '@{tmp_path}/a b/examples.json'" in text
 
 
 def test_without_a_bundle_the_greeting_offers_no_request() -> None:
-    text = greeting(Settings(), 8123, ready=False)
+    text = greeting(Settings(), 8123, None)
     assert "http://127.0.0.1:8123/readyz" in text
     assert "curl" not in text
+
+
+def test_with_a_certificate_the_greeting_says_https() -> None:
+    settings = Settings(tls_cert=Path("cert.pem"), tls_key=Path("key.pem"))
+    first, second = greeting(settings, 8123, Path("models/iosxr")).splitlines()
+    assert " on https://127.0.0.1:8123 " in first
+    assert second.startswith("curl -sk https://127.0.0.1:8123/classify ")
+
+
+def test_an_address_is_taken_as_soon_as_it_is_listened_on() -> None:
+    with (
+        listener("127.0.0.1", 0) as bound,
+        socket.create_connection(bound.getsockname(), timeout=5),
+        pytest.raises(OSError, match="in use"),
+    ):
+        listener(*bound.getsockname())

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.bundle import Bundle
@@ -148,6 +149,16 @@ def test_settings_of_the_fit_are_told(real_trained: Trained, card: str) -> None:
     assert f"batches of {recipe.fit.batch}, 8 epochs of 15; 2 perceptrons of hidden layers" in card
     assert "[32] to 4 dimensions each, gain 4, and the whitened fields beside them; seed 0" in card
     assert "Rows split by column `part`" in card
+
+
+def test_the_card_says_that_raw_records_travel_with_the_model(
+    card: str, real_trained: Trained
+) -> None:
+    assert "`reference.npz` holds the dev rows as raw records" in card
+    dataset = real_trained[2].dataset
+    dev = dataclasses.replace(dataset.dev, labels=np.zeros(2001, dtype=np.int64))
+    many = rewritten(real_trained, dataset=dataclasses.replace(dataset, dev=dev))
+    assert "`reference.npz` holds 2000 of the 2001 dev rows as raw records" in many
 
 
 def test_the_card_holds_no_path_of_this_machine(card: str) -> None:

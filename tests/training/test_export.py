@@ -95,7 +95,7 @@ def test_imputation_and_scaling_are_inside_the_graph(
 def test_the_graph_has_the_signature_that_is_promised(graph: bytes) -> None:
     model = onnx.load_from_string(graph)
     onnx.checker.check_model(model)
-    (given,), (answer,) = model.graph.input, model.graph.output
+    (given, _), (answer, _) = model.graph.input, model.graph.output
     assert (given.name, answer.name) == ("records", "embeddings")
     for value, width in ((given, 4), (answer, 3 * 3 + 9)):
         batch, columns = value.type.tensor_type.shape.dim

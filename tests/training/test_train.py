@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ import torch
 
 from models.bundle import Bundle
 from models.model import Model
+from models.reference import MOST
 from training.dataset import load_dataset
 from training.estimator import SiameseClassifier
 from training.fit import Epoch
 from training.recipe import Recipe
-from training.train import Fitted, _provenance, fit_and_test, train
+from training.train import Fitted, _provenance, _reference, fit_and_test, train
 
 Trained = tuple[Recipe, Bundle, Fitted]
 
@@ -121,6 +123,27 @@ def test_training_leaves_torch_as_it_was(small_recipe: Recipe) -> None:
         assert torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_bundle_holds_the_calibration_rows(real_model: Model, real_trained: Trained) -> None:
+    dev = real_trained[2].dataset.dev
+    assert real_model.reference is not None
+    np.testing.assert_array_equal(real_model.reference.records, dev.matrix)
+    np.testing.assert_array_equal(real_model.reference.labels, dev.labels)
+
+
+def test_of_many_calibration_rows_a_sample_is_kept_in_order(real_trained: Trained) -> None:
+    dev = real_trained[2].dataset.dev
+    matrix = np.arange(3 * MOST, dtype=np.float32)[:, None]
+    rows = dataclasses.replace(dev, matrix=matrix, labels=np.arange(3 * MOST) // MOST)
+    kept = _reference(rows, seed=0)
+    places = kept.records[:, 0].astype(int)
+    assert len(places) == len(set(places)) == MOST
+    assert (np.diff(places) > 0).all()
+    np.testing.assert_array_equal(kept.labels, rows.labels[places])
+    assert np.bincount(kept.labels).min() > MOST / 4
+    assert _reference(rows, seed=0).to_bytes() == kept.to_bytes()
+    assert _reference(rows, seed=1).to_bytes() != kept.to_bytes()
 
 
 def test_backtests_land_in_the_metrics_and_in_the_card(real_trained: Trained) -> None:
