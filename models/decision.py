@@ -7,6 +7,7 @@ lie in 0..1 for points of the unit cube.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from models.schema import Matrix
 __all__ = ["Decisions", "NearestCentroid", "distances_between", "expected_distances"]
 
 _MIDDLE = np.float32(0.5)
+_FEW = 64
+"""Distances that are looked at one by one."""
 
 
 def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
@@ -73,7 +76,7 @@ class Decisions:
         distance: float32 [n], to the centroid of that class, 0..1.
         confidence: float32 [n], calibrated probability of that class.
         distances: float32 [n, k] to every centroid, 0..1.
-        logits: float32 [n, k], 0 for that class and below for the others.
+        rule: that decided.
     """
 
     nearest: npt.NDArray[np.intp]
@@ -81,12 +84,14 @@ class Decisions:
     distance: Matrix
     confidence: Matrix
     distances: Matrix
-    logits: Matrix
+    rule: NearestCentroid
 
     @property
     def probabilities(self) -> Matrix:
         """float32 [n, k], calibrated probability of each known class; rows sum to 1."""
-        weights = np.exp(self.logits)
+        expected = self.rule.expected(self.distances)
+        least = expected.min(axis=1, keepdims=True)
+        weights = np.exp((least - expected) / np.float32(self.rule.temperature))
         probabilities: Matrix = weights / weights.sum(axis=1, keepdims=True)
         return probabilities
 
@@ -125,20 +130,46 @@ class NearestCentroid:
         Args:
             distances: float32 [n, k], to the centroids.
         """
-        expected = distances
-        if self.support is not None:
-            expected = expected_distances(distances, self.support, self.scatter)
+        if distances.size <= _FEW:
+            return self._judge_few(distances)
+        expected = self.expected(distances)
         nearest = expected.argmin(axis=1)
-        # `take` on flat indices: half the time of fancy indexing, which is what a single record
-        # would spend most of its time on.
-        flat = np.arange(len(expected)) * expected.shape[1] + nearest
-        distance = distances.take(flat)
-        logits = (expected.take(flat)[:, None] - expected) / np.float32(self.temperature)
+        rows = np.arange(len(expected))
+        distance = distances[rows, nearest]
+        logits = (expected[rows, nearest][:, None] - expected) / np.float32(self.temperature)
         return Decisions(
             nearest=nearest,
-            accepted=distance <= self.radii.take(nearest),
+            accepted=distance <= self.radii[nearest],
             distance=distance,
-            confidence=1 / np.add.reduce(np.exp(logits), axis=1),
+            confidence=1 / np.exp(logits).sum(axis=1),
             distances=distances,
-            logits=logits,
+            rule=self,
         )
+
+    def _judge_few(self, distances: Matrix) -> Decisions:
+        """The same in plain Python: of few numbers, numpy's calls take longer than its work."""
+        rows, radii = distances.tolist(), self.radii.tolist()
+        judged = rows if self.support is None else self.expected(distances).tolist()
+        temperature = self.temperature
+        found = []
+        for row, expected in zip(rows, judged, strict=True):
+            least = min(expected)
+            nearest = expected.index(least)
+            distance = row[nearest]
+            weights = sum([exp((least - each) / temperature) for each in expected])
+            found.append((nearest, distance <= radii[nearest], distance, 1 / weights))
+        nearest, accepted, distance, confidence = zip(*found, strict=True) if found else ((),) * 4
+        return Decisions(
+            nearest=np.array(nearest, np.intp),
+            accepted=np.array(accepted, np.bool_),
+            distance=np.array(distance, np.float32),
+            confidence=np.array(confidence, np.float32),
+            distances=distances,
+            rule=self,
+        )
+
+    def expected(self, distances: Matrix) -> Matrix:
+        """Distances with the allowance for centroids of few records: [n, k]."""
+        if self.support is None:
+            return distances
+        return expected_distances(distances, self.support, self.scatter)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from models import Fault
 from models.schema import Matrix
-from service import arrow
+from service import arrow, rows
 from service.answers import Embedded
 from service.docs import exchange
 from service.metrics import Metrics
@@ -60,7 +60,7 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     if ask.wanted == JSON:
         content = b'%b"embeddings":[%b]}' % (serving.opening, b",".join(parts))
     else:
-        content = arrow.write_embeddings(
+        content = rows.write_embeddings(
             np.concatenate(points),
             bundle=(model.manifest.name, model.manifest.version),
             faults=faults if ask.report else None,

@@ -1,6 +1,7 @@
 """The Open Inference Protocol's routes, `/v2/...`: what clients of KServe, Triton and MLServer ask.
 
-The protocol has a document of its own, and errors of its own form; see `service.infer`.
+The protocol has a document of its own, and errors of its own form; see `service.infer` and
+`service.reply`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from models import Decisions
 from models.schema import Matrix
-from service import infer
+from service import infer, reply
 from service.metrics import Metrics
 from service.problems import NoSuchBundle, Problem, Unfit
 from service.serving import Serving
@@ -46,7 +47,7 @@ _VERSION = "/models/{name}/versions/{version}"
 @router.get("")
 async def server() -> Response:
     """Name, version and extensions of the server."""
-    return _json(infer.server_metadata())
+    return _json(reply.server_metadata())
 
 
 @router.get("/health/live")
@@ -67,7 +68,7 @@ async def model(request: Request, name: str, version: str = "") -> Response:
     """Inputs and outputs of the model."""
     serving = state_of(request).serving
     _check(serving, name, version)
-    return _json(infer.metadata(serving.model))
+    return _json(reply.metadata(serving.model))
 
 
 @router.get(f"{_MODEL}/ready")
@@ -100,7 +101,7 @@ class Inference(Exchange):
 
 def refusal(problem: Problem, _request_id: str) -> Response:
     """An error in the protocol's form."""
-    return Response(infer.failure(problem), problem.status, problem.headers, "application/json")
+    return Response(reply.failure(problem), problem.status, problem.headers, "application/json")
 
 
 def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
@@ -121,7 +122,7 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
             if embed:
                 points.append(model.encoder.embed(piece.matrix))
         yield
-    headers, content = infer.write(
+    headers, content = reply.write(
         request,
         (model.manifest.name, model.manifest.version),
         nearest=_all(found, "nearest"),

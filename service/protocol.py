@@ -80,7 +80,7 @@ class Connection(HttpToolsProtocol):
         self.pipeline = _Pipeline()
         self.deaf = False
         self._counted: object = None
-        self._bytes = 0
+        self._bytes = self._pauses = 0
         self._waited: tuple[object, ...] = ()
         self._since = 0.0
 
@@ -132,6 +132,11 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
+    def pause_writing(self) -> None:
+        """Stop the application until the client has taken most of what it was given."""
+        self._pauses += 1
+        super().pause_writing()
+
     def look(self, now: float) -> None:
         """End what has waited too long.
 
@@ -157,8 +162,7 @@ class Connection(HttpToolsProtocol):
         """What the client is waited for, how long, and what happens then."""
         settings, transport, cycle = self.settings, self.transport, self.cycle
         if self.flow.write_paused or transport.is_closing():
-            left = transport.get_write_buffer_size()
-            return ("reading", cycle, left), settings.body_seconds / 2, transport.abort
+            return ("reading", cycle, self._pauses), settings.body_seconds / 2, transport.abort
         if self.deaf and (self._answered() or cycle.disconnected):
             return ("parting",), _LINGER_SECONDS, transport.close
         if self.deaf:
@@ -205,7 +209,9 @@ class Connection(HttpToolsProtocol):
             if self._bytes >= _HEAD_BYTES:
                 self._refuse(HeadTooLarge(f"The headers are longer than {_HEAD_BYTES} bytes."))
         elif self._bytes > 2 * self.settings.max_body_bytes + _HEAD_BYTES:
-            self._refuse(TooLarge("The body goes on and on."))
+            self._refuse(
+                TooLarge("The body, and what frames it, is longer than any that is taken.")
+            )
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Read a request again as if it had not asked for another protocol (RFC 9110, 7.8)."""

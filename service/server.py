@@ -141,10 +141,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Look after what nobody else looks after."""
+        self._look_at_connections(counter % _TICKS)
         if counter % _TICKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                connection.look(now)  # type: ignore[union-attr]
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
                 self.should_exit = True
@@ -159,6 +157,19 @@ class Server(uvicorn.Server):
         loop.call_later(self.config.settings.grace_seconds, self._cut_off)
         await super().shutdown(sockets)
         late.cancel()
+
+    def _look_at_connections(self, part: int) -> None:
+        """Look at a part of them: a thousand that are refused at once would hold up the others."""
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if hash(connection) % _TICKS != part:
+                continue
+            try:
+                connection.look(now)  # type: ignore[union-attr]
+            except Exception:
+                # One connection must not end them all.
+                log.exception("connection dropped")
+                connection.transport.abort()
 
     def _greet(self) -> None:
         sys.stdout.write(greeting(self.config.settings, self.port, self._served()))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from models import Decisions, Fault
-from service import arrow
+from service import rows
 from service.piece import Piece
 from service.problems import entry_of
 from service.serving import Serving
@@ -86,7 +86,7 @@ class ArrowVerdicts:
     def written(self) -> bytes:
         """The whole answer."""
         manifest = self._serving.model.manifest
-        return arrow.write_verdicts(
+        return rows.write_verdicts(
             nearest=self._all("nearest"),
             accepted=self._all("accepted"),
             distance=self._all("distance"),

@@ -250,12 +250,21 @@ def test_classes_of_endless_support_are_told_by_distance_alone(
     points, rule = problem
     endless = np.full(len(rule.radii), np.inf)
     same = dataclasses.replace(rule, support=endless, scatter=0.3)
-    for one, other in zip(
-        dataclasses.astuple(rule.decide(points)),
-        dataclasses.astuple(same.decide(points)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
+    one, other = rule.decide(points), same.decide(points)
+    for name in ("nearest", "accepted", "distance", "confidence", "distances", "probabilities"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@given(problems())
+def test_few_records_are_judged_as_many_are(problem: tuple[Matrix, NearestCentroid]) -> None:
+    points, rule = problem
+    few = rule.decide(points[:2])
+    many = rule.decide(np.repeat(points[:2], 100, axis=0))
+    for name in ("nearest", "accepted"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[::100])
+    for name in ("distance", "confidence", "probabilities"):
+        close, other = getattr(few, name), getattr(many, name)[::100]
+        np.testing.assert_allclose(close, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_class_of_one_record_is_preferred_as_the_predictive_density_says() -> None:

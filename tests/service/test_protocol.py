@@ -338,6 +338,24 @@ def test_who_does_not_take_its_answer_is_dropped_and_nothing_is_kept(
     assert len(received) < 1 << 20
 
 
+def test_who_takes_its_answer_a_byte_at_a_time_is_dropped(
+    served: Serve, good: dict[str, Any]
+) -> None:
+    running = served(small=True, body_seconds=2.0)
+    body = json.dumps({"records": [good] * 3000}).encode()
+    head = b"POST /classify?distances=true HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        connection.settimeout(10)
+        connection.connect(running.address)
+        connection.sendall(head % len(body) + body)
+        end = time.monotonic() + 10
+        while running.server.server_state.connections and time.monotonic() < end:
+            connection.recv(1)
+            time.sleep(0.05)
+    running.eventually_has(connections=0)
+
+
 def test_who_takes_its_answer_slowly_gets_all_of_it(served: Serve, good: dict[str, Any]) -> None:
     running = served(small=True, body_seconds=4.0)
     body = json.dumps({"records": [good] * 3000}).encode()

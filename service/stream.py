@@ -1,0 +1,123 @@
+"""The stream that carries Arrow's batches, each looked at before it is built.
+
+What is announced is never believed before it is compared with what is there, and nothing is done
+that could cost more than the bytes that were sent: buffers compressed inside the stream are
+refused (the whole stream may be compressed by a content encoding), as are dictionaries that grow.
+
+The format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pyarrow as pa
+
+from service.problems import Unreadable
+
+__all__ = ["Stream", "reading"]
+
+_MOST_SCHEMA = 1 << 20
+"""Bytes of what describes the columns."""
+_MOST_BUFFERS = 256
+"""Buffers of a column, on average: views of strings may have many."""
+_DICTIONARY: Final = 2
+"""The kind of message that holds one."""
+_V5: Final = 4
+"""Since this version of the format, batches say themselves that they are compressed."""
+_REFUSALS = (pa.ArrowException, OSError, ValueError, MemoryError, StopIteration)
+
+
+class Stream:
+    """Batches of a stream, each looked at before it is built.
+
+    Args:
+        body: the stream.
+    """
+
+    def __init__(self, body: bytes | bytearray) -> None:
+        self._source = pa.BufferReader(body)
+        self._messages = pa.ipc.MessageReader.open_stream(self._source)
+        first = self._messages.read_next_message()
+        if first.type != "schema" or first.metadata.size > _MOST_SCHEMA:
+            raise Unreadable("The stream does not begin with a schema, or with too large a one.")
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        self._reader = pa.ipc.open_stream(pa.py_buffer(body), options=options)
+        self.schema = self._reader.schema
+
+    def next(self) -> pa.RecordBatch | None:
+        """The next batch, or None at the end.
+
+        Raises:
+            Unreadable: there is something else.
+        """
+        with reading():
+            for number, message in enumerate(self._messages):
+                if number > len(self.schema):
+                    raise Unreadable("The stream has more dictionaries than columns.")
+                _check(message.metadata, most=_MOST_BUFFERS * (len(self.schema) + 1))
+                if message.type == "record batch":
+                    batch = self._reader.read_next_batch()
+                    batch.validate()
+                    if batch.num_rows < 0:
+                        raise Unreadable("The stream has a batch of less than no records.")
+                    return batch
+            if self._source.tell() < self._source.size():
+                raise Unreadable("Something follows the stream's end.")
+            return None
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Whatever the library finds wrong with a stream, without its words: they may quote it."""
+    try:
+        yield
+    except (*_REFUSALS, struct.error) as error:
+        wrong = "The body is not an Arrow stream, or it is corrupt or breaks off."
+        raise Unreadable(wrong) from error
+
+
+def _check(metadata: pa.Buffer, *, most: int) -> None:
+    """Refuse what could cost more than it weighs.
+
+    Args:
+        metadata: of a message: a flatbuffer, which the library has verified.
+        most: buffers that a batch may have.
+    """
+    data = memoryview(metadata)
+    message = _inner(data, 0)
+    version, header, custom = (_slot(data, message, number) for number in (0, 2, 4))
+    if header is None:
+        raise Unreadable("The stream has an empty message.")
+    kind = _slot(data, message, 1)
+    batch = _inner(data, header)
+    if kind is not None and data[kind] == _DICTIONARY:
+        grows, held = _slot(data, batch, 2), _slot(data, batch, 1)
+        if grows is not None and data[grows]:
+            raise Unreadable("The stream has a dictionary that grows; send it anew instead.")
+        batch = batch if held is None else _inner(data, held)
+    old = version is None or struct.unpack_from("<h", data, version)[0] < _V5
+    if _slot(data, batch, 3) is not None or (old and custom is not None):
+        raise Unreadable("The stream has compressed buffers; compress the whole of it instead.")
+    buffers = _slot(data, batch, 2)
+    if buffers is not None and struct.unpack_from("<I", data, _inner(data, buffers))[0] > most:
+        raise Unreadable(f"The stream has a batch of more than {most} buffers.")
+
+
+def _slot(data: memoryview, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table is; None where it is left out."""
+    layout = table - struct.unpack_from("<i", data, table)[0]
+    place = 4 + 2 * number
+    if place >= struct.unpack_from("<H", data, layout)[0]:
+        return None
+    offset: int = struct.unpack_from("<H", data, layout + place)[0]
+    return table + offset if offset else None
+
+
+def _inner(data: memoryview, place: int) -> int:
+    """What a flatbuffer refers to here."""
+    offset: int = struct.unpack_from("<I", data, place)[0]
+    return place + offset
