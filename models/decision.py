@@ -65,9 +65,9 @@ def expected_distances(
     return expected
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decisions:
-    """What the rule says of n records.
+    """What the rule says of n records; a slice of it is what it says of some of them.
 
     Attributes:
         nearest: int [n], index of the class that fits best: the one with the nearest centroid,
@@ -85,6 +85,16 @@ class Decisions:
     confidence: Matrix
     distances: Matrix
     rule: NearestCentroid
+
+    def __getitem__(self, records: slice) -> Decisions:
+        return Decisions(
+            self.nearest[records],
+            self.accepted[records],
+            self.distance[records],
+            self.confidence[records],
+            self.distances[records],
+            self.rule,
+        )
 
     @property
     def probabilities(self) -> Matrix:

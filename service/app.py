@@ -72,7 +72,7 @@ def create_app(
         app.include_router(module.router)
     exchanges = {
         "/classify": Exchange(state, lambda ask: classify.steps(ask, state.metrics)),
-        "/embed": Exchange(state, lambda ask: embed.steps(ask, state.metrics)),
+        "/embed": Exchange(state, embed.steps),
     }
     fastapi = super(_Application, app).__call__
     shortcut = _Shortcut(fastapi, exchanges, inference.Inference(state))

@@ -10,7 +10,7 @@ from service.answers import Classified
 from service.docs import exchange
 from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
-from service.turns import Steps
+from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
 from service.wire import JSON, Answer, Ask
 
@@ -54,8 +54,7 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     records = 0
     for piece in pieces:
         serving.sample(piece.matrix)
-        decisions = metrics.timed(serving.model.decide, piece.matrix)
+        decisions = yield Work(serving.model.decide, piece.matrix)
         metrics.count_verdicts(decisions, verdicts.add(piece, decisions))
         records += len(piece.matrix)
-        yield
     return Answer.of(verdicts.written(), records, ask.wanted)

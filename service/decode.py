@@ -46,7 +46,7 @@ _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VAGUE = Fault(0, None, "a record of the schema", "something else")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Body:
     """A body that is about to be read.
 

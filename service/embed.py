@@ -11,9 +11,8 @@ from models.schema import Matrix
 from service import arrow, rows
 from service.answers import Embedded
 from service.docs import exchange
-from service.metrics import Metrics
 from service.problems import BODY_PROBLEMS, documented
-from service.turns import Steps
+from service.turns import Steps, Work
 from service.verdicts import in_place
 from service.wire import JSON, Answer, Ask
 
@@ -35,7 +34,7 @@ async def embed() -> Response:  # pragma: no cover - `steps` answers; this is wh
     raise NotImplementedError
 
 
-def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
+def steps(ask: Ask) -> Steps[Answer]:
     """The steps from records to their points."""
     serving = ask.serving
     model = serving.model
@@ -49,14 +48,13 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     records = 0
     for piece in pieces:
         serving.sample(piece.matrix)
-        found = metrics.timed(model.encoder.embed, piece.matrix)
+        found = yield Work(model.encoder.embed, piece.matrix)
         records += len(found)
         if ask.wanted == JSON:
             parts.append(in_place(found.tolist(), piece))
         else:
             points.append(found)
             faults += piece.faults.values()
-        yield
     if ask.wanted == JSON:
         content = b'%b"embeddings":[%b]}' % (serving.opening, b",".join(parts))
     else:

@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.problems import NoSuchBundle, Problem, Unfit
 from service.serving import Serving
 from service.state import State, state_of
-from service.turns import Steps
+from service.turns import Steps, Work
 from service.wire import Answer, Ask, Exchange
 
 __all__ = ["Inference", "refusal", "router"]
@@ -116,12 +116,13 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     for piece in request.pieces:
         if len(piece):
             serving.sample(piece.matrix)
-            decisions = metrics.timed(model.decide, piece.matrix)
+            decisions = yield Work(model.decide, piece.matrix)
             metrics.count_verdicts(decisions, serving.labels(decisions))
             found.append(decisions)
             if embed:
-                points.append(model.encoder.embed(piece.matrix))
-        yield
+                points.append((yield Work(model.encoder.embed, piece.matrix)))
+        else:
+            yield None
     headers, content = reply.write(
         request,
         (model.manifest.name, model.manifest.version),

@@ -15,7 +15,7 @@ PIECE_BYTES = 1 << 18
 """Bytes of a piece that has to be parsed, at most: about two milliseconds of work."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """Some of a request's records, in order.
 

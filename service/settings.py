@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     """Most bytes of all bodies that are held at a time (256 MiB unless set); then 503."""
 
-    queue: Annotated[int, Field(ge=1, le=100_000)] = 256
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Most requests that wait at a time; the next one is answered 503."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1

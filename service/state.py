@@ -66,7 +66,7 @@ class State:
     def __post_init__(self) -> None:
         self.keys = self.settings.keys()
         self.shelf = Shelf(self.settings.bundle)
-        self.turns = Turns(self.settings.queue, self.settings.max_held_bytes)
+        self.turns = Turns(self.settings.queue, self.settings.max_held_bytes, self.metrics.timed)
 
     @property
     def loaded(self) -> Model | None:

@@ -21,7 +21,7 @@ from service.piece import PIECE_BYTES
 from service.problems import Broken, Problem, Unfit, Unspoken
 from service.serving import Serving
 from service.state import State
-from service.turns import Steps, Turns, finish
+from service.turns import Steps, Turns
 
 __all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 
@@ -39,7 +39,7 @@ _SLICE = 1 << 18
 """Bytes of an answer that are handed over at a time: a client that reads slowly stops us there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """What a client asks for.
 
@@ -64,7 +64,7 @@ class Ask:
     distances: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a client gets.
 
@@ -144,8 +144,7 @@ class Exchange:
             ask = Ask(serving, scope["path"], headers, body, media, wanted, report, distances)
             if len(body) > (PIECE_BYTES if media == JSON else _AT_ONCE):
                 return await turns.share(self.work(ask))
-            turns.take()
-            return finish(self.work(ask))
+            return await turns.join(self.work(ask))
         finally:
             turns.release(len(body))
 
@@ -157,8 +156,10 @@ class Exchange:
         """
         content_type = headers.get(b"content-type", b"")
         media = self.media.get(content_type) or self.media.get(_bare(content_type))
-        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        if media is None or not speaks(encoding):
+        encoding = ""
+        if b"content-encoding" in headers:
+            encoding = headers[b"content-encoding"].decode("latin-1").strip().lower()
+        if media is None or (encoding and not speaks(encoding)):
             raise Unspoken(f"Send {self.spoken}.")
         return media, "" if encoding == "identity" else encoding
 
@@ -188,7 +189,7 @@ def _inflated(
         for part in inflater.feed(bytes(body)):
             turns.hold(len(part))
             content += part
-            yield
+            yield None
         inflater.finish()
         whole = True
     finally:

@@ -1,0 +1,141 @@
+"""Requests that are answered, in every form that is spoken: what mutations start from."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import zstandard
+
+from benchmarks.fuzz.request import Request
+from models import Model
+
+__all__ = ["seeds"]
+
+Record = dict[str, Any]
+
+_STREAM = b"application/vnd.apache.arrow.stream"
+_ARROW = ((b"content-type", _STREAM),)
+_JSON = ((b"content-type", b"application/json"),)
+
+
+def seeds(model: Model) -> list[Request]:
+    """Requests with the examples of a model's bundle."""
+    records: list[Record] = [dict(each) for each in model.examples]
+    plain = [*_json(records), *_arrow(model, records), *_tensors(model, records)]
+    return [*plain, *_compressed(plain)]
+
+
+def _json(records: Sequence[Record]) -> Iterator[Request]:
+    def request(path: str, document: object, query: bytes = b"") -> Request:
+        return Request(path, query, _JSON, json.dumps(document).encode())
+
+    one, few, many = records[:1], records, [*records] * 8
+    yield request("/classify", {"records": one})
+    yield request("/embed", {"records": one})
+    yield request("/classify", {"records": few})
+    yield request("/classify", {"records": few, "distances": True}, b"on_invalid=strict")
+    yield request("/classify", {"records": many}, b"on_invalid=report&distances=true")
+    yield request("/embed", {"records": [*few, {}, 5]}, b"on_invalid=report")
+
+
+def _arrow(model: Model, records: Sequence[Record]) -> Iterator[Request]:
+    names = [field.name for field in model.schema.fields]
+    table = pa.table({name: [record.get(name) for record in records] for name in names})
+    for query in (b"", b"on_invalid=report"):
+        yield Request("/classify", query, _ARROW, _stream(table))
+    yield Request("/embed", b"", _ARROW, _stream(table))
+    as_json = (*_ARROW, (b"accept", b"application/json"))
+    yield Request("/classify", b"distances=true", as_json, _stream(table, 3))
+    for types in (
+        {pa.string(): pa.large_string(), pa.float64(): pa.float32()},
+        {pa.string(): pa.string_view(), pa.float64(): pa.float16()},
+        {pa.string(): pa.dictionary(pa.int8(), pa.string()), pa.float64(): pa.decimal128(20, 4)},
+    ):
+        yield Request("/classify", b"", _ARROW, _stream(_cast(table, types)))
+
+
+def _cast(table: pa.Table, types: dict[pa.DataType, pa.DataType]) -> pa.Table:
+    for i, field in enumerate(table.schema):
+        column, wanted = table.column(i), types.get(field.type, field.type)
+        if pa.types.is_decimal(wanted):
+            values = [None if v is None else Decimal(f"{v:.4f}") for v in column.to_pylist()]
+            column = pa.chunked_array([pa.array(values, wanted)])
+        elif pa.types.is_dictionary(wanted):
+            column = column.dictionary_encode().cast(wanted)
+        elif pa.types.is_float16(wanted):
+            column = column.cast(pa.float32()).cast(wanted, safe=False)
+        else:
+            column = column.cast(wanted, safe=False)
+        table = table.set_column(i, field.name, column)
+    return table
+
+
+def _stream(table: pa.Table, batch_records: int = 1000) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=batch_records)
+    return sink.getvalue()
+
+
+def _tensors(model: Model, records: Sequence[Record]) -> Iterator[Request]:
+    """Requests of the Open Inference Protocol."""
+    path = f"/v2/models/{model.manifest.name}/infer"
+    matrix = model.schema.encode(records)
+    shape = list(matrix.shape)
+    whole = {"name": "records", "shape": shape, "datatype": "FP32"}
+    data = [None if value != value else value for value in matrix.ravel().tolist()]
+    wanted = [{"name": "label"}, {"name": "embedding", "parameters": {"binary_data": True}}]
+    yield Request(path, b"", _JSON, _document([whole | {"data": data}]))
+    yield Request(path, b"", _JSON, _document([whole | {"data": data}], id="7", outputs=wanted))
+    columns = [
+        {
+            "name": field.name,
+            "shape": [len(records), 1],
+            "datatype": {"boolean": "BOOL", "category": "BYTES"}.get(field.kind, "FP64"),
+            "data": [record.get(field.name) for record in records],
+        }
+        for field in model.schema.fields
+    ]
+    yield Request(path, b"", _JSON, _document(columns))
+    yield _binary(path, [(whole, matrix.tobytes())])
+    yield _binary(path, [(each, _packed(each)) for each in columns])
+
+
+def _document(inputs: list[dict[str, Any]], **more: object) -> bytes:
+    return json.dumps({"inputs": inputs, **more}).encode()
+
+
+def _packed(tensor: dict[str, Any]) -> bytes:
+    data, kind = tensor.pop("data"), tensor["datatype"]
+    if kind == "BYTES":
+        texts = [(value or "").encode() for value in data]
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    values = [float("nan") if value is None else value for value in data]
+    return struct.pack(f"<{len(data)}{'?' if kind == 'BOOL' else 'd'}", *values)
+
+
+def _binary(path: str, tensors: list[tuple[dict[str, Any], bytes]]) -> Request:
+    inputs = [
+        tensor | {"parameters": {"binary_data_size": len(data)}} for tensor, data in tensors
+    ]
+    head = _document(inputs, parameters={"binary_data_output": True})
+    headers = (
+        (b"content-type", b"application/octet-stream"),
+        (b"inference-header-content-length", b"%d" % len(head)),
+    )
+    return Request(path, b"", headers, b"".join([head, *(data for _, data in tensors)]))
+
+
+def _compressed(plain: Sequence[Request]) -> Iterator[Request]:
+    packers = {b"gzip": gzip.compress, b"zstd": zstandard.ZstdCompressor().compress}
+    for place, request in enumerate(plain):
+        name = (b"gzip", b"zstd")[place % 2]
+        headers = (*request.headers, (b"content-encoding", name))
+        yield Request(request.path, request.query, headers, packers[name](request.body))

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.schema import Matrix
+from service.problems import Overloaded
+from service.turns import Steps, Turns, Work
+
+
+def timed(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
+    return run(matrix)
+
+
+def doubled(matrix: Matrix) -> Matrix:
+    return 2 * matrix
+
+
+def steps(rows: int, first: float, run: Callable[[Matrix], Any] = doubled) -> Steps[list[float]]:
+    """Work on rows that are numbered; gives what came of them."""
+    matrix = np.arange(first, first + rows, dtype=np.float32)[:, None]
+    found = yield Work(run, matrix)
+    yield None
+    return [*found.ravel().tolist()]
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.booleans()), min_size=1, max_size=30))
+def test_everybody_gets_what_came_of_his_own_records(requests: list[tuple[int, bool]]) -> None:
+    sizes: list[int] = []
+
+    def measured(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
+        sizes.append(len(matrix))
+        return run(matrix)
+
+    def tripled(matrix: Matrix) -> Matrix:
+        return 3 * matrix
+
+    async def play() -> list[list[float]]:
+        turns = Turns(100, 100, measured)
+        return await asyncio.gather(
+            *(
+                turns.join(steps(rows, 1000.0 * place, tripled if odd else doubled))
+                for place, (rows, odd) in enumerate(requests)
+            )
+        )
+
+    for place, ((rows, odd), found) in enumerate(zip(requests, asyncio.run(play()), strict=True)):
+        assert found == [(3 if odd else 2) * (1000.0 * place + row) for row in range(rows)]
+    assert sum(sizes) == sum(rows for rows, _ in requests)
+    assert all(size <= 300 for size in sizes)
+
+
+def test_small_requests_that_come_together_go_through_the_model_together() -> None:
+    calls: list[int] = []
+
+    def measured(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
+        calls.append(len(matrix))
+        return run(matrix)
+
+    async def play() -> None:
+        turns = Turns(100, 100, measured)
+        await asyncio.gather(*(turns.join(steps(1, place)) for place in range(8)))
+        await turns.join(steps(1, 0))
+
+    asyncio.run(play())
+    assert calls == [8, 1]
+
+
+def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> None:
+    def failing(_: Matrix) -> Matrix:
+        raise ValueError("broken")
+
+    async def play() -> list[Any]:
+        turns = Turns(100, 100, timed)
+        both = [turns.join(steps(1, 5, failing)), turns.join(steps(1, 5))]
+        first = await asyncio.gather(*both, return_exceptions=True)
+        return [*first, await turns.join(steps(1, 7))]
+
+    broken, fine, later = asyncio.run(play())
+    assert isinstance(broken, ValueError)
+    assert (fine, later) == ([10.0], [14.0])
+
+
+@pytest.mark.parametrize("how", ["join", "share"])
+def test_more_than_may_wait_are_refused_at_once_and_the_others_are_answered(how: str) -> None:
+    async def play() -> tuple[list[Any], Turns]:
+        turns = Turns(5, 100, timed)
+        several = (getattr(turns, how)(steps(1, place)) for place in range(8))
+        return await asyncio.gather(*several, return_exceptions=True), turns
+
+    found, turns = asyncio.run(play())
+    assert found[:5] == [[2.0 * place] for place in range(5)]
+    assert all(isinstance(each, Overloaded) for each in found[5:])
+    assert turns.waiting == 0
+
+
+def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None:
+    order: list[str] = []
+
+    def long(name: str) -> Steps[None]:
+        for _ in range(5):
+            order.append(name)
+            yield None
+
+    async def small(turns: Turns) -> None:
+        await asyncio.sleep(0)
+        await turns.join(steps(1, 0))
+        order.append("small")
+
+    async def play() -> None:
+        turns = Turns(5, 100, timed)
+        await asyncio.gather(turns.share(long("a")), turns.share(long("b")), small(turns))
+
+    asyncio.run(play())
+    assert [name for name in order if name != "small"] == ["a", "b"] * 5
+    assert order.index("small") <= 5
+
+
+def test_who_goes_away_takes_nothing_from_the_others() -> None:
+    async def play() -> list[float]:
+        turns = Turns(5, 100, timed)
+        gone = asyncio.ensure_future(turns.join(steps(1, 0)))
+        stays = asyncio.ensure_future(turns.join(steps(1, 4)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await stays
+
+    assert asyncio.run(play()) == [8.0]
+
+
+def test_no_more_bytes_are_held_than_may_be() -> None:
+    async def play() -> None:
+        turns = Turns(5, 100, timed)
+        turns.hold(60)
+        with pytest.raises(Overloaded):
+            turns.hold(41)
+        turns.hold(40)
+        turns.release(100)
+        assert turns.held == 0
+
+    asyncio.run(play())
