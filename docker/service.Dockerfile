@@ -34,8 +34,12 @@ USER 10001:10001
 EXPOSE 8000
 # http.client, because urllib would ask a proxy that the container was given.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; \
-health = http.client.HTTPConnection('127.0.0.1', int(os.environ['FAULTCUBE_PORT']), timeout=2); \
+    CMD ["python", "-c", "import http.client, os, ssl, sys; \
+where = '127.0.0.1', int(os.environ['FAULTCUBE_PORT']); \
+tls = 'FAULTCUBE_TLS_CERT' in os.environ; \
+context = {'context': ssl._create_unverified_context()} if tls else {}; \
+kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection; \
+health = kind(*where, timeout=2, **context); \
 health.request('GET', '/readyz'); \
 sys.exit(health.getresponse().status != 200)"]
 ENTRYPOINT ["faultcube"]

@@ -1,4 +1,4 @@
-"""The commands `faultcube serve` and `faultcube settings`.
+"""The commands `faultcube serve`, `faultcube settings` and `faultcube key`.
 
 What they stand on is imported when they are called: the command line stays quick, and works
 without the service's libraries.
@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["serve", "settings"]
+__all__ = ["key", "serve", "settings"]
 
 
 def serve(
@@ -48,6 +48,14 @@ def settings() -> None:
     from service.settings import as_markdown
 
     typer.echo(as_markdown())
+
+
+def key() -> None:
+    """Make an API key: give it to a client, and its SHA-256 to the service."""
+    from service.security import new_key
+
+    made, digest = new_key()
+    typer.echo(f"key      {made}\nsha256   {digest}")
 
 
 def _settings(**options: object) -> Settings:

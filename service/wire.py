@@ -6,7 +6,6 @@ millisecond has no time for its machinery.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -171,12 +170,12 @@ class Exchange:
         if len(content) <= _SLICE:
             await send({"type": "http.response.body", "body": content})
             return
-        # Each slice waits until the client has taken most of those before it.
-        async with asyncio.timeout(self.state.settings.body_seconds):
-            for start in range(0, len(content), _SLICE):
-                more = start + _SLICE < len(content)
-                part = content[start : start + _SLICE]
-                await send({"type": "http.response.body", "body": part, "more_body": more})
+        # Each slice waits until the client has taken most of those before it; one that does not is
+        # cut off by `service.protocol`.
+        for start in range(0, len(content), _SLICE):
+            more = start + _SLICE < len(content)
+            part = content[start : start + _SLICE]
+            await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
 def _inflated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -250,3 +251,14 @@ def test_help_needs_none_of_the_services_libraries() -> None:
     )
     loaded = set(done.stdout.split())
     assert not {"fastapi", "onnxruntime", "uvicorn", "structlog", "numpy"} & loaded
+
+
+def test_a_key_is_made_with_the_hash_that_the_service_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from models.cli import main; main()", "key"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (_, key), (_, digest) = map(str.split, done.stdout.splitlines())
+    assert hashlib.sha256(key.encode()).hexdigest() == digest
