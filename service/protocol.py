@@ -87,6 +87,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start, unless there are too many."""
         super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", _Corked(transport))
         if len(self.connections) > self.most:
             self._refuse(Overloaded())
             transport.close()
@@ -126,6 +127,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request; here no timer is set for it, see `look`."""
         self.server_state.total_requests += 1
+        cast("_Corked", self.transport).flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -268,6 +270,43 @@ class Connection(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+
+class _Corked:
+    """A transport that sends the head of an answer with what follows, in one packet.
+
+    Uvicorn writes them one by one, and a system call takes longer than most of what we do.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._head = transport, b""
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep for the next time."""
+        if self._head:
+            self._head, data = b"", self._head + data
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what was kept: nothing follows."""
+        if self._head:
+            self.write(b"")
+
+    def write_eof(self) -> None:
+        """Send all, and say that it is all."""
+        self.flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        """Send all, and close."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _TooManyError(Exception):
