@@ -68,6 +68,8 @@ class Model:
         self.examples = _records(bundle.files["examples.json"])
         self.encoder = Encoder(bundle.files["encoder.onnx"], threads=threads)
         classes = self.manifest.classes
+        self._names = [known.name for known in classes]
+        self._good = [known.good for known in classes]
         self.rule = NearestCentroid(
             centroids=np.array([known.centroid for known in classes], dtype=np.float32),
             radii=np.array([known.radius for known in classes], dtype=np.float32),
@@ -133,8 +135,7 @@ class Model:
             kind: makes a verdict of what a `Verdict` holds, in its order.
             distances: whether verdicts list the distance to every class.
         """
-        names = [known.name for known in self.manifest.classes]
-        good = [known.good for known in self.manifest.classes]
+        names, good = self._names, self._good
         every = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
         return [
             kind(

@@ -159,7 +159,8 @@ def as_markdown() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         extra = field.json_schema_extra
-        shown = extra["shown"] if isinstance(extra, dict) else f"`{_as_text(field.default)}`"
+        text = _as_text(field.default)
+        shown = extra["shown"] if isinstance(extra, dict) else f"`{text}`" if text else ""
         lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {_line(field.description)} |")
     return "\n".join(lines)
 

@@ -198,7 +198,7 @@ class Course:
         predictor, matrix = Predictor(), self.batches[scenario.records].matrix
         os.sched_setaffinity(0, {SERVER_CORE})
         try:
-            times = _times(lambda: predictor.embed(matrix), self.pace.seconds)
+            times = _times(lambda: predictor.measure(matrix), self.pace.seconds)
         finally:
             os.sched_setaffinity(0, {LOAD_CORE})
         times.sort()

@@ -1,4 +1,4 @@
-"""The model that every peer serves: the shipped graph, then the nearest centroid in numpy.
+"""The model that every peer serves: the shipped graph, which gives distances, then the nearest in numpy.
 
 It needs numpy and onnxruntime alone, and takes records as they come: what is checked of them is the
 server's affair, so that a peer is never slower than it has to be.
@@ -37,15 +37,12 @@ class Predictor:
         self.labels: list[str] = [known["name"] for known in classes]
         self._good = np.array([known["good"] for known in classes])
         self._radii = np.array([known["radius"] for known in classes], np.float32)
-        centroids = np.array([known["centroid"] for known in classes], np.float32)
-        self._centred = centroids - np.float32(0.5)
-        self._squares = np.square(self._centred).sum(axis=1)
+        self._centroids = np.array([known["centroid"] for known in classes], np.float32)
         self._temperature = np.float32(manifest["calibration"]["temperature"])
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         graph = str(folder / "encoder.onnx")
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self._input: str = self._session.get_inputs()[0].name
 
     def matrix(self, records: Sequence[Mapping[str, Any]]) -> Matrix:
         """Records as float32 [n, fields], NaN where missing; categories as their index."""
@@ -59,17 +56,15 @@ class Predictor:
             return np.array([codes.get(record.get(name), np.nan) for record in records], np.float32)
         return np.array([record.get(name) for record in records], np.float32)
 
-    def embed(self, matrix: Matrix) -> Matrix:
-        """The graph alone: float32 [n, fields] to float32 [n, N]."""
-        embeddings: Matrix = self._session.run(None, {self._input: matrix})[0]
-        return embeddings
+    def measure(self, matrix: Matrix) -> Matrix:
+        """The graph alone: float32 [n, fields] to distances, float32 [n, k]."""
+        inputs = {"records": matrix, "centroids": self._centroids}
+        distances: Matrix = self._session.run(["distances"], inputs)[0]
+        return distances
 
     def columns(self, matrix: Matrix) -> dict[str, npt.NDArray[Any]]:
         """Verdicts by column: label (index of a class, -1 unknown), good, distance, confidence."""
-        points = self.embed(matrix) - np.float32(0.5)
-        squares = np.square(points).sum(axis=1)[:, None] + self._squares
-        squares -= 2 * (points @ self._centred.T)
-        distances = np.clip(squares / np.float32(points.shape[1]), 0, 1)
+        distances = self.measure(matrix)
         nearest, rows = distances.argmin(axis=1), np.arange(len(distances))
         shortest = distances[rows, nearest]
         weights = np.exp((shortest[:, None] - distances) / self._temperature)
