@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -195,3 +197,17 @@ def test_the_page_needs_nothing_from_the_internet(shared: TestClient) -> None:
 
 def test_there_is_no_second_set_of_pages(shared: TestClient) -> None:
     assert shared.get("/redoc").status_code == 404
+
+
+def test_the_page_may_do_nothing_but_what_it_does(shared: TestClient) -> None:
+    response = shared.get("/docs")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    scripts = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+    assert scripts
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert response.headers["x-frame-options"] == "DENY"
+    assert response.headers["x-content-type-options"] == "nosniff"
