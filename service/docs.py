@@ -138,8 +138,13 @@ def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dic
     problem = Problem.model_json_schema(ref_template=_REF)
     schemas |= problem.pop("$defs") | {"Problem": problem}
     schemas["Record"] = record_schema(model.schema.fields if model else ())
+    key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    document["components"]["securitySchemes"] = {"key": key}
     for path in document["paths"].values():
         for operation in path.values():
+            # What changes something needs a key; what reads may need one, as it is set up.
+            needed = [{"key": []}] if "403" in operation["responses"] else [{}, {"key": []}]
+            operation["security"] = needed
             if body := operation.get("requestBody"):
                 operation["responses"]["200"]["content"][ARROW] = {
                     "schema": {"type": "string", "format": "binary"}
