@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Request"]
 
@@ -33,7 +34,7 @@ class Request:
     def chunks(self) -> list[bytes]:
         """The body as it arrives."""
         places = [0, *sorted(min(cut, len(self.body)) for cut in self.cuts), len(self.body)]
-        return [self.body[a:b] for a, b in zip(places, places[1:], strict=False)]
+        return [self.body[a:b] for a, b in pairwise(places)]
 
     def written(self) -> bytes:
         """The request in the form of HTTP; how it arrives is not kept."""
@@ -45,7 +46,7 @@ class Request:
     @classmethod
     def read(cls, written: bytes) -> Request:
         """Read what `written` gave."""
-        lines = []
+        lines: list[bytes] = []
         while (cut := written.partition(b"\r\n"))[0] or not lines:
             lines.append(cut[0])
             written = cut[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -90,11 +91,13 @@ def _tensors(model: Model, records: Sequence[Record]) -> Iterator[Request]:
     matrix = model.schema.encode(records)
     shape = list(matrix.shape)
     whole = {"name": "records", "shape": shape, "datatype": "FP32"}
-    data = [None if value != value else value for value in matrix.ravel().tolist()]
+    data = [None if math.isnan(value) else value for value in matrix.ravel().tolist()]
     wanted = [{"name": "label"}, {"name": "embedding", "parameters": {"binary_data": True}}]
+    rows = [data[at : at + shape[1]] for at in range(0, len(data), shape[1])]
     yield Request(path, b"", _JSON, _document([whole | {"data": data}]))
+    yield Request(path, b"", _JSON, _document([whole | {"data": rows}], outputs=wanted))
     yield Request(path, b"", _JSON, _document([whole | {"data": data}], id="7", outputs=wanted))
-    columns = [
+    columns: list[dict[str, Any]] = [
         {
             "name": field.name,
             "shape": [len(records), 1],
@@ -103,7 +106,9 @@ def _tensors(model: Model, records: Sequence[Record]) -> Iterator[Request]:
         }
         for field in model.schema.fields
     ]
+    nested = [each | {"data": [[value] for value in each["data"]]} for each in columns]
     yield Request(path, b"", _JSON, _document(columns))
+    yield Request(path, b"", _JSON, _document(nested))
     yield _binary(path, [(whole, matrix.tobytes())])
     yield _binary(path, [(each, _packed(each)) for each in columns])
 
@@ -122,9 +127,7 @@ def _packed(tensor: dict[str, Any]) -> bytes:
 
 
 def _binary(path: str, tensors: list[tuple[dict[str, Any], bytes]]) -> Request:
-    inputs = [
-        tensor | {"parameters": {"binary_data_size": len(data)}} for tensor, data in tensors
-    ]
+    inputs = [tensor | {"parameters": {"binary_data_size": len(data)}} for tensor, data in tensors]
     head = _document(inputs, parameters={"binary_data_output": True})
     headers = (
         (b"content-type", b"application/octet-stream"),

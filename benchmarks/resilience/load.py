@@ -1,0 +1,208 @@
+"""The load generator: many connections in one loop, at a rate or each as fast as it is answered.
+
+A rate is kept whether or not there are answers: a request that is due goes out on any connection
+that has none under way. When every one has, it is counted, and never sent.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.resilience.connection import Connection, Ending
+from benchmarks.resilience.outcome import LOST, Outcome
+
+__all__ = ["Load", "Stream", "clock", "open_files"]
+
+clock = time.perf_counter
+"""The clock of all times."""
+
+_EVENTS = 64
+"""Requests and answers that are dealt with before what is urgent is looked for again: about a
+millisecond."""
+_REST_SECONDS = 0.05
+"""Before a connection that lost a request is used again."""
+_LONGEST_SECONDS = 0.05
+_CONNECT_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Stream:
+    """Requests of one kind.
+
+    Attributes:
+        requests: in HTTP; when they come to an end, so does the stream.
+        connections: at most, each with one request under way.
+        rate: requests that are due in a second; None when each connection asks again as soon as
+            it is answered.
+        urgent: whether its answers are looked for first, so that the load of others does not bend
+            its times.
+        judge: says what is wrong with an answer's opening, if anything is.
+        outcome: what became of them.
+    """
+
+    requests: Iterator[bytes]
+    connections: int = 1
+    rate: float | None = None
+    urgent: bool = False
+    judge: Callable[[bytes], str | None] | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    over: bool = False
+    due: int = 0
+    idle: deque[Connection] = field(default_factory=deque)
+    resting: deque[tuple[float, Connection]] = field(default_factory=deque)
+
+    def ended(self, connection: Connection, ending: Ending) -> None:
+        """Note how a request ended."""
+        now, outcome = clock(), self.outcome
+        outcome.add(ending.begun, ending.sent, now, ending.status)
+        if ending.status == LOST:
+            self.resting.append((now + _REST_SECONDS, connection))
+            return
+        self.idle.append(connection)
+        outcome.largest = max(outcome.largest, ending.length)
+        outcome.retry += b"\r\nretry-after: " in ending.opening.lower()
+        if self.judge is not None and (fault := self.judge(ending.opening)):
+            outcome.faults[fault] += 1
+
+    def issue(self, now: float) -> None:
+        """Send what is due."""
+        while self.resting and self.resting[0][0] <= now:
+            self.idle.append(self.resting.popleft()[1])
+        if self.rate is None:
+            for _ in range(len(self.idle)):
+                self._start()
+            return
+        due = int((now - self.outcome.first) * self.rate) + 1
+        if not self.idle:
+            self.outcome.unsent += max(0, due - self.due)
+            self.due = max(due, self.due)
+        for _ in range(min(due - self.due, len(self.idle), _EVENTS)):
+            self.due += 1
+            self._start()
+
+    def _start(self) -> None:
+        request = next(self.requests, None)
+        if request is None:
+            self.over = True
+        else:
+            self.idle.popleft().start(request)
+
+
+class Load:
+    """Streams of requests to one port.
+
+    Args:
+        port: on loopback.
+        streams: of requests.
+    """
+
+    def __init__(self, port: int, streams: Sequence[Stream]) -> None:
+        self.streams = streams
+        self._poll, self._urgent = select.epoll(), select.epoll()
+        self._poll.register(self._urgent, select.EPOLLIN)
+        self._places: dict[int, Connection] = {}
+        self._connections = []
+        for stream in streams:
+            poll = self._urgent if stream.urgent else self._poll
+            for _ in range(stream.connections):
+                made = Connection(port, poll, self._places, stream.ended, clock)
+                self._connections.append(made)
+                stream.idle.append(made)
+
+    def connect(self, greeting: bytes) -> None:
+        """Make all connections beforehand, and wait until each was answered once."""
+        open_files()
+        for connection in self._connections:
+            connection.ended = _ignore
+            connection.start(greeting)
+        self._drain(_CONNECT_SECONDS)
+        for stream in self.streams:
+            for connection in stream.idle:
+                connection.ended = stream.ended
+
+    def run(
+        self,
+        seconds: float,
+        *,
+        drain: float = 30.0,
+        until: Stream | None = None,
+        at: tuple[float, Callable[[], None]] | None = None,
+    ) -> None:
+        """Send until the time is over, and wait for the answers that are due.
+
+        Args:
+            seconds: how long requests are due.
+            drain: how long their answers may take after that; what is missing then is lost.
+            until: the stream whose end ends it all before.
+            at: something to do after so many seconds.
+        """
+        open_files()
+        gc.disable()
+        try:
+            self._send(seconds, until, at)
+            self._drain(drain)
+        finally:
+            gc.enable()
+            for connection in self._connections:
+                connection.close()
+            self._poll.close()
+            self._urgent.close()
+
+    def _send(
+        self, seconds: float, until: Stream | None, at: tuple[float, Callable[[], None]] | None
+    ) -> None:
+        begin = now = clock()
+        for stream in self.streams:
+            stream.outcome.first = begin
+        while now - begin < seconds and not (until is not None and until.over):
+            if at is not None and now - begin >= at[0]:
+                at[1]()
+                at = None
+            for stream in self.streams:
+                if not stream.over:
+                    stream.issue(now)
+            self._happen(self._pause(now))
+            now = clock()
+        for stream in self.streams:
+            stream.outcome.last = now
+
+    def _drain(self, seconds: float) -> None:
+        end = clock() + seconds
+        while clock() < end and any(connection.busy for connection in self._connections):
+            self._happen(_LONGEST_SECONDS)
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next request is due, at most."""
+        waits = [
+            stream.outcome.first + stream.due / stream.rate - now
+            for stream in self.streams
+            if stream.rate is not None and not stream.over
+        ]
+        return max(0.0, min([*waits, _LONGEST_SECONDS]))
+
+    def _happen(self, seconds: float) -> None:
+        places, urgent = self._places, self._urgent.fileno()
+        for file, events in self._poll.poll(seconds, _EVENTS):
+            if file == urgent:
+                continue
+            if (connection := places.get(file)) is not None:
+                connection.happened(events)
+        for file, events in self._urgent.poll(0):
+            if (connection := places.get(file)) is not None:
+                connection.happened(events)
+
+
+def _ignore(_connection: Connection, _ending: Ending) -> None:
+    """Nobody wants to know."""
+
+
+def open_files() -> None:
+    """Let this process open as many files as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
