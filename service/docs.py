@@ -143,8 +143,8 @@ def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dic
     for path in document["paths"].values():
         for operation in path.values():
             # What changes something needs a key; what reads may need one, as it is set up.
-            needed = [{"key": []}] if "403" in operation["responses"] else [{}, {"key": []}]
-            operation["security"] = needed
+            changes = "403" in operation["responses"]
+            operation["security"] = [{"key": []}] if changes else [{}, {"key": []}]
             if body := operation.get("requestBody"):
                 operation["responses"]["200"]["content"][ARROW] = {
                     "schema": {"type": "string", "format": "binary"}

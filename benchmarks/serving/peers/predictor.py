@@ -1,4 +1,4 @@
-"""The model that every peer serves: the shipped graph, which gives distances, then the nearest in numpy.
+"""The model that every peer serves: the shipped graph gives distances, numpy takes the nearest.
 
 It needs numpy and onnxruntime alone, and takes records as they come: what is checked of them is the
 server's affair, so that a peer is never slower than it has to be.
