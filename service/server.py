@@ -124,7 +124,9 @@ class Server(uvicorn.Server):
             )
             for bound in sockets or []
         ]
-        self.port = (sockets or [])[0].getsockname()[1]
+        self._bound = sockets or []
+        self._accepting: list[asyncio.Future[object]] = []
+        self.port = self._bound[0].getsockname()[1]
         self.started = True
 
     async def _settle(self) -> None:
@@ -142,6 +144,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look after what nobody else looks after."""
         self._look_at_connections(counter % _TICKS)
+        self._accepting = [task for task in self._accepting if not task.done()]
+        # While connections that are open have always something to say, uvloop accepts no new ones.
+        self._accepting += map(asyncio.ensure_future, self._waiting(self._bound))
         if counter % _TICKS == 0:
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
@@ -153,7 +158,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer everyone who has connected, then end; after the grace period, at once."""
         loop = asyncio.get_running_loop()
-        late = asyncio.gather(*self._late(sockets or []), return_exceptions=True)
+        # Who is not accepted now would be cut off with the listening socket.
+        late = asyncio.gather(*self._waiting(sockets or []), return_exceptions=True)
         loop.call_later(self.config.settings.grace_seconds, self._cut_off)
         await super().shutdown(sockets)
         late.cancel()
@@ -200,8 +206,8 @@ class Server(uvicorn.Server):
         for watcher in self.watchers:
             watcher(scope, problem.status, 0.0)
 
-    def _late(self, sockets: list[socket.socket]) -> list[Coroutine[Any, Any, object]]:
-        """Accept those whom the kernel has let in and would cut off with the listening socket."""
+    def _waiting(self, sockets: list[socket.socket]) -> list[Coroutine[Any, Any, object]]:
+        """Accept those whom the kernel has let in."""
         loop = asyncio.get_running_loop()
         found: list[Coroutine[Any, Any, object]] = []
         for bound in sockets:
