@@ -31,7 +31,7 @@ from service.problems import Unfit, Unreadable
 __all__ = ["Body", "Decoder"]
 
 _MOST_FAULTS = 10
-_MOST_DETAILED = 1000
+_MOST_DETAILED = 100
 """Faults of a request that is answered in part which are told field by field."""
 _FIRST_LOOK = 1 << 18
 """Bytes of a body that the slower pass looks at before it looks at more."""
@@ -127,8 +127,11 @@ class Decoder:
             end, rows = self._parse(text, start)
             if rows is not None:
                 piece = Piece(self._rows.encode(rows))
-            elif report:
-                piece = self._report(self._entries(_listed(text, start, end)), done, detailed)
+            elif report and end - start <= 2 * _LONGER:
+                entries = self._entries(_listed(text, start, end))
+                if done + len(entries) > self.most:
+                    raise self._too_many(done + len(entries), or_more=end < len(text))
+                piece = self._report(entries, done, detailed)
                 detailed -= len(piece.faults)
             else:
                 piece = self._refuse(_listed(text, start, end), done)
