@@ -37,6 +37,8 @@ _FIRST_LOOK = 1 << 18
 """Bytes of a body that the slower pass looks at before it looks at more."""
 _SHORT, _LONGER = PIECE_BYTES, 2 * PIECE_BYTES
 """Where a piece is first cut, and where when that was inside a string; after that, at the end."""
+_MOST_REPORTED = 1 << 20
+"""Bytes of a piece that are told of entry by entry: cut at records, it is longer by malice only."""
 
 _ABSENT: Final = object()
 _START = re.compile(rb'"records"\s*:\s*\[')
@@ -44,6 +46,10 @@ _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 _Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VAGUE = Fault(0, None, "a record of the schema", "something else")
+
+
+class _RawBody(msgspec.Struct):
+    records: list[msgspec.Raw]
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class Decoder:
         self._body = msgspec.json.Decoder(_body_type(record, options))
         self._list = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
         self._raw = msgspec.json.Decoder(list[msgspec.Raw])
+        self._raw_body = msgspec.json.Decoder(_RawBody)
         self._record = msgspec.json.Decoder(record)
 
     def read(self, body: bytes | bytearray, *, report: bool = False) -> Body:
@@ -127,7 +134,7 @@ class Decoder:
             end, rows = self._parse(text, start)
             if rows is not None:
                 piece = Piece(self._rows.encode(rows))
-            elif report and end - start <= 2 * _LONGER:
+            elif report and end - start <= _MOST_REPORTED:
                 entries = self._entries(_listed(text, start, end))
                 if done + len(entries) > self.most:
                     raise self._too_many(done + len(entries), or_more=end < len(text))
@@ -155,13 +162,13 @@ class Decoder:
             listed = _listed(text, start, end)
             try:
                 return end, self._list.decode(listed)
-            except msgspec.ValidationError:
-                return end, None
-            except _REFUSALS:
+            except _REFUSALS as error:
                 if end == len(text):
+                    if isinstance(error, msgspec.ValidationError):
+                        return end, None
                     break
-                try:
-                    _parse_slowly(listed, partial=False)  # it knows NaN
+                try:  # a misfit may be seen before that the piece was cut inside a record
+                    self._entries(listed)
                 except Unreadable:
                     continue
                 return end, None
@@ -184,7 +191,9 @@ class Decoder:
             raise Unfit.of(faults) from error
 
     def _entries(self, listed: bytes) -> Sequence[object]:
+        """What a list holds, as text or, when only the slower pass can read it, as values."""
         try:
+            listed.decode()  # text is passed over without a look at its characters
             return self._raw.decode(listed)
         except _REFUSALS:
             return list(_parse_slowly(listed, partial=False))
@@ -202,7 +211,8 @@ class Decoder:
         for place, entry in enumerate(entries):
             row: Matrix | Fault | None = self._row(entry)
             if row is None:
-                row = self._row_or_fault(entry) if len(faults) < detailed else _VAGUE
+                told = len(faults) < detailed or not isinstance(entry, msgspec.Raw)
+                row = self._row_or_fault(entry) if told else _VAGUE
             if isinstance(row, Fault):
                 faults[place] = replace(row, record=first + place)
             else:
@@ -240,9 +250,18 @@ class Decoder:
         document = _parse_slowly(body, partial=False)
         self._look(document, partial=False)
         options = {name: document.get(name, False) for name in self.options}
-        records = document["records"]
-        piece = self._report(records, 0, _MOST_DETAILED) if report else self._piece(records, 0)
+        if report:
+            piece = self._report(self._texts(body) or document["records"], 0, _MOST_DETAILED)
+        else:
+            piece = self._piece(document["records"], 0)
         return Body(options, iter((piece,)))
+
+    def _texts(self, body: bytes | bytearray) -> list[msgspec.Raw] | None:
+        """The text of each record, which is cheaper to try than its values."""
+        try:
+            return self._raw_body.decode(body).records
+        except _REFUSALS:
+            return None
 
     def _look(self, document: Any, *, partial: bool) -> None:
         """Refuse what is wrong around the records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -10,7 +11,17 @@ import msgspec
 
 from service.problems import Unfit, Unreadable
 
-__all__ = ["CHUNK", "OUTPUTS", "Document", "Input", "Wanted", "decode", "outputs_of", "unfit"]
+__all__ = [
+    "CHUNK",
+    "OUTPUTS",
+    "Document",
+    "Input",
+    "Wanted",
+    "decode",
+    "outputs_of",
+    "skip",
+    "unfit",
+]
 
 OUTPUTS: Final = {
     "label": "BYTES",
@@ -74,6 +85,7 @@ class _Outline(msgspec.Struct):
 
 _outline = msgspec.json.Decoder(_Outline)
 _document = msgspec.json.Decoder(Document)
+_skipped = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,19 @@ def _cut(document: bytes | bytearray) -> tuple[bytes, dict[bytes, memoryview]]:
             at = end
         place = max(found.end(), end)
     return b"".join([*kept, view[at:]]), cuts
+
+
+def skip(data: Iterable[memoryview]) -> None:
+    """Pass over data that no input took, as over everything that the protocol does not know.
+
+    Raises:
+        Unreadable: it is not JSON.
+    """
+    for each in data:
+        try:
+            _skipped.decode(each)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unreadable("The body is not JSON.") from error
 
 
 def outputs_of(document: Document) -> tuple[Wanted, ...]:

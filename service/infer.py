@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models import Schema
-from service.document import Wanted, decode, outputs_of, unfit
+from service.document import Wanted, decode, outputs_of, skip
 from service.piece import Piece
 from service.plan import plan_of
 from service.problems import Unreadable
@@ -72,7 +72,6 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
         tensors.append(tensor)
     if end < len(body):
         raise Unreadable("The body is longer than its tensors' binary_data_size.")
-    if cuts:
-        raise unfit("data", "data in inputs", "data elsewhere")
+    skip(cuts.values())
     records, pieces = plan_of(schema).read(tensors, most)
     return Request(document.id, records, outputs, pieces)

@@ -238,3 +238,33 @@ def test_a_report_of_millions_of_things_that_are_no_records_is_refused_cheaply(i
     finally:
         tracemalloc.stop()
     assert peak < 96 * 2**20
+
+
+@pytest.mark.parametrize("literal", ["1", "NaN"])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_good_record_after_many_bad_ones_is_taken(literal: str, long: bool) -> None:
+    good = json.dumps(GOOD | {"vendor": LONG if long else "a"})
+    bad = f'{{"no such field": {literal}}}'
+    body = f'{{"records": [{", ".join([bad] * 200 + [good])}]}}'.encode()
+    (piece,) = pieces(body, report=True)
+    assert (len(piece.faults), len(piece.matrix)) == (200, 1)
+    assert [*piece.faults] == [*range(200)]
+
+
+def test_a_piece_that_is_cut_inside_a_record_is_no_misfit() -> None:
+    within = {"up": [{"a": 1}, {"b": "x" * 600_000}]}
+    cut = {"up": [{"a": 1}] * 40_000}
+    for odd in (within, cut):
+        body = json.dumps({"records": [odd, GOOD]}).encode()
+        read = pieces(body, report=True)
+        assert [fault.record for piece in read for fault in piece.faults.values()] == [0]
+        assert sum(len(piece.matrix) for piece in read) == 1
+        with pytest.raises(Unfit, match="record 0"):
+            pieces(body)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_text_that_is_no_utf_8_is_refused_in_a_report_too(long: bool) -> None:
+    odd = b'"' + b"x" * (600_000 if long else 10) + b'\xf0"'
+    with pytest.raises(Unreadable):
+        pieces(b'{"records": [' + odd + b", " + json.dumps(GOOD).encode() + b"]}", report=True)

@@ -103,8 +103,9 @@ def test_a_long_document_is_cut_and_read_in_steps(nested: bool, separators: Any)
     assert request.id == '"data": ['
     np.testing.assert_array_equal(matrix(sent), rows)
     longer = sent.replace(b"1]", b"1" + b",1" * 50_000 + b"]")
+    np.testing.assert_array_equal(matrix(longer), rows)
     wrong = [sent.replace(old, new, 1) for old, new in ((b"[0.", b"[,0."), (b"[0.", b"[[0."))]
-    for each in (longer, sent.replace(b"0.", b"0.,0.", 1), *wrong):
+    for each in (sent.replace(b"0.", b"0.,0.", 1), *wrong):
         assert each != sent
         with pytest.raises((Unfit, Unreadable)):
             matrix(each)

@@ -119,3 +119,12 @@ def test_no_request_whatever_gives_anything_but_pieces_or_a_problem(
 def test_no_bytes_whatever_give_anything_but_a_problem(sent: bytes, length: int | None) -> None:
     with pytest.raises((Unreadable, Unfit)):
         matrix(sent, length)
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_data_that_no_input_takes_is_passed_over_when_it_is_json(count: int) -> None:
+    more = b'"x": [{"data": [' + b"1," * count + b"1]}]}"
+    sent = whole(ROW)[:-1] + b", " + more
+    assert matrix(sent, None).tolist() == [ROW]
+    with pytest.raises(Unreadable):
+        matrix(sent.replace(b"1,1,1]", b"1,,1]"), None)
