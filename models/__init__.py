@@ -3,7 +3,7 @@
 from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
-from models.model import Model, Verdict
+from models.model import Enrolled, Model, Verdict
 from models.reference import Reference
 from models.schema import Fault, Field, RecordError, Schema
 
@@ -16,6 +16,7 @@ __all__ = [
     "Decisions",
     "Encoder",
     "EncoderError",
+    "Enrolled",
     "Fault",
     "Field",
     "Manifest",

@@ -6,7 +6,7 @@ lie in 0..1 for points of the unit cube.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from models.schema import Matrix
 
 __all__ = ["Decisions", "NearestCentroid", "distances_between", "expected_distances"]
+
+_Scores = npt.NDArray[np.float64]
 
 _MIDDLE = np.float32(0.5)
 _FEW = 64
@@ -43,9 +45,7 @@ def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
     return distances
 
 
-def expected_distances(
-    distances: Matrix, support: npt.NDArray[np.float64], scatter: float
-) -> Matrix:
+def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> Matrix:
     """Distances as they would be if every centroid were exact.
 
     The mean of n records is off by 1/n of the scatter, and so a record of its class lies 1 + 1/n
@@ -60,9 +60,15 @@ def expected_distances(
             exact.
         scatter: mean distance of a class's records from its exact mean.
     """
-    few = 1 / support
-    expected: Matrix = (distances / (1 + few) + scatter * np.log1p(few)).astype(distances.dtype)
+    shrink, add = _allowance(support, scatter)
+    expected: Matrix = distances * shrink.astype(distances.dtype) + add.astype(distances.dtype)
     return expected
+
+
+def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
+    """What the distances to centroids of few records are multiplied by, and what is added."""
+    few = 1 / support
+    return 1 / (1 + few), scatter * np.log1p(few)
 
 
 @dataclass(slots=True)
@@ -123,8 +129,15 @@ class NearestCentroid:
     centroids: Matrix
     radii: Matrix
     temperature: float
-    support: npt.NDArray[np.float64] | None = None
+    support: _Scores | None = None
     scatter: float = 0.0
+    _allowed: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.support is not None:
+            shrink, add = _allowance(self.support, self.scatter)
+            allowed = shrink.astype(np.float32), add.astype(np.float32)
+            object.__setattr__(self, "_allowed", allowed)  # the only way into a frozen dataclass
 
     def decide(self, embeddings: Matrix) -> Decisions:
         """Find the nearest class of each point and whether it accepts the point.
@@ -159,7 +172,7 @@ class NearestCentroid:
     def _judge_few(self, distances: Matrix) -> Decisions:
         """The same in plain Python: of few numbers, numpy's calls take longer than its work."""
         rows, radii = distances.tolist(), self.radii.tolist()
-        judged = rows if self.support is None else self.expected(distances).tolist()
+        judged = rows if self._allowed is None else self.expected(distances).tolist()
         temperature = self.temperature
         found = []
         for row, expected in zip(rows, judged, strict=True):
@@ -180,6 +193,7 @@ class NearestCentroid:
 
     def expected(self, distances: Matrix) -> Matrix:
         """Distances with the allowance for centroids of few records: [n, k]."""
-        if self.support is None:
+        if self._allowed is None:
             return distances
-        return expected_distances(distances, self.support, self.scatter)
+        shrink, add = self._allowed
+        return distances * shrink + add

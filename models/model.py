@@ -6,9 +6,11 @@ verdicts = model.classify(records)
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +21,26 @@ from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
 from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
+from models.support import support_radius
 
-__all__ = ["Model", "Verdict"]
+__all__ = ["Enrolled", "Model", "Verdict"]
 
 _Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A class that a model was not trained on.
+
+    Attributes:
+        name: the verdict's label; differs from all others.
+        good: whether it is good traffic.
+        points: float32 [n, N], the embedded records that it is known from, at least one.
+    """
+
+    name: str
+    good: bool
+    points: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,8 @@ class Model:
 
     Attributes:
         reference: calibration records, where the bundle holds any.
+        names: of the classes, in the order of the rule's centroids.
+        good: which of them are good traffic.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
@@ -68,8 +88,8 @@ class Model:
         self.examples = _records(bundle.files["examples.json"])
         self.encoder = Encoder(bundle.files["encoder.onnx"], threads=threads)
         classes = self.manifest.classes
-        self._names = [known.name for known in classes]
-        self._good = [known.good for known in classes]
+        self.names = [known.name for known in classes]
+        self.good = [known.good for known in classes]
         self.rule = NearestCentroid(
             centroids=np.array([known.centroid for known in classes], dtype=np.float32),
             radii=np.array([known.radius for known in classes], dtype=np.float32),
@@ -94,6 +114,37 @@ class Model:
             raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
         except ValueError as error:
             raise BundleError(Path(path), str(error)) from error
+
+    def with_classes(
+        self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()
+    ) -> Model:
+        """The same encoder with other classes: those of the bundle, and these behind them.
+
+        How far a class of few records reaches, and what allowance is made for it, is told in
+        `models.support` and `models.decision.expected_distances`.
+
+        Args:
+            enrolled: classes to add.
+            without: classes of the bundle to leave out.
+        """
+        known = self.manifest.classes
+        kept = [place for place, each in enumerate(known) if each.name not in without]
+        radii = np.array([each.radius for each in known], np.float32)
+        rate = self.manifest.calibration.unknown_rate
+        centroids = [np.array(known[place].centroid, np.float32) for place in kept]
+        centroids += [each.points.mean(axis=0) for each in enrolled]
+        reach = [support_radius(each.points, radii, rate) for each in enrolled]
+        support = [math.inf] * len(kept) + [len(each.points) for each in enrolled]
+        other = copy.copy(self)
+        other.names = [known[place].name for place in kept] + [each.name for each in enrolled]
+        other.good = [known[place].good for place in kept] + [each.good for each in enrolled]
+        other.rule = replace(
+            self.rule,
+            centroids=np.stack(centroids).astype(np.float32),
+            radii=np.array([*radii[kept], *reach], np.float32),
+            support=np.array(support) if enrolled else None,
+        )
+        return other
 
     def embed(self, records: Sequence[Mapping[str, object]]) -> Matrix:
         """Embed records.
@@ -135,7 +186,7 @@ class Model:
             kind: makes a verdict of what a `Verdict` holds, in its order.
             distances: whether verdicts list the distance to every class.
         """
-        names, good = self._names, self._good
+        names, good = self.names, self.good
         every = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
         return [
             kind(

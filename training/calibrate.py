@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
+from models.support import conformal_quantile
 from training.dataset import Labels
 
 Scores = npt.NDArray[np.float64]
@@ -18,7 +19,7 @@ Scores = npt.NDArray[np.float64]
 _ROUNDING = np.float32(1e-6)
 """Float32 distances of one record differ by less than this from batch to batch."""
 
-__all__ = ["calibrate", "conformal_quantile"]
+__all__ = ["calibrate"]
 
 
 def calibrate(
@@ -51,12 +52,6 @@ def calibrate(
         radii.append(max(pooled, mine.max(initial=0)) if math.isinf(radius) else radius)
     widened = np.array(radii, dtype=np.float32) + _ROUNDING
     return NearestCentroid(centroids, widened.clip(0, 1), _temperature(distances, labels))
-
-
-def conformal_quantile(scores: Scores, rate: float) -> float:
-    """The ceil((n + 1)(1 - rate))-th smallest score; infinite when n is too small for that."""
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
 
 
 def _temperature(distances: Scores, labels: Labels) -> float:

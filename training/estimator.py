@@ -25,13 +25,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from models.decision import Decisions
 from models.schema import Matrix, Schema
+from models.support import support_radius, with_class
 from training import arrays
 from training.arrays import FitError
 from training.dataset import Dataset, Rows
 from training.encoder import Encoder
 from training.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
-from training.rule import decision_rule, support_radius, with_class
+from training.rule import decision_rule
 
 __all__ = ["SiameseClassifier", "one_thread"]
 

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from models.decision import NearestCentroid, distances_between
-from training.calibrate import calibrate, conformal_quantile
+from models.support import conformal_quantile
+from training.calibrate import calibrate
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
 CORNERS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)
@@ -25,54 +23,6 @@ def around(
     labels = np.repeat(np.arange(len(counts)), counts)
     points = centroids[labels] + random.normal(0, spread, (len(labels), centroids.shape[1]))
     return np.clip(points, 0.001, 0.999).astype(np.float32), labels
-
-
-@pytest.mark.parametrize(
-    ("count", "rate", "rank"),
-    [
-        (99, 0.01, 99),  # ceil(100 * 0.99)
-        (100, 0.01, 100),  # ceil(101 * 0.99 = 99.99)
-        (199, 0.01, 198),  # ceil(200 * 0.99)
-        (9, 0.1, 9),
-        (10, 0.1, 10),
-        (19, 0.1, 18),
-        (3, 0.25, 3),
-        (1, 0.5, 1),
-        (4, 0.5, 3),
-        (49, 0.42, 29),  # 50 * (1 - 0.42) is a little more than 29 in floating point
-    ],
-)
-def test_the_quantile_is_the_score_that_a_count_by_hand_gives(
-    count: int, rate: float, rank: int
-) -> None:
-    scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
-    assert conformal_quantile(scores, rate) == rank
-
-
-@pytest.mark.parametrize(("count", "rate"), [(98, 0.01), (8, 0.1), (0, 0.01), (18, 0.05)])
-def test_too_few_scores_promise_nothing(count: int, rate: float) -> None:
-    assert conformal_quantile(np.arange(float(count)), rate) == math.inf
-
-
-@given(st.integers(0, 400), st.integers(1, 49))
-def test_the_rank_is_that_of_exact_arithmetic(count: int, percent: int) -> None:
-    rank = math.ceil((count + 1) * (1 - Fraction(percent, 100)))
-    expected = float(rank) if rank <= count else math.inf
-    assert conformal_quantile(np.arange(1.0, count + 1), percent / 100) == expected
-
-
-@pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (40, 0.05), (250, 0.1)])
-def test_a_new_score_is_above_the_quantile_at_most_as_often_as_promised(
-    count: int, rate: float
-) -> None:
-    random = np.random.default_rng(1)
-    draws = 4000
-    scores = random.exponential(size=(draws, count + 1))
-    above = [row[-1] > conformal_quantile(row[:-1], rate) for row in scores]
-    error = math.sqrt(rate * (1 - rate) / draws)
-    # Exchangeable scores: the chance is at most the rate, and at least rate - 1 / (n + 1).
-    assert np.mean(above) <= rate + 4 * error
-    assert np.mean(above) >= rate - 1 / (count + 1) - 4 * error
 
 
 def test_calibrated_radii_keep_their_promise_on_new_records() -> None:

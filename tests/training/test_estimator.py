@@ -19,13 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from models.schema import Field, Schema
+from models.support import support_radius
 from training.calibrate import calibrate
 from training.dataset import Dataset, load_dataset
 from training.encoder import Encoder
 from training.estimator import SiameseClassifier, one_thread
 from training.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
-from training.rule import support_radius
 
 SMALL: dict[str, Any] = {
     "dimensions": 4,
