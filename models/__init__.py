@@ -1,5 +1,10 @@
 """What a trained model is: bundle, record schema, encoder, decision rule."""
 
+import os
+
+# Before numpy is loaded: a second thread waits longer here than it works.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError

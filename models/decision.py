@@ -7,7 +7,9 @@ lie in 0..1 for points of the unit cube.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import exp
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,9 @@ _Scores = npt.NDArray[np.float64]
 _MIDDLE = np.float32(0.5)
 _FEW = 64
 """Distances that are looked at one by one."""
+_MANY = 64
+_TILE = 32
+"""Records that are compared with many classes at a time."""
 
 
 def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
@@ -71,26 +76,36 @@ def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
     return 1 / (1 + few), scatter * np.log1p(few)
 
 
-@dataclass(slots=True)
 class Decisions:
     """What the rule says of n records; a slice of it is what it says of some of them.
 
-    Attributes:
+    Args:
         nearest: int [n], index of the class that fits best: the one with the nearest centroid,
             once those that rest on few records are given their due.
         accepted: bool [n], False where that class refuses the record: it is unknown.
         distance: float32 [n], to the centroid of that class, 0..1.
         confidence: float32 [n], calibrated probability of that class.
-        distances: float32 [n, k] to every centroid, 0..1.
         rule: that decided.
+        distances: as in `distances`, when they are known already.
+        points: float32 [n, N], what was decided on, when they are not.
     """
 
-    nearest: npt.NDArray[np.intp]
-    accepted: npt.NDArray[np.bool_]
-    distance: Matrix
-    confidence: Matrix
-    distances: Matrix
-    rule: NearestCentroid
+    __slots__ = ("_distances", "_points", "accepted", "confidence", "distance", "nearest", "rule")
+
+    def __init__(
+        self,
+        nearest: npt.NDArray[np.intp],
+        accepted: npt.NDArray[np.bool_],
+        distance: Matrix,
+        confidence: Matrix,
+        rule: NearestCentroid,
+        *,
+        distances: Matrix | None = None,
+        points: Matrix | None = None,
+    ) -> None:
+        self.nearest, self.accepted = nearest, accepted
+        self.distance, self.confidence, self.rule = distance, confidence, rule
+        self._distances, self._points = distances, points
 
     def __getitem__(self, records: slice) -> Decisions:
         return Decisions(
@@ -98,9 +113,19 @@ class Decisions:
             self.accepted[records],
             self.distance[records],
             self.confidence[records],
-            self.distances[records],
             self.rule,
+            distances=None if self._distances is None else self._distances[records],
+            points=None if self._points is None else self._points[records],
         )
+
+    @property
+    def distances(self) -> Matrix:
+        """float32 [n, k] to every centroid, 0..1."""
+        if self._distances is None:
+            points = cast("Matrix", self._points)  # one of the two is there
+            self._distances = distances_between(points, self.rule.centroids)
+            self._distances[np.arange(len(points)), self.nearest] = self.distance
+        return self._distances
 
     @property
     def probabilities(self) -> Matrix:
@@ -132,12 +157,20 @@ class NearestCentroid:
     support: _Scores | None = None
     scatter: float = 0.0
     _allowed: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
+    _projection: Matrix | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        keep = partial(object.__setattr__, self)  # the only way into a frozen dataclass
         if self.support is not None:
             shrink, add = _allowance(self.support, self.scatter)
-            allowed = shrink.astype(np.float32), add.astype(np.float32)
-            object.__setattr__(self, "_allowed", allowed)  # the only way into a frozen dataclass
+            keep("_allowed", (shrink.astype(np.float32), add.astype(np.float32)))
+        if self.has_many:
+            keep("_projection", self._projected())
+
+    @property
+    def has_many(self) -> bool:
+        """Whether there are so many classes that `decide` is quicker than `judge`."""
+        return len(self.radii) > _MANY
 
     def decide(self, embeddings: Matrix) -> Decisions:
         """Find the nearest class of each point and whether it accepts the point.
@@ -145,6 +178,8 @@ class NearestCentroid:
         Args:
             embeddings: float32 [n, N], each in (0, 1).
         """
+        if self._projection is not None:
+            return self._decide_among_many(embeddings, self._projection)
         return self.judge(distances_between(embeddings, self.centroids))
 
     def judge(self, distances: Matrix) -> Decisions:
@@ -165,8 +200,8 @@ class NearestCentroid:
             accepted=distance <= self.radii[nearest],
             distance=distance,
             confidence=1 / np.exp(logits).sum(axis=1),
-            distances=distances,
             rule=self,
+            distances=distances,
         )
 
     def _judge_few(self, distances: Matrix) -> Decisions:
@@ -187,9 +222,46 @@ class NearestCentroid:
             accepted=np.array(accepted, np.bool_),
             distance=np.array(distance, np.float32),
             confidence=np.array(confidence, np.float32),
-            distances=distances,
             rule=self,
+            distances=distances,
         )
+
+    def _decide_among_many(self, points: Matrix, projection: Matrix) -> Decisions:
+        """The same for many classes: one product, and what follows while it is in the cache."""
+        centred = points - _MIDDLE
+        squares = np.einsum("ij,ij->i", centred, centred)[:, None]
+        wide = np.concatenate([centred, squares, np.ones_like(squares)], axis=1)
+        nearest = np.empty(len(points), np.intp)
+        confidence = np.empty(len(points), np.float32)
+        room = np.empty((min(_TILE, len(points)), projection.shape[1]), np.float32)
+        for start in range(0, len(points), _TILE):
+            tile = slice(start, start + _TILE)
+            expected = room[: len(wide[tile])]
+            np.matmul(wide[tile], projection, out=expected)
+            nearest[tile] = expected.argmin(axis=1)
+            np.subtract(expected.min(axis=1, keepdims=True), expected, out=expected)
+            expected /= np.float32(self.temperature)
+            np.exp(expected, out=expected)
+            confidence[tile] = 1 / expected.sum(axis=1)
+        offset = points - self.centroids[nearest]
+        distance = np.einsum("ij,ij->i", offset, offset) / np.float32(points.shape[1])
+        return Decisions(
+            nearest=nearest,
+            accepted=distance <= self.radii[nearest],
+            distance=distance,
+            confidence=confidence,
+            rule=self,
+            points=points,
+        )
+
+    def _projected(self) -> Matrix:
+        """What turns [a, |a|^2, 1] into the expected distances of a point a: [N + 2, k]."""
+        centred = (self.centroids - _MIDDLE).astype(np.float64)
+        shrink, add = self._allowed or (np.float32(1), np.float32(0))
+        scale = np.broadcast_to(shrink / centred.shape[1], len(centred)).astype(np.float64)
+        squares = np.einsum("ij,ij->i", centred, centred)
+        rows = [-2 * scale * centred.T, scale[None], (scale * squares + add)[None]]
+        return np.ascontiguousarray(np.concatenate(rows), dtype=np.float32)
 
     def expected(self, distances: Matrix) -> Matrix:
         """Distances with the allowance for centroids of few records: [n, k]."""

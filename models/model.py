@@ -115,9 +115,7 @@ class Model:
         except ValueError as error:
             raise BundleError(Path(path), str(error)) from error
 
-    def with_classes(
-        self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()
-    ) -> Model:
+    def with_classes(self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()) -> Model:
         """The same encoder with other classes: those of the bundle, and these behind them.
 
         How far a class of few records reaches, and what allowance is made for it, is told in
@@ -159,6 +157,8 @@ class Model:
 
     def decide(self, matrix: Matrix) -> Decisions:
         """Decide on records that are a matrix already: float32 [n, fields], NaN = missing."""
+        if self.rule.has_many:
+            return self.rule.decide(self.encoder.embed(matrix))
         return self.rule.judge(self.encoder.measure(matrix, self.rule.centroids))
 
     def classify(

@@ -293,3 +293,30 @@ def test_a_record_that_few_support_records_attract_is_accepted_by_its_true_dista
     decisions = rule.decide(np.array([[0.46], [0.51]], dtype=np.float32))
     assert decisions.nearest.tolist() == [1, 1]
     assert decisions.accepted.tolist() == [False, True]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(65, 300), st.integers(0, 70), st.integers(0, 1000), st.booleans())
+def test_many_classes_decide_as_few_do(classes: int, count: int, seed: int, few: bool) -> None:
+    random = np.random.default_rng(seed)
+    centroids = random.random((classes, 9), dtype=np.float32)
+    radii = random.random(classes, dtype=np.float32) * np.float32(0.05)
+    support = random.choice([1, 3, 50, np.inf], classes) if few else None
+    rule = NearestCentroid(centroids, radii, 0.02, support, 0.03)
+    points = random.random((count, 9), dtype=np.float32)
+    many, plain = rule.decide(points), rule.judge(distances_between(points, centroids))
+    assert rule.has_many
+    expected = np.sort(rule.expected(plain.distances), axis=1)
+    clear = expected[:, 1] - expected[:, 0] > 1e-5
+    np.testing.assert_array_equal(many.nearest[clear], plain.nearest[clear])
+    np.testing.assert_allclose(many.distance[clear], plain.distance[clear], atol=1e-6)
+    np.testing.assert_allclose(many.confidence, plain.confidence, atol=1e-3)
+    np.testing.assert_allclose(many.distances, plain.distances, atol=1e-6)
+    away = np.abs(plain.distance - radii[plain.nearest]) > 1e-5
+    np.testing.assert_array_equal(many.accepted[clear & away], plain.accepted[clear & away])
+    part = many[3:9]
+    np.testing.assert_array_equal(part.nearest, many.nearest[3:9])
+    np.testing.assert_array_equal(part.distances, many.distances[3:9])
+    if count:
+        rows = np.arange(count)
+        np.testing.assert_array_equal(many.distances[rows, many.nearest], many.distance)

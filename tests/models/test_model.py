@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from models.bundle import UNKNOWN, Bundle, BundleError
 from models.encoder import EncoderError
-from models.model import Model, Verdict
+from models.model import Enrolled, Model, Verdict
 from models.schema import Field, RecordError
+from models.support import support_radius
 
 Record = dict[str, object]
 MakeBundle = Callable[..., Bundle]
@@ -256,3 +257,47 @@ def test_a_schema_with_two_fields_of_one_name_is_refused(
         assert "share a name" in str(error)  # noqa: PT017
         return
     assert "share a name" in refusal(bundle, tmp_path / "small")
+
+
+def test_an_enrolled_class_decides_beside_those_of_the_bundle(
+    model: Model, examples: list[Record]
+) -> None:
+    odd = {**examples[0], "latency": 50}
+    points = model.embed([odd])
+    other = model.with_classes([Enrolled("odd", False, points)])
+    [verdict] = other.classify([odd], distances=True)
+    assert (verdict.label, verdict.good, verdict.distance) == ("odd", False, 0)
+    assert [*(verdict.distances or {})] == other.names == [*model.names, "odd"]
+    assert [each.label for each in other.classify(examples)] == ["good", "congested", "down"]
+    assert model.classify([odd])[0].label == UNKNOWN
+    assert other.rule.support is not None
+    assert other.rule.support.tolist() == [np.inf, np.inf, np.inf, 1]
+    radii = [known.radius for known in model.manifest.classes]
+    assert other.rule.radii[3] == np.float32(support_radius(points, np.float32(radii), 0.01))
+
+
+def test_an_enrolled_class_may_be_good_traffic(model: Model, examples: list[Record]) -> None:
+    odd = {**examples[0], "latency": 50}
+    [verdict] = model.with_classes([Enrolled("fine", True, model.embed([odd]))]).classify([odd])
+    assert (verdict.label, verdict.good) == ("fine", True)
+
+
+def test_a_class_of_the_bundle_may_be_left_out(model: Model, examples: list[Record]) -> None:
+    other = model.with_classes([], without=["congested", "no such class"])
+    assert other.names == ["good", "down"]
+    assert other.rule.support is None
+    assert [each.nearest or each.label for each in other.classify(examples)][1] != "congested"
+    assert [each.label for each in other.classify(examples)][::2] == ["good", "down"]
+
+
+def test_very_many_classes_are_told_apart(model: Model, examples: list[Record]) -> None:
+    odd = [{**examples[0], "latency": 20 + place / 10} for place in range(100)]
+    enrolled = [Enrolled(f"c{i}", False, model.embed([each])) for i, each in enumerate(odd)]
+    other = model.with_classes(enrolled)
+    verdicts = other.classify(odd, distances=True)
+    for place, verdict in enumerate(verdicts):
+        assert verdict.distances is not None
+        assert verdict.distance == min(verdict.distances.values())
+        if verdict.label != f"c{place}":  # neighbours that the sigmoid draws together
+            assert verdict.distances[f"c{place}"] < 1e-6
+    assert [each.label for each in other.classify(examples)] == ["good", "congested", "down"]
