@@ -1,4 +1,4 @@
-"""`faultcube train`, `evaluate`, `compare` and `schema`: what is asked for."""
+"""`faultcube train`, `retrain`, `evaluate`, `compare` and `schema`: what is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from training.recipe import RecipeError
 
-__all__ = ["compare", "evaluate", "schema", "train"]
+__all__ = ["compare", "evaluate", "retrain", "schema", "train"]
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
@@ -28,6 +28,10 @@ Keep = Annotated[
 ]
 DropLabel = Annotated[
     list[str] | None, typer.Option(help="Leave out rows with this label (repeatable).")
+]
+Add = Annotated[
+    list[Path] | None,
+    typer.Option(help="Table whose rows are added to the train rows (repeatable)."),
 ]
 TestTable = Annotated[Path | None, typer.Option(help="Second table, all of it test rows.")]
 SplitColumn = Annotated[
@@ -71,6 +75,7 @@ def train(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     test_table: TestTable = None,
+    add: Add = None,
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
@@ -99,6 +104,7 @@ def train(
         raise typer.Exit(2) from error
     options = {
         **_table_options(table, label, good, ignore, keep, drop_label, test_table),
+        "add": add,
         "name": name or (None if recipe or table is None else _name_of(table)),
         "split": split,
         "encoder": _given(dimensions=dimensions),
@@ -108,6 +114,24 @@ def train(
     from training.console import train_and_write
 
     raise typer.Exit(train_and_write(recipe, _given(**options), out))
+
+
+def retrain(
+    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
+    running: Annotated[Path, typer.Option(help="Folder of the bundle that runs.")],
+    out: Annotated[Path, typer.Option(help="New folder, or folder of bundles to write to.")],
+    add: Add = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Macro-F1 that the test rows may lose.", show_default="0.01"
+        ),
+    ] = None,
+) -> None:
+    """Fit anew with added rows, and write the bundle if it is not worse than the one that runs."""
+    from training.console import retrain_and_write
+
+    raise typer.Exit(retrain_and_write(recipe, _given(add=add), running, out, tolerance))
 
 
 def evaluate(

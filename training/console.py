@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from models.bundle import Bundle
+from models.bundle import Bundle, BundleError
+from models.model import Model
 from training.compare import Plan
 from training.comparison import run_comparison
 from training.dataset import class_names
@@ -27,11 +28,18 @@ from training.fewshot import few_shot
 from training.fields import infer_fields
 from training.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
-from training.table import labelled_rows
+from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
+from training.table import added_tables, labelled_rows
 from training.train import Fitted
 from training.train import train as train_bundle
 
-__all__ = ["compare_and_write", "evaluate_few_shot", "print_schema", "train_and_write"]
+__all__ = [
+    "compare_and_write",
+    "evaluate_few_shot",
+    "print_schema",
+    "retrain_and_write",
+    "train_and_write",
+]
 
 _BAD_INPUT = 2
 
@@ -50,6 +58,34 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
         _refuse(error)
         return 1
     _summarise(bundle, fitted, target)
+    return 0
+
+
+def retrain_and_write(
+    recipe_file: Path, options: dict[str, Any], running: Path, out: Path, tolerance: float | None
+) -> int:
+    """Fit a candidate and write it if it is not worse; returns the exit code, 1 if it is."""
+    allowed = TOLERANCE if tolerance is None else tolerance
+    try:
+        recipe = Recipe.read(recipe_file, options)
+        _writable(target_of(out))
+        model = Model.load(running)
+        with _Display(recipe) as display:
+            outcome = retrain(recipe, model, datetime.now(UTC), display.show, allowed)
+        _compare_sides(outcome, model.manifest.version)
+        if outcome.worse:
+            for reason in outcome.worse:
+                typer.echo(f"faultcube: {reason}; nothing was written", err=True)
+            return 1
+        target = target_of(out, outcome.bundle)
+        outcome.bundle.write(target)
+    except (RecipeError, BundleError, OSError) as error:
+        return _refuse(error)
+    except ExportError as error:
+        _refuse(error)
+        return 1
+    manifest = outcome.bundle.manifest
+    typer.echo(f"wrote {target} ({manifest.name}, version {manifest.version})")
     return 0
 
 
@@ -96,6 +132,10 @@ def compare_and_write(
 def _new_folder(target: Path) -> Path:
     if target.exists() or target.is_symlink():
         raise RecipeError(f"{target} exists, and is never overwritten; give another --out")
+    return _writable(target)
+
+
+def _writable(target: Path) -> Path:
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise RecipeError(f"{above} is no folder that can be written to; give another --out")
@@ -106,7 +146,8 @@ def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
     """Print the fields of all rows as the part of a recipe; returns the exit code."""
     try:
         recipe = Recipe.read(recipe_file, options, {"name": "schema", "split": {"by": "random"}})
-        rows = labelled_rows(recipe, None)["train"]
+        more = [each.labels for each in added_tables(recipe)]
+        rows = labelled_rows(recipe, None, frozenset().union(*more))["train"]
         class_names(rows[recipe.label], recipe)
         inference = infer_fields(rows, recipe)
     except RecipeError as error:
@@ -195,6 +236,36 @@ def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
         f"wrote {target} ({manifest.name}, version {manifest.version}); "
         f"read {target / 'card.md'}, serve it with: faultcube serve {target}"
     )
+
+
+def _compare_sides(outcome: Outcome, running: str) -> None:
+    for note in outcome.fitted.dataset.notes:
+        typer.echo(f"warning: {note}", err=True)
+    typer.echo(f"running {running}, candidate {outcome.bundle.manifest.version}")
+    _print_sides("test rows", *outcome.test)
+    if outcome.feedback:
+        _print_sides("added rows held back", *outcome.feedback)
+        typer.echo(
+            "(the newer half of each label; the candidate's figures here are of a trial fit that "
+            "has not seen them, the candidate itself is fitted on all added rows)"
+        )
+    elif outcome.fitted.dataset.added:
+        typer.echo("no added rows could be held back to be tried on: only test rows decide")
+
+
+def _print_sides(name: str, before: Side, after: Side) -> None:
+    lines = {
+        "accuracy": (before.accuracy, after.accuracy),
+        "balanced accuracy": (before.balanced_accuracy, after.balanced_accuracy),
+        "macro-F1": (before.macro_f1, after.macro_f1),
+        "false alarm rate": (before.false_alarm_rate, after.false_alarm_rate),
+        **{f"recall of {c}": (before.recall[c], after.recall[c]) for c in before.recall},
+    }
+    width = max(map(len, [f"{name} ({before.records})", *lines])) + 2
+    typer.echo(f"{f'{name} ({before.records})':<{width}} running  candidate")
+    for line, (running, candidate) in lines.items():
+        if running is not None and candidate is not None:
+            typer.echo(f"{line:<{width}}{running:8.3f}  {candidate:9.3f}")
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -163,6 +163,8 @@ class Recipe(_Part):
     table: Path
     test_table: Path | None = None
     """A second table whose rows are all test rows; the split then gives train and dev only."""
+    add: tuple[Path, ...] = ()
+    """Tables whose rows are added to the train rows, never to the dev or test rows."""
     label: str
     good: str
     """The label of good traffic."""
@@ -203,13 +205,16 @@ class Recipe(_Part):
 
         Args:
             path: TOML file, or None when the options say all.
-            options: nested as the recipe is; they win over the file.
+            options: nested as the recipe is; they win over the file, but tables to add are added
+                to those that the file names.
             defaults: the same, for what neither gives.
 
         Raises:
             RecipeError: the file cannot be read or the whole is no recipe.
         """
         content = _overlay(defaults or {}, _read_toml(path) if path else {})
+        if isinstance(content.get("add"), list) and "add" in options:
+            options = options | {"add": [*content["add"], *options["add"]]}
         try:
             return cls.model_validate(_overlay(content, options))
         except pydantic.ValidationError as error:
@@ -257,6 +262,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         for key in ("table", "test_table"):
             if isinstance(part, dict) and isinstance(part.get(key), str):
                 part[key] = path.parent / part[key]
+    if isinstance(content.get("add"), list):
+        content["add"] = [
+            path.parent / each if isinstance(each, str) else each for each in content["add"]
+        ]
     return content
 
 

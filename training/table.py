@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +13,38 @@ import polars as pl
 
 from training.recipe import Recipe, RecipeError, Split
 
-__all__ = ["PARTS", "Part", "assign_parts", "labelled_rows", "read_table"]
+__all__ = [
+    "PARTS",
+    "Added",
+    "Part",
+    "added_tables",
+    "aligned",
+    "assign_parts",
+    "labelled_rows",
+    "read_table",
+]
 
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 
 _PART = "__part__"
+_LABEL = "label"
+"""Holds the classes of an added table that has no column of the recipe's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Rows to be added to the train rows.
+
+    Attributes:
+        name: of the file that they are from.
+        rows: with all of its columns, the recipe's label column among them.
+        labels: that the file has, those to leave out among them.
+    """
+
+    name: str
+    rows: pl.DataFrame
+    labels: frozenset[str]
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -41,19 +69,22 @@ def read_table(path: Path) -> pl.DataFrame:
     return table
 
 
-def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFrame]:
+def labelled_rows(
+    recipe: Recipe, split: Split | None, more: Collection[str] = ()
+) -> dict[Part, pl.DataFrame]:
     """Read the recipe's tables and cut them; rows without a label or a part are left out.
 
     Args:
         recipe: names the tables and the label.
         split: how to cut; None makes every row a training row.
+        more: labels of rows that will be added.
 
     Raises:
         RecipeError: a column that the recipe names is not there, or a part stays empty.
     """
     table = read_table(recipe.table)
     _need(table, recipe.label, "label column", recipe.table)
-    found = set(table[recipe.label].cast(pl.String).str.strip_chars())
+    found = {*table[recipe.label].cast(pl.String).str.strip_chars(), *more}
     for name in (*recipe.drop_labels, *recipe.severity):
         if name not in found:
             raise RecipeError(f"no row has the label {name!r} to leave out or to give a severity")
@@ -69,6 +100,57 @@ def labelled_rows(recipe: Recipe, split: Split | None) -> dict[Part, pl.DataFram
         if rows.is_empty():
             raise RecipeError(f"the split leaves no {part} rows; choose another column or shares")
     return parts
+
+
+def added_tables(recipe: Recipe) -> list[Added]:
+    """Read the tables to be added; rows without a label, or with one to leave out, are left out.
+
+    Raises:
+        RecipeError: one cannot be read, or has no label column.
+    """
+    found = []
+    for path in recipe.add:
+        table = read_table(path)
+        if recipe.label not in table.columns and _LABEL in table.columns:
+            table = table.rename({_LABEL: recipe.label})
+        _need(table, recipe.label, "label column", path)
+        labels = table[recipe.label].cast(pl.String).str.strip_chars().drop_nulls()
+        found.append(Added(path.name, _with_labels(table, recipe), frozenset(labels)))
+    return found
+
+
+def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
+    """The columns that both tables have, in the types of the one that they are added to.
+
+    Raises:
+        RecipeError: a column holds something else.
+    """
+    columns = []
+    for name in like.columns:
+        if name not in added.rows.columns:
+            continue
+        column, kind = added.rows[name], like.schema[name]
+        try:
+            if kind.is_numeric():  # 2.5 among whole numbers makes numbers of them all
+                column = column.cast(pl.Float64)
+            elif kind == pl.Boolean and column.dtype != pl.Boolean:
+                column = _booleans(column)
+            else:
+                column = column.cast(kind)
+        except pl.exceptions.PolarsError as error:
+            raise RecipeError(
+                f"column {name!r} of {added.name} is not a column of {kind} in every row, as it is "
+                "in the table it is added to"
+            ) from error
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
+def _booleans(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.String:
+        lower = column.str.to_lowercase().replace("", None)
+        column = lower.replace({"true": "1", "false": "0"})
+    return column.cast(pl.Float64).cast(pl.String).replace_strict({"1.0": True, "0.0": False})
 
 
 def _with_labels(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from training.fit import Epoch
 from training.losses import LosslessTripletLoss
 from training.recipe import Recipe, Split
 from training.rule import decision_rule
+from training.table import Added
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 
@@ -49,13 +50,16 @@ class Fitted:
     history: list[Epoch]
 
 
-def train(recipe: Recipe, created: datetime, report: Report) -> tuple[Bundle, Fitted]:
+def train(
+    recipe: Recipe, created: datetime, report: Report, retrained_from: str | None = None
+) -> tuple[Bundle, Fitted]:
     """Fit, export, calibrate and evaluate a model, and its backtests, as a bundle.
 
     Args:
         recipe: the table and all settings.
         created: goes into the manifest; not part of the version.
         report: told of every epoch.
+        retrained_from: version of the bundle that this one is to follow.
 
     Raises:
         RecipeError: the recipe or its table cannot be trained on.
@@ -66,13 +70,21 @@ def train(recipe: Recipe, created: datetime, report: Report) -> tuple[Bundle, Fi
         each.name: fit_and_test(recipe, each.split, partial(report, each.name)).evaluation
         for each in recipe.backtests
     }
-    return _bundle(recipe, created, fitted, backtests), fitted
+    return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
 
 @one_thread()
-def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch, Encoder], None]) -> Fitted:
-    """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split."""
-    dataset = load_dataset(recipe, split)
+def fit_and_test(
+    recipe: Recipe,
+    split: Split,
+    report: Callable[[Epoch, Encoder], None],
+    added: Sequence[Added] | None = None,
+) -> Fitted:
+    """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split.
+
+    Other rows may be added to the train rows than those of the tables that the recipe names.
+    """
+    dataset = load_dataset(recipe, split, added=added)
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
@@ -84,7 +96,11 @@ def fit_and_test(recipe: Recipe, split: Split, report: Callable[[Epoch, Encoder]
 
 
 def _bundle(
-    recipe: Recipe, created: datetime, fitted: Fitted, backtests: Mapping[str, Evaluation]
+    recipe: Recipe,
+    created: datetime,
+    fitted: Fitted,
+    backtests: Mapping[str, Evaluation],
+    retrained_from: str | None,
 ) -> Bundle:
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
@@ -115,7 +131,8 @@ def _bundle(
             records=_counts(dataset.dev, classes),
             scatter=rule.scatter,
         ),
-        training=_provenance(recipe, dataset),
+        training=_provenance(recipe, dataset)
+        | ({"retrained_from": retrained_from} if retrained_from else {}),
         metrics={
             "test": fitted.evaluation.as_json(),
             "backtests": {name: each.as_json() for name, each in backtests.items()},
@@ -151,7 +168,7 @@ def _reference(dev: Rows, seed: int) -> Reference:
 
 
 def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json", exclude={"about"})
+    content = recipe.model_dump(mode="json", exclude={"about", "add"})
     for part in (content, content["split"], *(each["split"] for each in content["backtests"])):
         for key in ("table", "test_table"):
             if part.get(key):  # the file's name; its folder is this machine's affair
@@ -161,6 +178,7 @@ def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         "recipe": content,
         "rows": {p: len(getattr(dataset, p).labels) for p in ("train", "dev", "test")},
         "dropped": dict(dataset.dropped),
+        **({"added": [asdict(each) for each in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},
     }
 

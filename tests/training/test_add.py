@@ -1,0 +1,213 @@
+"""Tables that are added to the train rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from training.dataset import Addition, Dataset, load_dataset
+from training.recipe import Recipe, RecipeError
+from training.train import train
+
+MakeTable = Callable[..., pl.DataFrame]
+MakeRecipe = Callable[..., Recipe]
+Make = Callable[..., Recipe]
+FIELDS = ["latency_ms", "drops_rate", "up", "vendor"]
+
+
+@pytest.fixture
+def feedback(make_table: MakeTable) -> pl.DataFrame:
+    """Twelve rows as they are exported: fields, a label and what else is known of them."""
+    table = make_table(12, seed=7)
+    return table.select(
+        *FIELDS, "label", source=pl.lit("feedback"), time=pl.lit("2026-01-01T00:00:00Z")
+    )
+
+
+@pytest.fixture
+def make(make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path) -> Make:
+    """A recipe of the small table to which tables are added."""
+
+    def recipe(*added: pl.DataFrame, table: pl.DataFrame | None = None, **changes: Any) -> Recipe:
+        paths = []
+        for number, each in enumerate(added):
+            paths.append(tmp_path / f"added{number}.csv")
+            each.write_csv(paths[-1])
+        return make_recipe(make_table() if table is None else table, add=paths, **changes)
+
+    return recipe
+
+
+def assert_same_but_train(one: Dataset, other: Dataset) -> None:
+    for part in ("dev", "test"):
+        np.testing.assert_array_equal(getattr(one, part).matrix, getattr(other, part).matrix)
+
+
+def test_rows_are_added_to_the_train_rows_only(make: Make, feedback: pl.DataFrame) -> None:
+    plain, more = load_dataset(make()), load_dataset(make(feedback))
+    assert_same_but_train(plain, more)
+    assert more.schema.names == plain.schema.names
+    assert more.dropped == plain.dropped
+    assert len(more.train.labels) == len(plain.train.labels) + 12
+    np.testing.assert_array_equal(more.train.matrix[:-12], plain.train.matrix)
+    assert more.added == (Addition("added0.csv", 12, 0),)
+    assert "12 rows of added0.csv were added to the train rows" in more.notes
+    assert plain.added == ()
+    labels = [more.classes[c] for c in more.train.labels[-12:]]
+    assert labels == feedback["label"].to_list()
+    np.testing.assert_allclose(more.train.matrix[-12:, 0], feedback["latency_ms"], rtol=1e-6)
+
+
+def test_several_tables_are_added_and_the_label_may_have_its_own_name(
+    make: Make, make_table: MakeTable, feedback: pl.DataFrame
+) -> None:
+    table = make_table().rename({"label": "kind"})
+    recipe = make(feedback, feedback.rename({"label": "kind"}), table=table, label="kind")
+    dataset = load_dataset(recipe)
+    assert [each.rows for each in dataset.added] == [12, 12]
+    assert len(dataset.train.labels) == 120 + 24
+
+
+def test_a_new_label_is_a_new_class(make: Make, feedback: pl.DataFrame) -> None:
+    odd = feedback.with_columns(label=pl.lit(" odd "), latency_ms=pl.lit(500.0))
+    dataset = load_dataset(make(odd))
+    assert dataset.classes == ("good", "lossy", "odd", "slow")
+    assert (dataset.train.labels == 2).sum() == 12
+    with pytest.raises(RecipeError, match="class 'odd' has a single training row"):
+        load_dataset(make(odd.head(1)))
+    assert load_dataset(make(odd, severity={"odd": "minor"})).classes == dataset.classes
+    assert load_dataset(make(odd, drop_labels=["odd"])).classes == ("good", "lossy", "slow")
+
+
+def test_a_bundle_with_a_class_that_only_added_rows_have_names_the_tables(
+    make: Make, feedback: pl.DataFrame
+) -> None:
+    odd = feedback.with_columns(label=pl.lit("odd"), latency_ms=pl.lit(500.0))
+    recipe = make(odd)
+    bundle, _ = train(recipe, datetime(2026, 1, 1, tzinfo=UTC), lambda *_: None, "0" * 16)
+    training = bundle.manifest.training
+    assert training["added"] == [{"table": "added0.csv", "rows": 12, "left_out": 0}]
+    assert training["retrained_from"] == "0" * 16
+    assert "add" not in training["recipe"]
+    assert str(recipe.add[0].parent) not in bundle.manifest.model_dump_json()
+    assert "odd" in [known.name for known in bundle.manifest.classes]
+    assert "12 rows of added0.csv were added" in bundle.files["card.md"].decode()
+
+
+def test_without_added_tables_the_manifest_is_as_it_always_was(make: Make) -> None:
+    bundle, _ = train(make(), datetime(2026, 1, 1, tzinfo=UTC), lambda *_: None)
+    assert not {"added", "retrained_from"} & set(bundle.manifest.training)
+    assert "add" not in bundle.manifest.training["recipe"]
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_rows_that_equal_held_out_rows_are_left_out(
+    part: str, make: Make, make_table: MakeTable, feedback: pl.DataFrame
+) -> None:
+    held = make_table().filter(pl.col("part") == part).select(*FIELDS, "label").head(5)
+    held = held.with_columns(label=pl.lit("slow"))  # whatever is said of them
+    dataset = load_dataset(make(pl.concat([feedback.select(held.columns), held])))
+    assert dataset.added == (Addition("added0.csv", 12, 5),)
+    assert "5 more equal dev or test rows and were left out" in dataset.notes[-1]
+    assert len(dataset.train.labels) == 120 + 12
+
+
+def test_what_was_left_out_says_nothing_of_the_fields(make: Make, make_table: MakeTable) -> None:
+    table = make_table()
+    vendors = ["acme", "bolt"] * 60 + ["rare"] * 120
+    table = table.with_columns(vendor=pl.Series(vendors))
+    fields = {"vendor": {"kind": "category"}}
+    held = table.filter(pl.col("part") == "test").select(*FIELDS, "label")
+    dataset = load_dataset(make(held, table=table, fields=fields))
+    assert dataset.added == (Addition("added0.csv", 0, 60),)
+    assert dataset.schema["vendor"].categories == ("acme", "bolt")
+
+
+def test_a_column_that_is_not_there_is_missing_and_others_are_ignored(
+    make: Make, feedback: pl.DataFrame
+) -> None:
+    thin = feedback.drop("latency_ms", "vendor").with_columns(colour=pl.lit("red"))
+    dataset = load_dataset(make(thin))
+    assert dataset.schema.names == tuple(FIELDS)
+    assert not dataset.schema["latency_ms"].required
+    assert np.isnan(dataset.train.matrix[-12:, [0, 3]]).all()
+    assert not np.isnan(dataset.train.matrix[:-12, [0, 3]]).any()
+
+
+def test_a_column_that_is_no_field_becomes_none_by_missing_values(
+    make: Make, make_table: MakeTable, feedback: pl.DataFrame
+) -> None:
+    label = make_table()["label"]
+    table = make_table().with_columns(verdict=label.str.to_uppercase(), copy="latency_ms")
+    plain = load_dataset(make(table=table))
+    more = load_dataset(make(feedback, table=table))
+    assert {"verdict", "copy"} <= set(plain.dropped)
+    assert more.schema.names == plain.schema.names
+    assert more.dropped == plain.dropped
+
+
+def test_new_categories_are_learned(make: Make, feedback: pl.DataFrame) -> None:
+    dataset = load_dataset(make(feedback.with_columns(vendor=pl.lit("delta"))))
+    assert "delta" in dataset.schema["vendor"].categories
+
+
+def test_types_follow_the_table_that_is_added_to(
+    make: Make, make_table: MakeTable, feedback: pl.DataFrame
+) -> None:
+    table = make_table().with_columns(hops=pl.Series(np.arange(240) % 5), code=pl.lit("x"))
+    table = table.with_columns(code=pl.Series([f"c{i % 7}" for i in range(240)]))
+    more = feedback.with_columns(
+        up=pl.Series(["1", "0", "true", "FALSE"] * 3), hops=pl.lit(2.5), code=pl.lit(12)
+    )
+    dataset = load_dataset(make(more, table=table))
+    columns = [dataset.schema.names.index(name) for name in ("up", "hops", "code")]
+    added = dataset.train.matrix[-12:, columns]
+    np.testing.assert_array_equal(added[:, 0], [1, 0] * 6)
+    assert (added[:, 1] == 2.5).all()
+    assert dataset.schema["code"].categories[0] == "12"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"latency_ms": pl.lit("fast")}, "column 'latency_ms' of added0.csv is not a column of"),
+        ({"up": pl.lit("maybe")}, "column 'up' of added0.csv is not a column of Boolean"),
+        ({"up": pl.lit(2)}, "column 'up' of added0.csv is not a column of Boolean"),
+        ({"label": pl.lit("unknown")}, "a class cannot be named 'unknown'"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(
+    change: dict[str, pl.Expr], why: str, make: Make, feedback: pl.DataFrame
+) -> None:
+    with pytest.raises(RecipeError, match=why):
+        load_dataset(make(feedback.with_columns(**change)))
+
+
+def test_a_table_without_labels_or_that_is_not_there_is_refused(
+    make: Make, feedback: pl.DataFrame, small_recipe: Recipe
+) -> None:
+    with pytest.raises(RecipeError, match=r"added0.csv has no label column 'label'"):
+        load_dataset(make(feedback.drop("label")))
+    missing = small_recipe.model_copy(update={"add": (Path("none.csv"),)})
+    with pytest.raises(RecipeError, match=r"there is no table none.csv"):
+        load_dataset(missing)
+
+
+def test_tables_of_the_recipe_and_of_the_options_are_both_added(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'name = "x"\ntable = "t.csv"\nadd = ["a.csv"]\nlabel = "l"\ngood = "g"\n'
+        'split = {by = "random"}\n'
+    )
+    assert Recipe.read(path, {}).add == (tmp_path / "a.csv",)
+    more = Recipe.read(path, {"add": [Path("b.csv")]})
+    assert more.add == (tmp_path / "a.csv", Path("b.csv"))
+    path.write_text(path.read_text().replace('["a.csv"]', "3"))
+    with pytest.raises(RecipeError, match="add: "):
+        Recipe.read(path, {})
