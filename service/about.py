@@ -56,8 +56,20 @@ async def livez() -> Response:
     responses=documented(NotReady),
 )
 async def readyz(request: Request) -> Response:
-    """Name the bundle once it is verified and has answered its own examples; 503 until then."""
-    return _json({"bundle": state_of(request).serving.bundle})
+    """Name the bundle once it is verified and has answered its own examples; 503 until then.
+
+    While the database of classes is away, those last known decide: the status is `degraded`.
+    """
+    state = state_of(request)
+    serving, away = state.serving, state.away
+    content: dict[str, Any] = {
+        "status": "degraded" if away else "ready",
+        "bundle": serving.bundle,
+        "revision": serving.revision,
+    }
+    if away:
+        content["detail"] = f"The database of classes is away ({away})."
+    return _json(content)
 
 
 @router.get(

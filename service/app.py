@@ -15,10 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
-from service import about, bundles, classify, docs, embed, inference
+from service import about, bundles, classes, classify, docs, embed, feedback, inference
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.problems import Problem, problem_of
@@ -31,6 +32,7 @@ from service.wire import Exchange
 
 __all__ = ["create_app"]
 
+_MODULES = (classify, embed, classes, feedback, about, bundles, inference, docs)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -68,7 +70,8 @@ def create_app(
     )
     app.state.faultcube = state
     state.metrics.queue, state.metrics.held = lambda: state.turns.waiting, lambda: state.turns.held
-    for module in (classify, embed, about, bundles, inference, docs):
+    state.metrics.store = lambda: None if state.store is None else state.away is None
+    for module in _MODULES:
         app.include_router(module.router)
     exchanges = {
         "/classify": Exchange(state, lambda ask: classify.steps(ask, state.metrics)),
@@ -138,6 +141,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": _allowed(request)})
     problem = problem_of(error)
     if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         state_of(request).metrics.count_rejected(problem)
@@ -145,3 +150,13 @@ async def _answer(request: Request, error: Exception) -> Response:
     if request.url.path.startswith("/v2"):
         return inference.refusal(problem, name)
     return problem.response(name)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that a path takes: its routes know of their own only."""
+    found: set[str] = set()
+    for module in _MODULES:
+        for route in module.router.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
+                found |= route.methods or set()
+    return ", ".join(sorted(found))

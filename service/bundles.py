@@ -1,4 +1,7 @@
-"""The bundles on the shelf: `GET /models` and `POST /models/{version}/activate`."""
+"""The bundles on the shelf: `GET /models` and `POST /models/{version}/activate`.
+
+`GET /models/shadow` tells of one beside them, which could take over.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.answers import Activated, Shelved
+from service.answers import Activated, Shadowed, Shelved
 from service.problems import (
     Forbidden,
     NoSuchBundle,
     NotActivated,
     NotReady,
+    Problem,
     Unauthorized,
     Unfit,
     documented,
@@ -47,6 +51,25 @@ def models(request: Request) -> Response:
         ) from error
     content = [_described(state, entry) for entry in entries]
     return Response(to_json({"models": content}), media_type="application/json")
+
+
+@router.get(
+    "/models/shadow",
+    summary="How the shadow compares",
+    response_model=Shadowed,
+    response_description=Shadowed.__doc__ or "",
+    responses=documented(NoSuchBundle),
+)
+def shadow(request: Request) -> Response:
+    """Tell where the shadow, a second bundle, agrees with the one that answers, and where not.
+
+    The records themselves, on which they do not agree, are shown to an admin key alone.
+    """
+    state = state_of(request)
+    if state.shadow is None:
+        raise NoSuchBundle("There is no shadow: set FAULTCUBE_SHADOW to the folder of a bundle.")
+    content = state.shadow.describe(records=_is_admin(request, state))
+    return Response(to_json(content), media_type="application/json")
 
 
 @router.post(
@@ -87,6 +110,14 @@ def activate(
     previous = before.manifest.version if before else None
     content = {"bundle": state.serving.bundle, "previous": previous}
     return Response(to_json(content), media_type="application/json")
+
+
+def _is_admin(request: Request, state: State) -> bool:
+    try:
+        state.keys.check("admin", request.scope["state"]["headers"])
+    except Problem:
+        return False
+    return True
 
 
 def _described(state: State, entry: Entry) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import arrow
 from service.answers import Classified
 from service.docs import exchange
+from service.explain import refusal
 from service.metrics import Metrics
+from service.piece import Piece
 from service.problems import BODY_PROBLEMS, documented
 from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
@@ -39,13 +43,16 @@ async def classify() -> Response:  # pragma: no cover - `steps` answers; this is
 def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     """The steps from records to verdicts."""
     serving = ask.serving
-    distances = ask.distances
+    distances, explain = ask.distances, ask.explain
     if ask.media == JSON:
         body = serving.classify.read(ask.body, report=ask.report)
         distances = distances or body.options["distances"]
+        explain = explain or body.options["explain"]
         pieces = body.pieces
     else:
         pieces = arrow.read(ask.body, serving.model.schema, serving.most, report=ask.report)
+    if explain:
+        return (yield from _explained(ask, pieces, metrics, distances=distances))
     verdicts: Verdicts
     if ask.wanted == JSON:
         verdicts = JsonVerdicts(serving, distances=distances)
@@ -55,6 +62,31 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     for piece in pieces:
         serving.sample(piece.matrix)
         decisions = yield Work(serving.model.decide, piece.matrix)
-        metrics.count_verdicts(decisions, verdicts.add(piece, decisions))
+        labels = verdicts.add(piece, decisions)
+        metrics.count_verdicts(decisions, labels)
+        serving.compare(piece.matrix, labels, decisions)
         records += len(piece.matrix)
     return Answer.of(verdicts.written(), records, ask.wanted)
+
+
+def _explained(
+    ask: Ask, pieces: Iterator[Piece], metrics: Metrics, *, distances: bool
+) -> Steps[Answer]:
+    """The same with what drove each verdict; only the records themselves are counted."""
+    serving = ask.serving
+    if ask.wanted != JSON:
+        raise refusal("a JSON answer", "an Arrow stream that is asked for")
+    explainer = serving.explainer
+    if explainer is None:
+        raise refusal("a bundle with calibration records", "a bundle without them")
+    verdicts = JsonVerdicts(serving, distances=distances)
+    records = 0
+    for piece in explainer.pieces(pieces):
+        serving.sample(piece.matrix)
+        variants = explainer.vary(piece.matrix)
+        every = yield Work(serving.model.decide, variants.matrix)
+        decisions = every[: len(variants)]
+        explanations = explainer.explain(variants, every.distances)
+        metrics.count_verdicts(decisions, verdicts.add(piece, decisions, explanations))
+        records += len(variants)
+    return Answer.of(verdicts.written(), records, JSON)

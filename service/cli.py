@@ -1,4 +1,4 @@
-"""The commands `faultcube serve`, `faultcube settings` and `faultcube key`.
+"""The commands `faultcube serve`, `classify`, `export-feedback`, `openapi`, `settings` and `key`.
 
 What they stand on is imported when they are called: the command line stays quick, and works
 without the service's libraries.
@@ -9,15 +9,20 @@ from __future__ import annotations
 import shlex
 import signal
 import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from service.batch import Counts
     from service.settings import Settings
 
-__all__ = ["key", "serve", "settings"]
+__all__ = ["classify", "export_feedback", "key", "openapi", "serve", "settings"]
 
 
 def serve(
@@ -34,6 +39,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
+        _check_store(chosen)
         from service.workers import run
 
         # Listened on before anything is loaded: a port that is taken ends the process at once.
@@ -41,6 +47,109 @@ def serve(
             run(chosen, bound)
     except KeyboardInterrupt:
         return
+
+
+def classify(
+    table: Annotated[
+        Path, typer.Argument(help="CSV, TSV (.gz), Parquet or Arrow; one record a row.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .csv, .csv.gz or .parquet file.", show_default="CSV to stdout"),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
+    ] = None,
+    distances: Annotated[
+        bool, typer.Option("--distances", help="Write the distance to every class.")
+    ] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Column of TABLE to copy over (repeatable).")
+    ] = None,
+    on_invalid: Annotated[
+        Literal["strict", "report"],
+        typer.Option(help="End at a row that does not fit, or tell of it in its place."),
+    ] = "strict",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is at --out already.")
+    ] = False,
+) -> None:
+    """Give every record of TABLE its verdict, without a server."""
+    # SIGTERM ends the process as Ctrl-C does: nothing half is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from service.batch import classify_table, destination, open_model
+        from service.tables import Table, TableError
+
+        try:
+            model = open_model(bundle)
+            found = Table(table, model.schema, keep or ())
+            _tell_columns(found.ignored, found.absent)
+            started = perf_counter()
+            if out is None:  # whoever reads that may stop when he has enough
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            with (
+                destination(out, force=force) if out else nullcontext(sys.stdout.buffer) as target,
+                _bar() as progress,
+            ):
+                counts = classify_table(
+                    model,
+                    found,
+                    target,
+                    distances=distances,
+                    report=on_invalid == "report",
+                    progress=progress,
+                )
+        except TableError as error:
+            raise _refusal(str(error)) from error
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(130) from interrupt
+    _tell_counts(counts, perf_counter() - started)
+
+
+def export_feedback(
+    out: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
+    enrolled: Annotated[
+        bool, typer.Option(help="The records of enrolled classes, too.", show_default=True)
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT already.")] = False,
+) -> None:
+    """Write what operators taught the service, as a table for `faultcube train --add`."""
+    from service.export import write_feedback
+    from service.stored import StoreError
+    from service.tables import TableError
+
+    url = _settings().database()
+    if url is None:
+        raise _refusal("there is no database: set FAULTCUBE_DATABASE_URL to the service's")
+    from service.store import Store
+
+    try:
+        with closing(Store(url)) as store:
+            store.prepare()
+            counts = write_feedback(store, out, enrolled=enrolled, force=force)
+    except (StoreError, TableError) as error:
+        raise _refusal(str(error)) from error
+    for source, count in counts.items():
+        typer.echo(f"{count:,} records of {source}", err=True)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of a service with this bundle, as JSON."""
+    from pydantic_core import to_json
+
+    from service.app import create_app
+    from service.problems import NotReady
+
+    app = create_app(_settings())
+    state = app.state.faultcube
+    state.refresh()
+    try:
+        _ = state.serving
+    except NotReady as error:
+        raise _refusal(str(error)) from error
+    document = app.openapi()
+    typer.echo(to_json(document, indent=2).decode())
 
 
 def settings() -> None:
@@ -56,6 +165,32 @@ def key() -> None:
 
     made, digest = new_key()
     typer.echo(f"key      {made}\nsha256   {digest}")
+
+
+def _tell_columns(ignored: list[str], absent: list[str]) -> None:
+    if ignored:
+        typer.echo(f"{len(ignored)} columns of the table are no fields and are ignored", err=True)
+    if absent:
+        typer.echo(f"{len(absent)} fields have no column and are missing values", err=True)
+
+
+def _tell_counts(counts: Counts, seconds: float) -> None:
+    rate = counts.records / max(seconds, 1e-6)
+    typer.echo(f"{counts.records:,} records in {seconds:.1f} s ({rate:,.0f} records/s)", err=True)
+    told = [*counts.labels.items(), *([("error", counts.faulty)] if counts.faulty else [])]
+    width = max(len(label) for label, _ in told)
+    for label, count in told:
+        typer.echo(f"  {label:<{width}}  {count:>12,}", err=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float], None]]:
+    """A progress bar on stderr, told how much is done, 0..1; none off a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with typer.progressbar(length=1000, label="classifying", file=sys.stderr) as bar:
+        yield lambda done: bar.update(int(1000 * done) - bar.pos)
 
 
 def _settings(**options: object) -> Settings:
@@ -74,6 +209,20 @@ def _settings(**options: object) -> Settings:
     if not is_folder:
         raise _refusal(f"no folder {shlex.quote(str(chosen.bundle))} can be read: nothing to serve")
     return chosen
+
+
+def _check_store(chosen: Settings) -> None:
+    """Bring the database of classes up to date; one that is away is waited for by the service."""
+    if (url := chosen.database()) is None:
+        return
+    from service.store import Store
+    from service.stored import AwayError, UnusableError
+
+    try:
+        with closing(Store(url)) as store, suppress(AwayError):
+            store.prepare()
+    except UnusableError as error:
+        raise _refusal(f"FAULTCUBE_DATABASE_URL: {error}") from error
 
 
 def _listener(chosen: Settings) -> socket.socket:

@@ -298,7 +298,8 @@ class Decoder:
             yield "records", wanted, f"{len(records)} records" + (" or more" if partial else "")
         elif not records and not partial:
             yield "records", wanted, "an empty list"
-        known = " and ".join(["records", *sorted(self.options)])
+        *others, last = ["records", *sorted(self.options)]
+        known = f"{', '.join(others)} and {last}" if others else last
         for key, value in document.items():
             if key != "records" and key not in self.options:
                 yield key, f"only {known} in the body", "a key that is not known"

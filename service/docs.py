@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from models import Field, Model
 from models.schema import LARGEST
 from service.answers import Problem
+from service.explain import MOST_EXPLAINED
 
 __all__ = ["ARROW", "complete", "exchange", "record_schema", "router"]
 
@@ -24,6 +25,12 @@ router = APIRouter(include_in_schema=False)
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _REF: Final = "#/components/schemas/{model}"
+_OPTIONS: Final = {
+    "distances": "Whether verdicts list the distance to every class.",
+    "explain": "Whether verdicts list the fields that drove them. "
+    f"At most {MOST_EXPLAINED} records, of a bundle that holds calibration records; not in Arrow.",
+}
+"""What verdicts may hold beside what they always do."""
 _SHOWN = 12
 """How many values of an open category are shown."""
 
@@ -82,7 +89,7 @@ def exchange(*, distances: bool = False) -> dict[str, Any]:
     """Describe what carries records, as a route's `openapi_extra`.
 
     Args:
-        distances: whether the distance to every class can be asked for.
+        distances: whether the distance to every class, and what drove a verdict, can be asked for.
     """
     parameters = [
         _parameter(
@@ -94,9 +101,9 @@ def exchange(*, distances: bool = False) -> dict[str, Any]:
     options = {}
     if distances:
         flag = {"type": "boolean", "default": False}
-        meaning = "Whether verdicts list the distance to every class."
-        parameters.append(_parameter("distances", flag, meaning))
-        options["distances"] = flag | {"description": meaning}
+        for name, meaning in _OPTIONS.items():
+            parameters.append(_parameter(name, flag, meaning))
+            options[name] = flag | {"description": meaning}
     return {"parameters": parameters} | _request_body(options)
 
 
@@ -145,7 +152,8 @@ def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dic
             # What changes something needs a key; what reads may need one, as it is set up.
             changes = "403" in operation["responses"]
             operation["security"] = [{"key": []}] if changes else [{}, {"key": []}]
-            if body := operation.get("requestBody"):
+            body = operation.get("requestBody")
+            if body and ARROW in body["content"]:
                 operation["responses"]["200"]["content"][ARROW] = {
                     "schema": {"type": "string", "format": "binary"}
                 }

@@ -117,7 +117,9 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
         if len(piece):
             serving.sample(piece.matrix)
             decisions = yield Work(model.decide, piece.matrix)
-            metrics.count_verdicts(decisions, serving.labels(decisions))
+            labels = serving.labels(decisions)
+            metrics.count_verdicts(decisions, labels)
+            serving.compare(piece.matrix, labels, decisions)
             found.append(decisions)
             if embed:
                 points.append((yield Work(model.encoder.embed, piece.matrix)))

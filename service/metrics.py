@@ -7,7 +7,7 @@ them into its text when it is asked for them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
@@ -36,6 +36,7 @@ class Metrics:
         drift: of the bundle that is served, None when there is nothing to compare with.
         queue: says how many large requests are under way or waiting.
         held: says how many bytes of bodies are held.
+        store: says whether the database of classes can be asked, None when there is none.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,9 @@ class Metrics:
         self.drift: Drift | None = None
         self.queue: Callable[[], int] = lambda: 0
         self.held: Callable[[], int] = lambda: 0
+        self.store: Callable[[], bool | None] = lambda: None
         self._bundle: tuple[str, str] | None = None
+        self._revision = self._enrolled = 0
         self._process = prometheus.ProcessCollector(registry=None)
         self._sharing: Sharing | None = None
 
@@ -54,17 +57,28 @@ class Metrics:
             yield
         self._sharing = None
 
-    def show_bundle(self, manifest: Manifest, drift: Drift | None = None) -> None:
-        """Say which bundle is served; each of its labels starts at 0.
+    def show_bundle(
+        self,
+        manifest: Manifest,
+        drift: Drift | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        revision: int = 0,
+    ) -> None:
+        """Say what is served; each of its labels starts at 0.
 
         Args:
             manifest: of the bundle.
             drift: compares what is answered with its reference.
+            labels: of all classes that decide; those of the bundle unless given.
+            revision: of the classes that are enrolled.
         """
-        for label in (*(known.name for known in manifest.classes), UNKNOWN):
+        own = [known.name for known in manifest.classes]
+        for label in (*(labels or own), UNKNOWN):
             self.tally.verdicts.setdefault(label, 0)
         self.drift = drift
         self._bundle = (manifest.name, manifest.version)
+        self._revision, self._enrolled = revision, len(set(labels or own) - set(own))
 
     def timed(self, work: Callable[[Matrix], T], matrix: Matrix) -> T:
         """Time what a model does with a piece."""
@@ -113,15 +127,28 @@ class Metrics:
         if drift := self.drift:
             drift.look()
             window = drift.window()
-        return Report(self.tally, Moment(self.queue(), self.held(), self._bundle, process, window))
+        moment = Moment(
+            self.queue(),
+            self.held(),
+            self._bundle,
+            process,
+            window,
+            self._revision,
+            self._enrolled,
+            self.store(),
+        )
+        return Report(self.tally, moment)
+
+    def together(self) -> tuple[Tally, list[Moment]]:
+        """What all workers have counted, and how each stands; takes milliseconds."""
+        if self._sharing:
+            return self._sharing.together()
+        own = Report.decoded(self.report().encoded())
+        return own.tally, [own.moment]
 
     def text(self) -> bytes:
         """Everything in the Prometheus text format; takes milliseconds: not for the event loop."""
-        if self._sharing:
-            tally, moments = self._sharing.together()
-        else:
-            own = Report.decoded(self.report().encoded())
-            tally, moments = own.tally, [own.moment]
+        tally, moments = self.together()
         windows = [each.drift for each in moments if each.drift]
         drift = self.drift.measure(windows) if self.drift else (0, None)
         return Page(tally, moments, drift).text()

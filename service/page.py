@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -61,7 +62,9 @@ class Page(Collector):
         yield from self._of_requests()
         yield from self._of_records()
         yield from self._of_bundles()
+        yield from self._of_classes()
         yield from self._of_drift()
+        yield from self._of_shadow()
         yield from self._of_processes()
 
     def _of_requests(self) -> Iterator[Metric]:
@@ -100,6 +103,16 @@ class Page(Collector):
         ready = all(each.bundle is not None for each in self.moments)
         yield _gauge("ready", "1 when a verified bundle is served, else 0.", {(): int(ready)})
 
+    def _of_classes(self) -> Iterator[Metric]:
+        revisions = [each.revision for each in self.moments]
+        oldest = "Revision of the enrolled classes that is served; of several workers the oldest."
+        yield _gauge("classes_revision", oldest, {(): min(revisions, default=0)})
+        enrolled = max((each.enrolled for each in self.moments), default=0)
+        yield _gauge("enrolled_classes", "Enrolled classes that decide.", {(): enrolled})
+        stores = [each.store for each in self.moments if each.store is not None]
+        up = "1 when the database of classes can be asked, 0 when it is away."
+        yield _gauge("store_up", up, {(): int(all(stores))} if stores else {})
+
     def _of_drift(self) -> Iterator[Metric]:
         records, drift = self.drift
         index: dict[Labels, float] = {}
@@ -108,6 +121,19 @@ class Page(Collector):
         meaning = "Population stability index of the embedding, over its dimensions."
         yield _gauge("drift", meaning, index, "statistic")
         yield _gauge("drift_records", "Records sampled to measure drift.", {(): records})
+
+    def _of_shadow(self) -> Iterator[Metric]:
+        pairs, agreed = Counter[tuple[str, str]](), Counter[Labels]()
+        for found in self.tally.shadow.values():
+            pairs.update(found)
+        for (label, other), number in pairs.items():
+            agreed[label,] += number if label == other else 0
+        records = "Records that the shadow decided on too, by both labels."
+        yield _counter("shadow_records", records, pairs, "label", "shadow_label")
+        same = "Records to which the shadow gave the same label."
+        yield _counter("shadow_agreed", same, agreed, "label")
+        skipped = sum(self.tally.shadow_skipped.values())
+        yield _counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
 
     def _of_processes(self) -> Iterator[Metric]:
         for name, (summed, meaning) in _PROCESS.items():

@@ -7,17 +7,26 @@ Problem
 ├── Forbidden            403  nobody may do this
 ├── NoSuchPath           404
 ├── NoSuchBundle         404
+├── NoSuchClass          404  nor such a record of one, nor such a revision
 ├── WrongMethod          405
 ├── TooSlow              408  the request did not arrive in time
 ├── NotActivated         409  the bundle cannot be served, or the choice not be kept
+├── NameTaken            409  there is a class of this name
+├── NotYours             409  what cannot be done to a class of the bundle
+├── Swallows             409  the class would take over what others answer; `report` says what
+├── Full                 409  there is no room for more
+├── Outdated             409  the classes have changed since
+├── KeyReused            409  an Idempotency-Key that was sent with another request
 ├── TooLarge             413
 ├── Unspoken             415  a content type or encoding that is not spoken here
 ├── Unfit                422  JSON, but not records of this schema; `errors` says where
+├── Contradictory        422  records of a class that do not belong together; `report` says why
 ├── HeadTooLarge         431
 ├── Disconnected         499  the client went away; nobody reads the answer
 ├── Refused              400  any other refusal by the framework
 ├── Broken               500
 ├── NotReady             503  no bundle is loaded
+├── StoreAway            503  the database of classes is away
 └── Overloaded           503  too much is under way already
 """
 
@@ -38,17 +47,26 @@ __all__ = [
     "BODY_PROBLEMS",
     "MEDIA_TYPE",
     "Broken",
+    "Contradictory",
     "Disconnected",
     "Forbidden",
+    "Full",
     "HeadTooLarge",
+    "KeyReused",
     "Malformed",
+    "NameTaken",
     "NoSuchBundle",
+    "NoSuchClass",
     "NoSuchPath",
     "NotActivated",
     "NotReady",
+    "NotYours",
+    "Outdated",
     "Overloaded",
     "Problem",
     "Refused",
+    "StoreAway",
+    "Swallows",
     "TooLarge",
     "TooSlow",
     "Unauthorized",
@@ -70,7 +88,11 @@ _MOST_BYTES = 6000
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word
-    """A request that is not answered; its message is for the client.
+    """A request that is not answered.
+
+    Args:
+        why: for the client.
+        members: more of the document, by name.
 
     Attributes:
         status: HTTP status code.
@@ -81,6 +103,11 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     status: ClassVar[int]
     reason: ClassVar[str]
     headers: Mapping[str, str] = {}
+    members: Mapping[str, Any] = {}
+
+    def __init__(self, why: str = "", **members: Any) -> None:
+        super().__init__(why)
+        self.members = members
 
     def document(self) -> dict[str, Any]:
         """The problem as RFC 9457 asks for it."""
@@ -90,6 +117,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             "status": self.status,
             "detail": str(self),
             "reason": self.reason,
+            **self.members,
         }
 
     def response(self, request_id: str) -> Response:
@@ -144,6 +172,60 @@ class NotActivated(Problem):
     status, reason = 409, "not_activated"
 
 
+class NoSuchClass(Problem):
+    """There is no such class, no such record of one, or no such revision."""
+
+    status, reason = 404, "no_such_class"
+
+
+class NameTaken(Problem):
+    """There is a class of this name."""
+
+    status, reason = 409, "name_taken"
+
+
+class NotYours(Problem):
+    """What cannot be done to a class of the bundle."""
+
+    status, reason = 409, "class_of_bundle"
+
+
+class Full(Problem):
+    """There is no room for more."""
+
+    status, reason = 409, "full"
+
+
+class Outdated(Problem):
+    """The classes have changed since."""
+
+    status, reason = 409, "outdated"
+
+
+class Swallows(Problem):
+    """The class would take over what others answer; nothing was changed."""
+
+    status, reason = 409, "swallows"
+
+
+class Contradictory(Problem):
+    """The records of a class do not belong together; nothing was changed."""
+
+    status, reason = 422, "contradictory"
+
+
+class KeyReused(Problem):
+    """An Idempotency-Key that was sent with another request."""
+
+    status, reason = 409, "key_reused"
+
+
+class StoreAway(Problem):
+    """The database of classes is away."""
+
+    status, reason, headers = 503, "store_away", {"Retry-After": "5"}
+
+
 class WrongMethod(Problem):
     """The path has other methods."""
 
@@ -184,16 +266,12 @@ class Unfit(Problem):
 
     def __init__(self, faults: Sequence[tuple[int | None, str | None, str, str]]) -> None:
         self.errors = _within_budget([_entry(*fault) for fault in faults[:_MOST_ERRORS]])
-        super().__init__(_sentence(self.errors[0]))
+        super().__init__(_sentence(self.errors[0]), errors=self.errors)
 
     @classmethod
     def of(cls, faults: Sequence[Fault]) -> Unfit:
         """Say what a schema finds wrong."""
         return cls([(fault.record, fault.field, fault.expected, fault.got) for fault in faults])
-
-    def document(self) -> dict[str, Any]:
-        """The problem with the place of each fault."""
-        return super().document() | {"errors": self.errors}
 
 
 class HeadTooLarge(Problem):
@@ -278,8 +356,13 @@ def problem_of(error: Exception) -> Problem:
 
 def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
-    every: list[type[Problem]] = [*kinds, Unauthorized, Broken]
-    return {kind.status: _described(kind) for kind in every}
+    described: dict[int | str, dict[str, Any]] = {}
+    every: dict[type[Problem], None] = dict.fromkeys((*kinds, Unauthorized, Broken))
+    for kind in every:
+        one = _described(kind)
+        if (others := described.setdefault(kind.status, one)) is not one:
+            others["description"] += " " + one["description"]
+    return described
 
 
 def _described(kind: type[Problem]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def metadata(model: Model) -> dict[str, Any]:
             {"name": each.name, "datatype": datatype_of(each), "shape": [-1]}
             for each in model.schema.fields
         ]
-    wide = {"embedding": [manifest.dimensions], "distances": [len(manifest.classes)]}
+    wide = {"embedding": [manifest.dimensions], "distances": [len(model.names)]}
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1, *wide.get(name, [])]}
         for name, datatype in OUTPUTS.items()

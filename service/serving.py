@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 import msgspec
 import numpy as np
 
 from models import UNKNOWN, Decisions, Model
 from models.schema import Matrix
 from service.decode import Decoder
-from service.drift import Drift
+from service.explain import Explainer
+from service.shadow import Compare
 
 __all__ = ["Serving"]
 
@@ -17,37 +21,54 @@ class Serving:
     """A model and what requests are read and answered with.
 
     Args:
-        model: a verified model.
+        model: a verified model, with the classes that are enrolled.
         most: how many records a request may hold.
-        drift: looks at a sample of them, None when there is nothing to compare with.
+        revision: of the classes that are enrolled.
+        sample: is offered the encoder's input of every piece that is answered.
 
     Attributes:
         version: of its bundle.
+        revision: of its classes.
         bundle: which one it is, for answers.
         names: of the classes.
         good: which of them are good traffic.
         infer_path: where the Open Inference Protocol asks this model.
         opening: how an answer begins, in JSON.
-        header: names the bundle in the head of every answer.
+        headers: name the bundle and the revision in the head of every answer.
         classify: decodes the JSON bodies of `/classify`.
         embed: decodes those of `/embed`.
-        sample: is offered the encoder's input of every piece that is answered.
+        compare: is offered every piece with its labels and the decisions behind them.
     """
 
-    def __init__(self, model: Model, most: int, drift: Drift | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        most: int,
+        *,
+        revision: int = 0,
+        sample: Callable[[Matrix], None] | None = None,
+    ) -> None:
         manifest = model.manifest
-        self.model, self.most = model, most
+        self.model, self.most, self.revision = model, most, revision
         self.version = manifest.version
         self.bundle = {"name": manifest.name, "version": manifest.version}
-        self.names = [known.name for known in manifest.classes]
-        self.good = [known.good for known in manifest.classes]
+        self.names, self.good = model.names, model.good
         self._words = np.array([*self.names, UNKNOWN], dtype=object)
         self.infer_path = f"/v2/models/{manifest.name}/infer"
         self.opening = b'{"bundle":%b,' % msgspec.json.encode(self.bundle)
-        self.header = (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode())
-        self.classify = Decoder(model.schema, most, frozenset({"distances"}))
+        self.headers = [
+            (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode()),
+            (b"faultcube-revision", b"%d" % revision),
+        ]
+        self.classify = Decoder(model.schema, most, frozenset({"distances", "explain"}))
         self.embed = Decoder(model.schema, most)
-        self.sample = drift.offer if drift else _nothing
+        self.sample = sample or _nothing
+        self.compare: Compare = _alone
+
+    @cached_property
+    def explainer(self) -> Explainer | None:
+        """Says what drove a verdict; None where the bundle holds no records of good traffic."""
+        return Explainer.of(self.model, self.names)
 
     def labels(self, decisions: Decisions) -> list[str]:
         """The label of each record."""
@@ -60,3 +81,7 @@ class Serving:
 
 def _nothing(_matrix: Matrix) -> None:
     """There is nothing to compare records with."""
+
+
+def _alone(_matrix: Matrix, _labels: list[str], _decisions: Decisions) -> None:
+    """There is no shadow to compare answers with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from os import environ
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,6 +108,10 @@ class Settings(BaseSettings):
     """Sampled records that are compared with the bundle's reference to measure drift, the last ones
     of each worker."""
 
+    shadow: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
+    """Folder of a second bundle that classifies the same records silently; `GET /models/shadow`
+    tells where the two agree. Unset, there is none."""
+
     otlp_endpoint: Annotated[
         str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_traceable)
     ] = ""
@@ -117,6 +122,17 @@ class Settings(BaseSettings):
     """Share of requests that are traced; one that belongs to a trace (`traceparent`) is traced when
     its sender traces it."""
 
+    database_url: Annotated[
+        str, Field(repr=False, json_schema_extra={"shown": "SQLite, in the user's state folder"})
+    ] = ""
+    """Where enrolled classes and feedback are kept: `sqlite:////a/file` or
+    `postgresql://user:password@host/name` (needs the extra `postgres`), which several replicas
+    share. Unset, it is `$XDG_STATE_HOME/faultcube/classes.sqlite` (`~/.local/state/...`), opened
+    when there is an admin key, or it is there."""
+
+    max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Most classes that can be enrolled."""
+
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of the keys that may read, with commas between them; unset, everyone may."""
 
@@ -125,6 +141,14 @@ class Settings(BaseSettings):
 
     keys_file: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
     """File with more keys, a line each: `read` or `admin`, and a SHA-256."""
+
+    def database(self) -> str | None:
+        """The database's address; None when there is none and nobody may make one."""
+        if self.database_url:
+            return self.database_url
+        home = Path(environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+        file = home / "faultcube" / "classes.sqlite"
+        return f"sqlite:///{file}" if self.keys().admin or _is_there(file) else None
 
     def keys(self) -> Keys:
         """The keys of settings and file.
@@ -163,6 +187,13 @@ def as_markdown() -> str:
         shown = extra["shown"] if isinstance(extra, dict) else f"`{text}`" if text else ""
         lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {_line(field.description)} |")
     return "\n".join(lines)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a folder on the way to it cannot be entered
+        return False
 
 
 def _line(text: str | None) -> str:

@@ -9,24 +9,36 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from starlette.requests import Request
 
 from models import BundleError, Model
+from models.schema import Matrix
 from service.changes import changes
 from service.drift import Drift
+from service.enrolment import Enrolment
 from service.metrics import Metrics
 from service.problems import NotReady
+from service.recent import Recent
 from service.security import Keys
 from service.serving import Serving
 from service.settings import Settings
+from service.shadow import Shadow
 from service.shelf import Entry, Shelf, ShelfError
+from service.stored import AwayError, Snapshot
 from service.turns import Turns
+
+if TYPE_CHECKING:
+    from service.store import Store
 
 __all__ = ["State", "state_of"]
 
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
+_POLL_SECONDS = 0.25
+"""Between two looks at the revision of the classes, which others may change."""
+_NOTHING_STORED = Snapshot(0, {})
 _LOAD_SECONDS = 2.0
 """How long the end waits for a bundle that is loading."""
 
@@ -44,7 +56,10 @@ class State:
         clock: seconds that only go forward, for durations.
         keys: who may do what.
         shelf: the bundles that may be served.
+        store: of enrolled classes and feedback; None when there is none.
+        away: why the store cannot be asked; None while it can.
         turns: bounds what is under way.
+        shadow: compares another bundle with the one that is served; None when there is none.
         settled: set once a bundle is loaded or refused.
         refused: why bundles were refused, by folder, as long as they are.
     """
@@ -56,8 +71,16 @@ class State:
     keys: Keys = field(init=False)
     shelf: Shelf = field(init=False)
     turns: Turns = field(init=False)
+    shadow: Shadow | None = field(default=None, init=False)
     settled: threading.Event = field(default_factory=threading.Event, init=False)
     refused: dict[str, str] = field(default_factory=dict, init=False)
+    store: Store | None = field(default=None, init=False)
+    away: str | None = field(default=None, init=False)
+    _snapshot: Snapshot = field(default=_NOTHING_STORED, init=False)
+    _prepared: bool = field(default=False, init=False)
+    _drift: Drift | None = field(default=None, init=False)
+    _enrolment: Enrolment | None = field(default=None, init=False)
+    _recent: Recent = field(default_factory=Recent, init=False)
     _serving: Serving | None = field(default=None, init=False)
     _why_not: str = field(default="The bundle is still loading.", init=False)
     _retry_seconds: int = field(default=_RETRY_LOADING, init=False)
@@ -67,6 +90,9 @@ class State:
         self.keys = self.settings.keys()
         self.shelf = Shelf(self.settings.bundle)
         self.turns = Turns(self.settings.queue, self.settings.max_held_bytes, self.metrics.timed)
+        if (folder := self.settings.shadow) is not None:
+            tally, together = self.metrics.tally, lambda: self.metrics.together()[0]
+            self.shadow = Shadow(self.loader, folder, self.clock, tally, together)
 
     @property
     def loaded(self) -> Model | None:
@@ -84,12 +110,82 @@ class State:
             raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
         return self._serving
 
+    @property
+    def enrolment(self) -> Enrolment:
+        """The classes that decide now.
+
+        Raises:
+            NotReady: there is no model.
+        """
+        if self._enrolment is None:
+            raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
+        return self._enrolment
+
+    def recent(self) -> Matrix:
+        """Some of the records that this bundle answered last: float32 [n, fields]."""
+        return self._recent.matrix(len(self.enrolment.base.schema))
+
+    def open_store(self) -> None:
+        """Open the database, if there is one; one that is away is asked again by `poll`.
+
+        Raises:
+            StoreError: it is there, but must not be used as it is.
+        """
+        if (url := self.settings.database()) is not None:
+            from service.store import Store  # noqa: PLC0415 - takes 0.3 s, and many do without
+
+            self.store = Store(url)
+            self.poll()
+
+    def poll(self) -> None:
+        """Serve the classes that the store holds now; while it is away, those last known.
+
+        Raises:
+            StoreError: it is there, but must not be used as it is.
+        """
+        if self.store is None:
+            return
+        try:
+            if not self._prepared:
+                self.store.prepare()
+                self._prepared = True
+            if self.store.revision() != self._snapshot.revision:
+                with self._lock:  # or a change of this process might come between
+                    self._adopt(self.store.read())
+        except AwayError as error:
+            if self.away is None:
+                log.error("store away", extra={"reason": str(error)})  # noqa: TRY400 - its trace tells nothing
+            self.away = str(error)
+        else:
+            if self.away is not None:
+                log.info("store back", extra={"revision": self._snapshot.revision})
+            self.away = None
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Serve these classes, unless later ones are served already."""
+        with self._lock:
+            if snapshot.revision > self._snapshot.revision:
+                self._adopt(snapshot)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        if self._enrolment is not None:
+            self._serve(self._enrolment.base)
+        log.info("classes loaded", extra={"revision": snapshot.revision})
+
     def follow(self) -> Callable[[], None]:
         """Load the bundle, and whichever is to be served after it, in a thread of its own.
 
+        Enrolled classes are looked for in another one.
+
         Returns:
-            What ends that. The thread is a daemon: a load that hangs keeps no process from ending.
+            What ends that. The threads are daemons: a load that hangs keeps no process from ending.
         """
+        self.open_store()
+        ended = threading.Event()
+        poll = threading.Thread(target=self._poll, args=[ended], name="classes", daemon=True)
+        if self.store is not None:
+            poll.start()
         loop, stop = asyncio.new_event_loop(), anyio.Event()
 
         async def refresh() -> None:
@@ -102,11 +198,19 @@ class State:
 
         thread = threading.Thread(target=run, name="shelf", daemon=True)
         thread.start()
+        if self.shadow is not None:
+            self.shadow.start()
 
         def end() -> None:
+            if self.shadow is not None:
+                self.shadow.stop()
+            ended.set()
             _call(loop, stop.set)
             # onnxruntime aborts the process when that ends while it reads a graph.
             thread.join(_LOAD_SECONDS)
+            if self.store is not None:
+                poll.join(_LOAD_SECONDS)
+                self.store.close()
 
         return end
 
@@ -140,6 +244,13 @@ class State:
         except BundleError as error:
             raise ShelfError(entry.path, f"{entry.folder} is refused: {error.reason}") from error
 
+    def _poll(self, ended: threading.Event) -> None:
+        while not ended.wait(_POLL_SECONDS):
+            try:
+                self.poll()
+            except Exception:  # whatever it is, what is served goes on
+                log.exception("classes not loaded")
+
     def _candidates(self) -> Iterator[Entry]:
         """What to serve, the best first: without a pointer, an older bundle will do."""
         choice = self.shelf.choice()
@@ -166,17 +277,43 @@ class State:
             return True
         return False
 
-    def _serve(self, model: Model) -> None:
-        manifest = model.manifest
-        drift = Drift.of(model, window=self.settings.drift_window, clock=self.clock)
-        serving = Serving(model, self.settings.max_records, drift)
-        previous, self._serving = self._serving, serving
-        self.metrics.show_bundle(manifest, drift)
+    def _serve(self, base: Model) -> None:
+        """Serve a bundle's model with the classes last known."""
+        manifest = base.manifest
+        previous = self._serving
+        other = previous is None or previous.version != manifest.version
+        if other:
+            self._drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
+            self._recent = Recent()
+        self._enrolment = Enrolment.of(base, self._snapshot, self._enrolment)
+        model, revision = self._enrolment.model, self._snapshot.revision
+        most = self.settings.max_records
+        self._serving = Serving(model, most, revision=revision, sample=self._sample())
+        if self.shadow is not None:
+            self._serving.compare = self.shadow.against(model)
+        self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
+        for name, why in self._enrolment.parked.items():
+            log.warning("class parked", extra=extra | {"class": name, "reason": why})
+        if not other:
+            return
         if previous is not None:
             self.metrics.tally.swaps += 1
             extra["previous"] = previous.version
         log.info("bundle loaded", extra=extra)
+
+    def _sample(self) -> Callable[[Matrix], None]:
+        """What every piece that is answered is offered to."""
+        recent = self._recent.offer
+        if self._drift is None:
+            return recent
+        drift = self._drift.offer
+
+        def offer(matrix: Matrix) -> None:
+            drift(matrix)
+            recent(matrix)
+
+        return offer
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:

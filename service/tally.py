@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +18,17 @@ K = TypeVar("K")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DISTANCES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+
+
+Two = tuple[str, str]
+"""What the bundle that answers has or says, and then the shadow."""
+
+_EARLIER: Two = ("", "")
+_BUNDLES = 8
+"""Pairs of bundles that are told apart; what is counted of earlier ones is put together."""
+_PAIRS = 1000
+"""Pairs of labels that are told apart: a bundle may have any number of classes."""
+_AGREED, _DISAGREED = ("(other)", "(other)"), ("(other)", "(another)")
 
 
 class Histogram(msgspec.Struct):
@@ -83,6 +94,8 @@ class Tally(msgspec.Struct):
         swaps: times that another bundle took over.
         refused: times that a bundle was refused.
         cpu_seconds: of the process.
+        shadow: records that a shadow decided on too, by versions and by labels.
+        shadow_skipped: records that it had no time for, by versions.
     """
 
     requests: dict[tuple[str, int], int] = msgspec.field(default_factory=dict)
@@ -95,6 +108,8 @@ class Tally(msgspec.Struct):
     swaps: int = 0
     refused: int = 0
     cpu_seconds: float = 0.0
+    shadow: dict[Two, dict[Two, int]] = msgspec.field(default_factory=dict)
+    shadow_skipped: dict[Two, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         """Count what another process has counted."""
@@ -109,6 +124,21 @@ class Tally(msgspec.Struct):
         self.swaps += other.swaps
         self.refused += other.refused
         self.cpu_seconds += other.cpu_seconds
+        for versions, found in other.shadow.items():
+            _add(self.shadow.setdefault(versions, {}), found)
+        _add(self.shadow_skipped, other.shadow_skipped)
+
+    def count_shadow(self, versions: Two, found: Mapping[Two, int]) -> None:
+        """Count records by what two bundles said of them."""
+        _add_some(self.shadow.setdefault(versions, {}), found)
+        told = [each for each in self.shadow if each not in {versions, _EARLIER}]
+        for oldest in told[: max(len(told) - _BUNDLES, 0)]:
+            _add_some(self.shadow.setdefault(_EARLIER, {}), self.shadow.pop(oldest))
+            _add(self.shadow_skipped, {_EARLIER: self.shadow_skipped.pop(oldest, 0)})
+
+    def skip_shadow(self, versions: Two, records: int) -> None:
+        """Count records that a shadow had no time for."""
+        self.shadow_skipped[versions] = self.shadow_skipped.get(versions, 0) + records
 
 
 class Moment(msgspec.Struct):
@@ -120,6 +150,9 @@ class Moment(msgspec.Struct):
         bundle: name and version of the bundle that is served, None when none is.
         process: what the operating system says of the process, by metric.
         drift: the records that were looked at last, None when there is nothing to compare with.
+        revision: of the enrolled classes that are served.
+        enrolled: how many these are.
+        store: whether the database of classes can be asked, None when there is none.
     """
 
     queue: int = 0
@@ -127,6 +160,9 @@ class Moment(msgspec.Struct):
     bundle: tuple[str, str] | None = None
     process: dict[str, float] = msgspec.field(default_factory=dict)
     drift: Window | None = None
+    revision: int = 0
+    enrolled: int = 0
+    store: bool | None = None
 
 
 class Report(msgspec.Struct):
@@ -152,6 +188,14 @@ class Report(msgspec.Struct):
         return msgspec.msgpack.decode(content, type=cls)
 
 
-def _add(counts: dict[K, int], others: dict[K, int]) -> None:
+def _add_some(counts: dict[Two, int], others: Mapping[Two, int]) -> None:
+    for pair, number in others.items():
+        key = pair
+        if pair not in counts and len(counts) >= _PAIRS:
+            key = _AGREED if pair[0] == pair[1] else _DISAGREED
+        counts[key] = counts.get(key, 0) + number
+
+
+def _add(counts: dict[K, int], others: Mapping[K, int]) -> None:
     for key, number in others.items():
         counts[key] = counts.get(key, 0) + number

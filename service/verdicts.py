@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy as np
 
 from models import Decisions, Fault
 from service import rows
+from service.explain import Driver
 from service.piece import Piece
 from service.problems import entry_of
 from service.serving import Serving
@@ -19,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Verdict(msgspec.Struct, omit_defaults=True, gc=False):
-    """As `models.Verdict`; what is None is left out of the JSON."""
+    """As `models.Verdict`, with what drove it; what is None is left out of the JSON."""
 
     label: str
     good: bool
@@ -27,6 +29,7 @@ class Verdict(msgspec.Struct, omit_defaults=True, gc=False):
     confidence: float
     nearest: str | None = None
     distances: dict[str, float] | None = None
+    explanation: list[Driver] | None = None
 
 
 class Verdicts(Protocol):
@@ -51,9 +54,17 @@ class JsonVerdicts:
         self._serving, self._distances = serving, distances
         self._parts: list[bytes] = []
 
-    def add(self, piece: Piece, decisions: Decisions) -> list[str]:
-        """Add a piece; gives the labels of its records."""
+    def add(
+        self,
+        piece: Piece,
+        decisions: Decisions,
+        explanations: Sequence[list[Driver]] | None = None,
+    ) -> list[str]:
+        """Add a piece, and what drove its verdicts if that is wanted; gives the labels."""
         verdicts = self._serving.model.verdicts(decisions, Verdict, distances=self._distances)
+        if explanations is not None:
+            for verdict, explanation in zip(verdicts, explanations, strict=True):
+                verdict.explanation = explanation
         self._parts.append(in_place(verdicts, piece))
         return [verdict.label for verdict in verdicts]
 

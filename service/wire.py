@@ -27,7 +27,12 @@ __all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 JSON = "application/json"
 
 _MEDIA = {b"": JSON, JSON.encode(): JSON, b"text/plain": JSON, ARROW.encode(): ARROW}
-_QUERY = {"on_invalid": ("strict", "report"), "distances": ("true", "false")}
+_QUERY = {
+    "on_invalid": ("strict", "report"),
+    "distances": ("true", "false"),
+    "explain": ("true", "false"),
+}
+_KNOWN = "on_invalid, distances and explain"
 _SPOKEN = (
     "application/json or text/plain (charset utf-8), or application/vnd.apache.arrow.stream; "
     "as it is, or with the content encoding gzip or zstd"
@@ -51,6 +56,7 @@ class Ask:
         wanted: what the answer shall be.
         report: whether bad records are told of in their place, and the others are answered.
         distances: whether the distance to every class is wanted.
+        explain: whether it is wanted what drove each verdict.
     """
 
     serving: Serving
@@ -61,6 +67,7 @@ class Ask:
     wanted: str = JSON
     report: bool = False
     distances: bool = False
+    explain: bool = False
 
 
 @dataclass(slots=True)
@@ -128,7 +135,7 @@ class Exchange:
         settings, turns = self.state.settings, self.state.turns
         headers = scope["state"]["headers"]
         media, encoding = self._spoken(headers)
-        report, distances = _options(scope["query_string"])
+        report, distances, explain = _options(scope["query_string"])
         body = await read(
             receive,
             turns,
@@ -140,7 +147,9 @@ class Exchange:
             if encoding:
                 body = await turns.share(_inflated(body, encoding, settings.max_body_bytes, turns))
             wanted = _wanted(headers, media)
-            ask = Ask(serving, scope["path"], headers, body, media, wanted, report, distances)
+            ask = Ask(
+                serving, scope["path"], headers, body, media, wanted, report, distances, explain
+            )
             if len(body) > (PIECE_BYTES if media == JSON else _AT_ONCE):
                 return await turns.share(self.work(ask))
             return await turns.join(self.work(ask))
@@ -165,7 +174,7 @@ class Exchange:
     async def _send(self, send: Send, serving: Serving, answer: Answer) -> None:
         content = answer.content
         length = (b"content-length", b"%d" % len(content))
-        head = [*answer.headers, length, serving.header]
+        head = [*answer.headers, length, *serving.headers]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         if len(content) <= _SLICE:
             await send({"type": "http.response.body", "body": content})
@@ -219,23 +228,24 @@ def _length(headers: Mapping[bytes, bytes]) -> int:
     return int(length[:18]) if length.isdigit() else 0
 
 
-def _options(query: bytes) -> tuple[bool, bool]:
-    """Whether to report bad records in their place, and whether to list every distance."""
+def _options(query: bytes) -> tuple[bool, bool, bool]:
+    """Whether to report bad records in their place, to list every distance, and to explain."""
     if not query:
-        return False, False
+        return False, False, False
     faults = []
-    chosen = {"on_invalid": "strict", "distances": "false"}
+    chosen = {"on_invalid": "strict", "distances": "false", "explain": "false"}
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         pairs = [("?", "")]
     for name, value in pairs:
         if name not in _QUERY:
-            faults.append((None, name, "only on_invalid and distances", "a parameter not known"))
+            faults.append((None, name, f"only {_KNOWN}", "a parameter not known"))
         elif value not in _QUERY[name]:
             faults.append((None, name, " or ".join(_QUERY[name]), "something else"))
         else:
             chosen[name] = value
     if faults:
         raise Unfit(faults)
-    return chosen["on_invalid"] == "report", chosen["distances"] == "true"
+    report = chosen["on_invalid"] == "report"
+    return report, chosen["distances"] == "true", chosen["explain"] == "true"

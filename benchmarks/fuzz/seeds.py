@@ -30,6 +30,8 @@ def seeds(model: Model) -> list[Request]:
     """Requests with the examples of a model's bundle."""
     records: list[Record] = [dict(each) for each in model.examples]
     plain = [*_json(records), *_arrow(model, records), *_tensors(model, records)]
+    if model.reference is not None:
+        plain += _explained(records)
     return [*plain, *_compressed(plain)]
 
 
@@ -44,6 +46,13 @@ def _json(records: Sequence[Record]) -> Iterator[Request]:
     yield request("/classify", {"records": few, "distances": True}, b"on_invalid=strict")
     yield request("/classify", {"records": many}, b"on_invalid=report&distances=true")
     yield request("/embed", {"records": [*few, {}, 5]}, b"on_invalid=report")
+
+
+def _explained(records: Sequence[Record]) -> Iterator[Request]:
+    few = json.dumps({"records": records, "explain": True}).encode()
+    yield Request("/classify", b"", _JSON, few)
+    some = json.dumps({"records": [*records, {}, 5] * 3}).encode()
+    yield Request("/classify", b"explain=true&on_invalid=report", _JSON, some)
 
 
 def _arrow(model: Model, records: Sequence[Record]) -> Iterator[Request]:

@@ -22,6 +22,7 @@ TOKENS: tuple[bytes, ...] = (
     b"\xef\xbb\xbf", b"\x00", b"\x00" * 64, b"\xff" * 64, b"\\ud800", b"\\u0000", b"\\uD83D\\uDE00",
     b"\\x", b"\\u12", b" " * 1000, b"\n" * 1000, b"/**/", b"//", b"#", b"'", b'"records":[',
     b'"records"', b'"records":null,', b'"inputs":[', b'"data":[', b'"distances":true,',
+    b'"explain":true,',
     b'"' + b"a" * 300 + b'"', b'"' + b"a" * 70_000 + b'"', "\N{SNOWMAN}".encode(), b"\x1f\x8b\x08",
     b"\x28\xb5\x2f\xfd", b"\xff\xff\xff\xff\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"ARROW1\0\0",
 )  # fmt: skip
@@ -38,6 +39,7 @@ QUERIES: tuple[bytes, ...] = (
     b"on_invalid=report", b"on_invalid=strict", b"on_invalid=", b"on_invalid", b"on_invalid=x",
     b"distances=true", b"distances=false", b"distances=1", b"%00=%ff", b"%", b"a=b&a=c", b";", b"=",
     b"&&&&", b"x=" + b"y" * 5000, b"&".join([b"q=1"] * 50), b"on_invalid=report;distances=true",
+    b"explain=true", b"explain=false", b"explain=", b"explain=true&distances=true",
     b"on%5Finvalid=report", b"%FF=%FE", b"%ED%A0%80=1", b"[]=1",
 )  # fmt: skip
 

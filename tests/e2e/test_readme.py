@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -21,9 +22,14 @@ def env_of_blocks() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
+def address(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service of this environment, for all blocks that need one."""
-    env = env_of_blocks() | {"FAULTCUBE_PORT": "0"}
+    database = tmp_path_factory.mktemp("classes") / "classes.sqlite"
+    env = env_of_blocks() | {
+        "FAULTCUBE_PORT": "0",
+        "FAULTCUBE_ADMIN_KEYS": hashlib.sha256(b"my-admin-key").hexdigest(),
+        "FAULTCUBE_DATABASE_URL": f"sqlite:///{database}",
+    }
     with running("faultcube serve", cwd=root, env=env, seconds=60) as (_, url):
         yield url
 

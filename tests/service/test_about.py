@@ -57,7 +57,11 @@ def test_probes_answer_while_the_bundle_is_still_loading(
 
 def test_readiness_names_the_bundle(shared: TestClient, bundle: Path) -> None:
     version = Model.load(bundle).manifest.version
-    assert shared.get("/readyz").json() == {"bundle": {"name": "toy", "version": version}}
+    assert shared.get("/readyz").json() == {
+        "status": "ready",
+        "bundle": {"name": "toy", "version": version},
+        "revision": 0,
+    }
 
 
 def truncate(name: str) -> Damage:

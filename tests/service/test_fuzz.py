@@ -99,8 +99,8 @@ records = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), values,
 @bounded
 @given(
     records=st.lists(records, max_size=5),
-    more=st.dictionaries(st.sampled_from(["distances", "x"]), values, max_size=1),
-    query=st.sampled_from([b"", b"on_invalid=report", b"distances=true"]),
+    more=st.dictionaries(st.sampled_from(["distances", "explain", "x"]), values, max_size=1),
+    query=st.sampled_from([b"", b"on_invalid=report", b"distances=true", b"explain=true"]),
 )
 def test_records_of_anything_are_answered(
     target: Target, records: list[Any], more: dict[str, Any], query: bytes

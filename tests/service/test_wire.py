@@ -246,7 +246,8 @@ ANYTHING = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
 )
 BODIES = ANYTHING | st.fixed_dictionaries(
-    {"records": RECORDS | ANYTHING}, optional={"distances": st.booleans() | LEAVES, "x": LEAVES}
+    {"records": RECORDS | ANYTHING},
+    optional={"distances": st.booleans() | LEAVES, "explain": LEAVES, "x": LEAVES},
 )
 
 
@@ -333,6 +334,7 @@ def test_a_report_forgives_no_body_without_records(shared: TestClient, body: str
         ("on_invalid=perhaps", "on_invalid"),
         ("on_invald=report", "on_invald"),
         ("distances=1", "distances"),
+        ("explain=yes", "explain"),
         ("x", "x"),
         ("&".join(["a=1"] * 50), "?"),
         ("%ff=1", "�"),

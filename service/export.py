@@ -1,0 +1,85 @@
+"""What operators taught the service, as a table that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from service.batch import destination, writing
+from service.store import Store
+from service.tables import TableError
+
+__all__ = ["write_feedback"]
+
+_OWN = ("label", "source", "time", "note")
+_PAGE = 1000
+
+Row = tuple[dict[str, Any], str, str, datetime | None, str]
+"""A record, its label, where it is from, when it came, and a note."""
+
+
+def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> dict[str, int]:
+    """Write a row for each correction and, if wanted, for each record of an enrolled class.
+
+    The columns are the records' fields, in the order in which they first come, and behind them
+    `label`, `source` ("feedback" or "enrolled"), `time` and `note`.
+
+    Args:
+        store: holds them.
+        out: a new .csv, .csv.gz or .parquet file.
+        enrolled: whether the records of enrolled classes are wanted.
+        force: whether a file that is there is replaced.
+
+    Returns:
+        How many rows there are of each source.
+
+    Raises:
+        StoreError: the database cannot be read.
+        TableError: the file cannot be written, or there is nothing to write.
+    """
+    rows = [*_feedback(store), *(_support(store) if enrolled else ())]
+    if not rows:
+        raise TableError("there is no feedback, and no enrolled class: nothing was written")
+    names = list(dict.fromkeys(name for record, *_ in rows for name in record))
+    if taken := [name for name in _OWN if name in names]:
+        raise TableError(f"a field is called {taken[0]!r}, as a column of the table has to be")
+    columns = {name: _column([record.get(name) for record, *_ in rows]) for name in names}
+    _, labels, sources, times, notes = zip(*rows, strict=True)
+    columns |= {
+        "label": pa.array(labels, pa.string()),
+        "source": pa.array(sources, pa.string()),
+        "time": pa.array([time and time.isoformat() for time in times], pa.string()),
+        "note": pa.array(notes, pa.string()),
+    }
+    batch = pa.record_batch(columns)
+    with destination(out, force=force) as draft, writing(draft, batch.schema) as writer:
+        writer.write(batch)
+    return {source: sources.count(source) for source in dict.fromkeys(sources)}
+
+
+def _feedback(store: Store) -> Iterator[Row]:
+    last = 0
+    while page := store.feedback(after=last, most=_PAGE):
+        for each in page:
+            yield each.record, each.true_label, "feedback", each.at, each.note
+        last = page[-1].id
+
+
+def _support(store: Store) -> Iterator[Row]:
+    for stored in store.read().classes.values():
+        for each in stored.records:
+            yield each.record, stored.name, "enrolled", None, stored.description
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Booleans, numbers or text; text where a field held several kinds."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds <= {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())

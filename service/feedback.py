@@ -1,0 +1,82 @@
+"""`POST /feedback`: what operators know better than the model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pydantic
+from anyio import to_thread
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models import UNKNOWN, RecordError
+from service import forms
+from service.answers import Noted
+from service.classes import Description, Name
+from service.forms import FORM_PROBLEMS, Form
+from service.problems import Forbidden, StoreAway, Unauthorized, Unfit, documented
+from service.security import admin
+from service.state import state_of
+from service.stored import AwayError
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["Classes"])
+
+
+class Correction(Form):
+    """What is true of a record."""
+
+    record: dict[str, Any]
+    verdict: Annotated[str, pydantic.Field(max_length=255)] | None = None
+    """The label that it got."""
+    true_label: Name
+    """The label that it should have got; of a class that is known, or of a new one."""
+    note: Description = ""
+
+
+@router.post(
+    "/feedback",
+    summary="Say what a record really was",
+    status_code=201,
+    response_model=Noted,
+    response_description=Noted.__doc__ or "",
+    responses=documented(*FORM_PROBLEMS, Unauthorized, Forbidden, StoreAway),
+    openapi_extra=forms.described(Correction),
+    dependencies=[Depends(admin)],
+)
+async def feedback(request: Request) -> Response:
+    """Keep a record and its true label; `faultcube export-feedback` makes a table of them.
+
+    Nothing changes at once: enrol a class for that. The next training learns from it.
+    """
+    form, _ = await forms.read(request, Correction)
+    state = state_of(request)
+    serving, store = state.serving, state.store
+    if form.true_label == UNKNOWN:
+        raise Unfit([(None, "true_label", "the name of a class", repr(UNKNOWN))])
+    if store is None:
+        raise StoreAway("There is no database of feedback.")
+    told = request.scope["state"]
+
+    def keep() -> int:
+        try:
+            serving.model.schema.encode([form.record])
+            return store.add_feedback(
+                who=told.get("key"),
+                request_id=told["request_id"],
+                bundle=serving.version,
+                record=form.record,
+                verdict=form.verdict,
+                true_label=form.true_label,
+                note=form.note,
+            )
+        except RecordError as error:
+            raise Unfit.of(error.faults) from error
+        except AwayError as error:
+            raise StoreAway(f"Nothing was kept: the database is away ({error}).") from error
+
+    number = await to_thread.run_sync(keep)
+    return Response(msgspec.json.encode({"id": number}), 201, media_type="application/json")

@@ -1,0 +1,86 @@
+"""Bodies that ask for a change: short JSON, read within the limits and checked."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pydantic
+from starlette.requests import Request
+
+from service import body
+from service.problems import BODY_PROBLEMS, Problem, Unfit, Unreadable, Unspoken
+from service.state import state_of
+
+__all__ = ["FORM_PROBLEMS", "Form", "described", "read"]
+
+FORM_PROBLEMS: tuple[type[Problem], ...] = BODY_PROBLEMS
+"""What a route that reads a form may answer."""
+
+_JSON = frozenset({"application/json", ""})
+
+
+class Form(pydantic.BaseModel):
+    """What a client fills in; nothing else may stand in it."""
+
+    model_config = pydantic.ConfigDict(
+        use_attribute_docstrings=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+F = TypeVar("F", bound=Form)
+
+
+async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
+    """Read and check a body.
+
+    Returns:
+        What it says, and its bytes.
+
+    Raises:
+        Problem: it is too long, too slow, no JSON, or not this form.
+    """
+    state = state_of(request)
+    headers = request.scope["state"]["headers"]
+    media = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
+    if media not in _JSON or headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Unspoken("Send application/json, not compressed.")
+    length = headers.get(b"content-length", b"")
+    content = await body.read(
+        request.receive,
+        state.turns,
+        announced=int(length[:18]) if length.isdigit() else 0,
+        most=state.settings.max_body_bytes,
+        seconds=state.settings.body_seconds,
+    )
+    try:
+        return kind.model_validate_json(content), bytes(content)
+    except pydantic.ValidationError as error:
+        raise _refusal(error) from error
+    finally:
+        state.turns.release(len(content))
+
+
+def described(kind: type[Form]) -> dict[str, Any]:
+    """The form as a route's `openapi_extra`."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    records = schema["properties"]
+    for name, items in (("records", True), ("record", False)):
+        if name in records:
+            record = {"$ref": "#/components/schemas/Record"}
+            records[name] = records[name] | ({"items": record} if items else record)
+            if not items:
+                records[name] = record
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _refusal(error: pydantic.ValidationError) -> Problem:
+    errors = error.errors(include_input=False, include_url=False)
+    if errors[0]["type"] == "json_invalid":
+        return Unreadable("The body is not JSON.")
+    faults: list[tuple[int | None, str | None, str, str]] = []
+    for each in errors:
+        place = each["loc"]
+        index = next((part for part in place if isinstance(part, int)), None)
+        name = next((part for part in reversed(place) if isinstance(part, str)), None)
+        faults.append((index, name, each["msg"], "something else"))
+    return Unfit(faults)

@@ -1,0 +1,84 @@
+"""From what an operator says to the bundle that has learned it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import polars as pl
+import pytest
+
+from models import Bundle
+from tests.e2e.running import environment, running
+
+HEAD = {"X-API-Key": "my-admin-key"}
+
+
+@pytest.fixture
+def copy(root: Path, tmp_path: Path) -> Path:
+    """The recipe that ships with its table, but without its backtest, which takes as long again."""
+    for part in ("models/iosxr", "training/data"):
+        shutil.copytree(root / part, tmp_path / part)
+    recipe = (root / "training" / "iosxr.toml").read_text()
+    (tmp_path / "training" / "iosxr.toml").write_text(recipe.partition("[[backtests]]")[0])
+    (tmp_path / "bundles").mkdir()
+    return tmp_path
+
+
+def test_what_operators_say_reaches_the_next_bundle(
+    copy: Path, examples: bytes, labels: list[str]
+) -> None:
+    programs = Path(sys.executable).parent
+    env = environment(
+        PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+        FAULTCUBE_PORT="0",
+        FAULTCUBE_ADMIN_KEYS=hashlib.sha256(b"my-admin-key").hexdigest(),
+        FAULTCUBE_DATABASE_URL=f"sqlite:///{copy / 'classes.sqlite'}",
+    )
+    normal: dict[str, Any] = json.loads(examples)["records"][0]
+    cables = [
+        normal | {"rate_crc-errors": 100.0 + i, "rate_input-errors": 99.0 + 2 * i} for i in range(6)
+    ]
+    with running("faultcube serve", cwd=copy, env=env, seconds=60) as (_, url):
+        enrolled = {"name": "bad_cable", "records": cables[:4]}
+        assert httpx2.post(f"{url}/classes", json=enrolled, headers=HEAD).status_code == 201
+        for cable in cables[4:]:
+            said = {"record": cable, "true_label": "bad_cable", "note": "ticket 4711"}
+            assert httpx2.post(f"{url}/feedback", json=said, headers=HEAD).status_code == 201
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            command.split(), cwd=copy, env=env, capture_output=True, text=True, check=False,
+            timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("faultcube export-feedback feedback.csv")
+    assert pl.read_csv(copy / "feedback.csv")["label"].to_list() == ["bad_cable"] * 6
+    told = run(
+        "faultcube retrain --recipe training/iosxr.toml "
+        "--running models/iosxr --add feedback.csv --out bundles"
+    )
+    assert "bad_cable" in told
+    (made,) = (copy / "bundles").iterdir()
+    manifest = Bundle.read(made).manifest
+    assert {known.name for known in manifest.classes} == {*labels, "bad_cable"}
+    assert (
+        manifest.training["retrained_from"]
+        == Bundle.read(copy / "models" / "iosxr").manifest.version
+    )
+    with running(f"faultcube serve {made}", cwd=copy, env=env, seconds=60) as (_, url):
+        asked = {"records": [*cables, *json.loads(examples)["records"]]}
+        results = httpx2.post(f"{url}/classify", json=asked).json()["results"]
+        assert [each["label"] for each in results] == ["bad_cable"] * 6 + labels
+        # The bundle has the class itself now: the one that was enrolled is parked.
+        known = httpx2.get(f"{url}/classes/bad_cable").json()
+        assert (known["source"], known["state"]) == ("enrolled", "parked")
