@@ -27,7 +27,7 @@ from service.serving import Serving
 from service.settings import Settings
 from service.shadow import Shadow
 from service.shelf import Entry, Shelf, ShelfError
-from service.stored import AwayError, Snapshot
+from service.stored import AwayError, Snapshot, StoreError
 from service.turns import Turns
 
 if TYPE_CHECKING:
@@ -153,13 +153,17 @@ class State:
                 with self._lock:  # or a change of this process might come between
                     self._adopt(self.store.read())
         except AwayError as error:
-            if self.away is None:
-                log.error("store away", extra={"reason": str(error)})  # noqa: TRY400 - its trace tells nothing
-            self.away = str(error)
+            self._lose(error)
         else:
             if self.away is not None:
                 log.info("store back", extra={"revision": self._snapshot.revision})
             self.away = None
+
+    def _lose(self, error: StoreError) -> None:
+        """The store cannot be asked; it is told of once."""
+        if self.away is None:
+            log.error("store away", extra={"reason": str(error)})
+        self.away = str(error)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Serve these classes, unless later ones are served already."""
@@ -248,8 +252,11 @@ class State:
         while not ended.wait(_POLL_SECONDS):
             try:
                 self.poll()
+            except StoreError as error:  # it was replaced by one that must not be used
+                self._lose(error)
             except Exception:  # whatever it is, what is served goes on
                 log.exception("classes not loaded")
+                ended.wait(_RETRY_REFUSED)
 
     def _candidates(self) -> Iterator[Entry]:
         """What to serve, the best first: without a pointer, an older bundle will do."""

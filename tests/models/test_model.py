@@ -272,8 +272,8 @@ def test_an_enrolled_class_decides_beside_those_of_the_bundle(
     assert model.classify([odd])[0].label == UNKNOWN
     assert other.rule.support is not None
     assert other.rule.support.tolist() == [np.inf, np.inf, np.inf, 1]
-    radii = [known.radius for known in model.manifest.classes]
-    assert other.rule.radii[3] == np.float32(support_radius(points, np.float32(radii), 0.01))
+    radii = np.array([known.radius for known in model.manifest.classes], np.float32)
+    assert other.rule.radii[3] == np.float32(support_radius(points, radii, 0.01))
 
 
 def test_an_enrolled_class_may_be_good_traffic(model: Model, examples: list[Record]) -> None:

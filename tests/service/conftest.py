@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from models import Bundle, Field
 from service.app import create_app
 from service.settings import Settings
+from tests.service.databases import Postgres, running
 
 GOOD = {"cpu load": 12.5, "error rate": 0.0, "link up": True, "state": "idle", "vendor": "acme"}
 DOWN = {"cpu load": 3.0, "error rate": None, "link up": False, "state": "busy", "vendor": "acme"}
@@ -157,6 +158,13 @@ def overload() -> dict[str, Any]:
 def unknown() -> dict[str, Any]:
     """A record that no class accepts; link-down is the nearest."""
     return GOOD | {"link up": False, "cpu load": 70.0}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server."""
+    with running() as postgres:
+        yield postgres
 
 
 Serve = Callable[..., TestClient]

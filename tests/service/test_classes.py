@@ -19,6 +19,7 @@ from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service import classes as routes
 from service.stored import AwayError
+from tests.service.databases import KINDS, Postgres
 
 KEY = "an admin key"
 ADMIN = {"X-API-Key": KEY}
@@ -26,9 +27,12 @@ Json = dict[str, Any]
 Serve = Callable[..., TestClient]
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'state' / 'classes.sqlite'}"
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'classes.sqlite'}"
+    server: Postgres = request.getfixturevalue("server")
+    return server.database()
 
 
 @pytest.fixture
@@ -426,6 +430,50 @@ def test_while_the_database_is_away_classification_goes_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert "faultcube_store_up 1.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_database_that_stops_and_comes_again_is_noticed(
+    start: Serve, server: Postgres, odd: Json
+) -> None:
+    client = start()
+    assert enrol(client, "odd", odd).status_code == 201
+
+    def wait_for(status: str) -> None:
+        deadline = time.monotonic() + 20
+        while client.get("/readyz").json()["status"] != status:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    server.stop()
+    try:
+        wait_for("degraded")
+        assert labels(client, odd) == ["odd"]
+        assert enrol(client, "more", odd).status_code == 503
+    finally:
+        server.start()
+    wait_for("ready")
+    assert enrol(client, "more", odd, query="?force=true").status_code == 201
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_service_that_starts_without_its_database_finds_it_later(
+    start: Serve, server: Postgres, odd: Json
+) -> None:
+    client = start()
+    enrol(client, "odd", odd)
+    client.__exit__(None, None, None)
+    server.stop()
+    try:
+        client = start()
+        assert client.get("/readyz").json()["status"] == "degraded"
+        assert labels(client, odd) == ["unknown"]
+    finally:
+        server.start()
+    deadline = time.monotonic() + 20
+    while labels(client, odd) != ["odd"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_feedback_is_kept(desk: TestClient, odd: Json) -> None:

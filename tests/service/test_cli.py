@@ -262,3 +262,47 @@ def test_a_key_is_made_with_the_hash_that_the_service_is_told() -> None:
     )
     (_, key), (_, digest) = map(str.split, done.stdout.splitlines())
     assert hashlib.sha256(key.encode()).hexdigest() == digest
+
+
+def test_a_database_that_is_damaged_is_refused_and_left_as_it_is(
+    bundle: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "classes.sqlite"
+    file.write_bytes(b"no database" * 100)
+    done = command("serve", bundle, FAULTCUBE_DATABASE_URL=f"sqlite:///{file}", FAULTCUBE_PORT="0")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert str(file) in line
+    assert "restore a backup, or move it away" in line
+    assert file.read_bytes() == b"no database" * 100
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_killed_service_knows_what_it_has_acknowledged(
+    start: Start, bundle: Path, tmp_path: Path
+) -> None:
+    key = "an admin key"
+    environment = {
+        "FAULTCUBE_DATABASE_URL": f"sqlite:///{tmp_path / 'classes.sqlite'}",
+        "FAULTCUBE_ADMIN_KEYS": hashlib.sha256(key.encode()).hexdigest(),
+    }
+    record = {"cpu load": 70.0, "link up": False, "state": "idle"}
+    told: list[str] = []
+    for turn in range(3):
+        server = start(bundle, **environment)
+        with httpx2.Client(base_url=server.url, headers={"X-API-Key": key}) as client:
+            known = {each["name"] for each in client.get("/classes").json()["classes"]}
+            assert known >= {*told}
+            killer = threading.Timer(0.3, server.process.kill)
+            killer.start()
+            for number in range(10_000):
+                name = f"c{turn}-{number}"
+                try:
+                    body = {"name": name, "records": [record]}
+                    answer = client.post("/classes?force=true", json=body)
+                except httpx2.TransportError:
+                    break
+                assert answer.status_code == 201, answer.text
+                told.append(name)
+            killer.join()
+    assert len(told) > 3

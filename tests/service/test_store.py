@@ -68,12 +68,6 @@ store.close()
 """
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    with running() as postgres:
-        yield postgres
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Of a database in SQLite."""
