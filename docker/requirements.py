@@ -1,7 +1,7 @@
 """Print what pyproject.toml requires, so that an image can install it before the code is there.
 
-python requirements.py build      the build backend
-python requirements.py service    faultcube[service], without faultcube
+python requirements.py build               the build backend
+python requirements.py service postgres    faultcube[service,postgres], without faultcube
 """
 
 import sys
@@ -12,4 +12,5 @@ project = tomllib.loads(Path("pyproject.toml").read_text())
 requirements = {"build": project["build-system"]["requires"]}
 for extra, own in project["project"]["optional-dependencies"].items():
     requirements[extra] = project["project"]["dependencies"] + own
-sys.stdout.write("\n".join(requirements[sys.argv[1]]) + "\n")
+asked = [line for name in sys.argv[1:] for line in requirements[name]]
+sys.stdout.write("\n".join(dict.fromkeys(asked)) + "\n")

@@ -8,13 +8,18 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python requirements.py build >build.txt \
-    && python requirements.py service >service.txt \
+    && python requirements.py service postgres >service.txt \
     && pip install --quiet --prefix=/dependencies -c constraints.txt -r service.txt \
     && pip install --quiet -r build.txt
 
-# Of Arrow, streams are all that is used: its clients of other servers are a third of it.
-RUN cd /dependencies/lib/python3.*/site-packages/pyarrow \
-    && rm -rf tests include src libarrow_flight* _flight* libarrow_s3* _s3fs*
+# What is never loaded: tests, Arrow's clients of other servers and second copies of a library of its
+# own, the second of zstandard's two bindings, and what changes models instead of running them.
+RUN cd /dependencies/lib/python3.*/site-packages \
+    && find . -depth -type d -name tests -exec rm -r {} + \
+    && (cd pyarrow && rm -rf include src libarrow_flight* _flight* libarrow_s3* _s3fs* \
+        libarrow_python_flight* libarrow_python*.so libarrow_python*.so.*.*) \
+    && (cd onnxruntime && rm -rf transformers quantization tools datasets) \
+    && rm -f zstandard/_cffi.*
 
 COPY README.md LICENSE ./
 COPY models models
@@ -27,9 +32,11 @@ RUN pip wheel --quiet --no-cache-dir --no-build-isolation --no-deps --wheel-dir=
 FROM python:3.11-slim
 COPY --from=build /dependencies /usr/local
 COPY --from=build /package /usr/local
+# A volume that is mounted here for the first time takes its owner over.
+RUN install --directory --owner=10001 --group=10001 --mode=700 /state
 WORKDIR /tmp
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 HOME=/tmp \
-    FAULTCUBE_HOST=0.0.0.0 FAULTCUBE_PORT=8000
+    XDG_STATE_HOME=/state FAULTCUBE_HOST=0.0.0.0 FAULTCUBE_PORT=8000
 USER 10001:10001
 EXPOSE 8000
 # http.client, because urllib would ask a proxy that the container was given.

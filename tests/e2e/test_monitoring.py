@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,7 +18,7 @@ import yaml  # type: ignore[import-untyped]
 
 from models import UNKNOWN
 from tests.e2e.running import classify, environment, eventually, output_of
-from tests.e2e.test_compose import Project
+from tests.e2e.test_compose import Project, have_image
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "docker" / "monitoring"
@@ -32,12 +31,19 @@ EXPORTED = {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "coun
     "faultcube_verdicts_total",
     "faultcube_rejected_requests_total",
     "faultcube_queue_requests",
+    "faultcube_held_bytes",
     "faultcube_bundle_info",
     "faultcube_bundle_swaps_total",
     "faultcube_bundle_refused_total",
     "faultcube_ready",
     "faultcube_drift",
     "faultcube_drift_records",
+    "faultcube_classes_revision",
+    "faultcube_enrolled_classes",
+    "faultcube_store_up",
+    "faultcube_shadow_records_total",
+    "faultcube_shadow_agreed_total",
+    "faultcube_shadow_skipped_total",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
     "process_open_fds",
@@ -287,16 +293,7 @@ class Prometheus:
 @pytest.fixture
 def project(root: Path, free_port: int) -> Iterator[Project]:
     """A compose project; skips where it cannot be had."""
-    image = read(root / "docker-compose.yml")["services"]["prometheus"]["image"]
-    if not shutil.which("docker"):
-        pytest.skip("docker is not installed")
-    look, pull = ["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image]
-    for command in (look, pull):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if not done.returncode:
-            break
-    else:
-        pytest.skip(f"{image} cannot be had: {done.stderr.strip().splitlines()[-1]}")
+    have_image(root, "prometheus")
     env = environment(
         COMPOSE_PROJECT_NAME=f"faultcube-test-{secrets.token_hex(4)}",
         COMPOSE_PROFILES="monitoring",
@@ -314,14 +311,20 @@ def project(root: Path, free_port: int) -> Iterator[Project]:
 def test_prometheus_comes_up_reads_the_service_and_has_the_rules(
     project: Project, examples: bytes, labels: list[str]
 ) -> None:
+    project.env["FAULTCUBE_DATABASE_URL"] = "sqlite:////state/classes.sqlite"
+    project.env["FAULTCUBE_SHADOW"] = "/bundle"
     project.do("docker compose up -d --build --wait service prometheus")
     prometheus = Prometheus.of(project)
     assert eventually(prometheus.read, seconds=60) == [""]
 
+    shadow = f"{project.url}/models/shadow"
+    eventually(lambda: httpx2.get(shadow).json().get("bundle"), seconds=30)
     assert classify(project.url, examples) == labels
     assert httpx2.get(f"{project.url}/nowhere").status_code == 404
     counted = f'sum(faultcube_verdicts_total{{job="faultcube"}}) == {len(labels)}'
     eventually(lambda: prometheus.value(counted), seconds=60)
+    compared = f"sum(faultcube_shadow_agreed_total) == {len(labels)}"
+    eventually(lambda: prometheus.value(compared), seconds=60)
     assert prometheus.value("faultcube_ready") == 1
     missing = EXPORTED - set(prometheus.get("label/__name__/values"))
     assert missing <= {"faultcube_drift"}, "it alone waits for more records"
@@ -361,12 +364,8 @@ def test_prometheus_shows_its_key_to_a_service_that_asks_for_one(
 ) -> None:
     key = tmp_path / "key"
     key.write_text(secrets.token_urlsafe())
-    digest = hashlib.sha256(key.read_bytes()).hexdigest()
-    override = tmp_path / "override.yml"
-    service = {"environment": {"FAULTCUBE_READ_KEYS": digest}}
-    override.write_text(json.dumps({"services": {"service": service}}))
     project.env |= {
-        "COMPOSE_FILE": f"docker-compose.yml:{override}",
+        "FAULTCUBE_READ_KEYS": hashlib.sha256(key.read_bytes()).hexdigest(),
         "FAULTCUBE_METRICS_KEY_FILE": str(key),
     }
     project.do("docker compose up -d --build --wait service prometheus")
