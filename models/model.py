@@ -21,7 +21,7 @@ from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
 from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
-from models.support import support_radius
+from models.support import ROUNDING, support_radius
 
 __all__ = ["Enrolled", "Model", "Verdict"]
 
@@ -36,11 +36,15 @@ class Enrolled:
         name: the verdict's label; differs from all others.
         good: whether it is good traffic.
         points: float32 [n, N], the embedded records that it is known from, at least one.
+        centroid: float32 [N], their mean.
+        radius: largest distance (0..1) at which the class accepts a record.
     """
 
     name: str
     good: bool
     points: Matrix
+    centroid: Matrix
+    radius: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +119,26 @@ class Model:
         except ValueError as error:
             raise BundleError(Path(path), str(error)) from error
 
+    def enrol(self, name: str, points: Matrix, *, good: bool = False) -> Enrolled:
+        """Make a class of a few records; `with_classes` lets it decide.
+
+        How far it reaches is told in `models.support.support_radius`.
+
+        Args:
+            name: the verdict's label.
+            points: float32 [n, N], the embedded records, at least one.
+            good: whether it is good traffic.
+        """
+        radii = np.array([known.radius for known in self.manifest.classes], np.float32)
+        radius = support_radius(points, radii, self.manifest.calibration.unknown_rate)
+        centroid = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return Enrolled(name, good, points, centroid, min(radius + float(ROUNDING), 1.0))
+
     def with_classes(self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()) -> Model:
         """The same encoder with other classes: those of the bundle, and these behind them.
 
-        How far a class of few records reaches, and what allowance is made for it, is told in
-        `models.support` and `models.decision.expected_distances`.
+        What allowance is made for centroids of few records is told in
+        `models.decision.expected_distances`.
 
         Args:
             enrolled: classes to add.
@@ -127,19 +146,17 @@ class Model:
         """
         known = self.manifest.classes
         kept = [place for place, each in enumerate(known) if each.name not in without]
-        radii = np.array([each.radius for each in known], np.float32)
-        rate = self.manifest.calibration.unknown_rate
         centroids = [np.array(known[place].centroid, np.float32) for place in kept]
-        centroids += [each.points.mean(axis=0) for each in enrolled]
-        reach = [support_radius(each.points, radii, rate) for each in enrolled]
+        centroids += [each.centroid for each in enrolled]
+        radii = [known[place].radius for place in kept] + [each.radius for each in enrolled]
         support = [math.inf] * len(kept) + [len(each.points) for each in enrolled]
         other = copy.copy(self)
         other.names = [known[place].name for place in kept] + [each.name for each in enrolled]
         other.good = [known[place].good for place in kept] + [each.good for each in enrolled]
         other.rule = replace(
             self.rule,
-            centroids=np.stack(centroids).astype(np.float32),
-            radii=np.array([*radii[kept], *reach], np.float32),
+            centroids=np.stack(centroids),
+            radii=np.array(radii, np.float32),
             support=np.array(support) if enrolled else None,
         )
         return other

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 
-__all__ = ["conformal_quantile", "support_radius", "with_class"]
+__all__ = ["ROUNDING", "conformal_quantile", "support_radius", "with_class"]
+
+ROUNDING = np.float32(1e-6)
+"""Float32 distances of one record differ by less than this from batch to batch: a radius that is
+used is wider by it."""
 
 
 def conformal_quantile(scores: npt.NDArray[np.float64], rate: float) -> float:

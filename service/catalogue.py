@@ -162,7 +162,7 @@ class Catalogue:
         return int(status), content, True
 
     def _report(self, before: Enrolment, after: Enrolment, change: Change) -> Preview | None:
-        if change.name is None or change.name not in after.points:
+        if change.name is None or change.name not in after.enrolled:
             return None
         return preview(before, after, change.name, self.state.recent())
 

@@ -25,14 +25,14 @@ class Enrolment:
         snapshot: what the store holds.
         base: the bundle's model, as it was trained.
         model: the same with the classes of the store.
-        points: float32 [n, N] of each enrolled class that decides, by name.
+        enrolled: each class of the store that decides, by name.
         parked: why an enrolled class does not decide, by name; it is kept.
     """
 
     snapshot: Snapshot
     base: Model
     model: Model
-    points: Mapping[str, Matrix]
+    enrolled: Mapping[str, Enrolled]
     parked: Mapping[str, str]
 
     @classmethod
@@ -45,7 +45,7 @@ class Enrolment:
             before: of the same model, perhaps; what has not changed since is not embedded again.
         """
         known = before if before and before.base is base else None
-        points: dict[str, Matrix] = {}
+        enrolled: dict[str, Enrolled] = {}
         matrices: dict[str, Matrix] = {}
         parked: dict[str, str] = {}
         for name, stored in snapshot.classes.items():
@@ -53,23 +53,20 @@ class Enrolment:
                 continue
             if name in base.names:
                 parked[name] = "the bundle has a class of this name itself"
-            elif known and name in known.points and known.snapshot.classes[name] == stored:
-                points[name] = known.points[name]
+            elif known and name in known.enrolled and known.snapshot.classes[name] == stored:
+                enrolled[name] = known.enrolled[name]
             else:
                 try:
                     matrices[name] = base.schema.encode([each.record for each in stored.records])
                 except RecordError as error:
                     parked[name] = f"its records do not fit this bundle: {error}"
-        points |= _embedded(base, matrices)
-        enrolled = [
-            Enrolled(name, stored.good, points[name])
-            for name, stored in snapshot.classes.items()
-            if name in points
-        ]
+        for name, points in _embedded(base, matrices).items():
+            enrolled[name] = base.enrol(name, points, good=snapshot.classes[name].good)
+        enrolled = {name: enrolled[name] for name in snapshot.classes if name in enrolled}
         hidden = [name for name, stored in snapshot.classes.items() if stored.hidden]
         changed = bool(enrolled) or not set(hidden).isdisjoint(base.names)
-        model = base.with_classes(enrolled, without=hidden) if changed else base
-        return cls(snapshot, base, model, points, parked)
+        model = base.with_classes([*enrolled.values()], without=hidden) if changed else base
+        return cls(snapshot, base, model, enrolled, parked)
 
 
 def _embedded(base: Model, matrices: Mapping[str, Matrix]) -> dict[str, Matrix]:

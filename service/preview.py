@@ -81,7 +81,7 @@ def preview(before: Enrolment, after: Enrolment, name: str, recent: Matrix) -> P
         name: of the class.
         recent: float32 [n, fields], records that were answered lately.
     """
-    model, points = after.model, after.points[name]
+    model, points = after.model, after.enrolled[name].points
     place = model.names.index(name)
     distances = distances_between(model.rule.centroids[[place]], model.rule.centroids)[0]
     order = [other for other in np.argsort(distances, kind="stable").tolist() if other != place]
@@ -90,7 +90,7 @@ def preview(before: Enrolment, after: Enrolment, name: str, recent: Matrix) -> P
     if reference := after.base.reference:
         found.append(_Change.of(before.model, model, after.base.encoder.embed(reference.records)))
         calibration = found[0].as_json(name)
-    support = [each for other, each in before.points.items() if other != name]
+    support = [each.points for other, each in before.enrolled.items() if other != name]
     if support:
         found.append(_Change.of(before.model, model, np.concatenate(support)))
     lately = _Change.of(before.model, model, after.base.encoder.embed(recent))

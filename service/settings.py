@@ -7,7 +7,7 @@ from os import environ
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -108,7 +108,11 @@ class Settings(BaseSettings):
     """Sampled records that are compared with the bundle's reference to measure drift, the last ones
     of each worker."""
 
-    shadow: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
+    shadow: Annotated[
+        Path | None,
+        BeforeValidator(lambda value: None if value == "" else value),
+        Field(json_schema_extra={"shown": ""}),
+    ] = None
     """Folder of a second bundle that classifies the same records silently; `GET /models/shadow`
     tells where the two agree. Unset, there is none."""
 

@@ -11,13 +11,10 @@ from sklearn.metrics import log_loss
 
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
-from models.support import conformal_quantile
+from models.support import ROUNDING, conformal_quantile
 from training.dataset import Labels
 
 Scores = npt.NDArray[np.float64]
-
-_ROUNDING = np.float32(1e-6)
-"""Float32 distances of one record differ by less than this from batch to batch."""
 
 __all__ = ["calibrate"]
 
@@ -50,7 +47,7 @@ def calibrate(
         mine = shortest[nearest == c]
         radius = conformal_quantile(mine, unknown_rate)
         radii.append(max(pooled, mine.max(initial=0)) if math.isinf(radius) else radius)
-    widened = np.array(radii, dtype=np.float32) + _ROUNDING
+    widened = np.array(radii, dtype=np.float32) + ROUNDING
     return NearestCentroid(centroids, widened.clip(0, 1), _temperature(distances, labels))
 
 

@@ -87,3 +87,8 @@ def test_the_table_has_a_line_with_a_meaning_for_each_setting_and_no_path_of_thi
     assert "| `FAULTCUBE_BUNDLE` | `models/iosxr` (the one that ships) |" in table
     assert "| `FAULTCUBE_LOG_REQUESTS` | `failed` |" in table
     assert str(Path(__file__).parents[2]) not in table
+
+
+def test_a_shadow_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULTCUBE_SHADOW", "")
+    assert Settings.read().shadow is None
