@@ -234,15 +234,15 @@ class NearestCentroid:
         nearest = np.empty(len(points), np.intp)
         confidence = np.empty(len(points), np.float32)
         room = np.empty((min(_TILE, len(points)), projection.shape[1]), np.float32)
+        ones = np.ones(projection.shape[1], np.float32)
         for start in range(0, len(points), _TILE):
             tile = slice(start, start + _TILE)
-            expected = room[: len(wide[tile])]
-            np.matmul(wide[tile], projection, out=expected)
-            nearest[tile] = expected.argmin(axis=1)
-            np.subtract(expected.min(axis=1, keepdims=True), expected, out=expected)
-            expected /= np.float32(self.temperature)
-            np.exp(expected, out=expected)
-            confidence[tile] = 1 / expected.sum(axis=1)
+            logits = room[: len(wide[tile])]
+            np.matmul(wide[tile], projection, out=logits)
+            best = nearest[tile] = logits.argmax(axis=1)
+            logits -= logits[np.arange(len(logits)), best][:, None]
+            np.exp(logits, out=logits)
+            confidence[tile] = 1 / (logits @ ones)
         offset = points - self.centroids[nearest]
         distance = np.einsum("ij,ij->i", offset, offset) / np.float32(points.shape[1])
         return Decisions(
@@ -255,13 +255,17 @@ class NearestCentroid:
         )
 
     def _projected(self) -> Matrix:
-        """What turns [a, |a|^2, 1] into the expected distances of a point a: [N + 2, k]."""
+        """What turns [a, |a|^2, 1] into the logits of a point a: [N + 2, k].
+
+        A logit is minus the expected distance over the temperature.
+        """
         centred = (self.centroids - _MIDDLE).astype(np.float64)
         shrink, add = self._allowed or (np.float32(1), np.float32(0))
         scale = np.broadcast_to(shrink / centred.shape[1], len(centred)).astype(np.float64)
         squares = np.einsum("ij,ij->i", centred, centred)
         rows = [-2 * scale * centred.T, scale[None], (scale * squares + add)[None]]
-        return np.ascontiguousarray(np.concatenate(rows), dtype=np.float32)
+        logits = np.concatenate(rows) / -self.temperature
+        return np.ascontiguousarray(logits, dtype=np.float32)
 
     def expected(self, distances: Matrix) -> Matrix:
         """Distances with the allowance for centroids of few records: [n, k]."""

@@ -19,6 +19,10 @@ from models import Bundle
 from tests.e2e.running import environment, running
 
 HEAD = {"X-API-Key": "my-admin-key"}
+COMMANDS = """\
+faultcube export-feedback new.csv
+faultcube retrain --recipe training/iosxr.toml --running models/iosxr --add new.csv --out bundles
+"""
 
 
 @pytest.fixture
@@ -61,12 +65,10 @@ def test_what_operators_say_reaches_the_next_bundle(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run("faultcube export-feedback feedback.csv")
-    assert pl.read_csv(copy / "feedback.csv")["label"].to_list() == ["bad_cable"] * 6
-    told = run(
-        "faultcube retrain --recipe training/iosxr.toml "
-        "--running models/iosxr --add feedback.csv --out bundles"
-    )
+    export, retrain = COMMANDS.splitlines()
+    run(export)
+    assert pl.read_csv(copy / "new.csv")["label"].to_list() == ["bad_cable"] * 6
+    told = run(retrain)
     assert "bad_cable" in told
     (made,) = (copy / "bundles").iterdir()
     manifest = Bundle.read(made).manifest

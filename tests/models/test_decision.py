@@ -258,8 +258,9 @@ def test_classes_of_endless_support_are_told_by_distance_alone(
 @given(problems())
 def test_few_records_are_judged_as_many_are(problem: tuple[Matrix, NearestCentroid]) -> None:
     points, rule = problem
-    few = rule.decide(points[:2])
-    many = rule.decide(np.repeat(points[:2], 100, axis=0))
+    distances = distances_between(points[:2], rule.centroids)
+    few = rule.judge(distances)
+    many = rule.judge(np.repeat(distances, 100, axis=0))
     for name in ("nearest", "accepted"):
         np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[::100])
     for name in ("distance", "confidence", "probabilities"):
