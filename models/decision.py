@@ -157,6 +157,7 @@ class NearestCentroid:
     support: _Scores | None = None
     scatter: float = 0.0
     _allowed: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
+    _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
     _projection: Matrix | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -164,6 +165,7 @@ class NearestCentroid:
         if self.support is not None:
             shrink, add = _allowance(self.support, self.scatter)
             keep("_allowed", (shrink.astype(np.float32), add.astype(np.float32)))
+            keep("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
         if self.has_many:
             keep("_projection", self._projected())
 
@@ -206,11 +208,12 @@ class NearestCentroid:
 
     def _judge_few(self, distances: Matrix) -> Decisions:
         """The same in plain Python: of few numbers, numpy's calls take longer than its work."""
-        rows, radii = distances.tolist(), self.radii.tolist()
-        judged = rows if self._allowed is None else self.expected(distances).tolist()
-        temperature = self.temperature
+        radii, temperature, pairs = self.radii.tolist(), self.temperature, self._pairs
         found = []
-        for row, expected in zip(rows, judged, strict=True):
+        for row in distances.tolist():
+            expected = row
+            if pairs is not None:
+                expected = [d * shrink + add for d, (shrink, add) in zip(row, pairs, strict=True)]
             least = min(expected)
             nearest = expected.index(least)
             distance = row[nearest]

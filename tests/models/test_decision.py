@@ -321,3 +321,18 @@ def test_many_classes_decide_as_few_do(classes: int, count: int, seed: int, few:
     if count:
         rows = np.arange(count)
         np.testing.assert_array_equal(many.distances[rows, many.nearest], many.distance)
+
+
+@given(st.integers(0, 1000))
+def test_few_records_get_their_allowance_as_many_do(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    centroids = random.random((5, 6), dtype=np.float32)
+    radii = random.random(5, dtype=np.float32) * np.float32(0.1)
+    rule = NearestCentroid(centroids, radii, 0.02, random.choice([1, 4, np.inf], 5), 0.03)
+    distances = distances_between(random.random((3, 6), dtype=np.float32), centroids)
+    few, many = rule.judge(distances), rule.judge(np.repeat(distances, 50, axis=0))
+    ordered = np.sort(rule.expected(distances), axis=1)
+    clear = ordered[:, 1] - ordered[:, 0] > 1e-6
+    np.testing.assert_array_equal(few.nearest[clear], many.nearest[::50][clear])
+    np.testing.assert_array_equal(few.accepted[clear], many.accepted[::50][clear])
+    np.testing.assert_allclose(few.confidence, many.confidence[::50], rtol=1e-4)
