@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Mapping
 from types import coroutine
 from typing import Any
 
@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 from service.problems import Disconnected, Problem, TooLarge, TooSlow
 from service.turns import Turns
 
-__all__ = ["read"]
+__all__ = ["announced", "read"]
 
 _LINGER_SECONDS = 1.0
 
@@ -66,6 +66,12 @@ def _resumed(started: Any, waiting: Any) -> Generator[Any, Any, Message]:
         except StopIteration as end:
             message: Message = end.value
             return message
+
+
+def announced(headers: Mapping[bytes, bytes]) -> int:
+    """How many bytes are said to come; 0 when nothing is said."""
+    length = headers.get(b"content-length", b"")
+    return int(length[:18]) if length.isdigit() else 0
 
 
 class _Body:

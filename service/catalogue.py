@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +26,9 @@ from service.problems import (
 )
 from service.state import State
 from service.stored import AwayError, ConflictError, RepeatedError, Snapshot, Stored
+
+if TYPE_CHECKING:
+    from service.store import Store
 
 __all__ = ["Caller", "Catalogue", "Change", "describe"]
 
@@ -100,9 +103,11 @@ class Catalogue:
             raise StoreAway("There is no database of classes.")
         try:
             with self._lock:
-                return self._answered(caller) or self._change(caller, work_out, status)
+                return self._answered(store, caller) or self._change(
+                    store, caller, work_out, status
+                )
         except RepeatedError as error:
-            if (answer := self._answered(caller)) is None:
+            if (answer := self._answered(store, caller)) is None:
                 raise Outdated("Another request with this Idempotency-Key is under way.") from error
             return answer
         except AwayError as error:
@@ -111,10 +116,8 @@ class Catalogue:
             ) from error
 
     def _change(
-        self, caller: Caller, work_out: Callable[[Enrolment], Change], status: int
+        self, store: Store, caller: Caller, work_out: Callable[[Enrolment], Change], status: int
     ) -> tuple[int, bytes, bool]:
-        store = self.state.store
-        assert store is not None  # noqa: S101 - `change` has looked
         for _ in range(_ATTEMPTS):
             snapshot = store.read()
             if caller.revision not in {None, snapshot.revision}:
@@ -151,9 +154,8 @@ class Catalogue:
             return status, content, False
         raise Outdated("Others change the classes all the time; send this again.")
 
-    def _answered(self, caller: Caller) -> tuple[int, bytes, bool] | None:
-        store = self.state.store
-        if caller.key is None or store is None or (found := store.answered(caller.key[0])) is None:
+    def _answered(self, store: Store, caller: Caller) -> tuple[int, bytes, bool] | None:
+        if caller.key is None or (found := store.answered(caller.key[0])) is None:
             return None
         digest, answer = found
         if digest != caller.key[1]:

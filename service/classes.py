@@ -19,8 +19,9 @@ from service import forms
 from service.answers import Absent, Changed, History, Known, KnownInFull
 from service.catalogue import Caller, Catalogue, Change, describe
 from service.enrolment import Enrolment
-from service.forms import FORM_PROBLEMS, Form
+from service.forms import Form
 from service.problems import (
+    BODY_PROBLEMS,
     Contradictory,
     Forbidden,
     Full,
@@ -151,7 +152,7 @@ def one_class(request: Request, name: InName) -> Response:
     status_code=201,
     response_model=Changed,
     response_description=Changed.__doc__ or "",
-    responses=documented(*FORM_PROBLEMS, *_CHANGES)
+    responses=documented(*BODY_PROBLEMS, *_CHANGES)
     | {200: {"model": Changed, "description": "What would happen; with `dry_run`."}},
     openapi_extra=forms.described(NewClass),
     dependencies=[Depends(admin)],
@@ -197,7 +198,7 @@ async def enrol(
     summary="Add support records, or amend a class",
     response_model=Changed,
     response_description=Changed.__doc__ or "",
-    responses=documented(*FORM_PROBLEMS, *_CHANGES),
+    responses=documented(*BODY_PROBLEMS, *_CHANGES),
     openapi_extra=forms.described(Amendment),
     dependencies=[Depends(admin)],
 )
@@ -412,9 +413,6 @@ def _hide(now: Enrolment, name: str, form: Amendment) -> Change:
     known = {each.name: each.good for each in now.base.manifest.classes}
     if form.hidden and known.get(name):
         raise NotYours(f"{name!r} is good traffic, which cannot be hidden.")
-    hidden = {each for each, stored in now.snapshot.classes.items() if stored.hidden} & set(known)
-    if form.hidden and len(known) - len(hidden | {name}) < 1:
-        raise NotYours("One class has to be left.")
     if form.hidden is None or form.hidden == (name in now.snapshot.classes):
         return Change("amend", {}, name)
     stored = Stored(name, hidden=True) if form.hidden else None

@@ -15,8 +15,8 @@ from models import UNKNOWN, RecordError
 from service import forms
 from service.answers import Noted
 from service.classes import Description, Name
-from service.forms import FORM_PROBLEMS, Form
-from service.problems import Forbidden, StoreAway, Unauthorized, Unfit, documented
+from service.forms import Form
+from service.problems import BODY_PROBLEMS, Forbidden, StoreAway, Unauthorized, Unfit, documented
 from service.security import admin
 from service.state import state_of
 from service.stored import AwayError
@@ -43,7 +43,7 @@ class Correction(Form):
     status_code=201,
     response_model=Noted,
     response_description=Noted.__doc__ or "",
-    responses=documented(*FORM_PROBLEMS, Unauthorized, Forbidden, StoreAway),
+    responses=documented(*BODY_PROBLEMS, Unauthorized, Forbidden, StoreAway),
     openapi_extra=forms.described(Correction),
     dependencies=[Depends(admin)],
 )

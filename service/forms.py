@@ -8,13 +8,10 @@ import pydantic
 from starlette.requests import Request
 
 from service import body
-from service.problems import BODY_PROBLEMS, Problem, Unfit, Unreadable, Unspoken
+from service.problems import Problem, Unfit, Unreadable, Unspoken
 from service.state import state_of
 
-__all__ = ["FORM_PROBLEMS", "Form", "described", "read"]
-
-FORM_PROBLEMS: tuple[type[Problem], ...] = BODY_PROBLEMS
-"""What a route that reads a form may answer."""
+__all__ = ["Form", "described", "read"]
 
 _JSON = frozenset({"application/json", ""})
 
@@ -44,11 +41,10 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
     media = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
     if media not in _JSON or headers.get(b"content-encoding", b"identity") != b"identity":
         raise Unspoken("Send application/json, not compressed.")
-    length = headers.get(b"content-length", b"")
     content = await body.read(
         request.receive,
         state.turns,
-        announced=int(length[:18]) if length.isdigit() else 0,
+        announced=body.announced(headers),
         most=state.settings.max_body_bytes,
         seconds=state.settings.body_seconds,
     )
@@ -63,13 +59,11 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
 def described(kind: type[Form]) -> dict[str, Any]:
     """The form as a route's `openapi_extra`."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    records = schema["properties"]
-    for name, items in (("records", True), ("record", False)):
-        if name in records:
-            record = {"$ref": "#/components/schemas/Record"}
-            records[name] = records[name] | ({"items": record} if items else record)
-            if not items:
-                records[name] = record
+    properties, record = schema["properties"], {"$ref": "#/components/schemas/Record"}
+    if "records" in properties:
+        properties["records"]["items"] = record
+    if "record" in properties:
+        properties["record"] = record
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.body import read
+from service.body import announced, read
 from service.docs import ARROW
 from service.inflate import Inflater, speaks
 from service.piece import PIECE_BYTES
@@ -139,7 +139,7 @@ class Exchange:
         body = await read(
             receive,
             turns,
-            announced=_length(headers),
+            announced=announced(headers),
             most=settings.max_body_bytes,
             seconds=settings.body_seconds,
         )
@@ -221,11 +221,6 @@ def _wanted(headers: Mapping[bytes, bytes], media: str) -> str:
     if ARROW.encode() in accepted:
         return ARROW
     return JSON if b"json" in accepted else media
-
-
-def _length(headers: Mapping[bytes, bytes]) -> int:
-    length = headers.get(b"content-length", b"")
-    return int(length[:18]) if length.isdigit() else 0
 
 
 def _options(query: bytes) -> tuple[bool, bool, bool]:
