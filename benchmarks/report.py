@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +16,7 @@ from statistics import fmean, variance
 
 from benchmarks.measure import OURS, Result
 
-__all__ = ["commit", "grid", "machine", "mean_and_spread", "report", "versions"]
+__all__ = ["asked", "commit", "grid", "machine", "mean_and_spread", "report", "versions"]
 
 Row = tuple[str, ...]
 
@@ -187,6 +190,13 @@ def mean_and_spread(results: Sequence[Result]) -> tuple[float, float | None]:
         return values[0], None
     between = variance(values) if len(values) > 1 else 0.0
     return fmean(values), math.sqrt(within + between)
+
+
+def asked(module: str) -> list[str]:
+    """How a report begins: the command that writes it, the commit and the time, as a list."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    now = datetime.datetime.now(datetime.UTC)
+    return [f"- `{command}`", f"- commit {commit()}, {now:%Y-%m-%d %H:%M} UTC"]
 
 
 def commit() -> str:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -22,7 +20,7 @@ import typer
 from benchmarks.enrolment import acceptance, kills, one_shot, replicas, throughput
 from benchmarks.enrolment.report import merged, section
 from benchmarks.enrolment.stage import Plan
-from benchmarks.report import commit, machine, versions
+from benchmarks.report import asked, machine, versions
 from benchmarks.resilience.figures import Section
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
@@ -97,12 +95,9 @@ def _names(only: str) -> list[str]:
 
 def _how() -> list[str]:
     """How a section was measured."""
-    command = shlex.join(["python", "-m", "benchmarks.enrolment", *sys.argv[1:]])
-    now = datetime.datetime.now(datetime.UTC)
     busy = f"{os.getloadavg()[0]:.1f} processes were waiting for the cores before it began"
     return [
-        f"- `{command}`",
-        f"- commit {commit()}, {now:%Y-%m-%d %H:%M} UTC",
+        *asked("benchmarks.enrolment"),
         f"- {machine()}; {busy}",
         f"- {versions(*_PACKAGES)}",
     ]

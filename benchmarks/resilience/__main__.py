@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -86,14 +84,11 @@ def _pin() -> None:
 
 def _heading() -> list[str]:
     # It knows training's libraries, which are slow to load.
-    from benchmarks.report import commit, machine, versions  # noqa: PLC0415
+    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
 
-    command = shlex.join(["python", "-m", "benchmarks.resilience", *sys.argv[1:]])
-    now = datetime.datetime.now(datetime.UTC)
     busy = f"{os.getloadavg()[0]:.1f} processes were waiting for them before it began"
     return [
-        f"- `{command}`",
-        f"- commit {commit()}, {now:%Y-%m-%d %H:%M} UTC",
+        *asked("benchmarks.resilience"),
         f"- {machine()}; service on core {SERVER_CORE}, load on core {LOAD_CORE}; {busy}",
         f"- {versions(*_PACKAGES)}",
     ]

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -117,16 +115,13 @@ def _pin() -> None:
 
 def _heading(pace: Pace) -> Sequence[str]:
     # It knows training's libraries, which are slow to load.
-    from benchmarks.report import commit, machine, versions  # noqa: PLC0415
+    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
 
-    command = shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]])
-    now = datetime.datetime.now(datetime.UTC)
     own = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.own]
     turns = f"{pace.rounds} rounds, contestants in turn, {pace.seconds:g} s each (up to 4 times "
     turns += f"that where requests are few) after {pace.warm_up:g} s of warm-up"
     return [
-        f"- `{command}`",
-        f"- commit {commit()}, {now:%Y-%m-%d %H:%M} UTC",
+        *asked("benchmarks.serving"),
         f"- {machine()}; servers on core {SERVER_CORE}, load on core {LOAD_CORE}",
         f"- {turns}",
         f"- ours: {versions(*_PACKAGES)}",
