@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.answers import About, Alive, Ready
-from service.problems import NotReady, documented
 from service.state import state_of
+from service.web.problems import NotReady, documented
 
 __all__ = ["router"]
 

@@ -22,12 +22,12 @@ from models import Model
 from service import about, bundles, classes, classify, docs, embed, feedback, inference
 from service.logs import RequestLog
 from service.metrics import Metrics
-from service.problems import Problem, problem_of
-from service.security import Guard
 from service.settings import Settings
 from service.state import State, state_of
 from service.tracing import tracing
-from service.watch import Watch, Watcher
+from service.web.auth import Guard
+from service.web.middleware import Watch, Watcher
+from service.web.problems import Problem, problem_of
 from service.wire import Exchange
 
 __all__ = ["create_app"]

@@ -16,8 +16,8 @@ from models import Fault, Schema
 from models.schema import LARGEST, Matrix, describe
 from service.columns import Codes, Numbers, check_columns, numbers_of
 from service.piece import PIECE_RECORDS, Piece
-from service.problems import Unfit, Unreadable
 from service.stream import Stream, reading
+from service.web.problems import Unfit, Unreadable
 
 __all__ = ["read"]
 

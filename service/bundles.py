@@ -14,7 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.answers import Activated, Shadowed, Shelved
-from service.problems import (
+from service.shelf import Entry, NotThereError, ShelfError
+from service.state import State, state_of
+from service.web.auth import admin
+from service.web.problems import (
     Forbidden,
     NoSuchBundle,
     NotActivated,
@@ -24,9 +27,6 @@ from service.problems import (
     Unfit,
     documented,
 )
-from service.security import admin
-from service.shelf import Entry, NotThereError, ShelfError
-from service.state import State, state_of
 
 __all__ = ["router"]
 

@@ -16,7 +16,9 @@ import msgspec
 from models.decision import distances_between
 from service.enrolment import Enrolment
 from service.preview import Preview, preview
-from service.problems import (
+from service.state import State
+from service.stored import AwayError, ConflictError, RepeatedError, Snapshot, Stored
+from service.web.problems import (
     Contradictory,
     KeyReused,
     NoSuchClass,
@@ -24,8 +26,6 @@ from service.problems import (
     StoreAway,
     Swallows,
 )
-from service.state import State
-from service.stored import AwayError, ConflictError, RepeatedError, Snapshot, Stored
 
 if TYPE_CHECKING:
     from service.store import Store

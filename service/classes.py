@@ -20,7 +20,10 @@ from service.answers import Absent, Changed, History, Known, KnownInFull
 from service.catalogue import Caller, Catalogue, Change, describe
 from service.enrolment import Enrolment
 from service.forms import Form
-from service.problems import (
+from service.state import State, state_of
+from service.stored import AwayError, NoSuchRevisionError, Stored, Support
+from service.web.auth import admin
+from service.web.problems import (
     BODY_PROBLEMS,
     Contradictory,
     Forbidden,
@@ -37,9 +40,6 @@ from service.problems import (
     Unfit,
     documented,
 )
-from service.security import admin
-from service.state import State, state_of
-from service.stored import AwayError, NoSuchRevisionError, Stored, Support
 
 __all__ = ["router"]
 

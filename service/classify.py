@@ -13,9 +13,9 @@ from service.docs import exchange
 from service.explain import refusal
 from service.metrics import Metrics
 from service.piece import Piece
-from service.problems import BODY_PROBLEMS, documented
 from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
+from service.web.problems import BODY_PROBLEMS, documented
 from service.wire import JSON, Answer, Ask
 
 __all__ = ["router", "steps"]

@@ -139,7 +139,7 @@ def openapi() -> None:
     from pydantic_core import to_json
 
     from service.app import create_app
-    from service.problems import NotReady
+    from service.web.problems import NotReady
 
     app = create_app(_settings())
     state = app.state.faultcube
@@ -161,7 +161,7 @@ def settings() -> None:
 
 def key() -> None:
     """Make an API key: give it to a client, and its SHA-256 to the service."""
-    from service.security import new_key
+    from service.web.auth import new_key
 
     made, digest = new_key()
     typer.echo(f"key      {made}\nsha256   {digest}")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from models import Field, Schema
 from models.schema import UNSEEN, Matrix
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 
 __all__ = ["Codes", "Numbers", "check_columns", "numbers_of"]
 

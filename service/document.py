@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 
 __all__ = [
     "CHUNK",

@@ -11,9 +11,9 @@ from models.schema import Matrix
 from service import arrow, rows
 from service.answers import Embedded
 from service.docs import exchange
-from service.problems import BODY_PROBLEMS, documented
 from service.turns import Steps, Work
 from service.verdicts import in_place
+from service.web.problems import BODY_PROBLEMS, documented
 from service.wire import JSON, Answer, Ask
 
 __all__ = ["router", "steps"]

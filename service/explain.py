@@ -20,7 +20,7 @@ import numpy.typing as npt
 from models import Field, Model
 from models.schema import Matrix
 from service.piece import Piece
-from service.problems import Unfit
+from service.web.problems import Unfit
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants", "refusal"]
 

@@ -16,10 +16,17 @@ from service import forms
 from service.answers import Noted
 from service.classes import Description, Name
 from service.forms import Form
-from service.problems import BODY_PROBLEMS, Forbidden, StoreAway, Unauthorized, Unfit, documented
-from service.security import admin
 from service.state import state_of
 from service.stored import AwayError
+from service.web.auth import admin
+from service.web.problems import (
+    BODY_PROBLEMS,
+    Forbidden,
+    StoreAway,
+    Unauthorized,
+    Unfit,
+    documented,
+)
 
 __all__ = ["router"]
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import pydantic
 from starlette.requests import Request
 
-from service import body
-from service.problems import Problem, Unfit, Unreadable, Unspoken
 from service.state import state_of
+from service.web import body
+from service.web.problems import Problem, Unfit, Unreadable, Unspoken
 
 __all__ = ["Form", "described", "read"]
 

@@ -21,8 +21,8 @@ from models import Schema
 from service.document import Wanted, decode, outputs_of, skip
 from service.piece import Piece
 from service.plan import plan_of
-from service.problems import Unreadable
 from service.tensor import Tensor
+from service.web.problems import Unreadable
 
 __all__ = ["Request", "read"]
 

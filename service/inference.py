@@ -19,10 +19,10 @@ from models import Decisions
 from models.schema import Matrix
 from service import infer, reply
 from service.metrics import Metrics
-from service.problems import NoSuchBundle, Problem, Unfit
 from service.serving import Serving
 from service.state import State, state_of
 from service.turns import Steps, Work
+from service.web.problems import NoSuchBundle, Problem, Unfit
 from service.wire import Answer, Ask, Exchange
 
 __all__ = ["Inference", "refusal", "router"]

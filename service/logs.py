@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 from starlette.types import Scope
 
-from service.problems import printable
 from service.settings import Settings
+from service.web.problems import printable
 
 __all__ = ["RequestLog", "configure"]
 

@@ -19,9 +19,9 @@ from models import UNKNOWN, Decisions, Manifest
 from models.schema import Matrix
 from service.drift import Drift
 from service.page import CPU_SECONDS, Page
-from service.problems import Problem
 from service.sharing import Sharing, sharing
 from service.tally import Histogram, Moment, Report, Tally
+from service.web.problems import Problem
 
 __all__ = ["Metrics"]
 

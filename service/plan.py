@@ -13,8 +13,8 @@ from models import Fault, Field, Schema
 from models.schema import LARGEST, UNSEEN
 from service.document import unfit
 from service.piece import PIECE_RECORDS, Piece
-from service.problems import Unfit
 from service.tensor import NUMBERS, Numbers, Tensor
+from service.web.problems import Unfit
 
 __all__ = ["RECORDS", "Plan", "datatype_of", "plan_of"]
 

@@ -21,7 +21,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.problems import (
+from service.settings import Settings
+from service.web.problems import (
     HeadTooLarge,
     Malformed,
     NotReady,
@@ -30,7 +31,6 @@ from service.problems import (
     TooLarge,
     TooSlow,
 )
-from service.settings import Settings
 
 __all__ = ["Connection", "Refused"]
 

@@ -16,8 +16,8 @@ from models.schema import Matrix
 from service.document import OUTPUTS
 from service.infer import Request
 from service.plan import RECORDS, datatype_of
-from service.problems import Problem
 from service.tensor import LENGTH, Numbers
+from service.web.problems import Problem
 
 __all__ = ["failure", "metadata", "server_metadata", "write"]
 

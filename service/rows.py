@@ -13,7 +13,7 @@ import pyarrow as pa
 from models import UNKNOWN, Fault
 from models.schema import Matrix
 from service.columns import Numbers
-from service.problems import entry_of
+from service.web.problems import entry_of
 
 __all__ = ["write_embeddings", "write_verdicts"]
 

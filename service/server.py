@@ -24,11 +24,11 @@ from uvicorn.config import STARTUP_FAILURE
 
 from service import tls
 from service.logs import configure
-from service.problems import Problem
 from service.protocol import Connection
 from service.settings import Settings
 from service.shelf import ShelfError
 from service.state import State
+from service.web.problems import Problem
 
 __all__ = ["Config", "Server", "greeting", "listener"]
 

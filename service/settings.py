@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
-from service.security import Keys, KeysError
+from service.web.auth import Keys, KeysError
 
 __all__ = ["Settings", "SettingsError", "as_markdown"]
 

@@ -20,15 +20,15 @@ from service.changes import changes
 from service.drift import Drift
 from service.enrolment import Enrolment
 from service.metrics import Metrics
-from service.problems import NotReady
 from service.recent import Recent
-from service.security import Keys
 from service.serving import Serving
 from service.settings import Settings
 from service.shadow import Shadow
 from service.shelf import Entry, Shelf, ShelfError
 from service.stored import AwayError, Snapshot, StoreError
 from service.turns import Turns
+from service.web.auth import Keys
+from service.web.problems import NotReady
 
 if TYPE_CHECKING:
     from service.store import Store

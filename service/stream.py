@@ -16,7 +16,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from service.problems import Unreadable
+from service.web.problems import Unreadable
 
 __all__ = ["Stream", "reading"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.settings import Settings
-from service.watch import Watcher
+from service.web.middleware import Watcher
 
 __all__ = ["tracing"]
 

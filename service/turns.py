@@ -17,7 +17,7 @@ import numpy as np
 
 from models.schema import Matrix
 from service.piece import PIECE_RECORDS
-from service.problems import Overloaded
+from service.web.problems import Overloaded
 
 __all__ = ["Steps", "Turns", "Work"]
 

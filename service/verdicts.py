@@ -12,8 +12,8 @@ from models import Decisions, Fault
 from service import rows
 from service.explain import Driver
 from service.piece import Piece
-from service.problems import entry_of
 from service.serving import Serving
+from service.web.problems import entry_of
 
 __all__ = ["ArrowVerdicts", "JsonVerdicts", "Verdicts", "in_place"]
 

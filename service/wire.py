@@ -13,14 +13,14 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.body import announced, read
 from service.docs import ARROW
-from service.inflate import Inflater, speaks
 from service.piece import PIECE_BYTES
-from service.problems import Broken, Problem, Unfit, Unspoken
 from service.serving import Serving
 from service.state import State
 from service.turns import Steps, Turns
+from service.web.body import announced, read
+from service.web.compression import Inflater, speaks
+from service.web.problems import Broken, Problem, Unfit, Unspoken
 
 __all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 

@@ -12,7 +12,7 @@ from models import Field, Schema
 from models.schema import UNSEEN
 from service.arrow import read
 from service.piece import Piece
-from service.problems import Unfit
+from service.web.problems import Unfit
 
 __all__ = [
     "GOOD",

@@ -13,7 +13,7 @@ from models import Field, Schema
 from models.schema import UNSEEN
 from service.infer import read
 from service.piece import PIECE_RECORDS
-from service.problems import Unfit
+from service.web.problems import Unfit
 
 __all__ = [
     "COLUMNS",

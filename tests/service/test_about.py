@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from models import Model
 from service.app import create_app
-from service.problems import MEDIA_TYPE
 from service.settings import Settings
+from service.web.problems import MEDIA_TYPE
 
 Damage = Callable[[Path], object]
 

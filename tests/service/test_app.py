@@ -15,8 +15,8 @@ from starlette.types import Message
 
 from models import Model
 from service.app import create_app
-from service.problems import MEDIA_TYPE
 from service.settings import Settings
+from service.web.problems import MEDIA_TYPE
 
 
 @pytest.mark.parametrize(

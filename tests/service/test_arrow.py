@@ -18,7 +18,7 @@ from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.arrow import read
 from service.piece import PIECE_RECORDS
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 from tests.service.streams import (
     GOOD,
     INF,

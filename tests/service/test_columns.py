@@ -10,7 +10,7 @@ import pytest
 from models import Field, Schema
 from models.schema import UNSEEN
 from service.arrow import read
-from service.problems import Unreadable
+from service.web.problems import Unreadable
 from tests.service.streams import (
     NAN,
     batch,

@@ -13,7 +13,7 @@ from models import Field, RecordError, Schema
 from models.schema import Matrix
 from service.decode import Body, Decoder
 from service.piece import PIECE_BYTES, Piece
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 
 SCHEMA = Schema(
     [

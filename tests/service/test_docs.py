@@ -15,8 +15,8 @@ from models import Field
 from models.schema import LARGEST
 from service.app import create_app
 from service.docs import record_schema
-from service.problems import MEDIA_TYPE
 from service.settings import Settings
+from service.web.problems import MEDIA_TYPE
 
 Record = dict[str, Any]
 

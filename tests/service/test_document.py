@@ -9,7 +9,7 @@ from tritonclient.http import InferRequestedOutput
 
 from service.document import Wanted
 from service.infer import read
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 from tests.service.tensors import (
     INF,
     NAN,

@@ -22,9 +22,9 @@ from models import Bundle, Decisions, Fault, Field, Model, Reference
 from models.schema import UNSEEN, Matrix
 from service.explain import MOST_EXPLAINED, Driver, Explainer
 from service.piece import PIECE_BYTES, Piece
-from service.problems import Unfit
 from service.serving import Serving
 from service.verdicts import JsonVerdicts
+from service.web.problems import Unfit
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]

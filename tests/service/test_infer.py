@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from service.document import OUTPUTS
 from service.infer import read
-from service.problems import Problem, Unfit, Unreadable
 from service.reply import failure
+from service.web.problems import Problem, Unfit, Unreadable
 from tests.service.tensors import (
     COLUMNS,
     NUMBERS,

@@ -16,9 +16,9 @@ import pytest
 import uvloop
 
 from service import protocol, server
-from service.problems import MEDIA_TYPE
 from service.server import Config, Server, listener
 from service.settings import Settings
+from service.web.problems import MEDIA_TYPE
 
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -12,8 +12,8 @@ from tritonclient.http import InferenceServerClient
 from models import Field, Model
 from service.document import OUTPUTS, Wanted
 from service.infer import Request, read
-from service.problems import TooLarge, Unfit
 from service.reply import failure, metadata, server_metadata, write
+from service.web.problems import TooLarge, Unfit
 from tests.service.tensors import (
     ROW,
     SCHEMA,

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.arrow import read
-from service.problems import Problem, Unfit, Unreadable
+from service.web.problems import Problem, Unfit, Unreadable
 from tests.service.streams import (
     ROW,
     SCHEMA,

@@ -8,7 +8,7 @@ import pytest
 from models import Field, Schema
 from models.schema import UNSEEN
 from service.infer import read
-from service.problems import Unfit, Unreadable
+from service.web.problems import Unfit, Unreadable
 from tests.service.tensors import (
     COLUMNS,
     NAN,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Matrix
-from service.problems import Overloaded
 from service.turns import Steps, Turns, Work
+from service.web.problems import Overloaded
 
 
 def timed(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from models import Field
 from service.piece import PIECE_BYTES
-from service.problems import MEDIA_TYPE
+from service.web.problems import MEDIA_TYPE
 
 GOOD = '"link up": true, "state": "idle"'
 PATHS = ["/classify", "/embed"]

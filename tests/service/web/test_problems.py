@@ -6,8 +6,16 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from models import Fault
-from service import problems
-from service.problems import MEDIA_TYPE, Broken, NotReady, Problem, Unfit, WrongMethod, problem_of
+from service.web import problems
+from service.web.problems import (
+    MEDIA_TYPE,
+    Broken,
+    NotReady,
+    Problem,
+    Unfit,
+    WrongMethod,
+    problem_of,
+)
 
 
 def every_kind(kind: type[Problem] = Problem) -> list[type[Problem]]:

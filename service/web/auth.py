@@ -20,7 +20,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.problems import Forbidden, Problem, Unauthorized
+from service.web.problems import Forbidden, Problem, Unauthorized
 
 __all__ = ["PROBES", "Guard", "Keys", "KeysError", "admin", "new_key"]
 

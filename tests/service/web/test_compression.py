@@ -16,8 +16,8 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.inflate import SPOKEN, Inflater, speaks
-from service.problems import TooLarge, Unreadable
+from service.web.compression import SPOKEN, Inflater, speaks
+from service.web.problems import TooLarge, Unreadable
 
 MIB = 1 << 20
 EMPTY_GZIP = gzip.compress(b"", mtime=0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.security import PROBES, Keys, KeysError, new_key
 from service.settings import Settings, SettingsError
+from service.web.auth import PROBES, Keys, KeysError, new_key
 
 READ, ADMIN = "read-key", "admin-key"
 

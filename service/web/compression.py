@@ -13,7 +13,7 @@ from typing import IO, Final, Protocol, cast
 
 import zstandard
 
-from service.problems import TooLarge, Unreadable
+from service.web.problems import TooLarge, Unreadable
 
 __all__ = ["SPOKEN", "Inflater", "speaks"]
 

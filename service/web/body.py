@@ -9,8 +9,8 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from service.problems import Disconnected, Problem, TooLarge, TooSlow
 from service.turns import Turns
+from service.web.problems import Disconnected, Problem, TooLarge, TooSlow
 
 __all__ = ["announced", "read"]
 
