@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models import UNKNOWN, BundleError, Fault, Model
-from service.rows import write_verdicts
+from service.formats.arrow_writer import write_verdicts
 from service.settings import Settings, SettingsError
 from service.shelf import Shelf, ShelfError
 from service.tables import Part, Table, TableError

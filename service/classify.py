@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service import arrow
 from service.answers import Classified
 from service.docs import exchange
 from service.explain import refusal
+from service.formats import arrow_reader
+from service.formats.chunk import Piece
 from service.metrics import Metrics
-from service.piece import Piece
 from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
 from service.web.problems import BODY_PROBLEMS, documented
@@ -50,7 +50,7 @@ def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
         explain = explain or body.options["explain"]
         pieces = body.pieces
     else:
-        pieces = arrow.read(ask.body, serving.model.schema, serving.most, report=ask.report)
+        pieces = arrow_reader.read(ask.body, serving.model.schema, serving.most, report=ask.report)
     if explain:
         return (yield from _explained(ask, pieces, metrics, distances=distances))
     verdicts: Verdicts

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from models import Fault
 from models.schema import Matrix
-from service import arrow, rows
 from service.answers import Embedded
 from service.docs import exchange
+from service.formats import arrow_reader, arrow_writer
 from service.turns import Steps, Work
 from service.verdicts import in_place
 from service.web.problems import BODY_PROBLEMS, documented
@@ -41,7 +41,7 @@ def steps(ask: Ask) -> Steps[Answer]:
     if ask.media == JSON:
         pieces = serving.embed.read(ask.body, report=ask.report).pieces
     else:
-        pieces = arrow.read(ask.body, model.schema, serving.most, report=ask.report)
+        pieces = arrow_reader.read(ask.body, model.schema, serving.most, report=ask.report)
     parts: list[bytes] = []
     points: list[Matrix] = []
     faults: list[Fault] = []
@@ -58,7 +58,7 @@ def steps(ask: Ask) -> Steps[Answer]:
     if ask.wanted == JSON:
         content = b'%b"embeddings":[%b]}' % (serving.opening, b",".join(parts))
     else:
-        content = rows.write_embeddings(
+        content = arrow_writer.write_embeddings(
             np.concatenate(points),
             bundle=(model.manifest.name, model.manifest.version),
             faults=faults if ask.report else None,

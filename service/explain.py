@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from models import Field, Model
 from models.schema import Matrix
-from service.piece import Piece
+from service.formats.chunk import Piece
 from service.web.problems import Unfit
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants", "refusal"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from models import Schema
 from service.document import Wanted, decode, outputs_of, skip
-from service.piece import Piece
+from service.formats.chunk import Piece
 from service.plan import plan_of
 from service.tensor import Tensor
 from service.web.problems import Unreadable

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from models import Fault, Field, Schema
 from models.schema import LARGEST, UNSEEN
 from service.document import unfit
-from service.piece import PIECE_RECORDS, Piece
+from service.formats.chunk import PIECE_RECORDS, Piece
 from service.tensor import NUMBERS, Numbers, Tensor
 from service.web.problems import Unfit
 

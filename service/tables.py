@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from models import Fault, Field, Schema
 from models.schema import LARGEST, Matrix, describe
-from service.columns import Codes, Numbers
+from service.formats.arrow_columns import Codes, Numbers
 from service.web.problems import printable
 
 __all__ = ["Part", "Table", "TableError"]

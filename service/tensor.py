@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.schema import describe
 from service.document import CHUNK, Input, unfit
-from service.piece import PIECE_RECORDS
+from service.formats.chunk import PIECE_RECORDS
 from service.web.problems import Unfit, Unreadable
 
 __all__ = ["LENGTH", "NUMBERS", "Numbers", "Tensor"]

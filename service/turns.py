@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.schema import Matrix
-from service.piece import PIECE_RECORDS
+from service.formats.chunk import PIECE_RECORDS
 from service.web.problems import Overloaded
 
 __all__ = ["Steps", "Turns", "Work"]

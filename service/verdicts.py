@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from models import Decisions, Fault
-from service import rows
 from service.explain import Driver
-from service.piece import Piece
+from service.formats import arrow_writer
+from service.formats.chunk import Piece
 from service.serving import Serving
 from service.web.problems import entry_of
 
@@ -97,7 +97,7 @@ class ArrowVerdicts:
     def written(self) -> bytes:
         """The whole answer."""
         manifest = self._serving.model.manifest
-        return rows.write_verdicts(
+        return arrow_writer.write_verdicts(
             nearest=self._all("nearest"),
             accepted=self._all("accepted"),
             distance=self._all("distance"),

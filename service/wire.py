@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.docs import ARROW
-from service.piece import PIECE_BYTES
+from service.formats.chunk import PIECE_BYTES
 from service.serving import Serving
 from service.state import State
 from service.turns import Steps, Turns

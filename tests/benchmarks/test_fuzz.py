@@ -14,7 +14,7 @@ from benchmarks.fuzz.subject import Reply
 from benchmarks.fuzz.verdict import fault_of
 from benchmarks.fuzz.worker import Note, keep
 from models import Model
-from service import decode
+from service.formats import json_reader
 
 SHIPPED = Path(__file__).parents[2] / "models" / "iosxr"
 JSON = (b"content-type", b"application/json")
@@ -46,10 +46,10 @@ def test_the_same_chance_makes_the_same_request(starts: list[Request]) -> None:
 
 
 def test_pieces_are_small_for_a_while() -> None:
-    before = dict(vars(decode))
+    before = dict(vars(json_reader))
     with small_pieces() as changed:
-        assert vars(decode)["PIECE_BYTES"] == 256
-    assert vars(decode) == before
+        assert vars(json_reader)["PIECE_BYTES"] == 256
+    assert vars(json_reader) == before
     assert changed > 5, "the service calls its sizes otherwise now"
 
 

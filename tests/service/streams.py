@@ -10,8 +10,8 @@ import pytest
 
 from models import Field, Schema
 from models.schema import UNSEEN
-from service.arrow import read
-from service.piece import Piece
+from service.formats.arrow_reader import read
+from service.formats.chunk import Piece
 from service.web.problems import Unfit
 
 __all__ = [

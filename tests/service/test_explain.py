@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from models import Bundle, Decisions, Fault, Field, Model, Reference
 from models.schema import UNSEEN, Matrix
 from service.explain import MOST_EXPLAINED, Driver, Explainer
-from service.piece import PIECE_BYTES, Piece
+from service.formats.chunk import PIECE_BYTES, Piece
 from service.serving import Serving
 from service.verdicts import JsonVerdicts
 from service.web.problems import Unfit

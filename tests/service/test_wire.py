@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from models import Field
-from service.piece import PIECE_BYTES
+from service.formats.chunk import PIECE_BYTES
 from service.web.problems import MEDIA_TYPE
 
 GOOD = '"link up": true, "state": "idle"'

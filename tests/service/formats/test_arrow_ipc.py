@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.arrow import read
+from service.formats.arrow_reader import read
 from service.web.problems import Problem, Unfit, Unreadable
 from tests.service.streams import (
     ROW,

@@ -25,7 +25,7 @@ from pydantic_core import from_json
 
 from models import Fault, Field, RecordError, Schema
 from models.schema import LARGEST, UNSEEN, Matrix, describe
-from service.piece import PIECE_BYTES, Piece
+from service.formats.chunk import PIECE_BYTES, Piece
 from service.web.problems import Unfit, Unreadable
 
 __all__ = ["Body", "Decoder"]

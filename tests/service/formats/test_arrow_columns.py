@@ -9,7 +9,7 @@ import pytest
 
 from models import Field, Schema
 from models.schema import UNSEEN
-from service.arrow import read
+from service.formats.arrow_reader import read
 from service.web.problems import Unreadable
 from tests.service.streams import (
     NAN,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models import UNKNOWN, Fault
 from models.schema import Matrix
-from service.columns import Numbers
+from service.formats.arrow_columns import Numbers
 from service.web.problems import entry_of
 
 __all__ = ["write_embeddings", "write_verdicts"]

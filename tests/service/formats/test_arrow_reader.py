@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from models.schema import UNSEEN
-from service.arrow import read
-from service.piece import PIECE_RECORDS
+from service.formats.arrow_reader import read
+from service.formats.chunk import PIECE_RECORDS
 from service.web.problems import Unfit, Unreadable
 from tests.service.streams import (
     GOOD,

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from models import Fault
-from service.rows import write_embeddings, write_verdicts
+from service.formats.arrow_writer import write_embeddings, write_verdicts
 
 NAMES = ["normal", "link-down", "overload"]
 VERDICTS: dict[str, Any] = {

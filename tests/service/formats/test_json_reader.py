@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from models.schema import Matrix
-from service.decode import Body, Decoder
-from service.piece import PIECE_BYTES, Piece
+from service.formats.chunk import PIECE_BYTES, Piece
+from service.formats.json_reader import Body, Decoder
 from service.web.problems import Unfit, Unreadable
 
 SCHEMA = Schema(

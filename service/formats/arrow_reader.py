@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from models import Fault, Schema
 from models.schema import LARGEST, Matrix, describe
-from service.columns import Codes, Numbers, check_columns, numbers_of
-from service.piece import PIECE_RECORDS, Piece
-from service.stream import Stream, reading
+from service.formats.arrow_columns import Codes, Numbers, check_columns, numbers_of
+from service.formats.arrow_ipc import Stream, reading
+from service.formats.chunk import PIECE_RECORDS, Piece
 from service.web.problems import Unfit, Unreadable
 
 __all__ = ["read"]
