@@ -1,7 +1,7 @@
 """The Open Inference Protocol's routes, `/v2/...`: what clients of KServe, Triton and MLServer ask.
 
-The protocol has a document of its own, and errors of its own form; see `service.infer` and
-`service.reply`.
+The protocol has a document of its own, and errors of its own form; see
+`service.formats.openinference`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from starlette.responses import Response
 
 from models import Decisions
 from models.schema import Matrix
-from service import infer, reply
+from service.formats.openinference.request import read
+from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.metrics import Metrics
 from service.serving import Serving
 from service.state import State, state_of
@@ -47,7 +48,7 @@ _VERSION = "/models/{name}/versions/{version}"
 @router.get("")
 async def server() -> Response:
     """Name, version and extensions of the server."""
-    return _json(reply.server_metadata())
+    return _json(server_metadata())
 
 
 @router.get("/health/live")
@@ -68,7 +69,7 @@ async def model(request: Request, name: str, version: str = "") -> Response:
     """Inputs and outputs of the model."""
     serving = state_of(request).serving
     _check(serving, name, version)
-    return _json(reply.metadata(serving.model))
+    return _json(metadata(serving.model))
 
 
 @router.get(f"{_MODEL}/ready")
@@ -101,7 +102,7 @@ class Inference(Exchange):
 
 def refusal(problem: Problem, _request_id: str) -> Response:
     """An error in the protocol's form."""
-    return Response(reply.failure(problem), problem.status, problem.headers, "application/json")
+    return Response(failure(problem), problem.status, problem.headers, "application/json")
 
 
 def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
@@ -109,7 +110,7 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
     if ask.path != serving.infer_path:
         _, _, _, name, *rest = ask.path.split("/")
         _check(serving, name, rest[1] if rest[:1] == ["versions"] and len(rest) == 3 else "")
-    request = infer.read(ask.body, _header_length(ask.headers), model.schema, serving.most)
+    request = read(ask.body, _header_length(ask.headers), model.schema, serving.most)
     embed = any(wanted.name == "embedding" for wanted in request.outputs)
     found: list[Decisions] = []
     points: list[Matrix] = []
@@ -125,7 +126,7 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
                 points.append((yield Work(model.encoder.embed, piece.matrix)))
         else:
             yield None
-    headers, content = reply.write(
+    headers, content = write(
         request,
         (model.manifest.name, model.manifest.version),
         nearest=_all(found, "nearest"),

@@ -12,7 +12,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from models import Field, Schema
 from models.schema import UNSEEN
 from service.formats.chunk import PIECE_RECORDS
-from service.infer import read
+from service.formats.openinference.request import read
 from service.web.problems import Unfit
 
 __all__ = [

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from models import UNKNOWN, Model
 from models.schema import Matrix
-from service.document import OUTPUTS
-from service.infer import Request
-from service.plan import RECORDS, datatype_of
-from service.tensor import LENGTH, Numbers
+from service.formats.openinference.document import OUTPUTS
+from service.formats.openinference.records import RECORDS, datatype_of
+from service.formats.openinference.request import Request
+from service.formats.openinference.tensor import LENGTH, Numbers
 from service.web.problems import Problem
 
 __all__ = ["failure", "metadata", "server_metadata", "write"]

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.schema import describe
-from service.document import CHUNK, Input, unfit
 from service.formats.chunk import PIECE_RECORDS
+from service.formats.openinference.document import CHUNK, Input, unfit
 from service.web.problems import Unfit, Unreadable
 
 __all__ = ["LENGTH", "NUMBERS", "Numbers", "Tensor"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.document import OUTPUTS
-from service.infer import read
-from service.reply import failure
+from service.formats.openinference.document import OUTPUTS
+from service.formats.openinference.request import read
+from service.formats.openinference.response import failure
 from service.web.problems import Problem, Unfit, Unreadable
 from tests.service.tensors import (
     COLUMNS,

@@ -10,9 +10,9 @@ import pytest
 from tritonclient.http import InferenceServerClient
 
 from models import Field, Model
-from service.document import OUTPUTS, Wanted
-from service.infer import Request, read
-from service.reply import failure, metadata, server_metadata, write
+from service.formats.openinference.document import OUTPUTS, Wanted
+from service.formats.openinference.request import Request, read
+from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.web.problems import TooLarge, Unfit
 from tests.service.tensors import (
     ROW,

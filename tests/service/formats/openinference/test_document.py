@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.http import InferRequestedOutput
 
-from service.document import Wanted
-from service.infer import read
+from service.formats.openinference.document import Wanted
+from service.formats.openinference.request import read
 from service.web.problems import Unfit, Unreadable
 from tests.service.tensors import (
     INF,

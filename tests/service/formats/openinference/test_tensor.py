@@ -7,7 +7,7 @@ import pytest
 
 from models import Field, Schema
 from models.schema import UNSEEN
-from service.infer import read
+from service.formats.openinference.request import read
 from service.web.problems import Unfit, Unreadable
 from tests.service.tensors import (
     COLUMNS,

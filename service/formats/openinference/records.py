@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from models import Fault, Field, Schema
 from models.schema import LARGEST, UNSEEN
-from service.document import unfit
 from service.formats.chunk import PIECE_RECORDS, Piece
-from service.tensor import NUMBERS, Numbers, Tensor
+from service.formats.openinference.document import unfit
+from service.formats.openinference.tensor import NUMBERS, Numbers, Tensor
 from service.web.problems import Unfit
 
 __all__ = ["RECORDS", "Plan", "datatype_of", "plan_of"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
-from service.infer import read
+from service.formats.openinference.request import read
 from tests.service.tensors import (
     COLUMNS,
     INF,

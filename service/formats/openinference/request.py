@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models import Schema
-from service.document import Wanted, decode, outputs_of, skip
 from service.formats.chunk import Piece
-from service.plan import plan_of
-from service.tensor import Tensor
+from service.formats.openinference.document import Wanted, decode, outputs_of, skip
+from service.formats.openinference.records import plan_of
+from service.formats.openinference.tensor import Tensor
 from service.web.problems import Unreadable
 
 __all__ = ["Request", "read"]
