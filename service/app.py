@@ -19,7 +19,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
-from service import about, bundles, classes, classify, docs, embed, feedback, inference
+from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
+from service.api.endpoint import Exchange
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.settings import Settings
@@ -28,11 +29,10 @@ from service.tracing import tracing
 from service.web.auth import Guard
 from service.web.middleware import Watch, Watcher
 from service.web.problems import Problem, problem_of
-from service.wire import Exchange
 
 __all__ = ["create_app"]
 
-_MODULES = (classify, embed, classes, feedback, about, bundles, inference, docs)
+_MODULES = (classify, embed, classes, feedback, operations, bundles, openinference, docs)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -78,7 +78,7 @@ def create_app(
         "/embed": Exchange(state, embed.steps),
     }
     fastapi = super(_Application, app).__call__
-    shortcut = _Shortcut(fastapi, exchanges, inference.Inference(state))
+    shortcut = _Shortcut(fastapi, exchanges, openinference.Inference(state))
     guard = Guard(shortcut, state.keys, state.metrics.count_rejected)
     watchers: list[Watcher] = [state.metrics.count_request]
     watchers.append(RequestLog(settings.log_requests, clock))
@@ -148,7 +148,7 @@ async def _answer(request: Request, error: Exception) -> Response:
         state_of(request).metrics.count_rejected(problem)
     name = request.scope["state"]["request_id"]
     if request.url.path.startswith("/v2"):
-        return inference.refusal(problem, name)
+        return openinference.refusal(problem, name)
     return problem.response(name)
 
 

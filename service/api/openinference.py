@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from models import Decisions
 from models.schema import Matrix
+from service.api.endpoint import Answer, Ask, Exchange
 from service.formats.openinference.request import read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.metrics import Metrics
@@ -24,7 +25,6 @@ from service.serving import Serving
 from service.state import State, state_of
 from service.turns import Steps, Work
 from service.web.problems import NoSuchBundle, Problem, Unfit
-from service.wire import Answer, Ask, Exchange
 
 __all__ = ["Inference", "refusal", "router"]
 

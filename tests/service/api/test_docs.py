@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from models import Field
 from models.schema import LARGEST
+from service.api.docs import record_schema
 from service.app import create_app
-from service.docs import record_schema
 from service.settings import Settings
 from service.web.problems import MEDIA_TYPE
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.answers import About, Alive, Ready
+from service.api.schemas import About, Alive, Ready
 from service.state import state_of
 from service.web.problems import NotReady, documented
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.docs import ARROW
+from service.api.docs import ARROW
 from service.formats.chunk import PIECE_BYTES
 from service.serving import Serving
 from service.state import State

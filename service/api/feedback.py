@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import UNKNOWN, RecordError
-from service import forms
-from service.answers import Noted
-from service.classes import Description, Name
-from service.forms import Form
+from service.api import forms
+from service.api.classes import Description, Name
+from service.api.forms import Form
+from service.api.schemas import Noted
 from service.state import state_of
 from service.stored import AwayError
 from service.web.auth import admin

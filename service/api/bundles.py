@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.answers import Activated, Shadowed, Shelved
+from service.api.schemas import Activated, Shadowed, Shelved
 from service.shelf import Entry, NotThereError, ShelfError
 from service.state import State, state_of
 from service.web.auth import admin

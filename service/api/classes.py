@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import UNKNOWN, RecordError
-from service import forms
-from service.answers import Absent, Changed, History, Known, KnownInFull
+from service.api import forms
+from service.api.forms import Form
+from service.api.schemas import Absent, Changed, History, Known, KnownInFull
 from service.catalogue import Caller, Catalogue, Change, describe
 from service.enrolment import Enrolment
-from service.forms import Form
 from service.state import State, state_of
 from service.stored import AwayError, NoSuchRevisionError, Stored, Support
 from service.web.auth import admin

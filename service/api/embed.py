@@ -8,13 +8,13 @@ from starlette.responses import Response
 
 from models import Fault
 from models.schema import Matrix
-from service.answers import Embedded
-from service.docs import exchange
+from service.api.docs import exchange
+from service.api.endpoint import JSON, Answer, Ask
+from service.api.schemas import Embedded
 from service.formats import arrow_reader, arrow_writer
 from service.turns import Steps, Work
 from service.verdicts import in_place
 from service.web.problems import BODY_PROBLEMS, documented
-from service.wire import JSON, Answer, Ask
 
 __all__ = ["router", "steps"]
 

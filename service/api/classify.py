@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.answers import Classified
-from service.docs import exchange
+from service.api.docs import exchange
+from service.api.endpoint import JSON, Answer, Ask
+from service.api.schemas import Classified
 from service.explain import refusal
 from service.formats import arrow_reader
 from service.formats.chunk import Piece
@@ -16,7 +17,6 @@ from service.metrics import Metrics
 from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
 from service.web.problems import BODY_PROBLEMS, documented
-from service.wire import JSON, Answer, Ask
 
 __all__ = ["router", "steps"]
 

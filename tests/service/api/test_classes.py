@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from models import Bundle, Model, Reference
 from models.reference import REFERENCE
-from service import classes as routes
+from service.api import classes as routes
 from service.stored import AwayError
 from tests.service.databases import KINDS, Postgres
 
