@@ -40,7 +40,7 @@ def serve(
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
         _check_store(chosen)
-        from service.workers import run
+        from service.server.workers import run
 
         # Listened on before anything is loaded: a port that is taken ends the process at once.
         with _listener(chosen) as bound:
@@ -194,7 +194,7 @@ def _bar() -> Iterator[Callable[[float], None]]:
 
 
 def _settings(**options: object) -> Settings:
-    from service import tls
+    from service.server import tls
     from service.settings import Settings, SettingsError
 
     try:
@@ -226,7 +226,7 @@ def _check_store(chosen: Settings) -> None:
 
 
 def _listener(chosen: Settings) -> socket.socket:
-    from service.server import listener
+    from service.server.server import listener
 
     try:
         return listener(chosen.host, chosen.port)

@@ -180,7 +180,7 @@ class Exchange:
             await send({"type": "http.response.body", "body": content})
             return
         # Each slice waits until the client has taken most of those before it; one that does not is
-        # cut off by `service.protocol`.
+        # cut off by `service.server.connection`.
         for start in range(0, len(content), _SLICE):
             more = start + _SLICE < len(content)
             part = content[start : start + _SLICE]

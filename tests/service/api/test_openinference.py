@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from models import Model
 from service.app import create_app
-from service.server import listener
+from service.server.server import listener
 from service.settings import Settings
 
 INFER = "/v2/models/toy/infer"

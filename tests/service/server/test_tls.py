@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service import tls
+from service.server import tls
 from service.settings import Settings, SettingsError
 from tests.service.certificates import self_signed
 

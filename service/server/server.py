@@ -22,9 +22,9 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
-from service import tls
 from service.logs import configure
-from service.protocol import Connection
+from service.server import tls
+from service.server.connection import Connection
 from service.settings import Settings
 from service.shelf import ShelfError
 from service.state import State

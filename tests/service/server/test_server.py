@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.server import greeting, listener
+from service.server.server import greeting, listener
 from service.settings import Settings
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from service import protocol, server
-from service.server import Config, Server, listener
+from service.server import connection as module
+from service.server import server
+from service.server.server import Config, Server, listener
 from service.settings import Settings
 from service.web.problems import MEDIA_TYPE
 
@@ -63,8 +64,8 @@ Serve = Callable[..., Served]
 def served(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a server that looks at its connections ten times a second."""
     monkeypatch.setattr(server, "_TICKS", 1)
-    monkeypatch.setattr(protocol, "_LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(protocol, "_FAREWELL_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_FAREWELL_SECONDS", 0.5)
     ends = []
 
     def start(*, small: bool = False, **settings: Any) -> Served:
@@ -309,7 +310,7 @@ def test_who_goes_away_in_the_middle_is_forgotten(served: Serve) -> None:
 
 
 def test_a_body_that_nobody_reads_ends_too(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_BODY_MARGIN", 0.0)
+    monkeypatch.setattr(module, "_BODY_MARGIN", 0.0)
     running = served(body_seconds=0.5)
     with running.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

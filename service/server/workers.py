@@ -9,7 +9,7 @@ import sys
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
-from service.server import Config, Server
+from service.server.server import Config, Server
 from service.settings import Settings
 from service.sharing import common_folder
 
