@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import Model
 from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
 from service.api.endpoint import Exchange
-from service.logs import RequestLog
-from service.metrics import Metrics
+from service.observability.logs import RequestLog
+from service.observability.metrics import Metrics
+from service.observability.tracing import tracing
 from service.settings import Settings
 from service.state import State, state_of
-from service.tracing import tracing
 from service.web.auth import Guard
 from service.web.middleware import Watch, Watcher
 from service.web.problems import Problem, problem_of

@@ -17,10 +17,10 @@ from starlette.requests import Request
 from models import BundleError, Model
 from models.schema import Matrix
 from service.changes import changes
-from service.drift import Drift
 from service.enrolment import Enrolment
-from service.metrics import Metrics
-from service.recent import Recent
+from service.observability.drift import Drift
+from service.observability.metrics import Metrics
+from service.observability.recent import Recent
 from service.serving import Serving
 from service.settings import Settings
 from service.shadow import Shadow

@@ -13,7 +13,7 @@ from service.api.schemas import Classified
 from service.explain import refusal
 from service.formats import arrow_reader
 from service.formats.chunk import Piece
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.turns import Steps, Work
 from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
 from service.web.problems import BODY_PROBLEMS, documented

@@ -20,7 +20,7 @@ from models.schema import Matrix
 from service.api.endpoint import Answer, Ask, Exchange
 from service.formats.openinference.request import read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.serving import Serving
 from service.state import State, state_of
 from service.turns import Steps, Work

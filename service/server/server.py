@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
-from service.logs import configure
+from service.observability.logs import configure
 from service.server import tls
 from service.server.connection import Connection
 from service.settings import Settings

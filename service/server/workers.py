@@ -9,9 +9,9 @@ import sys
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
+from service.observability.multiprocess import common_folder
 from service.server.server import Config, Server
 from service.settings import Settings
-from service.sharing import common_folder
 
 __all__ = ["Workers", "run"]
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import msgspec
 
-from service.tally import Moment, Report, Tally
+from service.observability.counters import Moment, Report, Tally
 
 __all__ = ["FOLDER", "Sharing", "common_folder", "sharing"]
 

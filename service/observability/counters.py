@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from models.schema import Matrix
-from service.drift import Window
+from service.observability.drift import Window
 
 __all__ = ["Histogram", "Moment", "Report", "Tally"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Matrix
-from service.reservoir import Reservoir
+from service.observability.reservoir import Reservoir
 
 
 def numbered(rows: int) -> Matrix:

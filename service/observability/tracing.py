@@ -26,7 +26,7 @@ def tracing(settings: Settings, watchers: list[Watcher]) -> Iterator[None]:
     if not settings.otlp_endpoint:
         yield
         return
-    from service.spans import Spans, exporter  # noqa: PLC0415 - stands on the extra
+    from service.observability.spans import Spans, exporter  # noqa: PLC0415 - stands on the extra
 
     spans = Spans(exporter(settings.otlp_endpoint), share=settings.trace_share)
     watchers.append(spans)

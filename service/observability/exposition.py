@@ -17,8 +17,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.drift import Drifts
-from service.tally import Histogram, Moment, Tally
+from service.observability.counters import Histogram, Moment, Tally
+from service.observability.drift import Drifts
 
 __all__ = ["CPU_SECONDS", "Page"]
 

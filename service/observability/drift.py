@@ -36,7 +36,7 @@ import numpy.typing as npt
 from models import Model
 from models.decision import distances_between
 from models.schema import Matrix
-from service.reservoir import Reservoir
+from service.observability.reservoir import Reservoir
 
 __all__ = ["LEAST_RECORDS", "Drift", "Drifts", "Window"]
 

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from models import Bundle
-from service.metrics import Metrics
-from service.sharing import FOLDER
+from service.observability.metrics import Metrics
+from service.observability.multiprocess import FOLDER
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import service.sharing
-from service.metrics import Metrics
-from service.sharing import FOLDER, Sharing, common_folder
-from service.tally import Moment, Report, Tally
+import service.observability.multiprocess
+from service.observability.counters import Moment, Report, Tally
+from service.observability.metrics import Metrics
+from service.observability.multiprocess import FOLDER, Sharing, common_folder
 
 WORKER = """
 import sys
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 
 metrics = Metrics()
 with metrics.shared():
@@ -222,7 +222,7 @@ def test_a_full_disk_costs_the_others_their_news_and_no_one_an_answer(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(service.sharing, "_write", fail)
+        full.setattr(service.observability.multiprocess, "_write", fail)
         tally, moments = part.together()
         assert (tally.records, [moment.queue for moment in moments]) == (6, [0])
         assert "No space left on device" in str([vars(line) for line in caplog.records])
@@ -237,7 +237,7 @@ def test_one_worker_alone_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(_path: Path, _content: bytes) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(service.sharing, "_write", fail)
+    monkeypatch.setattr(service.observability.multiprocess, "_write", fail)
     with metrics.shared():
         metrics.tally.records = 3
         assert b"faultcube_records_total 3.0" in metrics.text()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.logs import RequestLog, configure
+from service.observability.logs import RequestLog, configure
 from service.settings import Settings
 
 SECRET = "s3cr3t-value"

@@ -17,10 +17,10 @@ from starlette.types import Scope
 
 from models import UNKNOWN, Decisions, Manifest
 from models.schema import Matrix
-from service.drift import Drift
-from service.page import CPU_SECONDS, Page
-from service.sharing import Sharing, sharing
-from service.tally import Histogram, Moment, Report, Tally
+from service.observability.counters import Histogram, Moment, Report, Tally
+from service.observability.drift import Drift
+from service.observability.exposition import CPU_SECONDS, Page
+from service.observability.multiprocess import Sharing, sharing
 from service.web.problems import Problem
 
 __all__ = ["Metrics"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.tally import Histogram, Moment, Report, Tally
+from service.observability.counters import Histogram, Moment, Report, Tally
 
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9))
 VALUES = st.lists(st.floats(0, 1, width=32), max_size=30)

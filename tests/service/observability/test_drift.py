@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from models import Bundle, Model, Reference
 from models.schema import Matrix
-from service.drift import LEAST_RECORDS, Drift, Drifts, Window
+from service.observability.drift import LEAST_RECORDS, Drift, Drifts, Window
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CORNERS = np.array([[0.1, 0.1, 0.5], [0.9, 0.9, 0.5]], np.float32)
 
 
