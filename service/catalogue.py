@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from models.decision import distances_between
-from service.enrolment import Enrolment
-from service.preview import Preview, preview
+from service.classes.enrolment import Enrolment
+from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, Stored
+from service.classes.preview import Preview, preview
 from service.state import State
-from service.stored import AwayError, ConflictError, RepeatedError, Snapshot, Stored
 from service.web.problems import (
     Contradictory,
     KeyReused,
@@ -28,7 +28,7 @@ from service.web.problems import (
 )
 
 if TYPE_CHECKING:
-    from service.store import Store
+    from service.classes.database import Store
 
 __all__ = ["Caller", "Catalogue", "Change", "describe"]
 

@@ -115,14 +115,14 @@ def export_feedback(
     force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT already.")] = False,
 ) -> None:
     """Write what operators taught the service, as a table for `faultcube train --add`."""
+    from service.classes.entities import StoreError
     from service.export import write_feedback
-    from service.stored import StoreError
     from service.tables import TableError
 
     url = _settings().database()
     if url is None:
         raise _refusal("there is no database: set FAULTCUBE_DATABASE_URL to the service's")
-    from service.store import Store
+    from service.classes.database import Store
 
     try:
         with closing(Store(url)) as store:
@@ -215,8 +215,8 @@ def _check_store(chosen: Settings) -> None:
     """Bring the database of classes up to date; one that is away is waited for by the service."""
     if (url := chosen.database()) is None:
         return
-    from service.store import Store
-    from service.stored import AwayError, UnusableError
+    from service.classes.database import Store
+    from service.classes.entities import AwayError, UnusableError
 
     try:
         with closing(Store(url)) as store, suppress(AwayError):

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from service.batch import destination, writing
-from service.store import Store
+from service.classes.database import Store
 from service.tables import TableError
 
 __all__ = ["write_feedback"]

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from models import BundleError, Model
 from models.schema import Matrix
 from service.changes import changes
-from service.enrolment import Enrolment
+from service.classes.enrolment import Enrolment
+from service.classes.entities import AwayError, Snapshot, StoreError
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
@@ -25,13 +26,12 @@ from service.serving import Serving
 from service.settings import Settings
 from service.shadow import Shadow
 from service.shelf import Entry, Shelf, ShelfError
-from service.stored import AwayError, Snapshot, StoreError
 from service.turns import Turns
 from service.web.auth import Keys
 from service.web.problems import NotReady
 
 if TYPE_CHECKING:
-    from service.store import Store
+    from service.classes.database import Store
 
 __all__ = ["State", "state_of"]
 
@@ -132,7 +132,7 @@ class State:
             StoreError: it is there, but must not be used as it is.
         """
         if (url := self.settings.database()) is not None:
-            from service.store import Store  # noqa: PLC0415 - takes 0.3 s, and many do without
+            from service.classes.database import Store  # noqa: PLC0415 - takes 0.3 s, and many do without
 
             self.store = Store(url)
             self.poll()

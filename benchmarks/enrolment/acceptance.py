@@ -27,7 +27,7 @@ __all__ = ["BORROWED", "Case", "Cells", "Points", "borrowed", "drawn", "measure"
 TITLE = "What a class of few records accepts"
 _SHOTS = (1, 5)
 _SWALLOWED, _SWALLOWED_GOOD = 0.5, 0.1
-"""As in `service.preview`, which works on whole enrolments."""
+"""As in `service.classes.preview`, which works on whole enrolments."""
 _SET_NAMES = ("cisco-c", "kddi-7", "unr", "snmp", "nsl-5")
 _TEXT = """\
 Classes that training never saw are enrolled together from 1 or 5 train or dev records, as the

@@ -15,7 +15,7 @@ from benchmarks.resilience.figures import Figure, Section, none_of, told
 from benchmarks.serving.processes import send, tree
 from benchmarks.serving.rounds import say
 from benchmarks.serving.servers import Running, ServerError
-from service.store import Store
+from service.classes.database import Store
 
 __all__ = ["Tally", "measure"]
 

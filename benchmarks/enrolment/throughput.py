@@ -19,8 +19,8 @@ from benchmarks.serving.rounds import say
 from benchmarks.serving.servers import SERVER_CORE, Running, ServerError
 from benchmarks.serving.wrk import LOAD_CORE, WrkError
 from models import Bundle
-from service.store import Store
-from service.stored import Stored, Support
+from service.classes.database import Store
+from service.classes.entities import Stored, Support
 
 __all__ = ["Sample", "fill", "measure", "ratios"]
 

@@ -16,8 +16,8 @@ from service.api import forms
 from service.api.classes import Description, Name
 from service.api.forms import Form
 from service.api.schemas import Noted
+from service.classes.entities import AwayError
 from service.state import state_of
-from service.stored import AwayError
 from service.web.auth import admin
 from service.web.problems import (
     BODY_PROBLEMS,

@@ -28,8 +28,8 @@ from benchmarks.resilience.figures import Section, told
 from benchmarks.serving.servers import ServerError
 from models.decision import NearestCentroid
 from models.support import support_radius
-from service import preview
-from service.store import Store
+from service.classes import preview
+from service.classes.database import Store
 from training.dataset import Rows
 
 app = typer.Typer()

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from service.classes.database import Store
+from service.classes.entities import Stored, Support
 from service.export import write_feedback
-from service.store import Store
-from service.stored import Stored, Support
 from service.tables import TableError
 
 Json = dict[str, Any]

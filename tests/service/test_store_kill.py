@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store import Store
-from service.stored import AwayError, Stored, Support
+from service.classes.database import Store
+from service.classes.entities import AwayError, Stored, Support
 from tests.service.databases import KINDS, Postgres, running
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ NURSERY = """
 import os, sys
 import alembic.command, alembic.config, psycopg
 import sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
-from service.store import Store
-from service.stored import AwayError, Stored, Support
+from service.classes.database import Store
+from service.classes.entities import AwayError, Stored, Support
 
 def enrol(url, name):
     number, store = 0, Store(url)

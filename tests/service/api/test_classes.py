@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
-from service.stored import AwayError
+from service.classes.entities import AwayError
 from tests.service.databases import KINDS, Postgres
 
 KEY = "an admin key"

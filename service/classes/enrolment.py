@@ -12,7 +12,7 @@ import numpy as np
 
 from models import Enrolled, Model, RecordError
 from models.schema import Matrix
-from service.stored import Snapshot
+from service.classes.entities import Snapshot
 
 __all__ = ["Enrolment"]
 

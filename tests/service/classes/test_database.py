@@ -26,9 +26,9 @@ from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import store as module
-from service.store import METADATA, VERSIONS, Store
-from service.stored import (
+from service.classes import database as module
+from service.classes.database import METADATA, VERSIONS, Store
+from service.classes.entities import (
     AwayError,
     ConflictError,
     NoSuchRevisionError,
@@ -40,7 +40,7 @@ from service.stored import (
 )
 from tests.service.databases import KINDS, Postgres, running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CABLE = Stored("cable", severity="critical", records=(Support(1, {"link up": False}),), next_id=2)
 FAN = Stored("fan", description="it stands still", records=(Support(4, {"rpm": 0.0}),), next_id=5)
 HIDDEN = Stored("normal", good=True, hidden=True)
@@ -48,8 +48,8 @@ STRANGE = 'zero \x00, "quotes", \\u0000, ü, \U0001f600, \u2028 and \x7f'
 
 ENROL = """
 import sys
-from service.store import Store
-from service.stored import ConflictError, Stored
+from service.classes.database import Store
+from service.classes.entities import ConflictError, Stored
 
 url, name, count = sys.argv[1:]
 store = Store(url)
@@ -471,7 +471,8 @@ def test_the_versions_are_those_of_the_migrations() -> None:
 def test_a_database_of_this_version_is_prepared_without_alembic(store: Store, url: str) -> None:
     put(store, FAN)
     script = (
-        "import sys; from service.store import Store; store = Store(sys.argv[1]); store.prepare(); "
+        "import sys; from service.classes.database import Store; "
+        "store = Store(sys.argv[1]); store.prepare(); "
         "print(store.revision(), 'alembic' in sys.modules); store.close()"
     )
     done = subprocess.run(

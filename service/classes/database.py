@@ -23,7 +23,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from service.stored import (
+from service.classes.entities import (
     AwayError,
     ConflictError,
     Feedback,

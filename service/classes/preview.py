@@ -12,7 +12,7 @@ import numpy as np
 from models import UNKNOWN, Decisions, Model
 from models.decision import distances_between
 from models.schema import Matrix
-from service.enrolment import Enrolment
+from service.classes.enrolment import Enrolment
 
 __all__ = ["Preview", "preview"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from service.store import METADATA
+from service.classes.database import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

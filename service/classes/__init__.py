@@ -1,0 +1,4 @@
+"""Classes that a running service learns: their records, their database, what a change would do.
+
+Imports `models` only.
+"""
