@@ -24,9 +24,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models import UNKNOWN, BundleError, Fault, Model
+from service.bundles.repository import Shelf, ShelfError
 from service.formats.arrow_writer import write_verdicts
 from service.settings import Settings, SettingsError
-from service.shelf import Shelf, ShelfError
 from service.tables import Part, Table, TableError
 
 __all__ = ["Counts", "classify_table", "destination", "open_model", "writing"]

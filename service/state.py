@@ -16,7 +16,9 @@ from starlette.requests import Request
 
 from models import BundleError, Model
 from models.schema import Matrix
-from service.changes import changes
+from service.bundles.repository import Entry, Shelf, ShelfError
+from service.bundles.shadow import Shadow
+from service.bundles.watcher import changes
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, Snapshot, StoreError
 from service.observability.drift import Drift
@@ -24,8 +26,6 @@ from service.observability.metrics import Metrics
 from service.observability.recent import Recent
 from service.serving import Serving
 from service.settings import Settings
-from service.shadow import Shadow
-from service.shelf import Entry, Shelf, ShelfError
 from service.turns import Turns
 from service.web.auth import Keys
 from service.web.problems import NotReady

@@ -22,11 +22,11 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
+from service.bundles.repository import ShelfError
 from service.observability.logs import configure
 from service.server import tls
 from service.server.connection import Connection
 from service.settings import Settings
-from service.shelf import ShelfError
 from service.state import State
 from service.web.problems import Problem
 

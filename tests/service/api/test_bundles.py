@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models import Bundle
-from service.shelf import POINTER
+from service.bundles.repository import POINTER
 
 KEY = "an admin key"
 ADMIN = {"X-API-Key": KEY}

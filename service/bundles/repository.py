@@ -129,8 +129,8 @@ class Shelf:
 
     Args:
         path: a folder of bundles, or one bundle.
-        settle_seconds: how long a bundle must be at rest before `service.changes` tells of it.
-        sweep_seconds: how often `service.changes` looks where the operating system reports nothing:
+        settle_seconds: how long a bundle must be at rest before the watcher tells of it.
+        sweep_seconds: how often the watcher looks where the operating system reports nothing:
             network file systems, links further up the path.
     """
 

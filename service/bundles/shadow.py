@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from models import UNKNOWN, BundleError, Decisions, Model
 from models.schema import UNSEEN, Field, Matrix, Schema
+from service.bundles.repository import MANIFEST
 from service.observability.counters import Tally
-from service.shelf import MANIFEST
 
 __all__ = ["UNFIT", "Compare", "Shadow"]
 

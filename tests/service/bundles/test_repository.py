@@ -19,10 +19,9 @@ import pytest
 
 import models
 from models import Bundle, BundleError, Model
-from service import changes as changing
-from service import shelf as module
-from service.changes import changes
-from service.shelf import (
+from service.bundles import repository as module
+from service.bundles import watcher as changing
+from service.bundles.repository import (
     POINTER,
     AmbiguousError,
     NotThereError,
@@ -32,6 +31,7 @@ from service.shelf import (
     ShelfError,
     UnreadableError,
 )
+from service.bundles.watcher import changes
 
 DAY = datetime(2025, 6, 1, tzinfo=UTC)
 Put = Callable[..., str]
@@ -448,7 +448,7 @@ def test_a_file_system_that_cannot_sync_folders_does_not_matter(
 
 WRITER = """
 import sys
-from service.shelf import Shelf
+from service.bundles.repository import Shelf
 shelf = Shelf(sys.argv[1])
 for turn in range(int(sys.argv[2])):
     shelf.activate("ab"[turn % 2])
@@ -490,7 +490,7 @@ def test_a_pointer_that_threads_and_processes_write_is_never_read_torn(
 
 KILLED = """
 import os, signal, sys
-from service.shelf import Shelf
+from service.bundles.repository import Shelf
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 Shelf(sys.argv[1]).activate("b")
 """

@@ -17,7 +17,7 @@ import anyio
 from anyio.to_thread import run_sync
 from watchfiles import Change, awatch
 
-from service.shelf import MANIFEST, POINTER, Shelf, ShelfError
+from service.bundles.repository import MANIFEST, POINTER, Shelf, ShelfError
 
 __all__ = ["changes"]
 

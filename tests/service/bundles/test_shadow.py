@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from models import Bundle, BundleError, Field, Model
+from service.bundles.shadow import UNFIT, Shadow
 from service.observability.counters import Moment, Report, Tally
 from service.observability.exposition import Page
-from service.shadow import UNFIT, Shadow
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]
