@@ -24,9 +24,9 @@ from service.classes.entities import AwayError, Snapshot, StoreError
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
-from service.serving import Serving
+from service.scoring.scheduler import Turns
+from service.scoring.served_model import Serving
 from service.settings import Settings
-from service.turns import Turns
 from service.web.auth import Keys
 from service.web.problems import NotReady
 

@@ -10,12 +10,12 @@ from starlette.responses import Response
 from service.api.docs import exchange
 from service.api.endpoint import JSON, Answer, Ask
 from service.api.schemas import Classified
-from service.explain import refusal
 from service.formats import arrow_reader
 from service.formats.chunk import Piece
 from service.observability.metrics import Metrics
-from service.turns import Steps, Work
-from service.verdicts import ArrowVerdicts, JsonVerdicts, Verdicts
+from service.scoring.explain import refusal
+from service.scoring.scheduler import Steps, Work
+from service.scoring.verdict_writer import ArrowVerdicts, JsonVerdicts, Verdicts
 from service.web.problems import BODY_PROBLEMS, documented
 
 __all__ = ["router", "steps"]

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from models import Field, Model
 from models.schema import LARGEST
 from service.api.schemas import Problem
-from service.explain import MOST_EXPLAINED
+from service.scoring.explain import MOST_EXPLAINED
 
 __all__ = ["ARROW", "complete", "exchange", "record_schema", "router"]
 

@@ -12,8 +12,8 @@ from service.api.docs import exchange
 from service.api.endpoint import JSON, Answer, Ask
 from service.api.schemas import Embedded
 from service.formats import arrow_reader, arrow_writer
-from service.turns import Steps, Work
-from service.verdicts import in_place
+from service.scoring.scheduler import Steps, Work
+from service.scoring.verdict_writer import in_place
 from service.web.problems import BODY_PROBLEMS, documented
 
 __all__ = ["router", "steps"]

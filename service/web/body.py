@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from service.turns import Turns
+from service.scoring.scheduler import Turns
 from service.web.problems import Disconnected, Problem, TooLarge, TooSlow
 
 __all__ = ["announced", "read"]

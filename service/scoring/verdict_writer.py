@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from models import Decisions, Fault
-from service.explain import Driver
 from service.formats import arrow_writer
 from service.formats.chunk import Piece
-from service.serving import Serving
+from service.scoring.explain import Driver
+from service.scoring.served_model import Serving
 from service.web.problems import entry_of
 
 __all__ = ["ArrowVerdicts", "JsonVerdicts", "Verdicts", "in_place"]

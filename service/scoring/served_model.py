@@ -11,8 +11,8 @@ import numpy as np
 from models import UNKNOWN, Decisions, Model
 from models.schema import Matrix
 from service.bundles.shadow import Compare
-from service.explain import Explainer
 from service.formats.json_reader import Decoder
+from service.scoring.explain import Explainer
 
 __all__ = ["Serving"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Matrix
-from service.turns import Steps, Turns, Work
+from service.scoring.scheduler import Steps, Turns, Work
 from service.web.problems import Overloaded
 
 

@@ -20,10 +20,10 @@ from starlette.testclient import TestClient
 
 from models import Bundle, Decisions, Fault, Field, Model, Reference
 from models.schema import UNSEEN, Matrix
-from service.explain import MOST_EXPLAINED, Driver, Explainer
 from service.formats.chunk import PIECE_BYTES, Piece
-from service.serving import Serving
-from service.verdicts import JsonVerdicts
+from service.scoring.explain import MOST_EXPLAINED, Driver, Explainer
+from service.scoring.served_model import Serving
+from service.scoring.verdict_writer import JsonVerdicts
 from service.web.problems import Unfit
 
 Record = dict[str, Any]
@@ -185,7 +185,7 @@ def test_a_planted_fault_is_the_first_that_is_told(
 
 @pytest.fixture(scope="module")
 def shipped() -> Model:
-    return Model.load(Path(__file__).parents[2] / "models" / "iosxr")
+    return Model.load(Path(__file__).parents[3] / "models" / "iosxr")
 
 
 def turned(model: Model, record: Matrix, times: float) -> list[tuple[float, str, str]]:
