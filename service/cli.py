@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from service.batch import Counts
+    from service.offline.batch import Counts
     from service.settings import Settings
 
 __all__ = ["classify", "export_feedback", "key", "openapi", "serve", "settings"]
@@ -78,8 +78,8 @@ def classify(
     # SIGTERM ends the process as Ctrl-C does: nothing half is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from service.batch import classify_table, destination, open_model
-        from service.tables import Table, TableError
+        from service.offline.batch import classify_table, destination, open_model
+        from service.offline.tables import Table, TableError
 
         try:
             model = open_model(bundle)
@@ -116,8 +116,8 @@ def export_feedback(
 ) -> None:
     """Write what operators taught the service, as a table for `faultcube train --add`."""
     from service.classes.entities import StoreError
-    from service.export import write_feedback
-    from service.tables import TableError
+    from service.offline.feedback_export import write_feedback
+    from service.offline.tables import TableError
 
     url = _settings().database()
     if url is None:

@@ -26,8 +26,8 @@ import pyarrow.parquet
 from models import UNKNOWN, BundleError, Fault, Model
 from service.bundles.repository import Shelf, ShelfError
 from service.formats.arrow_writer import write_verdicts
+from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
-from service.tables import Part, Table, TableError
 
 __all__ = ["Counts", "classify_table", "destination", "open_model", "writing"]
 

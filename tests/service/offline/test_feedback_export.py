@@ -15,8 +15,8 @@ import pytest
 
 from service.classes.database import Store
 from service.classes.entities import Stored, Support
-from service.export import write_feedback
-from service.tables import TableError
+from service.offline.feedback_export import write_feedback
+from service.offline.tables import TableError
 
 Json = dict[str, Any]
 PROGRAM = str(Path(sys.executable).parent / "faultcube")
@@ -112,7 +112,7 @@ def test_the_command_writes_a_table(store: Store, url: str, good: Json, tmp_path
 
 
 def test_the_committed_openapi_document_is_that_of_the_service() -> None:
-    document = Path(__file__).parents[2] / "service" / "openapi.json"
+    document = Path(__file__).parents[3] / "service" / "openapi.json"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FAULTCUBE_")}
     done = subprocess.run(
         [PROGRAM, "openapi"], env=environment, capture_output=True, check=True, timeout=60

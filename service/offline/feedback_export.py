@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.batch import destination, writing
 from service.classes.database import Store
-from service.tables import TableError
+from service.offline.batch import destination, writing
+from service.offline.tables import TableError
 
 __all__ = ["write_feedback"]
 

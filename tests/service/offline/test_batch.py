@@ -20,9 +20,9 @@ import typer
 from typer.testing import CliRunner
 
 from models import Model
-from service.batch import classify_table, destination
 from service.cli import classify
-from service.tables import Table, TableError
+from service.offline.batch import classify_table, destination
+from service.offline.tables import Table, TableError
 from tests.service.conftest import DOWN, GOOD, OVERLOAD
 
 PROGRAM = """
