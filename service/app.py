@@ -24,8 +24,8 @@ from service.api.endpoint import Exchange
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
+from service.runtime.state import State, state_of
 from service.settings import Settings
-from service.state import State, state_of
 from service.web.auth import Guard
 from service.web.middleware import Watch, Watcher
 from service.web.problems import Problem, problem_of

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from service.api.schemas import Activated, Shadowed, Shelved
 from service.bundles.repository import Entry, NotThereError, ShelfError
-from service.state import State, state_of
+from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.problems import (
     Forbidden,

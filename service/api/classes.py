@@ -18,10 +18,10 @@ from models import UNKNOWN, RecordError
 from service.api import forms
 from service.api.forms import Form
 from service.api.schemas import Absent, Changed, History, Known, KnownInFull
-from service.catalogue import Caller, Catalogue, Change, describe
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, NoSuchRevisionError, Stored, Support
-from service.state import State, state_of
+from service.runtime.class_changes import Caller, Catalogue, Change, describe
+from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.problems import (
     BODY_PROBLEMS,

@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.docs import ARROW
 from service.formats.chunk import PIECE_BYTES
+from service.runtime.state import State
 from service.scoring.scheduler import Steps, Turns
 from service.scoring.served_model import Serving
-from service.state import State
 from service.web.body import announced, read
 from service.web.compression import Inflater, speaks
 from service.web.problems import Broken, Problem, Unfit, Unspoken

@@ -17,7 +17,7 @@ from service.api.classes import Description, Name
 from service.api.forms import Form
 from service.api.schemas import Noted
 from service.classes.entities import AwayError
-from service.state import state_of
+from service.runtime.state import state_of
 from service.web.auth import admin
 from service.web.problems import (
     BODY_PROBLEMS,

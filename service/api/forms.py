@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pydantic
 from starlette.requests import Request
 
-from service.state import state_of
+from service.runtime.state import state_of
 from service.web import body
 from service.web.problems import Problem, Unfit, Unreadable, Unspoken
 

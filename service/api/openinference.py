@@ -21,9 +21,9 @@ from service.api.endpoint import Answer, Ask, Exchange
 from service.formats.openinference.request import read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.observability.metrics import Metrics
+from service.runtime.state import State, state_of
 from service.scoring.scheduler import Steps, Work
 from service.scoring.served_model import Serving
-from service.state import State, state_of
 from service.web.problems import NoSuchBundle, Problem, Unfit
 
 __all__ = ["Inference", "refusal", "router"]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.schemas import About, Alive, Ready
-from service.state import state_of
+from service.runtime.state import state_of
 from service.web.problems import NotReady, documented
 
 __all__ = ["router"]

@@ -24,10 +24,10 @@ from uvicorn.config import STARTUP_FAILURE
 
 from service.bundles.repository import ShelfError
 from service.observability.logs import configure
+from service.runtime.state import State
 from service.server import tls
 from service.server.connection import Connection
 from service.settings import Settings
-from service.state import State
 from service.web.problems import Problem
 
 __all__ = ["Config", "Server", "greeting", "listener"]

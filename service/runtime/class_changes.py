@@ -17,7 +17,7 @@ from models.decision import distances_between
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, Stored
 from service.classes.preview import Preview, preview
-from service.state import State
+from service.runtime.state import State
 from service.web.problems import (
     Contradictory,
     KeyReused,
