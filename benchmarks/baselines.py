@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from training.dataset import Dataset, Labels
+from training.dataset.dataset import Dataset, Labels
 
 __all__ = [
     "CLASSIFIERS",

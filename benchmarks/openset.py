@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.baselines import Known, Points, fit_classifier
 from benchmarks.ours import Ours
-from training.dataset import Dataset, Labels, Rows
+from training.dataset.dataset import Dataset, Labels, Rows
 
 __all__ = ["auroc", "leave_out", "of_classifiers", "of_ours", "rejected_known"]
 

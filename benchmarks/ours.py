@@ -11,7 +11,7 @@ from torch import nn
 
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
-from training.dataset import Dataset, Labels, Rows
+from training.dataset.dataset import Dataset, Labels, Rows
 from training.encoder import Encoder
 from training.fit import embed, fit
 from training.recipe import EncoderRecipe, Recipe

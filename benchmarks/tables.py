@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from training.table import read_table
+from training.dataset.tables import read_table
 
 __all__ = [
     "Derive",

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 from models.support import ROUNDING, conformal_quantile
-from training.dataset import Labels
+from training.dataset.dataset import Labels
 
 Scores = npt.NDArray[np.float64]
 

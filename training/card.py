@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.reference import MOST, REFERENCE
-from training.dataset import Dataset
+from training.dataset.dataset import Dataset
 from training.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.decision import distances_between
 from models.schema import Matrix
-from training.dataset import Dataset, Labels, Rows
+from training.dataset.dataset import Dataset, Labels, Rows
 from training.encoder import Encoder
 from training.evaluate import Scores
 from training.fewshot import Draws, few_shot

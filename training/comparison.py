@@ -10,7 +10,7 @@ from importlib.metadata import version
 from training.animation import as_gif, as_page
 from training.compare import DRAWS, Plan, Report, Trial, compare
 from training.curves import log_curve_figure, loss_by_epoch_figure
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.film import Film, shoot, stage
 from training.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe

@@ -20,16 +20,16 @@ from models.bundle import Bundle, BundleError
 from models.model import Model
 from training.compare import Plan
 from training.comparison import run_comparison
-from training.dataset import class_names
+from training.dataset.dataset import class_names
+from training.dataset.schema_inference import infer_fields
+from training.dataset.tables import added_tables, labelled_rows
 from training.encoder import Encoder
 from training.evaluate import Evaluation
 from training.export import ExportError
 from training.fewshot import few_shot
-from training.fields import infer_fields
 from training.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
-from training.table import added_tables, labelled_rows
 from training.train import Fitted
 from training.train import train as train_bundle
 

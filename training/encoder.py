@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.schema import Matrix, Schema
-from training.dataset import Labels
+from training.dataset.dataset import Labels
 from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]

@@ -26,9 +26,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from models.decision import Decisions
 from models.schema import Matrix, Schema
 from models.support import support_radius, with_class
-from training import arrays
-from training.arrays import FitError
-from training.dataset import Dataset, Rows
+from training.dataset import arrays
+from training.dataset.arrays import FitError
+from training.dataset.dataset import Dataset, Rows
 from training.encoder import Encoder
 from training.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
 from models.schema import Matrix
-from training.dataset import Labels, Rows
+from training.dataset.dataset import Labels, Rows
 from training.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe
 from training.sampling import balanced_batches

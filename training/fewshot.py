@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 
 from models.decision import expected_distances
 from models.schema import Matrix
-from training.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.encoder import Encoder
 from training.estimator import SiameseClassifier
 from training.fit import Epoch

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.schema import Matrix
-from training.dataset import Labels
+from training.dataset.dataset import Labels
 from training.evaluate import Evaluation
 from training.fit import Epoch
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from models.decision import distances_between
 from models.schema import Matrix
 from training.compare import Report, each_in_turn, loss_and_zero_share, score, with_loss
-from training.dataset import Dataset, Labels, load_dataset
+from training.dataset.dataset import Dataset, Labels, load_dataset
 from training.encoder import Encoder
 from training.fit import Epoch, centroids_of, embed, fit, make_loss
 from training.losses import BatchLoss

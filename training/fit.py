@@ -13,7 +13,7 @@ from torch import nn
 
 from models.decision import distances_between
 from models.schema import Matrix, Schema
-from training.dataset import Labels, Rows
+from training.dataset.dataset import Labels, Rows
 from training.encoder import Encoder
 from training.losses import LOSSES, BatchLoss
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError

@@ -24,9 +24,9 @@ from models.bundle import UNKNOWN, Bundle
 from models.decision import Decisions
 from models.model import Model
 from models.schema import Matrix
-from training.dataset import encode_rows
+from training.dataset.dataset import encode_rows
+from training.dataset.tables import Added, added_tables, aligned
 from training.recipe import Recipe, RecipeError
-from training.table import Added, added_tables, aligned
 from training.train import Fitted, Report, fit_and_test, train
 
 __all__ = ["TOLERANCE", "Outcome", "Side", "retrain", "target_of"]

@@ -21,7 +21,8 @@ from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from training import figures
 from training.card import write_card
-from training.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.dataset.tables import Added
 from training.encoder import Encoder
 from training.estimator import SiameseClassifier, one_thread
 from training.evaluate import Evaluation, evaluate
@@ -30,7 +31,6 @@ from training.fit import Epoch
 from training.losses import LosslessTripletLoss
 from training.recipe import Recipe, Split
 from training.rule import decision_rule
-from training.table import Added
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 

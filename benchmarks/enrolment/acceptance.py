@@ -18,7 +18,7 @@ from benchmarks.sets import SETS, Set, derive_tables, recipe_of
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 from models.support import support_radius, with_class
-from training.dataset import load_dataset
+from training.dataset.dataset import load_dataset
 from training.estimator import SiameseClassifier
 from training.recipe import RecipeError
 

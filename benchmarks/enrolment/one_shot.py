@@ -21,7 +21,7 @@ from benchmarks.resilience.figures import Figure, Section, told
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
 from benchmarks.serving.servers import ServerError
-from training.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.fewshot import Draws, few_shot
 from training.recipe import FewShot, Recipe
 from training.train import train

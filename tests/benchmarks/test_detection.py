@@ -14,7 +14,7 @@ from benchmarks.measure import OURS, Result, measure
 from benchmarks.openset import auroc, leave_out, rejected_known
 from benchmarks.report import grid, mean_and_spread, report
 from benchmarks.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 
 QUICK = {"epochs": 2, "steps": 4, "batch": 32}
 

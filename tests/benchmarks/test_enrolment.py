@@ -30,7 +30,7 @@ from models.decision import NearestCentroid
 from models.support import support_radius
 from service.classes import preview
 from service.classes.database import Store
-from training.dataset import Rows
+from training.dataset.dataset import Rows
 
 app = typer.Typer()
 app.command()(main)

@@ -14,7 +14,7 @@ import pytest
 from models.bundle import Bundle
 from models.model import Model
 from models.schema import Field, Schema
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.recipe import Recipe
 from training.train import Fitted, train
 

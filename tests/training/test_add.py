@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.dataset import Addition, Dataset, load_dataset
+from training.dataset.dataset import Addition, Dataset, load_dataset
 from training.recipe import Recipe, RecipeError
 from training.train import train
 

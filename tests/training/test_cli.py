@@ -15,7 +15,7 @@ import pytest
 
 from models import cli as door
 from models.model import Model
-from training.dataset import load_dataset
+from training.dataset.dataset import load_dataset
 from training.recipe import Recipe
 
 QUICK = """

@@ -16,7 +16,7 @@ from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
 from training import compare as compare_module
 from training.compare import DRAWS, Plan, Trial, compare, each_in_turn, score, with_loss
-from training.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluate import evaluate
 from training.fewshot import few_shot
 from training.fit import Epoch, centroids_of, embed, fit, make_loss

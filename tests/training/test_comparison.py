@@ -11,7 +11,7 @@ import pytest
 from training import comparison
 from training.compare import Plan, Trial
 from training.comparison import run_comparison
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.evaluate import Scores
 from training.fewshot import Draws
 from training.recipe import Recipe, RecipeError

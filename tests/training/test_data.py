@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from training.dataset.tables import PARTS, labelled_rows
 from training.recipe import Recipe
-from training.table import PARTS, labelled_rows
 
 TRAINING = Path(__file__).parents[2] / "training"
 DATA = TRAINING / "data/cisco-iosxr"

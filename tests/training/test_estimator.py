@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from models.schema import Field, Schema
 from models.support import support_radius
 from training.calibrate import calibrate
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.encoder import Encoder
 from training.estimator import SiameseClassifier, one_thread
 from training.fit import Epoch, fit

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from models.decision import NearestCentroid
-from training.dataset import Rows
+from training.dataset.dataset import Rows
 from training.evaluate import Evaluation, evaluate
 from training.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.dataset import Rows, load_dataset
+from training.dataset.dataset import Rows, load_dataset
 from training.estimator import SiameseClassifier
 from training.fewshot import few_shot
 from training.fit import fit

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from models.decision import distances_between
 from training import fit as fit_module
-from training.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.encoder import Encoder
 from training.export import export
 from training.fit import Epoch, _warm_up, centroids_of, embed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.calibrate import calibrate
-from training.dataset import Rows
+from training.dataset.dataset import Rows
 from training.rule import decision_rule
 
 Points = np.ndarray[Any, np.dtype[np.float32]]

@@ -15,7 +15,7 @@ import torch
 from models.bundle import Bundle
 from models.model import Model
 from models.reference import MOST
-from training.dataset import load_dataset
+from training.dataset.dataset import load_dataset
 from training.estimator import SiameseClassifier
 from training.fit import Epoch
 from training.recipe import Recipe

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.schema import UNSEEN, Schema
-from training.dataset import Dataset, Rows, load_dataset
-from training.fields import infer_fields
+from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.dataset.schema_inference import infer_fields
 from training.recipe import Recipe, RecipeError
 
 MakeTable = Callable[..., pl.DataFrame]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from training.dataset.tables import PARTS, assign_parts, labelled_rows, read_table
 from training.recipe import Recipe, RecipeError, Split
-from training.table import PARTS, assign_parts, labelled_rows, read_table
 
 CSV = b"latency,vendor,up,label\n1.5,acme,true,good\n,bolt,false,slow\n3.25,,true,good\n"
 TABLE = pl.DataFrame(

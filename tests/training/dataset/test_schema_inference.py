@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from models.schema import Field
-from training.dataset import load_dataset
-from training.fields import Inference, infer_fields
+from training.dataset.dataset import load_dataset
+from training.dataset.schema_inference import Inference, infer_fields
 from training.recipe import Recipe, RecipeError
 
 Infer = Callable[..., Inference]

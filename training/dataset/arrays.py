@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pydantic
 
 from models.schema import Field, Matrix, Schema
-from training.dataset import Labels, Rows
+from training.dataset.dataset import Labels, Rows
 from training.recipe import RecipeError
 
 __all__ = [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Field, Schema
-from training.arrays import (
+from training.dataset.arrays import (
     FitError,
     check_columns,
     checked_label,
@@ -18,7 +18,7 @@ from training.arrays import (
     schema_of,
     set_aside,
 )
-from training.dataset import Rows
+from training.dataset.dataset import Rows
 from training.recipe import RecipeError
 
 

@@ -12,9 +12,9 @@ import polars as pl
 
 from models.bundle import LONGEST_NAME, UNKNOWN
 from models.schema import UNSEEN, Field, Matrix, Schema
-from training.fields import Inference, infer_fields
+from training.dataset.schema_inference import Inference, infer_fields
+from training.dataset.tables import Added, Part, added_tables, aligned, labelled_rows
 from training.recipe import Recipe, RecipeError, Split
-from training.table import Added, Part, added_tables, aligned, labelled_rows
 
 __all__ = ["Addition", "Dataset", "Labels", "Rows", "class_names", "encode_rows", "load_dataset"]
 
