@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.losses import LosslessTripletLoss, TripletMarginLoss
+from training.fitting.losses import LosslessTripletLoss, TripletMarginLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -12,10 +12,10 @@ from torch import nn
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
-from training.encoder import Encoder
-from training.fit import embed, fit
+from training.fitting.encoder import Encoder
+from training.fitting.fit import embed, fit
+from training.fitting.rule import decision_rule
 from training.recipe import EncoderRecipe, Recipe
-from training.rule import decision_rule
 
 __all__ = ["Ours", "fit_ours", "learned_nearest", "with_dev"]
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from models.decision import distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
-from training.encoder import Encoder
 from training.evaluate import Scores
 from training.fewshot import Draws, few_shot
-from training.fit import Epoch, centroids_of, embed, fit, make_loss
+from training.fitting.encoder import Encoder
+from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
+from training.fitting.losses import LOSSES, BatchLoss
+from training.fitting.sampling import balanced_batches
 from training.gradients import zero_gradient_share
-from training.losses import LOSSES, BatchLoss
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
-from training.sampling import balanced_batches
 
 __all__ = [
     "DRAWS",

@@ -12,7 +12,7 @@ from training.compare import DRAWS, Plan, Report, Trial, compare
 from training.curves import log_curve_figure, loss_by_epoch_figure
 from training.dataset.dataset import Dataset, load_dataset
 from training.film import Film, shoot, stage
-from training.losses import LosslessTripletLoss
+from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe
 
 __all__ = ["run_comparison"]

@@ -23,11 +23,11 @@ from training.comparison import run_comparison
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
-from training.encoder import Encoder
 from training.evaluate import Evaluation
 from training.export import ExportError
 from training.fewshot import few_shot
-from training.fit import Epoch
+from training.fitting.encoder import Encoder
+from training.fitting.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
 from training.train import Fitted

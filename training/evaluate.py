@@ -13,9 +13,9 @@ from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
 from models.schema import Matrix
 from training.dataset.dataset import Labels, Rows
-from training.losses import LosslessTripletLoss
+from training.fitting.losses import LosslessTripletLoss
+from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe
-from training.sampling import balanced_batches
 
 __all__ = ["Evaluation", "Scores", "evaluate"]
 

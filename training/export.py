@@ -7,8 +7,8 @@ from onnx import TensorProto
 
 from models.encoder import Encoder as OnnxEncoder
 from models.schema import Matrix
-from training.encoder import FAR, SATURATION, Encoder
-from training.fit import embed
+from training.fitting.encoder import FAR, SATURATION, Encoder
+from training.fitting.fit import embed
 from training.folding import Folded, Layer, Window, fold
 from training.graph import Graph
 

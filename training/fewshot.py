@@ -18,9 +18,9 @@ from sklearn.metrics import f1_score
 from models.decision import expected_distances
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
-from training.encoder import Encoder
-from training.estimator import SiameseClassifier
-from training.fit import Epoch
+from training.fitting.encoder import Encoder
+from training.fitting.estimator import SiameseClassifier
+from training.fitting.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 
 __all__ = ["Draws", "FewShotResult", "few_shot"]

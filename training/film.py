@@ -14,9 +14,9 @@ from models.decision import distances_between
 from models.schema import Matrix
 from training.compare import Report, each_in_turn, loss_and_zero_share, score, with_loss
 from training.dataset.dataset import Dataset, Labels, load_dataset
-from training.encoder import Encoder
-from training.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.losses import BatchLoss
+from training.fitting.encoder import Encoder
+from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
+from training.fitting.losses import BatchLoss
 from training.recipe import FitRecipe, Recipe, RecipeError
 
 __all__ = ["SEPARATE", "Film", "Frame", "Scene", "Side", "faults_apart", "shoot", "stage"]

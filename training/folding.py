@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from training.encoder import CUT, FAR, LINEAR_GAIN, Encoder, Members, Scaling, Whitening
+from training.fitting.encoder import CUT, FAR, LINEAR_GAIN, Encoder, Members, Scaling, Whitening
 
 __all__ = ["Folded", "Layer", "Part", "Window", "fold"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.losses import BatchLoss, ContrastiveLoss, TripletMarginLoss
+from training.fitting.losses import BatchLoss, ContrastiveLoss, TripletMarginLoss
 
 __all__ = ["zero_gradient_share"]
 

@@ -23,14 +23,14 @@ from training import figures
 from training.card import write_card
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
-from training.encoder import Encoder
-from training.estimator import SiameseClassifier, one_thread
 from training.evaluate import Evaluation, evaluate
 from training.export import export
-from training.fit import Epoch
-from training.losses import LosslessTripletLoss
+from training.fitting.encoder import Encoder
+from training.fitting.estimator import SiameseClassifier, one_thread
+from training.fitting.fit import Epoch
+from training.fitting.losses import LosslessTripletLoss
+from training.fitting.rule import decision_rule
 from training.recipe import Recipe, Split
-from training.rule import decision_rule
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 

@@ -19,7 +19,7 @@ from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 from models.support import support_radius, with_class
 from training.dataset.dataset import load_dataset
-from training.estimator import SiameseClassifier
+from training.fitting.estimator import SiameseClassifier
 from training.recipe import RecipeError
 
 __all__ = ["BORROWED", "Case", "Cells", "Points", "borrowed", "drawn", "measure"]

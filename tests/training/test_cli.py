@@ -152,7 +152,7 @@ def test_bad_input_is_answered_in_one_line_with_code_2_and_nothing_is_written(
 def test_a_fit_that_fails_halfway_leaves_nothing_behind(
     faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.fit._COLLAPSED", 2.0)
+    monkeypatch.setattr("training.fitting.fit._COLLAPSED", 2.0)
     before = sorted(folder.rglob("*"))
     said = faultcube("train", *GIVEN.split(), *QUICKLY, "--out", "deep/new")
     assert said.code == 2
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_fit(
     faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[object] = []
-    monkeypatch.setattr("training.estimator.fit", lambda *_: fitted.append(1))
+    monkeypatch.setattr("training.fitting.estimator.fit", lambda *_: fitted.append(1))
     said = faultcube("train", *GIVEN.split(), "--out", "t.csv/new")
     assert said.code == 2
     assert said.err.count("\n") == 1

@@ -19,10 +19,10 @@ from training.compare import DRAWS, Plan, Trial, compare, each_in_turn, score, w
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluate import evaluate
 from training.fewshot import few_shot
-from training.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.losses import LosslessTripletLoss
+from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
+from training.fitting.losses import LosslessTripletLoss
+from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
-from training.sampling import balanced_batches
 
 Make = Callable[..., Recipe]
 
@@ -195,7 +195,7 @@ def test_a_class_that_cannot_be_held_out_is_refused_before_anything_is_fitted(
 def test_a_collapse_names_the_loss_and_the_seed(
     small_recipe: Recipe, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.fit._COLLAPSED", 2.0)
+    monkeypatch.setattr("training.fitting.fit._COLLAPSED", 2.0)
     with pytest.raises(RecipeError, match=r"^linear, seed 0: the encoder collapsed"):
         compare(small_recipe, small_dataset, Plan(losses=("linear",)), quiet)
 

@@ -13,7 +13,7 @@ import pytest
 from models.decision import NearestCentroid
 from training.dataset.dataset import Rows
 from training.evaluate import Evaluation, evaluate
-from training.losses import LosslessTripletLoss
+from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe
 
 CLASSES = ("good", "slow", "lossy")

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from models.bundle import Bundle
 from models.encoder import Encoder as OnnxEncoder
 from models.schema import UNSEEN, Schema
-from training.encoder import Encoder
 from training.export import PARITY, ExportError, check_parity, export
-from training.fit import embed
+from training.fitting.encoder import Encoder
+from training.fitting.fit import embed
 from training.recipe import EncoderRecipe, Recipe
 from training.train import Fitted
 

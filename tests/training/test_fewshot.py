@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from training.dataset.dataset import Rows, load_dataset
-from training.estimator import SiameseClassifier
 from training.fewshot import few_shot
-from training.fit import fit
+from training.fitting.estimator import SiameseClassifier
+from training.fitting.fit import fit
 from training.recipe import FewShot, Recipe, RecipeError
 
 Make = Callable[..., Recipe]
@@ -100,7 +100,7 @@ def test_records_of_the_class_held_out_do_not_reach_the_fit(
         fits.append(b"".join(v.numpy().tobytes() for v in encoder.state_dict().values()))
         return encoder, history
 
-    monkeypatch.setattr("training.estimator.fit", spy)
+    monkeypatch.setattr("training.fitting.estimator.fit", spy)
     held = pl.col("label") == "port_flap"
     changed = real_table.with_columns(
         pl.when(held).then(pl.col(pl.Float64) * 7 + 1).otherwise(pl.col(pl.Float64))

@@ -13,7 +13,7 @@ from models.decision import NearestCentroid
 from training import figures
 from training.evaluate import Evaluation
 from training.figures import confusion_figure
-from training.fit import Epoch
+from training.fitting.fit import Epoch
 from training.recipe import Recipe
 from training.train import Fitted
 

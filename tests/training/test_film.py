@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from training.compare import with_loss
 from training.dataset.dataset import Dataset, load_dataset
 from training.film import SEPARATE, Film, Scene, Side, faults_apart, shoot, stage
-from training.fit import Epoch, centroids_of, embed, fit
+from training.fitting.fit import Epoch, centroids_of, embed, fit
 from training.recipe import Recipe, RecipeError
 
 Make = Callable[..., Recipe]

@@ -15,9 +15,9 @@ from torch import nn
 
 from models.encoder import Encoder as OnnxEncoder
 from models.schema import UNSEEN, Field, Schema
-from training.encoder import Encoder
 from training.export import check_parity, export
-from training.fit import embed
+from training.fitting.encoder import Encoder
+from training.fitting.fit import embed
 from training.folding import Layer, fold
 from training.recipe import EncoderRecipe, Recipe, View
 

@@ -16,8 +16,8 @@ from models.bundle import Bundle
 from models.model import Model
 from models.reference import MOST
 from training.dataset.dataset import load_dataset
-from training.estimator import SiameseClassifier
-from training.fit import Epoch
+from training.fitting.estimator import SiameseClassifier
+from training.fitting.fit import Epoch
 from training.recipe import Recipe
 from training.train import Fitted, _provenance, _reference, fit_and_test, train
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.calibrate import calibrate
 from training.dataset.dataset import Rows
-from training.rule import decision_rule
+from training.fitting.calibrate import calibrate
+from training.fitting.rule import decision_rule
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -29,10 +29,10 @@ from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Rows
-from training.encoder import Encoder
-from training.fit import Epoch, fit
+from training.fitting.encoder import Encoder
+from training.fitting.fit import Epoch, fit
+from training.fitting.rule import decision_rule
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
-from training.rule import decision_rule
 
 __all__ = ["SiameseClassifier", "one_thread"]
 

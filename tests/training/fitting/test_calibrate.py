@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from models.decision import NearestCentroid, distances_between
 from models.support import conformal_quantile
-from training.calibrate import calibrate
+from training.fitting.calibrate import calibrate
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
 CORNERS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)

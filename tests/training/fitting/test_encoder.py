@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.schema import UNSEEN, Field, Schema
-from training.encoder import Encoder, Scaling, Whitening
+from training.fitting.encoder import Encoder, Scaling, Whitening
 from training.recipe import EncoderRecipe
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]

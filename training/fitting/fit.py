@@ -14,10 +14,10 @@ from torch import nn
 from models.decision import distances_between
 from models.schema import Matrix, Schema
 from training.dataset.dataset import Labels, Rows
-from training.encoder import Encoder
-from training.losses import LOSSES, BatchLoss
+from training.fitting.encoder import Encoder
+from training.fitting.losses import LOSSES, BatchLoss
+from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
-from training.sampling import balanced_batches
 
 __all__ = ["Epoch", "centroids_of", "embed", "fit", "make_loss"]
 

@@ -11,12 +11,12 @@ import torch
 from sklearn.metrics import f1_score
 
 from models.decision import distances_between
-from training import fit as fit_module
 from training.dataset.dataset import Dataset, load_dataset
-from training.encoder import Encoder
 from training.export import export
-from training.fit import Epoch, _warm_up, centroids_of, embed
-from training.losses import LOSSES, LosslessTripletLoss
+from training.fitting import fit as fit_module
+from training.fitting.encoder import Encoder
+from training.fitting.fit import Epoch, _warm_up, centroids_of, embed
+from training.fitting.losses import LOSSES, LosslessTripletLoss
 from training.recipe import Recipe, RecipeError
 
 

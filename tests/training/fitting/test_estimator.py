@@ -20,11 +20,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from models.schema import Field, Schema
 from models.support import support_radius
-from training.calibrate import calibrate
 from training.dataset.dataset import Dataset, load_dataset
-from training.encoder import Encoder
-from training.estimator import SiameseClassifier, one_thread
-from training.fit import Epoch, fit
+from training.fitting.calibrate import calibrate
+from training.fitting.encoder import Encoder
+from training.fitting.estimator import SiameseClassifier, one_thread
+from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
 SMALL: dict[str, Any] = {
@@ -106,7 +106,7 @@ def test_all_that_a_recipe_says_reaches_the_fit(
         seen.extend(arguments)
         return fit(*arguments)
 
-    monkeypatch.setattr("training.estimator.fit", spy)
+    monkeypatch.setattr("training.fitting.estimator.fit", spy)
     made = SiameseClassifier.of(recipe, real, lambda *_: None)
     schema, train, dev, shape, how, _ = seen
     assert schema is real.schema
@@ -163,7 +163,7 @@ def test_more_records_than_are_embedded_at_a_time_are_embedded_all_the_same(
     fitted: SiameseClassifier, real: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = fitted.transform(real.test.matrix)
-    monkeypatch.setattr("training.estimator._BLOCK", 7)
+    monkeypatch.setattr("training.fitting.estimator._BLOCK", 7)
     np.testing.assert_array_equal(fitted.transform(real.test.matrix), points)
 
 
@@ -333,7 +333,7 @@ def test_records_that_will_not_do_are_refused(blobs: tuple[Array, Array]) -> Non
 def test_a_collapsed_encoder_is_an_error_to_scikit_learn_and_to_the_command_line(
     blobs: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.fit._COLLAPSED", 2.0)
+    monkeypatch.setattr("training.fitting.fit._COLLAPSED", 2.0)
     for expected in (ValueError, RecipeError):
         with pytest.raises(expected, match="the encoder collapsed"):
             SiameseClassifier(**SMALL).fit(*blobs)
@@ -361,7 +361,7 @@ def test_torch_is_left_as_it_was_even_by_a_fit_that_fails(
         torch.manual_seed(42)
         state = torch.get_rng_state()
         SiameseClassifier(**SMALL).fit(*blobs).transform(blobs[0])
-        monkeypatch.setattr("training.fit._COLLAPSED", 2.0)
+        monkeypatch.setattr("training.fitting.fit._COLLAPSED", 2.0)
         with pytest.raises(ValueError, match="collapsed"):
             SiameseClassifier(**SMALL).fit(*blobs)
         assert torch.get_num_threads() == 3

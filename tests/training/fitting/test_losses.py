@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from training import losses
-from training.losses import (
+from training.fitting import losses
+from training.fitting.losses import (
     LOSSES,
     BatchLoss,
     ContrastiveLoss,

@@ -9,9 +9,9 @@ import numpy as np
 
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
-from training.calibrate import calibrate
 from training.dataset.dataset import Rows
-from training.fit import centroids_of
+from training.fitting.calibrate import calibrate
+from training.fitting.fit import centroids_of
 
 __all__ = ["decision_rule"]
 
