@@ -24,10 +24,10 @@ from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
 from training.evaluate import Evaluation
-from training.export import ExportError
 from training.fewshot import few_shot
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch
+from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
 from training.train import Fitted

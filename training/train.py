@@ -24,12 +24,12 @@ from training.card import write_card
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluate import Evaluation, evaluate
-from training.export import export
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.fitting.rule import decision_rule
+from training.onnx.export import export
 from training.recipe import Recipe, Split
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]

@@ -164,7 +164,7 @@ def test_a_fit_that_fails_halfway_leaves_nothing_behind(
 def test_an_export_that_differs_is_an_error_of_ours_and_leaves_nothing_behind(
     faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.export.PARITY", -1.0)
+    monkeypatch.setattr("training.onnx.export.PARITY", -1.0)
     before = sorted(folder.rglob("*"))
     said = faultcube("train", *GIVEN.split(), *QUICKLY, "--out", "new")
     assert said.code == 1

@@ -12,11 +12,11 @@ from sklearn.metrics import f1_score
 
 from models.decision import distances_between
 from training.dataset.dataset import Dataset, load_dataset
-from training.export import export
 from training.fitting import fit as fit_module
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, _warm_up, centroids_of, embed
 from training.fitting.losses import LOSSES, LosslessTripletLoss
+from training.onnx.export import export
 from training.recipe import Recipe, RecipeError
 
 

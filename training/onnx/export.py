@@ -9,8 +9,8 @@ from models.encoder import Encoder as OnnxEncoder
 from models.schema import Matrix
 from training.fitting.encoder import FAR, SATURATION, Encoder
 from training.fitting.fit import embed
-from training.folding import Folded, Layer, Window, fold
-from training.graph import Graph
+from training.onnx.folding import Folded, Layer, Window, fold
+from training.onnx.graph import Graph
 
 __all__ = ["PARITY", "ExportError", "check_parity", "export"]
 

@@ -15,14 +15,14 @@ from torch import nn
 
 from models.encoder import Encoder as OnnxEncoder
 from models.schema import UNSEEN, Field, Schema
-from training.export import check_parity, export
 from training.fitting.encoder import Encoder
 from training.fitting.fit import embed
-from training.folding import Layer, fold
+from training.onnx.export import check_parity, export
+from training.onnx.folding import Layer, fold
 from training.recipe import EncoderRecipe, Recipe, View
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-SHIPPED = Path(__file__).parents[2] / "training/iosxr.toml"
+SHIPPED = Path(__file__).parents[3] / "training/iosxr.toml"
 LARGEST = float(np.finfo(np.float32).max)
 HOSTILE = [float("nan"), 0.0, -0.0, 1.0, -1.0, UNSEEN, 1e-45, 1e20, 3e38, LARGEST, -LARGEST]
 VIEWS: list[View] = ["standard", "log", "bins"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.decision import distances_between
 from models.encoder import Encoder as OnnxEncoder
-from training.graph import Graph
+from training.onnx.graph import Graph
 
 MEASURE = 8
 """Nodes that every graph has for distances."""

@@ -1,0 +1,4 @@
+"""From a torch encoder to a verified ONNX graph.
+
+Imports `models` and `training.fitting`.
+"""
