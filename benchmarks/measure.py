@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from benchmarks import baselines, openset, peers
 from benchmarks.ours import fit_ours, learned_nearest, with_dev
 from training.dataset.dataset import load_dataset
-from training.fewshot import few_shot
+from training.evaluation.few_shot import few_shot
 from training.recipe import FewShot, Recipe, RecipeError
 
 __all__ = ["OURS", "Result", "Task", "measure"]

@@ -9,7 +9,7 @@ from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset
-from training.evaluate import Evaluation
+from training.evaluation.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
 
 __all__ = ["write_card"]

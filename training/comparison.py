@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from training.animation import as_gif, as_page
-from training.compare import DRAWS, Plan, Report, Trial, compare
 from training.curves import log_curve_figure, loss_by_epoch_figure
 from training.dataset.dataset import Dataset, load_dataset
+from training.evaluation.loss_comparison import DRAWS, Plan, Report, Trial, compare
 from training.film import Film, shoot, stage
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe

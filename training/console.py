@@ -18,13 +18,13 @@ from rich.table import Column
 
 from models.bundle import Bundle, BundleError
 from models.model import Model
-from training.compare import Plan
 from training.comparison import run_comparison
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
-from training.evaluate import Evaluation
-from training.fewshot import few_shot
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.few_shot import few_shot
+from training.evaluation.loss_comparison import Plan
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch
 from training.onnx.export import ExportError

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from training.compare import Trial
+from training.evaluation.loss_comparison import Trial
 
 __all__ = ["log_curve_figure", "loss_by_epoch_figure"]
 

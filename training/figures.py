@@ -13,7 +13,7 @@ from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.schema import Matrix
 from training.dataset.dataset import Labels
-from training.evaluate import Evaluation
+from training.evaluation.evaluate import Evaluation
 from training.fitting.fit import Epoch
 
 __all__ = ["confusion_figure", "distances_figure", "embedding_figure", "history_figure"]

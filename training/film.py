@@ -12,8 +12,14 @@ import numpy.typing as npt
 
 from models.decision import distances_between
 from models.schema import Matrix
-from training.compare import Report, each_in_turn, loss_and_zero_share, score, with_loss
 from training.dataset.dataset import Dataset, Labels, load_dataset
+from training.evaluation.loss_comparison import (
+    Report,
+    each_in_turn,
+    loss_and_zero_share,
+    score,
+    with_loss,
+)
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
 from training.fitting.losses import BatchLoss

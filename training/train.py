@@ -23,7 +23,7 @@ from training import figures
 from training.card import write_card
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
-from training.evaluate import Evaluation, evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch

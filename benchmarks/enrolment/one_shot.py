@@ -22,7 +22,7 @@ from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
 from benchmarks.serving.servers import ServerError
 from training.dataset.dataset import Dataset, Rows, load_dataset
-from training.fewshot import Draws, few_shot
+from training.evaluation.few_shot import Draws, few_shot
 from training.recipe import FewShot, Recipe
 from training.train import train
 
@@ -131,7 +131,7 @@ def _ask(desk: Desk, dataset: Dataset, draws: int, seed: int) -> _Seen:
     parts = [tested[start : start + _BATCH] for start in range(0, len(tested), _BATCH)]
     bodies = [json.dumps({"records": part}).encode() for part in parts]
     right = [dataset.classes[label] for label in dataset.test.labels]
-    # As training.fewshot draws them.
+    # As training.evaluation.few_shot draws them.
     random, seen = np.random.default_rng(seed), _Seen()
     before = [label for body in bodies for label, _ in _classify(desk, body, 0)]
     _, seen.others_before = _unknown(before, right)

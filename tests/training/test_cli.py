@@ -423,7 +423,9 @@ def test_compare_prints_what_it_writes_and_the_command_that_gives_it_again(
 def test_compare_answers_bad_input_in_one_line_with_code_2_before_any_fit(
     faultcube: Faultcube, small: Path, monkeypatch: pytest.MonkeyPatch, option: str, words: str
 ) -> None:
-    monkeypatch.setattr("training.compare.fit", lambda *_: pytest.fail("a fit began"))
+    monkeypatch.setattr(
+        "training.evaluation.loss_comparison.fit", lambda *_: pytest.fail("a fit began")
+    )
     before = sorted(small.rglob("*"))
     options = ["--recipe", "small.toml", "--out", "new", *option.split()]
     said = faultcube("compare", *options)

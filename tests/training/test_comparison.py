@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from training import comparison
-from training.compare import Plan, Trial
 from training.comparison import run_comparison
 from training.dataset.dataset import Dataset, load_dataset
-from training.evaluate import Scores
-from training.fewshot import Draws
+from training.evaluation.evaluate import Scores
+from training.evaluation.few_shot import Draws
+from training.evaluation.loss_comparison import Plan, Trial
 from training.recipe import Recipe, RecipeError
 
 COMMAND = "faultcube compare --recipe r.toml --out x"

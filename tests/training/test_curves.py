@@ -7,9 +7,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from training.compare import Trial
 from training.curves import log_curve_figure, loss_by_epoch_figure
-from training.evaluate import Scores
+from training.evaluation.evaluate import Scores
+from training.evaluation.loss_comparison import Trial
 
 
 def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:

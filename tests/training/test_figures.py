@@ -11,7 +11,7 @@ import pytest
 from models.bundle import Bundle
 from models.decision import NearestCentroid
 from training import figures
-from training.evaluate import Evaluation
+from training.evaluation.evaluate import Evaluation
 from training.figures import confusion_figure
 from training.fitting.fit import Epoch
 from training.recipe import Recipe

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from training.dataset.dataset import Rows, load_dataset
-from training.fewshot import few_shot
+from training.evaluation.few_shot import few_shot
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import fit
 from training.recipe import FewShot, Recipe, RecipeError
@@ -141,7 +141,7 @@ def test_what_cannot_be_held_out_is_refused(
     ],
 )
 def test_bad_input_is_one_line_and_code_2(option: list[str], complaint: str) -> None:
-    recipe = Path(__file__).parents[2] / "training/iosxr.toml"
+    recipe = Path(__file__).parents[3] / "training/iosxr.toml"
     asked = ["evaluate", "--recipe", str(recipe), "--hold-out", "port_flap", *option]
     done = subprocess.run(
         [str(Path(sys.executable).parent / "faultcube"), *asked],

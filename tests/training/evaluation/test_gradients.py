@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.evaluation.gradients import zero_gradient_share
 from training.fitting.losses import LOSSES, BatchLoss, ContrastiveLoss
-from training.gradients import zero_gradient_share
 
 TRIPLETS = ("lossless", "linear", "triplet")
 

@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 
 from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
-from training import compare as compare_module
-from training.compare import DRAWS, Plan, Trial, compare, each_in_turn, score, with_loss
 from training.dataset.dataset import Dataset, Rows, load_dataset
-from training.evaluate import evaluate
-from training.fewshot import few_shot
+from training.evaluation import loss_comparison as compare_module
+from training.evaluation.evaluate import evaluate
+from training.evaluation.few_shot import few_shot
+from training.evaluation.loss_comparison import (
+    DRAWS,
+    Plan,
+    Trial,
+    compare,
+    each_in_turn,
+    score,
+    with_loss,
+)
 from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
 from training.fitting.losses import LosslessTripletLoss
 from training.fitting.sampling import balanced_batches

@@ -12,7 +12,7 @@ import pytest
 
 from models.decision import NearestCentroid
 from training.dataset.dataset import Rows
-from training.evaluate import Evaluation, evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from models.decision import distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
-from training.evaluate import Scores
-from training.fewshot import Draws, few_shot
+from training.evaluation.evaluate import Scores
+from training.evaluation.few_shot import Draws, few_shot
+from training.evaluation.gradients import zero_gradient_share
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
 from training.fitting.losses import LOSSES, BatchLoss
 from training.fitting.sampling import balanced_batches
-from training.gradients import zero_gradient_share
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 __all__ = [
