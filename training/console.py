@@ -18,7 +18,6 @@ from rich.table import Column
 
 from models.bundle import Bundle, BundleError
 from models.model import Model
-from training.comparison import run_comparison
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
@@ -29,6 +28,7 @@ from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
+from training.reports.comparison_page import run_comparison
 from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle

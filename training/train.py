@@ -19,8 +19,6 @@ from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
-from training import figures
-from training.card import write_card
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, evaluate
@@ -31,6 +29,8 @@ from training.fitting.losses import LosslessTripletLoss
 from training.fitting.rule import decision_rule
 from training.onnx.export import export
 from training.recipe import Recipe, Split
+from training.reports import model_card_figures
+from training.reports.model_card import write_card
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 
@@ -112,10 +112,12 @@ def _bundle(
         "examples.json": _examples(fitted),
         REFERENCE: reference.to_bytes(),
         "card.md": card.encode(),
-        "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
-        "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
-        "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
-        "figures/history.png": figures.history_figure(fitted.history),
+        "figures/confusion.png": model_card_figures.confusion_figure(fitted.evaluation, classes),
+        "figures/distances.png": model_card_figures.distances_figure(
+            distances, labels, rule, classes
+        ),
+        "figures/embedding.png": model_card_figures.embedding_figure(points, labels, rule, classes),
+        "figures/history.png": model_card_figures.history_figure(fitted.history),
     }
     return Bundle.make(
         files,

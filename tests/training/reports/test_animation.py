@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.animation import as_gif, as_page
-from training.film import Film, Frame, Scene, Side
+from training.reports.animation import as_gif, as_page
+from training.reports.animation_data import Film, Frame, Scene, Side
 
 CORNERS = np.array([[0.1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.9, 0.9]], np.float32)
 COMMAND = "faultcube compare --recipe 'a b.toml' --out x"
@@ -161,6 +161,6 @@ def test_a_class_can_be_called_anything(name: str) -> None:
 
 
 def test_the_page_is_a_file_of_the_package() -> None:
-    template = files("training").joinpath("animation.html").read_text(encoding="utf-8")
+    template = files("training.reports").joinpath("animation.html").read_text(encoding="utf-8")
     assert template.count("{{ film }}") == 1
     assert "{{" not in as_page(a_film(1), COMMAND)

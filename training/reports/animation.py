@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from models.schema import Matrix
-from training.film import Film, Frame, Side
+from training.reports.animation_data import Film, Frame, Side
 
 __all__ = ["as_gif", "as_page"]
 
@@ -151,7 +151,7 @@ def as_page(film: Film, command: str) -> str:
     }
     # In a script element only "<" could end the text early.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    page = files("training").joinpath("animation.html").read_text(encoding="utf-8")
+    page = files("training.reports").joinpath("animation.html").read_text(encoding="utf-8")
     name = html.escape(film.scene.recipe.name)
     return page.replace("{{ name }}", name).replace("{{ film }}", data)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from training.card import _code, write_card
 from training.recipe import Recipe
+from training.reports.model_card import _code, write_card
 from training.train import Fitted
 
 Trained = tuple[Recipe, Bundle, Fitted]

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from training.animation import as_gif, as_page
-from training.curves import log_curve_figure, loss_by_epoch_figure
 from training.dataset.dataset import Dataset, load_dataset
 from training.evaluation.loss_comparison import DRAWS, Plan, Report, Trial, compare
-from training.film import Film, shoot, stage
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe
+from training.reports.animation import as_gif, as_page
+from training.reports.animation_data import Film, shoot, stage
+from training.reports.loss_curves import log_curve_figure, loss_by_epoch_figure
 
 __all__ = ["run_comparison"]
 

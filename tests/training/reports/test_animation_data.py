@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from training.dataset.dataset import Dataset, load_dataset
 from training.evaluation.loss_comparison import with_loss
-from training.film import SEPARATE, Film, Scene, Side, faults_apart, shoot, stage
 from training.fitting.fit import Epoch, centroids_of, embed, fit
 from training.recipe import Recipe, RecipeError
+from training.reports.animation_data import SEPARATE, Film, Scene, Side, faults_apart, shoot, stage
 
 Make = Callable[..., Recipe]
 

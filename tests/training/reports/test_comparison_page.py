@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from training import comparison
-from training.comparison import run_comparison
 from training.dataset.dataset import Dataset, load_dataset
 from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import Draws
 from training.evaluation.loss_comparison import Plan, Trial
 from training.recipe import Recipe, RecipeError
+from training.reports import comparison_page
+from training.reports.comparison_page import run_comparison
 
 COMMAND = "faultcube compare --recipe r.toml --out x"
 
@@ -37,18 +37,18 @@ def compared(
     small_recipe: Recipe, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
     """Writes the text for trials that are given."""
-    monkeypatch.setattr(comparison, "load_dataset", lambda _: small_dataset)
-    monkeypatch.setattr(comparison, "stage", lambda *_: None)
+    monkeypatch.setattr(comparison_page, "load_dataset", lambda _: small_dataset)
+    monkeypatch.setattr(comparison_page, "stage", lambda *_: None)
 
     def write(trials: list[Trial], recipe: Recipe = small_recipe, **asked: Any) -> str:
-        monkeypatch.setattr(comparison, "compare", lambda *_: trials)
+        monkeypatch.setattr(comparison_page, "compare", lambda *_: trials)
         files = run_comparison(recipe, Plan(**asked), COMMAND, quiet)
         assert set(files) == {
-            "comparison.md",
+            "comparison_page.md",
             "figures/log-curve.png",
             "figures/loss-by-epoch.png",
         }
-        return files["comparison.md"].decode()
+        return files["comparison_page.md"].decode()
 
     return write
 
@@ -109,7 +109,7 @@ def test_few_seeds_and_a_random_split_are_warned_of(
     trials = [a_trial("triplet", 0, 0.8, {})]
     assert "Warning: seeds are 4, and a comparison needs 5" in compared(trials, seeds=4)
     random = make_recipe(make_table(), split={"by": "random"})
-    monkeypatch.setattr(comparison, "load_dataset", load_dataset)
+    monkeypatch.setattr(comparison_page, "load_dataset", load_dataset)
     text = compared(trials, recipe=random)
     assert "split at random" in text
     assert "Warning: rows were split at random" in text
@@ -119,7 +119,7 @@ def test_few_seeds_and_a_random_split_are_warned_of(
 def test_a_class_that_cannot_be_animated_is_refused_before_any_fit(
     small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "compare", lambda *_: pytest.fail("a fit began"))
+    monkeypatch.setattr(comparison_page, "compare", lambda *_: pytest.fail("a fit began"))
     with pytest.raises(RecipeError, match="'fire' cannot be animated"):
         run_comparison(small_recipe, Plan(animate=("fire", "slow")), COMMAND, quiet)
 
@@ -129,13 +129,13 @@ def test_files_of_a_whole_comparison_say_the_same(small_recipe: Recipe) -> None:
     told: list[str] = []
     files = run_comparison(small_recipe, plan, COMMAND, lambda name, _: told.append(name))
     assert set(files) == {
-        "comparison.md",
+        "comparison_page.md",
         "figures/log-curve.png",
         "figures/loss-by-epoch.png",
         "animation.gif",
         "animation.html",
     }
-    text = files["comparison.md"].decode()
+    text = files["comparison_page.md"].decode()
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert link in files
     verdicts = re.findall(r"^- (?:Standard|Lossless) triplet loss: (.*)$", text, re.MULTILINE)

@@ -7,9 +7,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from training.curves import log_curve_figure, loss_by_epoch_figure
 from training.evaluation.evaluate import Scores
 from training.evaluation.loss_comparison import Trial
+from training.reports.loss_curves import log_curve_figure, loss_by_epoch_figure
 
 
 def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
