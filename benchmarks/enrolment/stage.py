@@ -18,7 +18,7 @@ import pytest
 from benchmarks.resilience.messages import real_body
 from benchmarks.resilience.service import serve, wait_until_ready
 from benchmarks.serving.servers import Running, ServerError
-from tests.service.databases import Postgres, running
+from tests.support.databases import Postgres, running
 
 __all__ = ["Answer", "Desk", "Plan", "Record", "postgres", "records", "serving"]
 

@@ -18,7 +18,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from models import Bundle
-from tests.e2e.running import classify, environment, eventually, output_of
+from tests.support.running import classify, environment, eventually, output_of
 
 PROBE = """
 import importlib.util, json, os, shutil

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from models import Bundle
-from tests.e2e.running import environment, running
+from tests.support.running import environment, running
 
 HEAD = {"X-API-Key": "my-admin-key"}
 COMMANDS = """\

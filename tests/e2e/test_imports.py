@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import environment
+from tests.support.running import environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import classify, environment, running
+from tests.support.running import classify, environment, running
 
 
 @dataclass

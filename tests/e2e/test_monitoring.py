@@ -17,8 +17,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from models import UNKNOWN
-from tests.e2e.running import classify, environment, eventually, output_of
 from tests.e2e.test_compose import Project, have_image
+from tests.support.running import classify, environment, eventually, output_of
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "docker" / "monitoring"

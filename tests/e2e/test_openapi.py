@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.running import environment, running
+from tests.support.running import environment, running
 
 KEY = "an admin key"
 
@@ -17,7 +17,7 @@ def test_the_service_does_what_its_document_says(root: Path, tmp_path: Path) -> 
     programs = Path(sys.executable).parent
     env = environment(
         PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
-        PYTHONPATH=str(Path(__file__).parent),
+        PYTHONPATH=str(Path(__file__).parents[1] / "support"),
         SCHEMATHESIS_HOOKS="reports",
         FAULTCUBE_PORT="0",
         FAULTCUBE_ADMIN_KEYS=hashlib.sha256(KEY.encode()).hexdigest(),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.settings import as_markdown
-from tests.e2e.blocks import Block, blocks_of
-from tests.e2e.running import environment, running
+from tests.support.blocks import Block, blocks_of
+from tests.support.running import environment, running
 
 README = Path(__file__).parents[2] / "README.md"
 

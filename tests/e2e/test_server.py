@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.e2e.running import Running, classify, environment, eventually, running
+from tests.support.running import Running, classify, environment, eventually, running
 
 FAULTCUBE = Path(sys.executable).with_name("faultcube")
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.running import classify, environment, output_of, running
+from tests.support.running import classify, environment, output_of, running
 
 REBUILD = "faultcube train --recipe training/iosxr.toml --out build/iosxr"
 OWN = (

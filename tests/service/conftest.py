@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from models import Bundle, Field
 from service.app import create_app
 from service.settings import Settings
-from tests.service.databases import Postgres, running
+from tests.support.databases import Postgres, running
 
 GOOD = {"cpu load": 12.5, "error rate": 0.0, "link up": True, "state": "idle", "vendor": "acme"}
 DOWN = {"cpu load": 3.0, "error rate": None, "link up": False, "state": "busy", "vendor": "acme"}

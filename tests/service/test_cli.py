@@ -21,7 +21,7 @@ import httpx2
 import pytest
 
 from service.settings import as_markdown
-from tests.service.certificates import self_signed
+from tests.support.certificates import self_signed
 
 PROGRAM = """
 import typer

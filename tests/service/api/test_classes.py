@@ -19,7 +19,7 @@ from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
 from service.classes.entities import AwayError
-from tests.service.databases import KINDS, Postgres
+from tests.support.databases import KINDS, Postgres
 
 KEY = "an admin key"
 ADMIN = {"X-API-Key": KEY}

@@ -38,7 +38,7 @@ from service.classes.entities import (
     Support,
     UnusableError,
 )
-from tests.service.databases import KINDS, Postgres, running
+from tests.support.databases import KINDS, Postgres, running
 
 ROOT = Path(__file__).parents[3]
 CABLE = Stored("cable", severity="critical", records=(Support(1, {"link up": False}),), next_id=2)

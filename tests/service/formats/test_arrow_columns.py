@@ -11,7 +11,7 @@ from models import Field, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
 from service.web.problems import Unreadable
-from tests.service.streams import (
+from tests.support.streams import (
     NAN,
     batch,
     errors,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.formats.arrow_reader import read
 from service.web.problems import Problem, Unfit, Unreadable
-from tests.service.streams import (
+from tests.support.streams import (
     ROW,
     SCHEMA,
     batch,

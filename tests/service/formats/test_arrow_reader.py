@@ -19,7 +19,7 @@ from models.schema import UNSEEN
 from service.formats.arrow_reader import read
 from service.formats.chunk import PIECE_RECORDS
 from service.web.problems import Unfit, Unreadable
-from tests.service.streams import (
+from tests.support.streams import (
     GOOD,
     INF,
     NAN,

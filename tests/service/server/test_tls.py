@@ -8,7 +8,7 @@ import pytest
 
 from service.server import tls
 from service.settings import Settings, SettingsError
-from tests.service.certificates import self_signed
+from tests.support.certificates import self_signed
 
 
 @pytest.fixture(scope="module")

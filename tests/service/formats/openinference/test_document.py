@@ -10,7 +10,7 @@ from tritonclient.http import InferRequestedOutput
 from service.formats.openinference.document import Wanted
 from service.formats.openinference.request import read
 from service.web.problems import Unfit, Unreadable
-from tests.service.tensors import (
+from tests.support.tensors import (
     INF,
     NAN,
     ROW,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from service.formats.openinference.request import read
-from tests.service.tensors import (
+from tests.support.tensors import (
     COLUMNS,
     INF,
     NAN,

@@ -14,7 +14,7 @@ from service.formats.openinference.document import OUTPUTS
 from service.formats.openinference.request import read
 from service.formats.openinference.response import failure
 from service.web.problems import Problem, Unfit, Unreadable
-from tests.service.tensors import (
+from tests.support.tensors import (
     COLUMNS,
     NUMBERS,
     ROW,

@@ -14,7 +14,7 @@ from service.formats.openinference.document import OUTPUTS, Wanted
 from service.formats.openinference.request import Request, read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.web.problems import TooLarge, Unfit
-from tests.service.tensors import (
+from tests.support.tensors import (
     ROW,
     SCHEMA,
     whole,

@@ -9,7 +9,7 @@ from models import Field, Schema
 from models.schema import UNSEEN
 from service.formats.openinference.request import read
 from service.web.problems import Unfit, Unreadable
-from tests.service.tensors import (
+from tests.support.tensors import (
     COLUMNS,
     NAN,
     NUMBERS,

@@ -18,9 +18,9 @@ import pytest
 
 from service.classes.database import Store
 from service.classes.entities import AwayError, Stored, Support
-from tests.service.databases import KINDS, Postgres, running
+from tests.support.databases import KINDS, Postgres, running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KILLS = 100
 CRASHES = 5
 
