@@ -463,7 +463,7 @@ def test_the_migrations_make_the_tables_that_are_used(store: Store) -> None:
 
 def test_the_versions_are_those_of_the_migrations() -> None:
     config = Config()
-    config.set_main_option("script_location", str(ROOT / "service" / "migrations"))
+    config.set_main_option("script_location", str(ROOT / "service" / "classes" / "migrations"))
     known = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(known)) == VERSIONS
 
