@@ -50,20 +50,21 @@ class Fault:
     """What is wrong with one field of one record; holds no value the sender sent.
 
     Attributes:
-        record: index of the record in the batch, from 0.
+        record: index of the record in the batch, from 0; None when the request itself is meant.
         field: name of the field, or None when the record as a whole is meant.
         expected: what the schema asks for, with its unit.
         got: the kind of thing that was there instead.
     """
 
-    record: int
+    record: int | None
     field: str | None
     expected: str
     got: str
 
     def __str__(self) -> str:
-        place = f"record {self.record}" + (f", field {self.field!r}" if self.field else "")
-        return f"{place}: expected {self.expected}, got {self.got}"
+        places = [] if self.record is None else [f"record {self.record}"]
+        places += [f"field {self.field!r}"] if self.field else []
+        return f"{', '.join(places) or 'the request'}: expected {self.expected}, got {self.got}"
 
 
 class RecordError(ValueError):

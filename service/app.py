@@ -28,7 +28,8 @@ from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import Guard
 from service.web.middleware import Watch, Watcher
-from service.web.problems import Problem, problem_of
+from service.web.problems import INPUT_ERRORS, Problem, problem_of
+from service.web.request_info import RequestInfo
 
 __all__ = ["create_app"]
 
@@ -65,7 +66,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=dict.fromkeys(
-            (Problem, HTTPException, RequestValidationError, Exception), _answer
+            (Problem, *INPUT_ERRORS, HTTPException, RequestValidationError, Exception), _answer
         ),
     )
     app.state.faultcube = state
@@ -146,7 +147,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         state_of(request).metrics.count_rejected(problem)
-    name = request.scope["state"]["request_id"]
+    name = RequestInfo.of(request.scope).request_id
     if request.url.path.startswith("/v2"):
         return openinference.refusal(problem, name)
     return problem.response(name)

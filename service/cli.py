@@ -139,14 +139,14 @@ def openapi() -> None:
     from pydantic_core import to_json
 
     from service.app import create_app
-    from service.web.problems import NotReady
+    from service.web.problems import Problem
 
     app = create_app(_settings())
     state = app.state.faultcube
     state.refresh()
     try:
         _ = state.serving
-    except NotReady as error:
+    except Problem as error:
         raise _refusal(str(error)) from error
     document = app.openapi()
     typer.echo(to_json(document, indent=2).decode())

@@ -18,15 +18,17 @@ from service.bundles.repository import Entry, NotThereError, ShelfError
 from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.problems import (
-    Forbidden,
-    NoSuchBundle,
-    NotActivated,
-    NotReady,
+    FORBIDDEN,
+    INVALID_RECORDS,
+    NO_SUCH_BUNDLE,
+    NOT_ACTIVATED,
+    NOT_READY,
+    UNAUTHORIZED,
     Problem,
-    Unauthorized,
-    Unfit,
     documented,
+    not_ready,
 )
+from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 
@@ -38,7 +40,7 @@ router = APIRouter(tags=["Models"])
     summary="The bundles at hand",
     response_model=Shelved,
     response_description=Shelved.__doc__ or "",
-    responses=documented(NotReady),
+    responses=documented(NOT_READY),
 )
 def models(request: Request) -> Response:
     """List the bundles in the folder that is watched, and say which of them is served."""
@@ -46,7 +48,7 @@ def models(request: Request) -> Response:
     try:
         entries = state.shelf.entries()
     except ShelfError as error:
-        raise NotReady(
+        raise not_ready(
             f"The bundles cannot be listed: {error.reason}.", retry_seconds=30
         ) from error
     content = [_described(state, entry) for entry in entries]
@@ -58,7 +60,7 @@ def models(request: Request) -> Response:
     summary="How the shadow compares",
     response_model=Shadowed,
     response_description=Shadowed.__doc__ or "",
-    responses=documented(NoSuchBundle),
+    responses=documented(NO_SUCH_BUNDLE),
 )
 def shadow(request: Request) -> Response:
     """Tell where the shadow, a second bundle, agrees with the one that answers, and where not.
@@ -67,7 +69,9 @@ def shadow(request: Request) -> Response:
     """
     state = state_of(request)
     if state.shadow is None:
-        raise NoSuchBundle("There is no shadow: set FAULTCUBE_SHADOW to the folder of a bundle.")
+        raise Problem(
+            NO_SUCH_BUNDLE, "There is no shadow: set FAULTCUBE_SHADOW to the folder of a bundle."
+        )
     content = state.shadow.describe(records=_is_admin(request, state))
     return Response(to_json(content), media_type="application/json")
 
@@ -77,7 +81,9 @@ def shadow(request: Request) -> Response:
     summary="Serve another bundle",
     response_model=Activated,
     response_description=Activated.__doc__ or "",
-    responses=documented(Unauthorized, Forbidden, NoSuchBundle, NotActivated, Unfit, NotReady),
+    responses=documented(
+        UNAUTHORIZED, FORBIDDEN, NO_SUCH_BUNDLE, NOT_ACTIVATED, INVALID_RECORDS, NOT_READY
+    ),
     dependencies=[Depends(admin)],
 )
 def activate(
@@ -103,9 +109,9 @@ def activate(
         state.try_out(entry)
         state.shelf.activate(entry.folder)
     except NotThereError as error:
-        raise NoSuchBundle(f"There is no such bundle: {error.reason}.") from error
+        raise Problem(NO_SUCH_BUNDLE, f"There is no such bundle: {error.reason}.") from error
     except ShelfError as error:
-        raise NotActivated(f"Nothing was changed: {error.reason}.") from error
+        raise Problem(NOT_ACTIVATED, f"Nothing was changed: {error.reason}.") from error
     state.refresh()
     previous = before.manifest.version if before else None
     content = {"bundle": state.serving.bundle, "previous": previous}
@@ -114,7 +120,7 @@ def activate(
 
 def _is_admin(request: Request, state: State) -> bool:
     try:
-        state.keys.check("admin", request.scope["state"]["headers"])
+        state.keys.check("admin", RequestInfo.of(request.scope).headers)
     except Problem:
         return False
     return True

@@ -14,7 +14,7 @@ from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import UNKNOWN, RecordError
+from models import UNKNOWN, Fault, RecordError
 from service.api import forms
 from service.api.forms import Form
 from service.api.schemas import Absent, Changed, History, Known, KnownInFull
@@ -25,21 +25,24 @@ from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.problems import (
     BODY_PROBLEMS,
-    Contradictory,
-    Forbidden,
-    Full,
-    KeyReused,
-    NameTaken,
-    NoSuchClass,
-    NotReady,
-    NotYours,
-    Outdated,
-    StoreAway,
-    Swallows,
-    Unauthorized,
-    Unfit,
+    BUNDLE_CLASS,
+    CLASS_OVERLAP,
+    CONTRADICTORY,
+    DATABASE_UNAVAILABLE,
+    FORBIDDEN,
+    INVALID_RECORDS,
+    KEY_REUSED,
+    LIMIT_REACHED,
+    NAME_TAKEN,
+    NO_SUCH_CLASS,
+    NOT_READY,
+    OUTDATED,
+    UNAUTHORIZED,
+    Problem,
     documented,
+    invalid_records,
 )
+from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 
@@ -51,19 +54,19 @@ _MOST_IN_ALL = 20_000
 _LAST = (1 << 31) - 1
 """What a database's integer holds."""
 _CHANGES = (
-    Unauthorized,
-    Forbidden,
-    NoSuchClass,
-    NameTaken,
-    NotYours,
-    Swallows,
-    Full,
-    Outdated,
-    Contradictory,
-    KeyReused,
-    Unfit,
-    NotReady,
-    StoreAway,
+    UNAUTHORIZED,
+    FORBIDDEN,
+    NO_SUCH_CLASS,
+    NAME_TAKEN,
+    BUNDLE_CLASS,
+    CLASS_OVERLAP,
+    LIMIT_REACHED,
+    OUTDATED,
+    CONTRADICTORY,
+    KEY_REUSED,
+    INVALID_RECORDS,
+    NOT_READY,
+    DATABASE_UNAVAILABLE,
 )
 
 Severity = Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
@@ -120,7 +123,7 @@ class Amendment(Form):
     summary="The classes",
     response_model=Known,
     response_description=Known.__doc__ or "",
-    responses=documented(NotReady),
+    responses=documented(NOT_READY),
 )
 def classes(request: Request) -> Response:
     """List the classes that decide, and those that are hidden or parked, at one revision."""
@@ -137,7 +140,7 @@ def classes(request: Request) -> Response:
     summary="A class",
     response_model=KnownInFull,
     response_description=KnownInFull.__doc__ or "",
-    responses=documented(NoSuchClass, NotReady, Unfit),
+    responses=documented(NO_SUCH_CLASS, NOT_READY, INVALID_RECORDS),
 )
 def one_class(request: Request, name: InName) -> Response:
     """Show a class with its support records and its distance to every other class."""
@@ -177,11 +180,17 @@ async def enrol(
 
     def work_out(now: Enrolment) -> Change:
         if form.name == UNKNOWN:
-            raise Unfit([(None, "name", "a name that means nothing else", repr(UNKNOWN))])
+            raise RecordError(
+                [Fault(None, "name", "a name that means nothing else", repr(UNKNOWN))]
+            )
         if form.name in now.base.names or form.name in now.snapshot.classes:
-            raise NameTaken(f"There is a class {form.name!r} already; PUT adds records to it.")
+            raise Problem(
+                NAME_TAKEN, f"There is a class {form.name!r} already; PUT adds records to it."
+            )
         if sum(bool(each.records) for each in now.snapshot.classes.values()) >= most:
-            raise Full(f"{most} classes are enrolled, the most there may be; delete some.")
+            raise Problem(
+                LIMIT_REACHED, f"{most} classes are enrolled, the most there may be; delete some."
+            )
         _check_records(now, form.records, already=0)
         severity = form.severity or ("none" if form.good else "major")
         stored = _with_records(
@@ -276,9 +285,9 @@ async def delete_record(
         stored = _enrolled(now, name)
         kept = tuple(each for each in stored.records if each.id != record_id)
         if len(kept) == len(stored.records):
-            raise NoSuchClass(f"The class {name!r} has no record {record_id}.")
+            raise Problem(NO_SUCH_CLASS, f"The class {name!r} has no record {record_id}.")
         if not kept:
-            raise Full(f"This is the last record of {name!r}; delete the class.")
+            raise Problem(LIMIT_REACHED, f"This is the last record of {name!r}; delete the class.")
         return Change("delete_record", {name: msgspec.structs.replace(stored, records=kept)}, name)
 
     caller = _caller(request, b"", if_match, key, force=True)
@@ -304,11 +313,11 @@ async def revert(
 
     def work_out(now: Enrolment) -> Change:
         if store is None:  # pragma: no cover - a change is refused before
-            raise StoreAway("There is no database of classes.")
+            raise Problem(DATABASE_UNAVAILABLE, "There is no database of classes.")
         try:
             then = store.at(revision).classes
         except NoSuchRevisionError as error:
-            raise NoSuchClass(f"There is no revision {revision}.") from error
+            raise Problem(NO_SUCH_CLASS, f"There is no revision {revision}.") from error
         present = now.snapshot.classes
         after: dict[str, Stored | None] = {}
         for name in dict.fromkeys([*then, *present]):
@@ -327,7 +336,7 @@ async def revert(
     summary="The history of the classes",
     response_model=History,
     response_description=History.__doc__ or "",
-    responses=documented(StoreAway, Unfit),
+    responses=documented(DATABASE_UNAVAILABLE, INVALID_RECORDS),
 )
 async def revisions(
     request: Request,
@@ -346,7 +355,9 @@ async def revisions(
         try:
             found = state.store.history(most=most, before=before)
         except AwayError as error:
-            raise StoreAway(f"The database of classes is away ({error}).") from error
+            raise Problem(
+                DATABASE_UNAVAILABLE, f"The database of classes is away ({error})."
+            ) from error
         return _json({"revisions": found})
 
     return await to_thread.run_sync(look)
@@ -378,11 +389,11 @@ def _caller(
     dry_run: bool = False,
     force: bool = False,
 ) -> Caller:
-    state = request.scope["state"]
+    info = RequestInfo.of(request.scope)
     asked = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + content
     return Caller(
-        who=state.get("key"),
-        request_id=state["request_id"],
+        who=info.key,
+        request_id=info.request_id,
         dry_run=dry_run,
         force=force,
         revision=None if if_match is None else int(if_match.strip('"')),
@@ -400,19 +411,23 @@ def _enrolled(now: Enrolment, name: str) -> Stored:
     if stored is not None and stored.records:
         return stored
     if name in now.base.names:
-        raise NotYours(f"{name!r} is a class of the bundle; it can be hidden: PUT hidden=true.")
-    raise NoSuchClass(f"There is no class {name!r}.")
+        raise Problem(
+            BUNDLE_CLASS, f"{name!r} is a class of the bundle; it can be hidden: PUT hidden=true."
+        )
+    raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
 
 
 def _hide(now: Enrolment, name: str, form: Amendment) -> Change:
     """Hide a class of the bundle, or show it again."""
     if name not in now.base.names and name not in now.snapshot.classes:
-        raise NoSuchClass(f"There is no class {name!r}.")
+        raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
     if form.model_dump(exclude={"hidden"}, exclude_none=True):
-        raise NotYours(f"{name!r} is a class of the bundle, which can only be hidden or shown.")
+        raise Problem(
+            BUNDLE_CLASS, f"{name!r} is a class of the bundle, which can only be hidden or shown."
+        )
     known = {each.name: each.good for each in now.base.manifest.classes}
     if form.hidden and known.get(name):
-        raise NotYours(f"{name!r} is good traffic, which cannot be hidden.")
+        raise Problem(BUNDLE_CLASS, f"{name!r} is good traffic, which cannot be hidden.")
     if form.hidden is None or form.hidden == (name in now.snapshot.classes):
         return Change("amend", {}, name)
     stored = Stored(name, hidden=True) if form.hidden else None
@@ -421,16 +436,22 @@ def _hide(now: Enrolment, name: str, form: Amendment) -> Change:
 
 def _check_records(now: Enrolment, records: list[dict[str, Any]], already: int) -> None:
     if already + len(records) > _MOST_RECORDS:
-        raise Full(f"A class may have {_MOST_RECORDS} records; with more of them, train a model.")
+        raise Problem(
+            LIMIT_REACHED,
+            f"A class may have {_MOST_RECORDS} records; with more of them, train a model.",
+        )
     everything = sum(len(each.records) for each in now.snapshot.classes.values())
     if everything + len(records) > _MOST_IN_ALL:
-        raise Full(f"{everything} records are stored, of {_MOST_IN_ALL} at most; delete some.")
+        raise Problem(
+            LIMIT_REACHED,
+            f"{everything} records are stored, of {_MOST_IN_ALL} at most; delete some.",
+        )
     if not records:
         return
     try:
         now.base.schema.encode(records)
     except RecordError as error:
-        raise Unfit.of(error.faults) from error
+        raise invalid_records(error.faults) from error
 
 
 def _with_records(stored: Stored, records: list[dict[str, Any]]) -> Stored:

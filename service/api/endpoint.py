@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from models import Fault, RecordError
 from service.api.docs import ARROW
 from service.formats.chunk import PIECE_BYTES
 from service.runtime.state import State
@@ -20,7 +21,14 @@ from service.scoring.scheduler import Steps, Turns
 from service.scoring.served_model import Serving
 from service.web.body import announced, read
 from service.web.compression import Inflater, speaks
-from service.web.problems import Broken, Problem, Unfit, Unspoken
+from service.web.problems import (
+    INPUT_ERRORS,
+    INTERNAL_ERROR,
+    UNSUPPORTED_MEDIA_TYPE,
+    Problem,
+    problem_of,
+)
+from service.web.request_info import RequestInfo
 
 __all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
 
@@ -114,26 +122,27 @@ class Exchange:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        state = scope["state"]
-        state["route"] = self.route or scope["path"]
+        info = RequestInfo.of(scope)
+        info.route = self.route or scope["path"]
         try:
             serving = self.state.serving
-            state["bundle"] = serving.bundle
+            info.bundle = serving.bundle
             answer = await self._answer(serving, scope, receive)
-        except Problem as problem:
+        except (Problem, *INPUT_ERRORS) as error:
+            problem = problem_of(error)
             self.state.metrics.count_rejected(problem)
-            await self.refusal(problem, state["request_id"])(scope, receive, send)
+            await self.refusal(problem, info.request_id)(scope, receive, send)
             return
         except Exception:
-            await self.refusal(Broken(), state["request_id"])(scope, receive, send)
+            await self.refusal(Problem(INTERNAL_ERROR), info.request_id)(scope, receive, send)
             raise  # the server logs it
-        state["records"] = answer.records
+        info.records = answer.records
         self.state.metrics.tally.records += answer.records
         await self._send(send, serving, answer)
 
     async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Answer:
         settings, turns = self.state.settings, self.state.turns
-        headers = scope["state"]["headers"]
+        headers = RequestInfo.of(scope).headers
         media, encoding = self._spoken(headers)
         report, distances, explain = _options(scope["query_string"])
         body = await read(
@@ -168,7 +177,7 @@ class Exchange:
         if b"content-encoding" in headers:
             encoding = headers[b"content-encoding"].decode("latin-1").strip().lower()
         if media is None or (encoding and not speaks(encoding)):
-            raise Unspoken(f"Send {self.spoken}.")
+            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Send {self.spoken}.")
         return media, "" if encoding == "identity" else encoding
 
     async def _send(self, send: Send, serving: Serving, answer: Answer) -> None:
@@ -235,12 +244,12 @@ def _options(query: bytes) -> tuple[bool, bool, bool]:
         pairs = [("?", "")]
     for name, value in pairs:
         if name not in _QUERY:
-            faults.append((None, name, f"only {_KNOWN}", "a parameter not known"))
+            faults.append(Fault(None, name, f"only {_KNOWN}", "a parameter not known"))
         elif value not in _QUERY[name]:
-            faults.append((None, name, " or ".join(_QUERY[name]), "something else"))
+            faults.append(Fault(None, name, " or ".join(_QUERY[name]), "something else"))
         else:
             chosen[name] = value
     if faults:
-        raise Unfit(faults)
+        raise RecordError(faults)
     report = chosen["on_invalid"] == "report"
     return report, chosen["distances"] == "true", chosen["explain"] == "true"

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import UNKNOWN, RecordError
+from models import UNKNOWN, Fault, RecordError
 from service.api import forms
 from service.api.classes import Description, Name
 from service.api.forms import Form
@@ -21,12 +21,13 @@ from service.runtime.state import state_of
 from service.web.auth import admin
 from service.web.problems import (
     BODY_PROBLEMS,
-    Forbidden,
-    StoreAway,
-    Unauthorized,
-    Unfit,
+    DATABASE_UNAVAILABLE,
+    FORBIDDEN,
+    UNAUTHORIZED,
+    Problem,
     documented,
 )
+from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 
@@ -50,7 +51,7 @@ class Correction(Form):
     status_code=201,
     response_model=Noted,
     response_description=Noted.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS, Unauthorized, Forbidden, StoreAway),
+    responses=documented(*BODY_PROBLEMS, UNAUTHORIZED, FORBIDDEN, DATABASE_UNAVAILABLE),
     openapi_extra=forms.described(Correction),
     dependencies=[Depends(admin)],
 )
@@ -63,27 +64,27 @@ async def feedback(request: Request) -> Response:
     state = state_of(request)
     serving, store = state.serving, state.store
     if form.true_label == UNKNOWN:
-        raise Unfit([(None, "true_label", "the name of a class", repr(UNKNOWN))])
+        raise RecordError([Fault(None, "true_label", "the name of a class", repr(UNKNOWN))])
     if store is None:
-        raise StoreAway("There is no database of feedback.")
-    told = request.scope["state"]
+        raise Problem(DATABASE_UNAVAILABLE, "There is no database of feedback.")
+    info = RequestInfo.of(request.scope)
 
     def keep() -> int:
         try:
             serving.model.schema.encode([form.record])
             return store.add_feedback(
-                who=told.get("key"),
-                request_id=told["request_id"],
+                who=info.key,
+                request_id=info.request_id,
                 bundle=serving.version,
                 record=form.record,
                 verdict=form.verdict,
                 true_label=form.true_label,
                 note=form.note,
             )
-        except RecordError as error:
-            raise Unfit.of(error.faults) from error
         except AwayError as error:
-            raise StoreAway(f"Nothing was kept: the database is away ({error}).") from error
+            raise Problem(
+                DATABASE_UNAVAILABLE, f"Nothing was kept: the database is away ({error})."
+            ) from error
 
     number = await to_thread.run_sync(keep)
     return Response(msgspec.json.encode({"id": number}), 201, media_type="application/json")

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import pydantic
 from starlette.requests import Request
 
+from models import Fault
 from service.runtime.state import state_of
 from service.web import body
-from service.web.problems import Problem, Unfit, Unreadable, Unspoken
+from service.web.problems import MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE, Problem, invalid_records
+from service.web.request_info import RequestInfo
 
 __all__ = ["Form", "described", "read"]
 
@@ -37,10 +39,10 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
         Problem: it is too long, too slow, no JSON, or not this form.
     """
     state = state_of(request)
-    headers = request.scope["state"]["headers"]
+    headers = RequestInfo.of(request.scope).headers
     media = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
     if media not in _JSON or headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Unspoken("Send application/json, not compressed.")
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send application/json, not compressed.")
     content = await body.read(
         request.receive,
         state.turns,
@@ -70,11 +72,11 @@ def described(kind: type[Form]) -> dict[str, Any]:
 def _refusal(error: pydantic.ValidationError) -> Problem:
     errors = error.errors(include_input=False, include_url=False)
     if errors[0]["type"] == "json_invalid":
-        return Unreadable("The body is not JSON.")
-    faults: list[tuple[int | None, str | None, str, str]] = []
+        return Problem(MALFORMED_BODY, "The body is not JSON.")
+    faults: list[Fault] = []
     for each in errors:
         place = each["loc"]
         index = next((part for part in place if isinstance(part, int)), None)
         name = next((part for part in reversed(place) if isinstance(part, str)), None)
-        faults.append((index, name, each["msg"], "something else"))
-    return Unfit(faults)
+        faults.append(Fault(index, name, each["msg"], "something else"))
+    return invalid_records(faults)

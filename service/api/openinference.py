@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import Decisions
+from models import Decisions, Fault, RecordError
 from models.schema import Matrix
 from service.api.endpoint import Answer, Ask, Exchange
 from service.formats.openinference.request import read
@@ -24,7 +24,7 @@ from service.observability.metrics import Metrics
 from service.runtime.state import State, state_of
 from service.scoring.scheduler import Steps, Work
 from service.scoring.served_model import Serving
-from service.web.problems import NoSuchBundle, Problem, Unfit
+from service.web.problems import NO_SUCH_BUNDLE, Problem
 
 __all__ = ["Inference", "refusal", "router"]
 
@@ -152,14 +152,16 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
         return None
     if not length.isdigit() or len(length) > 18:
         wanted = "a number of bytes"
-        raise Unfit([(None, "Inference-Header-Content-Length", wanted, "something else")])
+        raise RecordError(
+            [Fault(None, "Inference-Header-Content-Length", wanted, "something else")]
+        )
     return int(length)
 
 
 def _check(serving: Serving, name: str, version: str) -> None:
     served = serving.bundle["name"], serving.bundle["version"]
     if name != served[0] or version not in {"", served[1]}:
-        raise NoSuchBundle(f"What is served is {served[0]}, version {served[1]}.")
+        raise Problem(NO_SUCH_BUNDLE, f"What is served is {served[0]}, version {served[1]}.")
 
 
 def _json(content: Any) -> Response:

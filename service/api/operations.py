@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.api.schemas import About, Alive, Ready
 from service.runtime.state import state_of
-from service.web.problems import NotReady, documented
+from service.web.problems import NOT_READY, documented
 
 __all__ = ["router"]
 
@@ -25,7 +25,7 @@ router = APIRouter(tags=["Operations"])
     summary="The model",
     response_model=About,
     response_description=About.__doc__ or "",
-    responses=documented(NotReady),
+    responses=documented(NOT_READY),
 )
 async def model(request: Request) -> Response:
     """Name, version, record schema, classes, calibration and measured quality of the model."""
@@ -53,7 +53,7 @@ async def livez() -> Response:
     summary="Readiness probe",
     response_model=Ready,
     response_description=Ready.__doc__ or "",
-    responses=documented(NotReady),
+    responses=documented(NOT_READY),
 )
 async def readyz(request: Request) -> Response:
     """Name the bundle once it is verified and has answered its own examples; 503 until then.

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models import Field, Schema
+from models import Fault, Field, RecordError, Schema
 from models.schema import UNSEEN, Matrix
-from service.web.problems import Unfit, Unreadable
+from service.formats.errors import MalformedInputError
 
 __all__ = ["Codes", "Numbers", "check_columns", "numbers_of"]
 
+_MAX_FAULTS = 10
 _MOST_STRINGS = 1 << 16
 """Strings of a dictionary: a millisecond of work."""
 
@@ -39,24 +40,24 @@ def check_columns(schema: Schema, columns: pa.Schema) -> None:
     """Compare a stream's columns with the fields of a schema.
 
     Raises:
-        Unfit: they are others, or of other types.
+        RecordError: they are others, or of other types.
     """
     names, types = columns.names, dict(zip(columns.names, columns.types, strict=True))
     faults = [
-        (None, name, "only fields of the schema", "a column it does not have")
+        Fault(None, name, "only fields of the schema", "a column it does not have")
         for name in types.keys() - set(schema.names)
     ]
     for field in schema.fields:
         kind = types.get(field.name)
         if kind is None and field.required:
-            faults.append((None, field.name, _wanted(field), "no such column"))
+            faults.append(Fault(None, field.name, _wanted(field), "no such column"))
         elif kind is not None and not _fits(field, kind):
             got = f"a column of {_KINDS.get(kind.id, 'another type')}"
-            faults.append((None, field.name, _wanted(field), got))
+            faults.append(Fault(None, field.name, _wanted(field), got))
         elif len(types) < len(names) and names.count(field.name) > 1:
-            faults.append((None, field.name, "one column", "several"))
+            faults.append(Fault(None, field.name, "one column", "several"))
     if faults:
-        raise Unfit(faults)
+        raise RecordError(faults[:_MAX_FAULTS])
 
 
 def _wanted(field: Field) -> str:
@@ -152,14 +153,16 @@ class Codes:
         if _address(dictionary) != _address(self._dictionary):
             if len(dictionary) > _MOST_STRINGS:
                 wanted = f"a dictionary of at most {_MOST_STRINGS} strings"
-                raise Unfit([(None, self._name, wanted, f"{len(dictionary)} strings")])
+                raise RecordError([Fault(None, self._name, wanted, f"{len(dictionary)} strings")])
             self._dictionary_codes = np.append(self._encode(dictionary), np.float32(np.nan))
             self._dictionary = dictionary
         indices = column.indices
         nulls = indices.is_null().to_numpy(zero_copy_only=False)
         places = indices.fill_null(0).to_numpy().astype(np.int64)
         if np.any(((places < 0) | (places >= len(dictionary))) & ~nulls):
-            raise Unreadable("The stream refers to strings that a dictionary does not have.")
+            raise MalformedInputError(
+                "The stream refers to strings that a dictionary does not have."
+            )
         codes: Matrix = self._dictionary_codes[np.where(nulls, len(dictionary), places)]
         return codes
 

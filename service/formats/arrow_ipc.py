@@ -16,7 +16,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from service.web.problems import Unreadable
+from models import RecordError
+from service.formats.errors import MalformedInputError
 
 __all__ = ["Stream", "reading"]
 
@@ -43,7 +44,9 @@ class Stream:
         self._messages = pa.ipc.MessageReader.open_stream(self._source)
         first = self._messages.read_next_message()
         if first.type != "schema" or first.metadata.size > _MOST_SCHEMA:
-            raise Unreadable("The stream does not begin with a schema, or with too large a one.")
+            raise MalformedInputError(
+                "The stream does not begin with a schema, or with too large a one."
+            )
         options = pa.ipc.IpcReadOptions(use_threads=False)
         self._reader = pa.ipc.open_stream(pa.py_buffer(body), options=options)
         self.schema = self._reader.schema
@@ -52,21 +55,21 @@ class Stream:
         """The next batch, or None at the end.
 
         Raises:
-            Unreadable: there is something else.
+            MalformedInputError: there is something else.
         """
         with reading():
             for number, message in enumerate(self._messages):
                 if number > len(self.schema):
-                    raise Unreadable("The stream has more dictionaries than columns.")
+                    raise MalformedInputError("The stream has more dictionaries than columns.")
                 _check(message.metadata, most=_MOST_BUFFERS * (len(self.schema) + 1))
                 if message.type == "record batch":
                     batch = self._reader.read_next_batch()
                     batch.validate()
                     if batch.num_rows < 0:
-                        raise Unreadable("The stream has a batch of less than no records.")
+                        raise MalformedInputError("The stream has a batch of less than no records.")
                     return batch
             if self._source.tell() < self._source.size():
-                raise Unreadable("Something follows the stream's end.")
+                raise MalformedInputError("Something follows the stream's end.")
             return None
 
 
@@ -75,9 +78,11 @@ def reading() -> Iterator[None]:
     """Whatever the library finds wrong with a stream, without its words: they may quote it."""
     try:
         yield
+    except RecordError:
+        raise
     except (*_REFUSALS, struct.error) as error:
         wrong = "The body is not an Arrow stream, or it is corrupt or breaks off."
-        raise Unreadable(wrong) from error
+        raise MalformedInputError(wrong) from error
 
 
 def _check(metadata: pa.Buffer, *, most: int) -> None:
@@ -91,20 +96,24 @@ def _check(metadata: pa.Buffer, *, most: int) -> None:
     message = _inner(data, 0)
     version, header, custom = (_slot(data, message, number) for number in (0, 2, 4))
     if header is None:
-        raise Unreadable("The stream has an empty message.")
+        raise MalformedInputError("The stream has an empty message.")
     kind = _slot(data, message, 1)
     batch = _inner(data, header)
     if kind is not None and data[kind] == _DICTIONARY:
         grows, held = _slot(data, batch, 2), _slot(data, batch, 1)
         if grows is not None and data[grows]:
-            raise Unreadable("The stream has a dictionary that grows; send it anew instead.")
+            raise MalformedInputError(
+                "The stream has a dictionary that grows; send it anew instead."
+            )
         batch = batch if held is None else _inner(data, held)
     old = version is None or struct.unpack_from("<h", data, version)[0] < _V5
     if _slot(data, batch, 3) is not None or (old and custom is not None):
-        raise Unreadable("The stream has compressed buffers; compress the whole of it instead.")
+        raise MalformedInputError(
+            "The stream has compressed buffers; compress the whole of it instead."
+        )
     buffers = _slot(data, batch, 2)
     if buffers is not None and struct.unpack_from("<I", data, _inner(data, buffers))[0] > most:
-        raise Unreadable(f"The stream has a batch of more than {most} buffers.")
+        raise MalformedInputError(f"The stream has a batch of more than {most} buffers.")
 
 
 def _slot(data: memoryview, table: int, number: int) -> int | None:

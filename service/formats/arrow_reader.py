@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models import Fault, Schema
+from models import Fault, RecordError, Schema
 from models.schema import LARGEST, Matrix, describe
 from service.formats.arrow_columns import Codes, Numbers, check_columns, numbers_of
 from service.formats.arrow_ipc import Stream, reading
 from service.formats.chunk import PIECE_RECORDS, Piece
-from service.web.problems import Unfit, Unreadable
+from service.formats.errors import MalformedInputError
 
 __all__ = ["read"]
 
@@ -45,8 +45,8 @@ def read(
             taken.
 
     Raises:
-        Unreadable: it is not an Arrow stream, or one that is not taken.
-        Unfit: its columns or records are not those of the schema.
+        MalformedInputError: it is not an Arrow stream, or one that is not taken.
+        RecordError: its columns or records are not those of the schema.
     """
     with reading():
         stream = Stream(body)
@@ -55,14 +55,20 @@ def read(
     while (batch := stream.next()) is not None:
         empty += batch.num_rows == 0
         if empty > _MOST_EMPTY:
-            raise Unreadable(f"The stream has more than {_MOST_EMPTY} batches without a record.")
+            raise MalformedInputError(
+                f"The stream has more than {_MOST_EMPTY} batches without a record."
+            )
         if records + batch.num_rows > most:
-            raise Unfit([(None, "records", f"a list of 1 to {most} records", "more of them")])
+            raise RecordError(
+                [Fault(None, "records", f"a list of 1 to {most} records", "more of them")]
+            )
         for start in range(0, batch.num_rows, _TILE):
             yield from table.pieces(batch.slice(start, _TILE), records + start)
         records += batch.num_rows
     if not records:
-        raise Unfit([(None, "records", f"a list of 1 to {most} records", "an empty stream")])
+        raise RecordError(
+            [Fault(None, "records", f"a list of 1 to {most} records", "an empty stream")]
+        )
 
 
 class _Table:
@@ -74,7 +80,7 @@ class _Table:
         report: whether faults are told of with the pieces, or end it all.
 
     Raises:
-        Unfit: the columns are not those of the schema.
+        RecordError: the columns are not those of the schema.
     """
 
     def __init__(self, schema: Schema, columns: pa.Schema, *, report: bool) -> None:
@@ -122,7 +128,9 @@ class _Table:
     ) -> Piece:
         """The records that fit, if they may be taken without the others."""
         if not self._report:
-            raise Unfit.of([fault(row, at) for row, at in np.argwhere(bad)[:_MOST_FAULTS].tolist()])
+            raise RecordError(
+                [fault(row, at) for row, at in np.argwhere(bad)[:_MOST_FAULTS].tolist()]
+            )
         rows = np.flatnonzero(bad.any(axis=1)).tolist()
         columns = bad.argmax(axis=1).tolist()
         faults = {row: fault(row, columns[row]) for row in rows}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from models import UNKNOWN, Fault
 from models.schema import Matrix
 from service.formats.arrow_columns import Numbers
-from service.web.problems import entry_of
+from service.formats.errors import entry_of
 
 __all__ = ["write_embeddings", "write_verdicts"]
 
@@ -91,7 +91,7 @@ class _Rows:
     def __init__(self, results: int, faults: Sequence[Fault] | None) -> None:
         self._faults = faults
         self._missing = np.zeros(results + len(faults or ()), np.bool_)
-        self._missing[[fault.record for fault in faults or ()]] = True
+        self._missing[[fault.record or 0 for fault in faults or ()]] = True
 
     def numbers(self, values: Numbers, absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
         """A column of numbers, null where there is no result."""

@@ -26,7 +26,7 @@ from pydantic_core import from_json
 from models import Fault, Field, RecordError, Schema
 from models.schema import LARGEST, UNSEEN, Matrix, describe
 from service.formats.chunk import PIECE_BYTES, Piece
-from service.web.problems import Unfit, Unreadable
+from service.formats.errors import MalformedInputError
 
 __all__ = ["Body", "Decoder"]
 
@@ -93,9 +93,9 @@ class Decoder:
                 are taken.
 
         Raises:
-            Unreadable: it is not JSON. Asking for a piece may raise it too.
-            Unfit: it is, but not `{"records": [...]}` with records of the schema. Asking for a
-                piece may raise it too.
+            MalformedInputError: it is not JSON. Asking for a piece may raise it too.
+            RecordError: it is, but not `{"records": [...]}` with records of the schema. Asking
+                for a piece may raise it too.
         """
         if len(body) <= PIECE_BYTES:
             return self._read_whole(body, report=report)
@@ -155,7 +155,7 @@ class Decoder:
             Where it ends, and its records, or None when they do not all fit.
 
         Raises:
-            Unreadable: it is not JSON.
+            MalformedInputError: it is not JSON.
         """
         for length in (_SHORT, _LONGER, len(text)):
             end = _record_end(text, start + length)
@@ -169,7 +169,7 @@ class Decoder:
                     break
                 try:  # a misfit may be seen before that the piece was cut inside a record
                     self._entries(listed)
-                except Unreadable:
+                except MalformedInputError:
                     continue
                 return end, None
         _parse_slowly(listed, partial=False)
@@ -187,8 +187,8 @@ class Decoder:
         try:
             return Piece(self.schema.encode(records, most_faults=_MOST_FAULTS))
         except RecordError as error:
-            faults = [replace(fault, record=fault.record + first) for fault in error.faults]
-            raise Unfit.of(faults) from error
+            faults = [replace(fault, record=(fault.record or 0) + first) for fault in error.faults]
+            raise RecordError(faults) from error
 
     def _entries(self, listed: bytes) -> Sequence[object]:
         """What a list holds, as text or, when only the slower pass can read it, as values."""
@@ -267,10 +267,10 @@ class Decoder:
         """Refuse what is wrong around the records."""
         if not isinstance(document, dict):
             wanted = 'an object like {"records": [...]}'
-            raise Unfit([(None, None, wanted, describe(document))])
+            raise RecordError([Fault(None, None, wanted, describe(document))])
         faults = islice(self._faults(document, partial=partial), _MOST_FAULTS)
-        if found := [(None, *fault) for fault in faults]:
-            raise Unfit(found)
+        if found := [Fault(None, *fault) for fault in faults]:
+            raise RecordError(found)
 
     def _look_at_part(self, records: list[object], first: int) -> None:
         """Refuse what is wrong with records of which the last may be cut off."""
@@ -283,7 +283,7 @@ class Decoder:
         known = self.schema.names
         if isinstance(record, Mapping) and (more := [key for key in record if key not in known]):
             wanted = ("only fields of the schema", "a field it does not have")
-            raise Unfit([(index, key, *wanted) for key in more[:_MOST_FAULTS]])
+            raise RecordError([Fault(index, key, *wanted) for key in more[:_MOST_FAULTS]])
 
     def _faults(
         self, document: Mapping[str, object], *, partial: bool
@@ -306,9 +306,9 @@ class Decoder:
             elif key != "records" and not isinstance(value, bool):
                 yield key, "true or false", describe(value)
 
-    def _too_many(self, number: int, *, or_more: bool) -> Unfit:
+    def _too_many(self, number: int, *, or_more: bool) -> RecordError:
         got = f"{number} records" + (" or more" if or_more else "")
-        return Unfit([(None, "records", f"a list of 1 to {self.most} records", got)])
+        return RecordError([Fault(None, "records", f"a list of 1 to {self.most} records", got)])
 
 
 class _Rows:
@@ -362,7 +362,7 @@ def _parse_slowly(text: bytes | bytearray, *, partial: bool) -> Any:
     try:
         return from_json(text, allow_partial=partial)
     except ValueError as error:
-        raise Unreadable(f"The body is not JSON: {error}.") from error
+        raise MalformedInputError(f"The body is not JSON: {error}.") from error
 
 
 def _record_type(fields: Sequence[Field]) -> type[msgspec.Struct]:

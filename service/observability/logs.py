@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 from starlette.types import Scope
 
+from service.formats.errors import printable
 from service.settings import Settings
-from service.web.problems import printable
+from service.web.request_info import RequestInfo
 
 __all__ = ["RequestLog", "configure"]
 
@@ -69,8 +70,7 @@ class RequestLog:
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
         """Write a request's line."""
-        state = scope["state"]
-        if "changes" in state and (status < _FAILED or self._may_write()):
+        if RequestInfo.of(scope).is_change and (status < _FAILED or self._may_write()):
             audit.info("change", extra=_line(scope, status, seconds))
         elif self.all or (not self.none and status >= _FAILED and self._may_write()):
             log.info("request", extra=_line(scope, status, seconds))
@@ -86,17 +86,21 @@ class RequestLog:
 
 
 def _line(scope: Scope, status: int, seconds: float) -> dict[str, Any]:
-    state = scope["state"]
+    info = RequestInfo.of(scope)
     line: dict[str, Any] = {
         "method": scope["method"],
         "path": printable(scope["path"], _LONGEST_PATH),
         "status": status,
         "duration_ms": round(1000 * seconds, 2),
-        "request_id": state["request_id"],
+        "request_id": info.request_id,
     }
     if client := scope.get("client"):
         line["client"] = client[0]
-    line |= {name: state[name] for name in ("records", "key") if state.get(name) is not None}
+    line |= {
+        name: value
+        for name, value in (("records", info.records), ("key", info.key))
+        if value is not None
+    }
     return line
 
 

@@ -22,6 +22,7 @@ from service.observability.drift import Drift
 from service.observability.exposition import CPU_SECONDS, Page
 from service.observability.multiprocess import Sharing, sharing
 from service.web.problems import Problem
+from service.web.request_info import RequestInfo
 
 __all__ = ["Metrics"]
 
@@ -107,7 +108,8 @@ class Metrics:
     def count_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and time a request by its route."""
         # A path that is no route must not become a label: anyone can invent paths.
-        route = scope["state"].get("route") or getattr(scope.get("route"), "path", "none")
+        found = RequestInfo.of(scope).route or getattr(scope.get("route"), "path", None)
+        route: str = found or "none"
         key, requests = (route, status), self.tally.requests
         requests[key] = requests.get(key, 0) + 1
         histogram = self.tally.seconds.get(route)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from random import Random
 from typing import Any
@@ -30,7 +30,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
-from service.web.problems import printable
+from service.formats.errors import printable
+from service.web.request_info import RequestInfo
 
 __all__ = ["Spans", "exporter"]
 
@@ -82,7 +83,7 @@ class Spans:
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
         """Make a span of a request, or not."""
-        headers = scope["state"]["headers"]
+        headers = RequestInfo.of(scope).headers
         parent = b"traceparent" in headers
         if not parent and self.random.random() >= self.share:
             return
@@ -132,28 +133,28 @@ def _resource() -> Resource:
     return own.merge(OTELResourceDetector().detect())
 
 
-def _context(headers: dict[bytes, bytes]) -> Context:
+def _context(headers: Mapping[bytes, bytes]) -> Context:
     names = (b"traceparent", b"tracestate")
     carrier = {name.decode(): headers[name].decode("latin-1") for name in names if name in headers}
     return _propagator.extract(carrier, Context())
 
 
 def _attributes(scope: Scope, method: str, status: int) -> dict[str, Any]:
-    state = scope["state"]
+    info = RequestInfo.of(scope)
     attributes = {
         "http.request.method": method,
         "http.response.status_code": status,
         "url.path": printable(scope["path"], _LONGEST_PATH),
         "url.scheme": scope.get("scheme", "http"),
-        "faultcube.request_id": state["request_id"],
+        "faultcube.request_id": info.request_id,
     }
-    if route := state.get("route") or getattr(scope.get("route"), "path", None):
+    if route := info.route or getattr(scope.get("route"), "path", None):
         attributes["http.route"] = route
     if status >= _FAILED:
         attributes["error.type"] = str(status)
-    if "records" in state:
-        attributes["faultcube.records"] = state["records"]
-    if bundle := state.get("bundle"):
+    if info.records is not None:
+        attributes["faultcube.records"] = info.records
+    if bundle := info.bundle:
         attributes["faultcube.bundle.name"] = bundle["name"]
         attributes["faultcube.bundle.version"] = bundle["version"]
     return attributes

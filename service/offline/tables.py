@@ -23,7 +23,7 @@ import pyarrow.parquet
 from models import Fault, Field, Schema
 from models.schema import LARGEST, Matrix, describe
 from service.formats.arrow_columns import Codes, Numbers
-from service.web.problems import printable
+from service.formats.errors import printable
 
 __all__ = ["Part", "Table", "TableError"]
 

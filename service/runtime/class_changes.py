@@ -19,12 +19,13 @@ from service.classes.entities import AwayError, ConflictError, RepeatedError, Sn
 from service.classes.preview import Preview, preview
 from service.runtime.state import State
 from service.web.problems import (
-    Contradictory,
-    KeyReused,
-    NoSuchClass,
-    Outdated,
-    StoreAway,
-    Swallows,
+    CLASS_OVERLAP,
+    CONTRADICTORY,
+    DATABASE_UNAVAILABLE,
+    KEY_REUSED,
+    NO_SUCH_CLASS,
+    OUTDATED,
+    Problem,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Catalogue:
         """
         store = self.state.store
         if store is None:
-            raise StoreAway("There is no database of classes.")
+            raise Problem(DATABASE_UNAVAILABLE, "There is no database of classes.")
         try:
             with self._lock:
                 return self._answered(store, caller) or self._change(
@@ -108,11 +109,14 @@ class Catalogue:
                 )
         except RepeatedError as error:
             if (answer := self._answered(store, caller)) is None:
-                raise Outdated("Another request with this Idempotency-Key is under way.") from error
+                raise Problem(
+                    OUTDATED, "Another request with this Idempotency-Key is under way."
+                ) from error
             return answer
         except AwayError as error:
-            raise StoreAway(
-                f"Nothing was changed: the database of classes is away ({error})."
+            raise Problem(
+                DATABASE_UNAVAILABLE,
+                f"Nothing was changed: the database of classes is away ({error}).",
             ) from error
 
     def _change(
@@ -121,7 +125,7 @@ class Catalogue:
         for _ in range(_ATTEMPTS):
             snapshot = store.read()
             if caller.revision not in {None, snapshot.revision}:
-                raise Outdated(f"The classes are at revision {snapshot.revision} by now.")
+                raise Problem(OUTDATED, f"The classes are at revision {snapshot.revision} by now.")
             current = self.state.enrolment
             before = Enrolment.of(current.base, snapshot, current)
             change = work_out(before)
@@ -149,17 +153,19 @@ class Catalogue:
                 continue
             except AwayError as error:
                 why = f"The database went away ({error}), so the change may be made or not"
-                raise StoreAway(f"{why}: see GET /revisions when it is back.") from error
+                raise Problem(
+                    DATABASE_UNAVAILABLE, f"{why}: see GET /revisions when it is back."
+                ) from error
             self.state.adopt(after.snapshot)
             return status, content, False
-        raise Outdated("Others change the classes all the time; send this again.")
+        raise Problem(OUTDATED, "Others change the classes all the time; send this again.")
 
     def _answered(self, store: Store, caller: Caller) -> tuple[int, bytes, bool] | None:
         if caller.key is None or (found := store.answered(caller.key[0])) is None:
             return None
         digest, answer = found
         if digest != caller.key[1]:
-            raise KeyReused("This Idempotency-Key was sent with another request.")
+            raise Problem(KEY_REUSED, "This Idempotency-Key was sent with another request.")
         status, _, content = answer.partition(b" ")
         return int(status), content, True
 
@@ -183,7 +189,7 @@ def describe(enrolment: Enrolment, name: str, *, whole: bool = False) -> dict[st
     stored = enrolment.snapshot.classes.get(name)
     known = {each.name: each for each in enrolment.base.manifest.classes}.get(name)
     if known is None and (stored is None or not stored.records):
-        raise NoSuchClass(f"There is no class {name!r}.")
+        raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
     rule, names = enrolment.model.rule, enrolment.model.names
     own = stored if stored is not None and stored.records else None
     content: dict[str, Any] = {"name": name}
@@ -250,7 +256,8 @@ def _check(report: Preview) -> None:
     """
     name, distance = report.nearest
     if report.contradicts:
-        raise Contradictory(
+        raise Problem(
+            CONTRADICTORY,
             f"The records lie {report.spread:.4f} from each other, and the class {name!r} only "
             f"{distance:.4f} from them: they belong to different classes. Enrol them apart, or "
             "add ?force=true.",
@@ -258,7 +265,8 @@ def _check(report: Preview) -> None:
         )
     if report.swallowed:
         shares = ", ".join(f"{share:.0%} of {other}" for other, share in report.swallowed.items())
-        raise Swallows(
+        raise Problem(
+            CLASS_OVERLAP,
             f"The class would take over what others answer: {shares}. Choose other records, or "
             "add ?force=true.",
             report=report.as_json(),

@@ -28,7 +28,7 @@ from service.scoring.scheduler import Turns
 from service.scoring.served_model import Serving
 from service.settings import Settings
 from service.web.auth import Keys
-from service.web.problems import NotReady
+from service.web.problems import not_ready
 
 if TYPE_CHECKING:
     from service.classes.database import Store
@@ -107,7 +107,7 @@ class State:
             NotReady: there is none; the message says why.
         """
         if self._serving is None:
-            raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
+            raise not_ready(self._why_not, retry_seconds=self._retry_seconds)
         return self._serving
 
     @property
@@ -118,7 +118,7 @@ class State:
             NotReady: there is no model.
         """
         if self._enrolment is None:
-            raise NotReady(self._why_not, retry_seconds=self._retry_seconds)
+            raise not_ready(self._why_not, retry_seconds=self._retry_seconds)
         return self._enrolment
 
     def recent(self) -> Matrix:

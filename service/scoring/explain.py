@@ -17,10 +17,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models import Field, Model
+from models import Fault, Field, Model, RecordError
 from models.schema import Matrix
 from service.formats.chunk import Piece
-from service.web.problems import Unfit
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants", "refusal"]
 
@@ -116,7 +115,7 @@ class Explainer:
         """Cut pieces into smaller ones, so that nobody waits longer for them.
 
         Raises:
-            Unfit: there are more records than are explained, those that do not fit included.
+            RecordError: there are more records than are explained, those that do not fit included.
         """
         total = 0
         for piece in pieces:
@@ -171,9 +170,9 @@ class Explainer:
         )
 
 
-def refusal(expected: str, got: str) -> Unfit:
+def refusal(expected: str, got: str) -> RecordError:
     """What is answered where an explanation is asked for that cannot be given."""
-    return Unfit([(None, "explain", expected, got)])
+    return RecordError([Fault(None, "explain", expected, got)])
 
 
 def _typical(field: Field, column: Matrix) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.schema import Matrix
 from service.formats.chunk import PIECE_RECORDS
-from service.web.problems import Overloaded
+from service.web.problems import OVERLOADED, Problem
 
 __all__ = ["Steps", "Turns", "Work"]
 
@@ -69,7 +69,7 @@ class Turns:
             Overloaded: there are too many already; nothing is added.
         """
         if self.held + size > self.most_bytes:
-            raise Overloaded
+            raise Problem(OVERLOADED)
         self.held += size
 
     def release(self, size: int) -> None:
@@ -99,7 +99,7 @@ class Turns:
             Overloaded: too many wait already.
         """
         if self.waiting >= self.most:
-            raise Overloaded
+            raise Problem(OVERLOADED)
         self.waiting += 1
         found = None
         try:
@@ -118,7 +118,7 @@ class Turns:
 
     def _joined(self, work: Work) -> asyncio.Future[Any]:
         if len(self._together) >= self.most:
-            raise Overloaded
+            raise Problem(OVERLOADED)
         loop = asyncio.get_running_loop()
         if not self._together:
             # Whoever is ready in this round of the event loop comes before this.

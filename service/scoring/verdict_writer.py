@@ -11,9 +11,9 @@ import numpy as np
 from models import Decisions, Fault
 from service.formats import arrow_writer
 from service.formats.chunk import Piece
+from service.formats.errors import entry_of
 from service.scoring.explain import Driver
 from service.scoring.served_model import Serving
-from service.web.problems import entry_of
 
 __all__ = ["ArrowVerdicts", "JsonVerdicts", "Verdicts", "in_place"]
 

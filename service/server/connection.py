@@ -23,14 +23,15 @@ from uvicorn.server import ServerState
 
 from service.settings import Settings
 from service.web.problems import (
-    HeadTooLarge,
-    Malformed,
-    NotReady,
-    Overloaded,
+    BODY_TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    MALFORMED_REQUEST,
+    OVERLOADED,
+    REQUEST_TIMEOUT,
     Problem,
-    TooLarge,
-    TooSlow,
+    not_ready,
 )
+from service.web.request_info import RequestInfo
 
 __all__ = ["Connection", "Refused"]
 
@@ -89,7 +90,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", _Corked(transport))
         if len(self.connections) > self.most:
-            self._refuse(Overloaded())
+            self._refuse(Problem(OVERLOADED))
             transport.close()
         elif self.leaving:
             self.shutdown()
@@ -181,11 +182,15 @@ class Connection(HttpToolsProtocol):
 
     def _give_up_head(self) -> None:
         seconds = self.settings.header_seconds
-        self._refuse(TooSlow(f"The headers did not arrive within {seconds:g} seconds."))
+        self._refuse(
+            Problem(REQUEST_TIMEOUT, f"The headers did not arrive within {seconds:g} seconds.")
+        )
 
     def _give_up_body(self) -> None:
         seconds = self.settings.body_seconds
-        self._refuse(TooSlow(f"The body did not arrive within {seconds:g} seconds."))
+        self._refuse(
+            Problem(REQUEST_TIMEOUT, f"The body did not arrive within {seconds:g} seconds.")
+        )
 
     def _leave(self) -> None:
         if self._answered():
@@ -209,16 +214,21 @@ class Connection(HttpToolsProtocol):
         self._bytes += size
         if not self._in_body():
             if self._bytes >= _HEAD_BYTES:
-                self._refuse(HeadTooLarge(f"The headers are longer than {_HEAD_BYTES} bytes."))
+                self._refuse(
+                    Problem(HEADERS_TOO_LARGE, f"The headers are longer than {_HEAD_BYTES} bytes.")
+                )
         elif self._bytes > 2 * self.settings.max_body_bytes + _HEAD_BYTES:
             self._refuse(
-                TooLarge("The body, and what frames it, is longer than any that is taken.")
+                Problem(
+                    BODY_TOO_LARGE,
+                    "The body, and what frames it, is longer than any that is taken.",
+                )
             )
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Read a request again as if it had not asked for another protocol (RFC 9110, 7.8)."""
         if self.scope["method"] == "CONNECT":
-            self._refuse(Malformed("This is no proxy."))
+            self._refuse(Problem(MALFORMED_REQUEST, "This is no proxy."))
             return
         method, version = (self.scope[name].encode("ascii") for name in ("method", "http_version"))
         head = [b"%b %b HTTP/%b\r\n" % (method, self.url, version)]
@@ -235,9 +245,13 @@ class Connection(HttpToolsProtocol):
         if isinstance(error.__context__, _TooManyError):
             self.transport.abort()
         elif isinstance(error, httptools.HttpParserCallbackError):
-            self._refuse(Malformed("This is no HTTP request: its target cannot be understood."))
+            self._refuse(
+                Problem(
+                    MALFORMED_REQUEST, "This is no HTTP request: its target cannot be understood."
+                )
+            )
         else:
-            self._refuse(Malformed(f"This is no HTTP request: {error}."))
+            self._refuse(Problem(MALFORMED_REQUEST, f"This is no HTTP request: {error}."))
 
     def _refuse(self, problem: Problem) -> None:
         """Refuse what is being received, after the answers that are due, and listen no more."""
@@ -261,7 +275,7 @@ class Connection(HttpToolsProtocol):
     def _say(self, problem: Problem) -> None:
         response = _response(problem)
         known = {"method": "-", "path": "-", "client": self.client} | (self._begun or {})
-        known["state"] = {"request_id": response.headers["x-request-id"], "headers": {}}
+        RequestInfo({}, response.headers["x-request-id"]).attach(known)
         self.refused(known, problem)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
@@ -336,7 +350,7 @@ def _leaving(app: ASGIApp) -> ASGIApp:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in _READINESS:
-            problem = NotReady("The service is about to end.", retry_seconds=1)
+            problem = not_ready("The service is about to end.", retry_seconds=1)
             await _response(problem)(scope, receive, send)
         else:
             await app(scope, receive, send)

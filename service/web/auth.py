@@ -20,11 +20,12 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.web.problems import Forbidden, Problem, Unauthorized
+from service.web.problems import FORBIDDEN, UNAUTHORIZED, Problem
+from service.web.request_info import RequestInfo
 
 __all__ = ["PROBES", "Guard", "Keys", "KeysError", "admin", "new_key"]
 
-Kind = Literal["read", "admin"]
+Access = Literal["read", "admin"]
 
 PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Paths that are answered to everyone: whoever probes holds no key."""
@@ -75,7 +76,7 @@ class Keys:
             found[words[0]] += _digests(f"{file}, line {number}", words[1])
         return cls(tuple(found["read"]), tuple(found["admin"]))
 
-    def check(self, kind: Kind, headers: Mapping[bytes, bytes]) -> str | None:
+    def check(self, kind: Access, headers: Mapping[bytes, bytes]) -> str | None:
         """Let a request pass, or not.
 
         Returns:
@@ -88,14 +89,14 @@ class Keys:
         if kind == "read" and not self.read:
             return None
         if kind == "admin" and not self.admin:
-            raise Forbidden(_HOW)
+            raise Problem(FORBIDDEN, _HOW)
         if (key := _key(headers)) is None:
-            raise Unauthorized("This needs a key: send `Authorization: Bearer KEY`.")
+            raise Problem(UNAUTHORIZED, "This needs a key: send `Authorization: Bearer KEY`.")
         digest = hashlib.sha256(key).digest()
         known = self.admin + (self.read if kind == "read" else ())
         # Every one is compared, to the end: time tells nothing.
         if not sum(hmac.compare_digest(digest, each) for each in known):
-            raise Unauthorized(f"This key does not open what needs {kind!r}.")
+            raise Problem(UNAUTHORIZED, f"This key does not open what needs {kind!r}.")
         return digest.hex()[:8]
 
 
@@ -114,12 +115,12 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if self.keys.read and scope["type"] == "http" and scope["path"] not in PROBES:
-            state = scope["state"]
+            info = RequestInfo.of(scope)
             try:
-                state["key"] = self.keys.check("read", state["headers"])
+                info.key = self.keys.check("read", info.headers)
             except Problem as problem:
                 self.refused(problem)
-                await problem.response(state["request_id"])(scope, receive, send)
+                await problem.response(info.request_id)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -130,9 +131,9 @@ def admin(request: Request) -> None:
     Raises:
         Problem: there is none, or not this one.
     """
-    state, keys = request.scope["state"], request.app.state.faultcube.keys
-    state["changes"] = True
-    state["key"] = keys.check("admin", state["headers"])
+    info, keys = RequestInfo.of(request.scope), request.app.state.faultcube.keys
+    info.is_change = True
+    info.key = keys.check("admin", info.headers)
 
 
 def new_key() -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Message, Receive
 
 from service.scoring.scheduler import Turns
-from service.web.problems import Disconnected, Problem, TooLarge, TooSlow
+from service.web.problems import BODY_TOO_LARGE, CLIENT_DISCONNECTED, REQUEST_TIMEOUT, Problem
 
 __all__ = ["announced", "read"]
 
@@ -107,7 +107,9 @@ class _Body:
                         limit.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
         except TimeoutError:
             if self.trouble is None:
-                self.refuse(TooSlow(f"The body did not arrive within {seconds:g} seconds."))
+                self.refuse(
+                    Problem(REQUEST_TIMEOUT, f"The body did not arrive within {seconds:g} seconds.")
+                )
         except BaseException:
             self.turns.release(len(self.content))
             raise
@@ -116,7 +118,7 @@ class _Body:
         """Keep what a message brings, or nothing at all when there is something wrong."""
         chunk: bytes = message.get("body", b"")
         if message["type"] == "http.disconnect":
-            self.refuse(Disconnected())
+            self.refuse(Problem(CLIENT_DISCONNECTED))
         elif self.trouble is None and len(self.content) + len(chunk) > self.most:
             self.refuse(_too_large(self.most))
         elif self.trouble is None:
@@ -142,5 +144,5 @@ class _Body:
         self.content, self.trouble = b"", problem
 
 
-def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"The body is longer than {most} bytes, the most that is taken.")
+def _too_large(most: int) -> Problem:
+    return Problem(BODY_TOO_LARGE, f"The body is longer than {most} bytes, the most that is taken.")

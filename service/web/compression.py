@@ -13,7 +13,7 @@ from typing import IO, Final, Protocol, cast
 
 import zstandard
 
-from service.web.problems import TooLarge, Unreadable
+from service.web.problems import BODY_TOO_LARGE, MALFORMED_BODY, Problem
 
 __all__ = ["SPOKEN", "Inflater", "speaks"]
 
@@ -72,7 +72,9 @@ class Inflater:
             self._given += len(part)
             if self._given > self._most:
                 limit = f"{self._most} bytes, the most that is taken"
-                raise TooLarge(f"The body is longer than {limit}, once it is inflated.")
+                raise Problem(
+                    BODY_TOO_LARGE, f"The body is longer than {limit}, once it is inflated."
+                )
             yield part
 
     def finish(self) -> None:
@@ -118,7 +120,7 @@ class _Gzip:
 
     def finish(self) -> None:
         if not self._member.eof:
-            raise Unreadable("The body is not gzip: it breaks off.")
+            raise Problem(MALFORMED_BODY, "The body is not gzip: it breaks off.")
 
     def _step(self, rest: bytes) -> tuple[bytes, bytes]:
         """Inflate something, or read over members that hold nothing; also give what is left."""
@@ -129,7 +131,7 @@ class _Gzip:
             try:
                 part = self._member.decompress(rest, _STEP_OUT)
             except zlib.error as error:
-                raise Unreadable("The body is not gzip, or it is corrupt.") from error
+                raise Problem(MALFORMED_BODY, "The body is not gzip, or it is corrupt.") from error
             rest = self._member.unconsumed_tail or self._member.unused_data
             if part or not rest:
                 break
@@ -139,7 +141,9 @@ class _Gzip:
         self._member = zlib.decompressobj(wbits=31)
         self._members += 1
         if self._members > _MOST_MEMBERS:
-            raise Unreadable(f"The body has more than {_MOST_MEMBERS} members of gzip.")
+            raise Problem(
+                MALFORMED_BODY, f"The body has more than {_MOST_MEMBERS} members of gzip."
+            )
 
 
 class _Zstd:
@@ -174,7 +178,7 @@ class _Zstd:
             self._source.waiting = part
             found += self._step()
         if not self._begun or found != b"x":
-            raise Unreadable("The body is not zstd: it breaks off.")
+            raise Problem(MALFORMED_BODY, "The body is not zstd: it breaks off.")
 
     def _step(self) -> bytes:
         """What the source's bytes inflate to, as far as there is room."""
@@ -185,7 +189,7 @@ class _Zstd:
         except _StarvedError:
             pass
         except zstandard.ZstdError as error:
-            raise Unreadable(_reason(error)) from error
+            raise Problem(MALFORMED_BODY, _reason(error)) from error
         return bytes(self._room[:size])
 
 

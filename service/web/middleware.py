@@ -9,6 +9,8 @@ from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.web.request_info import RequestInfo
+
 __all__ = ["Watch", "Watcher"]
 
 Watcher = Callable[[Scope, int, float], None]
@@ -39,10 +41,10 @@ class Watch:
             await self.app(scope, receive, send)
             return
         status, start = 500, self.clock()
-        state = scope.setdefault("state", {})
-        headers = state["headers"] = dict(scope["headers"])
-        name = state["request_id"] = self._name(headers)
-        extra = (b"x-request-id", name.encode()), (b"x-content-type-options", b"nosniff")
+        headers = dict(scope["headers"])
+        info = RequestInfo(headers, self._name(headers))
+        info.attach(scope)
+        extra = (b"x-request-id", info.request_id.encode()), (b"x-content-type-options", b"nosniff")
 
         async def note(message: Message) -> None:
             nonlocal status

@@ -1,116 +1,191 @@
 """What can be wrong with a request, each as an RFC 9457 problem.
 
-Problem
-├── Unreadable           400  the body is not what its content type says
-├── Malformed            400  not HTTP
-├── Unauthorized         401  no key, or one that does not open this
-├── Forbidden            403  nobody may do this
-├── NoSuchPath           404
-├── NoSuchBundle         404
-├── NoSuchClass          404  nor such a record of one, nor such a revision
-├── WrongMethod          405
-├── TooSlow              408  the request did not arrive in time
-├── NotActivated         409  the bundle cannot be served, or the choice not be kept
-├── NameTaken            409  there is a class of this name
-├── NotYours             409  what cannot be done to a class of the bundle
-├── Swallows             409  the class would take over what others answer; `report` says what
-├── Full                 409  there is no room for more
-├── Outdated             409  the classes have changed since
-├── KeyReused            409  an Idempotency-Key that was sent with another request
-├── TooLarge             413
-├── Unspoken             415  a content type or encoding that is not spoken here
-├── Unfit                422  JSON, but not records of this schema; `errors` says where
-├── Contradictory        422  records of a class that do not belong together; `report` says why
-├── HeadTooLarge         431
-├── Disconnected         499  the client went away; nobody reads the answer
-├── Refused              400  any other refusal by the framework
-├── Broken               500
-├── NotReady             503  no bundle is loaded
-├── StoreAway            503  the database of classes is away
-└── Overloaded           503  too much is under way already
+The codecs of `service.formats` know no status codes: `problem_of` maps their errors to problems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models import Fault
+from models import Fault, RecordError
+from service.formats.errors import MalformedInputError, entry_of
 
 __all__ = [
+    "BAD_REQUEST",
     "BODY_PROBLEMS",
+    "BODY_TOO_LARGE",
+    "BUNDLE_CLASS",
+    "CLASS_OVERLAP",
+    "CLIENT_DISCONNECTED",
+    "CONTRADICTORY",
+    "DATABASE_UNAVAILABLE",
+    "FORBIDDEN",
+    "HEADERS_TOO_LARGE",
+    "INPUT_ERRORS",
+    "INTERNAL_ERROR",
+    "INVALID_RECORDS",
+    "KEY_REUSED",
+    "LIMIT_REACHED",
+    "MALFORMED_BODY",
+    "MALFORMED_REQUEST",
     "MEDIA_TYPE",
-    "Broken",
-    "Contradictory",
-    "Disconnected",
-    "Forbidden",
-    "Full",
-    "HeadTooLarge",
-    "KeyReused",
-    "Malformed",
-    "NameTaken",
-    "NoSuchBundle",
-    "NoSuchClass",
-    "NoSuchPath",
-    "NotActivated",
-    "NotReady",
-    "NotYours",
-    "Outdated",
-    "Overloaded",
+    "METHOD_NOT_ALLOWED",
+    "NAME_TAKEN",
+    "NOT_ACTIVATED",
+    "NOT_READY",
+    "NO_SUCH_BUNDLE",
+    "NO_SUCH_CLASS",
+    "NO_SUCH_PATH",
+    "OUTDATED",
+    "OVERLOADED",
+    "REQUEST_TIMEOUT",
+    "UNAUTHORIZED",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "Kind",
     "Problem",
-    "Refused",
-    "StoreAway",
-    "Swallows",
-    "TooLarge",
-    "TooSlow",
-    "Unauthorized",
-    "Unfit",
-    "Unreadable",
-    "Unspoken",
-    "WrongMethod",
     "documented",
-    "entry_of",
-    "printable",
+    "invalid_records",
+    "not_ready",
     "problem_of",
 ]
 
 MEDIA_TYPE = "application/problem+json"
+INPUT_ERRORS = (RecordError, MalformedInputError)
+"""What codecs raise; `problem_of` knows their status codes."""
 
-_MOST_ERRORS = 10
-_MOST_BYTES = 6000
-"""Of a list of errors, as JSON; keeps the whole answer under 8 kB."""
+_MAX_ERRORS = 10
+_MAX_ERROR_BYTES = 6000
+"""Of the JSON of all errors, which keeps the whole response under 8 kB."""
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's word
-    """A request that is not answered.
-
-    Args:
-        why: for the client.
-        members: more of the document, by name.
+class Kind(NamedTuple):
+    """A kind of problem.
 
     Attributes:
         status: HTTP status code.
-        reason: one word for programs and metrics.
-        headers: to send with the answer.
+        reason: one word for programs and metrics; part of the public contract.
+        summary: one sentence for the OpenAPI document.
+        headers: of every such response.
+        detail: the message where none is given.
     """
 
-    status: ClassVar[int]
-    reason: ClassVar[str]
+    status: int
+    reason: str
+    summary: str
     headers: Mapping[str, str] = {}
-    members: Mapping[str, Any] = {}
+    detail: str = ""
 
-    def __init__(self, why: str = "", **members: Any) -> None:
-        super().__init__(why)
-        self.members = members
+
+_CLOSE = {"Connection": "close"}
+_CHALLENGE = {"WWW-Authenticate": "Bearer, Basic realm=faultcube"}
+
+MALFORMED_BODY = Kind(400, "unreadable", "The body is not what its content type says.")
+MALFORMED_REQUEST = Kind(400, "malformed", "Not HTTP.", _CLOSE)
+BAD_REQUEST = Kind(400, "refused", "Any other refusal by the framework.")
+UNAUTHORIZED = Kind(401, "unauthorized", "No key, or one that does not open this.", _CHALLENGE)
+FORBIDDEN = Kind(403, "forbidden", "Nobody may do this.")
+NO_SUCH_PATH = Kind(404, "no_such_path", "There is no such path.")
+NO_SUCH_BUNDLE = Kind(404, "no_such_bundle", "There is no such bundle.")
+NO_SUCH_CLASS = Kind(
+    404, "no_such_class", "There is no such class, no such record of one, or no such revision."
+)
+METHOD_NOT_ALLOWED = Kind(405, "wrong_method", "The path has other methods.")
+REQUEST_TIMEOUT = Kind(408, "too_slow", "The request did not arrive in time.", _CLOSE)
+NOT_ACTIVATED = Kind(
+    409,
+    "not_activated",
+    "The bundle cannot be served, or the choice not be kept; nothing was changed.",
+)
+NAME_TAKEN = Kind(409, "name_taken", "There is a class of this name.")
+BUNDLE_CLASS = Kind(409, "class_of_bundle", "What cannot be done to a class of the bundle.")
+LIMIT_REACHED = Kind(409, "full", "There is no room for more.")
+OUTDATED = Kind(409, "outdated", "The classes have changed since.")
+CLASS_OVERLAP = Kind(
+    409, "swallows", "The class would take over what others answer; nothing was changed."
+)
+KEY_REUSED = Kind(409, "key_reused", "An Idempotency-Key that was sent with another request.")
+BODY_TOO_LARGE = Kind(
+    413, "too_large", "The body is longer than the limit; nothing of it is kept.", _CLOSE
+)
+UNSUPPORTED_MEDIA_TYPE = Kind(
+    415, "unspoken", "A content type or encoding that is not spoken here."
+)
+INVALID_RECORDS = Kind(422, "unfit", "JSON, but not records of this schema.")
+CONTRADICTORY = Kind(
+    422,
+    "contradictory",
+    "The records of a class do not belong together; nothing was changed.",
+)
+HEADERS_TOO_LARGE = Kind(431, "head_too_large", "The headers are longer than the limit.", _CLOSE)
+CLIENT_DISCONNECTED = Kind(499, "disconnected", "The client went away; nobody reads the answer.")
+INTERNAL_ERROR = Kind(
+    500, "broken", "A defect of the service.", detail="The service failed; its log says why."
+)
+NOT_READY = Kind(503, "not_ready", "No bundle is loaded.")
+DATABASE_UNAVAILABLE = Kind(
+    503, "store_away", "The database of classes is away.", {"Retry-After": "5"}
+)
+OVERLOADED = Kind(
+    503,
+    "overloaded",
+    "Too much is under way already; try again.",
+    {"Retry-After": "1"},
+    "The service has more to do than it can; send this again in a second.",
+)
+
+BODY_PROBLEMS = (
+    MALFORMED_BODY,
+    REQUEST_TIMEOUT,
+    BODY_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    INVALID_RECORDS,
+    NOT_READY,
+    OVERLOADED,
+)
+"""What a route that reads records may answer."""
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's word
+    """A request that is refused.
+
+    Args:
+        kind: of problem.
+        detail: for the client; the kind's own unless given.
+        headers: of the response, instead of the kind's.
+        members: further members of the document, by name.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail or kind.detail)
+        self.kind, self.members = kind, members
+        self.headers = kind.headers if headers is None else headers
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        return self.kind.status
+
+    @property
+    def reason(self) -> str:
+        """One word for programs and metrics."""
+        return self.kind.reason
 
     def document(self) -> dict[str, Any]:
-        """The problem as RFC 9457 asks for it."""
+        """Return the problem as RFC 9457 asks for it."""
         return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -121,287 +196,78 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         }
 
     def response(self, request_id: str) -> Response:
-        """The answer to send; it names the request, so that it can be found in the log."""
+        """Return the response; it names the request, so that the log can be searched for it."""
+        if self.kind is CLIENT_DISCONNECTED:  # nobody reads it
+            return Response(status_code=self.status)
         document = self.document() | {"request_id": request_id}
         return Response(to_json(document), self.status, self.headers, MEDIA_TYPE)
 
 
-class Unreadable(Problem):
-    """The body is not what its content type says."""
-
-    status, reason = 400, "unreadable"
-
-
-class Malformed(Problem):
-    """Not HTTP."""
-
-    status, reason, headers = 400, "malformed", {"Connection": "close"}
+def not_ready(detail: str, *, retry_seconds: int) -> Problem:
+    """Return the problem of a service without a bundle."""
+    return Problem(NOT_READY, detail, headers={"Retry-After": str(retry_seconds)})
 
 
-class Unauthorized(Problem):
-    """No key, or one that does not open this."""
-
-    status, reason, headers = (
-        401,
-        "unauthorized",
-        {"WWW-Authenticate": "Bearer, Basic realm=faultcube"},
-    )
-
-
-class Forbidden(Problem):
-    """Nobody may do this."""
-
-    status, reason = 403, "forbidden"
-
-
-class NoSuchPath(Problem):
-    """There is no such path."""
-
-    status, reason = 404, "no_such_path"
-
-
-class NoSuchBundle(Problem):
-    """There is no such bundle."""
-
-    status, reason = 404, "no_such_bundle"
-
-
-class NotActivated(Problem):
-    """The bundle cannot be served, or the choice not be kept; nothing was changed."""
-
-    status, reason = 409, "not_activated"
-
-
-class NoSuchClass(Problem):
-    """There is no such class, no such record of one, or no such revision."""
-
-    status, reason = 404, "no_such_class"
-
-
-class NameTaken(Problem):
-    """There is a class of this name."""
-
-    status, reason = 409, "name_taken"
-
-
-class NotYours(Problem):
-    """What cannot be done to a class of the bundle."""
-
-    status, reason = 409, "class_of_bundle"
-
-
-class Full(Problem):
-    """There is no room for more."""
-
-    status, reason = 409, "full"
-
-
-class Outdated(Problem):
-    """The classes have changed since."""
-
-    status, reason = 409, "outdated"
-
-
-class Swallows(Problem):
-    """The class would take over what others answer; nothing was changed."""
-
-    status, reason = 409, "swallows"
-
-
-class Contradictory(Problem):
-    """The records of a class do not belong together; nothing was changed."""
-
-    status, reason = 422, "contradictory"
-
-
-class KeyReused(Problem):
-    """An Idempotency-Key that was sent with another request."""
-
-    status, reason = 409, "key_reused"
-
-
-class StoreAway(Problem):
-    """The database of classes is away."""
-
-    status, reason, headers = 503, "store_away", {"Retry-After": "5"}
-
-
-class WrongMethod(Problem):
-    """The path has other methods."""
-
-    status, reason = 405, "wrong_method"
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(f"This path takes {headers.get('Allow', 'another method')}.")
-        self.headers = headers
-
-
-class TooSlow(Problem):
-    """The request did not arrive in time."""
-
-    status, reason, headers = 408, "too_slow", {"Connection": "close"}
-
-
-class TooLarge(Problem):
-    """The body is longer than the limit; nothing of it is kept."""
-
-    status, reason, headers = 413, "too_large", {"Connection": "close"}
-
-
-class Unspoken(Problem):
-    """A content type or encoding that is not spoken here."""
-
-    status, reason = 415, "unspoken"
-
-
-class Unfit(Problem):
-    """JSON, but not records of this schema.
+def invalid_records(faults: Sequence[Fault]) -> Problem:
+    """Return the problem of records or options that do not fit.
 
     Args:
-        faults: what is wrong, without any of the values that were sent; `record` is None where
-            the body itself is meant.
+        faults: what is wrong, at least one; the first ten are listed.
     """
-
-    status, reason = 422, "unfit"
-
-    def __init__(self, faults: Sequence[tuple[int | None, str | None, str, str]]) -> None:
-        self.errors = _within_budget([_entry(*fault) for fault in faults[:_MOST_ERRORS]])
-        super().__init__(_sentence(self.errors[0]), errors=self.errors)
-
-    @classmethod
-    def of(cls, faults: Sequence[Fault]) -> Unfit:
-        """Say what a schema finds wrong."""
-        return cls([(fault.record, fault.field, fault.expected, fault.got) for fault in faults])
-
-
-class HeadTooLarge(Problem):
-    """The headers are longer than the limit."""
-
-    status, reason, headers = 431, "head_too_large", {"Connection": "close"}
-
-
-class Disconnected(Problem):
-    """The client went away; nobody reads the answer."""
-
-    status, reason = 499, "disconnected"
-
-    def response(self, request_id: str) -> Response:  # noqa: ARG002 - nobody asks for it
-        """Nothing, to nobody."""
-        return Response(status_code=self.status)
-
-
-class Refused(Problem):
-    """Any other refusal by the framework."""
-
-    status, reason = 400, "refused"
-
-
-class Broken(Problem):
-    """A defect of the service."""
-
-    status, reason = 500, "broken"
-
-    def __init__(self) -> None:
-        super().__init__("The service failed; its log says why.")
-
-
-class NotReady(Problem):
-    """No bundle is loaded."""
-
-    status, reason = 503, "not_ready"
-
-    def __init__(self, why: str, *, retry_seconds: int) -> None:
-        super().__init__(why)
-        self.headers = {"Retry-After": str(retry_seconds)}
-
-
-class Overloaded(Problem):
-    """Too much is under way already; try again."""
-
-    status, reason, headers = 503, "overloaded", {"Retry-After": "1"}
-
-    def __init__(self) -> None:
-        super().__init__("The service has more to do than it can; send this again in a second.")
-
-
-BODY_PROBLEMS: tuple[type[Problem], ...] = (
-    Unreadable,
-    TooSlow,
-    TooLarge,
-    Unspoken,
-    Unfit,
-    NotReady,
-    Overloaded,
-)
-"""What a route that reads records may answer."""
+    errors = [entry_of(fault) for fault in faults[:_MAX_ERRORS]]
+    while len(errors) > 1 and len(to_json(errors)) > _MAX_ERROR_BYTES:
+        errors.pop()
+    return Problem(INVALID_RECORDS, _sentence(errors[0]), errors=errors)
 
 
 def problem_of(error: Exception) -> Problem:
-    """Turn whatever was raised into a problem."""
+    """Turn any exception into a problem; an unexpected one says nothing of its own."""
     match error:
         case Problem():
             return error
+        case RecordError():
+            return invalid_records(error.faults)
+        case MalformedInputError():
+            return Problem(MALFORMED_BODY, str(error))
         case RequestValidationError():
-            found = error.errors()[:_MOST_ERRORS]
-            return Unfit([(None, str(e["loc"][-1]), e["msg"], "something else") for e in found])
+            return invalid_records(
+                [Fault(None, str(e["loc"][-1]), e["msg"], "something else") for e in error.errors()]
+            )
         case HTTPException(status_code=404):
-            return NoSuchPath("There is nothing at this path; /docs shows what there is.")
+            return Problem(
+                NO_SUCH_PATH, "There is nothing at this path; /docs shows what there is."
+            )
         case HTTPException(status_code=405):
-            return WrongMethod(error.headers or {})
+            headers = error.headers or {}
+            allowed = headers.get("Allow", "another method")
+            return Problem(METHOD_NOT_ALLOWED, f"This path takes {allowed}.", headers=headers)
         case HTTPException():
-            return Refused("The request cannot be understood.")
+            return Problem(BAD_REQUEST, "The request cannot be understood.")
         case _:
-            return Broken()
+            return Problem(INTERNAL_ERROR)
 
 
-def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems."""
-    described: dict[int | str, dict[str, Any]] = {}
-    every: dict[type[Problem], None] = dict.fromkeys((*kinds, Unauthorized, Broken))
-    for kind in every:
-        one = _described(kind)
-        if (others := described.setdefault(kind.status, one)) is not one:
-            others["description"] += " " + one["description"]
-    return described
+def documented(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI `responses` of a route that may answer with these problems."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in dict.fromkeys((*kinds, UNAUTHORIZED, INTERNAL_ERROR)):
+        response = _described(kind)
+        if (first := responses.setdefault(kind.status, response)) is not response:
+            first["description"] += " " + response["description"]
+    return responses
 
 
-def _described(kind: type[Problem]) -> dict[str, Any]:
-    summary = (kind.__doc__ or "").splitlines()[0]
-    # Made without its own constructor: what a problem has to be told differs from kind to kind.
-    example = Problem.document(kind.__new__(kind, summary))
-    if kind is Unfit:
-        fault = (0, "name of a field", "a finite number (%)", "a string")
-        example = Unfit([fault]).document()
+def _described(kind: Kind) -> dict[str, Any]:
+    example = Problem(kind, kind.summary).document()
+    if kind is INVALID_RECORDS:
+        fault = Fault(0, "name of a field", "a finite number (%)", "a string")
+        example = invalid_records([fault]).document()
     example["request_id"] = "5f0c1d2e3a4b-17"
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
-    return {"description": summary, "content": {MEDIA_TYPE: content}}
-
-
-def entry_of(fault: Fault) -> dict[str, Any]:
-    """A fault as one of a problem's errors."""
-    return _entry(fault.record, fault.field, fault.expected, fault.got)
-
-
-def _entry(record: int | None, field: str | None, expected: str, got: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {} if record is None else {"record": record}
-    if field is not None:
-        entry["field"] = printable(field, 100)
-    return entry | {"expected": printable(expected, 200), "got": got}
-
-
-def printable(text: str, most: int) -> str:
-    """Cut a text that others wrote, and take out what would confuse a terminal."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
-
-
-def _within_budget(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    while len(errors) > 1 and len(to_json(errors)) > _MOST_BYTES:
-        errors = errors[:-1]
-    return errors
+    return {"description": kind.summary, "content": {MEDIA_TYPE: content}}
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    places = [f"{name} {error[name]!r}" for name in ("record", "field") if name in error]
-    place = ", ".join(places) or "the body"
-    return f"{place}: expected {error['expected']}, got {error['got']}"
+    location = [f"{name} {error[name]!r}" for name in ("record", "field") if name in error]
+    subject = ", ".join(location) or "the body"
+    return f"{subject}: expected {error['expected']}, got {error['got']}"

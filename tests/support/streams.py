@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models import Field, Schema
+from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
 from service.formats.chunk import Piece
-from service.web.problems import Unfit
+from tests.support.problems import errors_of
 
 __all__ = [
     "GOOD",
@@ -76,6 +76,6 @@ def matrix(body: bytes, most: int = 10_000) -> Any:
 
 
 def errors(body: bytes, most: int = 10_000) -> list[dict[str, Any]]:
-    with pytest.raises(Unfit) as refusal:
+    with pytest.raises(RecordError) as refusal:
         pieces(body, most)
-    return refusal.value.errors
+    return errors_of(refusal.value)

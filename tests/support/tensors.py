@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
-from models import Field, Schema
+from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.formats.chunk import PIECE_RECORDS
 from service.formats.openinference.request import read
-from service.web.problems import Unfit
+from tests.support.problems import errors_of
 
 __all__ = [
     "COLUMNS",
@@ -87,9 +87,9 @@ def matrix(sent: bytes, length: int | None = None, most: int = 20_000) -> Any:
 
 
 def errors(sent: bytes, length: int | None = None, most: int = 20_000) -> list[dict[str, Any]]:
-    with pytest.raises(Unfit) as refusal:
+    with pytest.raises(RecordError) as refusal:
         matrix(sent, length, most)
-    return refusal.value.errors
+    return errors_of(refusal.value)
 
 
 def binary(*tensors: tuple[str, Any, str], **more: Any) -> tuple[bytes, int]:

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from service.web.problems import Unfit, Unreadable
+from models import Fault, RecordError
+from service.formats.errors import MalformedInputError
 
 __all__ = [
     "CHUNK",
@@ -113,8 +114,8 @@ def decode(header: bytes | bytearray, most: int) -> tuple[Document, dict[bytes, 
         The document, and the long data that was cut out of it, by what stands in its place.
 
     Raises:
-        Unreadable: it is not JSON.
-        Unfit: it is, but not a request.
+        MalformedInputError: it is not JSON.
+        RecordError: it is, but not a request.
     """
     header, cuts = _cut(header) if len(header) > CHUNK else (header, {})
     try:
@@ -127,11 +128,13 @@ def decode(header: bytes | bytearray, most: int) -> tuple[Document, dict[bytes, 
         found = _WRONG.match(str(error))
         expected, got, place = found.groups() if found else ("a request", "something else", "")
         wanted = f"{expected}, as the Open Inference Protocol has it"
-        raise Unfit([(None, place or None, wanted, got)]) from error
+        raise RecordError([Fault(None, place or None, wanted, got)]) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unreadable("The body is not JSON, or not as long as its header says.") from error
+        raise MalformedInputError(
+            "The body is not JSON, or not as long as its header says."
+        ) from error
     except RecursionError as error:
-        raise Unreadable("The body is JSON that is nested too deeply.") from error
+        raise MalformedInputError("The body is JSON that is nested too deeply.") from error
 
 
 def _cut(document: bytes | bytearray) -> tuple[bytes, dict[bytes, memoryview]]:
@@ -166,20 +169,20 @@ def skip(data: Iterable[memoryview]) -> None:
     """Pass over data that no input took, as over everything that the protocol does not know.
 
     Raises:
-        Unreadable: it is not JSON.
+        MalformedInputError: it is not JSON.
     """
     for each in data:
         try:
             _skipped.decode(each)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Unreadable("The body is not JSON.") from error
+            raise MalformedInputError("The body is not JSON.") from error
 
 
 def outputs_of(document: Document) -> tuple[Wanted, ...]:
     """The outputs that a document asks for, in order.
 
     Raises:
-        Unfit: it asks for others, or for more of them.
+        RecordError: it asks for others, or for more of them.
     """
     every = document.parameters is not None and document.parameters.binary_data_output
     if not document.outputs:
@@ -196,6 +199,6 @@ def outputs_of(document: Document) -> tuple[Wanted, ...]:
     return tuple(wanted.values())
 
 
-def unfit(name: str, expected: str, got: str) -> Unfit:
+def unfit(name: str, expected: str, got: str) -> RecordError:
     """Say that what has this name is not what is expected."""
-    return Unfit([(None, name, expected, got)])
+    return RecordError([Fault(None, name, expected, got)])

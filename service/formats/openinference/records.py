@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import Fault, Field, Schema
+from models import Fault, Field, RecordError, Schema
 from models.schema import LARGEST, UNSEEN
 from service.formats.chunk import PIECE_RECORDS, Piece
 from service.formats.openinference.document import unfit
 from service.formats.openinference.tensor import NUMBERS, Numbers, Tensor
-from service.web.problems import Unfit
 
 __all__ = ["RECORDS", "Plan", "datatype_of", "plan_of"]
 
@@ -61,7 +60,7 @@ class Plan:
         """How many records the tensors hold, and these.
 
         Raises:
-            Unfit: they are not the tensors of the schema.
+            RecordError: they are not the tensors of the schema.
         """
         if len(tensors) == 1 and tensors[0].name == RECORDS and RECORDS not in self._places:
             (whole,) = tensors
@@ -127,7 +126,7 @@ class Plan:
         """Refuse what does not fit, unless it may be missing and is."""
         bad &= ~(np.isnan(block) & self._optional)
         if places := np.argwhere(bad)[:_MOST_FAULTS].tolist():
-            raise Unfit.of([fault(row, at) for row, at in places])
+            raise RecordError([fault(row, at) for row, at in places])
 
     def _fault_of_whole(
         self, tensor: Tensor, block: Numbers, first: int, row: int, at: int

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 from models import Schema
 from service.formats.chunk import Piece
+from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import Wanted, decode, outputs_of, skip
 from service.formats.openinference.records import plan_of
 from service.formats.openinference.tensor import Tensor
-from service.web.problems import Unreadable
 
 __all__ = ["Request", "read"]
 
@@ -55,12 +55,12 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
         most: how many records a request may hold.
 
     Raises:
-        Unreadable: it is not JSON, or the binary data is not as long as it says.
-        Unfit: it is, but not tensors of this schema.
+        MalformedInputError: it is not JSON, or the binary data is not as long as it says.
+        RecordError: it is, but not tensors of this schema.
     """
     end = len(body) if header_length is None else header_length
     if not 0 < end <= len(body):
-        raise Unreadable("The body is shorter than its Inference-Header-Content-Length.")
+        raise MalformedInputError("The body is shorter than its Inference-Header-Content-Length.")
     document, cuts = decode(body if end == len(body) else body[:end], len(schema))
     outputs = outputs_of(document)
     tensors = []
@@ -68,10 +68,10 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
         tensor = Tensor(each, cuts, body, end)
         end += tensor.size
         if end > len(body):
-            raise Unreadable("The body is shorter than its tensors' binary_data_size.")
+            raise MalformedInputError("The body is shorter than its tensors' binary_data_size.")
         tensors.append(tensor)
     if end < len(body):
-        raise Unreadable("The body is longer than its tensors' binary_data_size.")
+        raise MalformedInputError("The body is longer than its tensors' binary_data_size.")
     skip(cuts.values())
     records, pieces = plan_of(schema).read(tensors, most)
     return Request(document.id, records, outputs, pieces)

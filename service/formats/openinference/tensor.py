@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models import RecordError
 from models.schema import describe
 from service.formats.chunk import PIECE_RECORDS
+from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import CHUNK, Input, unfit
-from service.web.problems import Unfit, Unreadable
 
 __all__ = ["LENGTH", "NUMBERS", "Numbers", "Tensor"]
 
@@ -161,7 +162,7 @@ class Tensor:
         kind = ("an empty string", "a string") if self.datatype == "BYTES" else ("", "another byte")
         return kind[0] if np.isnan(number) else kind[1]
 
-    def odd(self) -> Unfit:
+    def odd(self) -> RecordError:
         """Say that the data is not what shape and data type say."""
         return unfit(self.name, f"data of its shape and of {self.datatype}", "other data")
 
@@ -176,4 +177,4 @@ def _strings(data: bytes) -> Iterator[bytes]:
         yield data[start:end]
         start = end + LENGTH.size
     if start != len(data) + LENGTH.size:
-        raise Unreadable("A tensor's last string is longer than its binary_data_size.")
+        raise MalformedInputError("A tensor's last string is longer than its binary_data_size.")

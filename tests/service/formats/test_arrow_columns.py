@@ -10,7 +10,7 @@ import pytest
 from models import Field, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
-from service.web.problems import Unreadable
+from service.formats.errors import MalformedInputError
 from tests.support.streams import (
     NAN,
     batch,
@@ -110,7 +110,7 @@ def test_places_that_a_dictionary_does_not_have_are_refused() -> None:
     for kind, value in ((pa.int8(), 2), (pa.int8(), -1), (pa.uint64(), 2**64 - 1)):
         indices = pa.array([0, value], kind)
         column = pa.DictionaryArray.from_arrays(indices, words, safe=False)
-        with pytest.raises(Unreadable, match="a dictionary does not have"):
+        with pytest.raises(MalformedInputError, match="a dictionary does not have"):
             pieces(stream(batch(2, link=column)))
 
 
@@ -139,5 +139,5 @@ def test_strings_that_are_not_what_they_say_are_refused() -> None:
     views = pa.Array.from_buffers(pa.string_view(), rows, viewed)
     schema = Schema([Field(name="a", kind="category", categories=("a", "b" * 30), open=True)])
     for column in (outside, latin, views, pa.DictionaryArray.from_arrays([0, 0, 0], latin)):
-        with pytest.raises(Unreadable, match="corrupt"):
+        with pytest.raises(MalformedInputError, match="corrupt"):
             list(read(stream(pa.record_batch([column], ["a"])), schema, 50))

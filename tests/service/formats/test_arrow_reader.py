@@ -18,7 +18,7 @@ from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
 from service.formats.chunk import PIECE_RECORDS
-from service.web.problems import Unfit, Unreadable
+from service.formats.errors import MalformedInputError
 from tests.support.streams import (
     GOOD,
     INF,
@@ -197,7 +197,7 @@ def test_records_that_take_no_room_are_counted_before_they_are_believed(announce
             (piece,) = read(body, schema, 50)
             np.testing.assert_array_equal(piece.matrix, np.full((7, 1), NAN))
         else:
-            with pytest.raises(Unreadable if announced < 0 else Unfit):
+            with pytest.raises(MalformedInputError if announced < 0 else RecordError):
                 list(read(body, schema, 50))
 
 
@@ -211,7 +211,7 @@ def test_batches_without_a_record_are_read_over_but_not_for_ever() -> None:
     (piece,) = pieces(stream(batch(0), batch(), batch(0)))
     np.testing.assert_array_equal(piece.matrix, [ROW])
     start = time.perf_counter()
-    with pytest.raises(Unreadable, match="more than 100 batches"):
+    with pytest.raises(MalformedInputError, match="more than 100 batches"):
         pieces(stream(*[batch(0)] * 20_000))
     assert time.perf_counter() - start < 2
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from models import Field, RecordError, Schema
 from models.schema import Matrix
 from service.formats.chunk import PIECE_BYTES, Piece
+from service.formats.errors import MalformedInputError
 from service.formats.json_reader import Body, Decoder
-from service.web.problems import Unfit, Unreadable
+from tests.support.problems import errors_of
 
 SCHEMA = Schema(
     [
@@ -67,13 +68,13 @@ def test_a_body_is_taken_exactly_when_the_schema_takes_its_records(records: list
     try:
         expected = SCHEMA.encode(records)
     except RecordError as error:
-        found = Unfit.of(error.faults).errors
+        found = errors_of(error)
     if not found:
         np.testing.assert_array_equal(whole(decoder().read(body)), expected)
         return
-    with pytest.raises(Unfit) as refusal:
+    with pytest.raises(RecordError) as refusal:
         pieces(body)
-    assert refusal.value.errors == found
+    assert errors_of(refusal.value) == found
 
 
 def test_options_are_false_unless_given() -> None:
@@ -90,12 +91,12 @@ def test_a_body_of_16_mib_that_does_not_fit_costs_little_memory(item: str) -> No
     body = ('{"records":[' + (item + ",") * (16 * 2**20 // (len(item) + 1)) + item + "]}").encode()
     tracemalloc.start()
     try:
-        with pytest.raises(Unfit) as refusal:
+        with pytest.raises(RecordError) as refusal:
             pieces(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(refusal.value.errors) <= 10
+    assert len(errors_of(refusal.value)) <= 10
     assert peak < 64 * 2**20
 
 
@@ -104,7 +105,7 @@ def test_one_record_with_a_million_fields_costs_little_memory() -> None:
     body = f'{{"records":[{json.dumps(GOOD)},{{{fields}}}]}}'.encode()
     tracemalloc.start()
     try:
-        with pytest.raises(Unfit):
+        with pytest.raises(RecordError):
             pieces(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -116,21 +117,21 @@ def test_a_fault_behind_the_first_look_is_found_at_its_place() -> None:
     records = [GOOD] * 9_000 + [GOOD | {"up": 1}] + [GOOD] * 10
     body = json.dumps({"records": records}).encode()
     assert len(body) > 1 << 19
-    with pytest.raises(Unfit) as refusal:
+    with pytest.raises(RecordError) as refusal:
         pieces(body)
-    (error,) = refusal.value.errors
+    (error,) = errors_of(refusal.value)
     assert (error["record"], error["field"]) == (9_000, "up")
 
 
 def test_a_large_body_that_breaks_off_is_not_json() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()[:-30]
-    with pytest.raises(Unreadable):
+    with pytest.raises(MalformedInputError):
         pieces(body)
 
 
 def test_a_large_body_with_too_many_good_records_is_refused_for_their_number() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()
-    with pytest.raises(Unfit, match="a list of 1 to 5000 records"):
+    with pytest.raises(RecordError, match="a list of 1 to 5000 records"):
         pieces(body, most=5_000)
 
 
@@ -143,7 +144,7 @@ def test_a_long_body_is_read_as_a_short_one_is(records: list[Any], text: str, pl
     try:
         expected = SCHEMA.encode(every)
     except RecordError:
-        with pytest.raises(Unfit):
+        with pytest.raises(RecordError):
             pieces(body)
     else:
         np.testing.assert_array_equal(whole(decoder().read(body)), expected)
@@ -201,7 +202,7 @@ def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
     ],
 )
 def test_a_long_body_that_is_not_json_is_refused(records: str, report: bool) -> None:
-    with pytest.raises((Unreadable, Unfit)):
+    with pytest.raises((MalformedInputError, RecordError)):
         pieces(f'{{"records": [{records}]}}'.encode(), report=report)
 
 
@@ -211,9 +212,12 @@ def test_a_number_that_is_none_is_told_of_in_its_place(literal: str, long: bool)
     bad = json.dumps(GOOD).replace("2.5", literal)
     filler = json.dumps(GOOD | {"vendor": LONG if long else "a"})
     body = f'{{"records": [{filler}, {filler}, {bad}, {filler}]}}'.encode()
-    with pytest.raises(Unfit) as refusal:
+    with pytest.raises(RecordError) as refusal:
         pieces(body)
-    assert (refusal.value.errors[0]["record"], refusal.value.errors[0]["field"]) == (2, "rx rate")
+    assert (errors_of(refusal.value)[0]["record"], errors_of(refusal.value)[0]["field"]) == (
+        2,
+        "rx rate",
+    )
     read = pieces(body, report=True)
     assert [fault.record for piece in read for fault in piece.faults.values()] == [2]
     assert sum(len(piece.matrix) for piece in read) == 3
@@ -223,7 +227,7 @@ def test_a_piece_is_read_when_it_is_asked_for_and_not_before() -> None:
     body = json.dumps({"records": [GOOD] * 9_000 + [{}]}).encode()
     reading = decoder().read(body)
     assert 0 < len(next(reading.pieces)) < 9_000
-    with pytest.raises(Unfit, match="record 9000"):
+    with pytest.raises(RecordError, match="record 9000"):
         list(reading.pieces)
 
 
@@ -232,7 +236,7 @@ def test_a_report_of_millions_of_things_that_are_no_records_is_refused_cheaply(i
     body = ('{"records":[' + (item + ",") * (16 * 2**20 // (len(item) + 1)) + item + "]}").encode()
     tracemalloc.start()
     try:
-        with pytest.raises(Unfit):
+        with pytest.raises(RecordError):
             pieces(body, report=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -259,12 +263,12 @@ def test_a_piece_that_is_cut_inside_a_record_is_no_misfit() -> None:
         read = pieces(body, report=True)
         assert [fault.record for piece in read for fault in piece.faults.values()] == [0]
         assert sum(len(piece.matrix) for piece in read) == 1
-        with pytest.raises(Unfit, match="record 0"):
+        with pytest.raises(RecordError, match="record 0"):
             pieces(body)
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_text_that_is_no_utf_8_is_refused_in_a_report_too(long: bool) -> None:
     odd = b'"' + b"x" * (600_000 if long else 10) + b'\xf0"'
-    with pytest.raises(Unreadable):
+    with pytest.raises(MalformedInputError):
         pieces(b'{"records": [' + odd + b", " + json.dumps(GOOD).encode() + b"]}", report=True)

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from service.observability.logs import RequestLog, configure
 from service.settings import Settings
+from service.web.request_info import RequestInfo
 
 SECRET = "s3cr3t-value"
 
@@ -81,7 +82,8 @@ def test_a_flood_of_failures_is_no_flood_of_lines(caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.INFO)
     now = 0.0
     watch = RequestLog("failed", lambda: now)
-    scope = {"method": "GET", "path": "/", "state": {"request_id": "x"}}
+    scope = {"method": "GET", "path": "/"}
+    RequestInfo({}, "x").attach(scope)
     for _ in range(500):
         watch(scope, 503, 0.001)
     written = len(requests(caplog))

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from service.observability.spans import Spans
 from service.settings import Settings, SettingsError
+from service.web.request_info import RequestInfo
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SECRET = "s3cr3t-value"
@@ -211,9 +212,10 @@ def test_what_is_not_sent_yet_is_sent_at_the_end(
     assert collector.resource["service.name"] == "faults"
 
 
-def scope(**state: object) -> dict[str, Any]:
-    named = {"request_id": "1", "headers": {}, "route": "/classify"}
-    return {"type": "http", "method": "POST", "path": "/classify", "state": named | state}
+def scope(**known: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": "http", "method": "POST", "path": "/classify"}
+    RequestInfo(**({"headers": {}, "request_id": "1", "route": "/classify"} | known)).attach(made)
+    return made
 
 
 def test_a_share_of_requests_is_traced() -> None:

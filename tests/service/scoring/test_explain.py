@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
-from models import Bundle, Decisions, Fault, Field, Model, Reference
+from models import Bundle, Decisions, Fault, Field, Model, RecordError, Reference
 from models.schema import UNSEEN, Matrix
 from service.formats.chunk import PIECE_BYTES, Piece
 from service.scoring.explain import MOST_EXPLAINED, Driver, Explainer
 from service.scoring.served_model import Serving
 from service.scoring.verdict_writer import JsonVerdicts
-from service.web.problems import Unfit
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]
@@ -351,10 +350,10 @@ def test_pieces_are_cut_so_that_all_stays_in_its_place(bad: list[list[bool]], wi
         pieces.append(Piece(matrix, faults))
         record += len(each)
     if record > MOST_EXPLAINED:
-        with pytest.raises(Unfit, match="'explain': expected at most 100 records"):
+        with pytest.raises(RecordError, match="'explain': expected at most 100 records"):
             list(explainer.pieces(pieces))
         return
-    found: list[int] = []
+    found: list[int | None] = []
     for piece in explainer.pieces(pieces):
         assert len(piece) == 1 or len(piece) * (width + 1) <= 1000
         values = iter(piece.matrix[:, 0].tolist())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from models.schema import Matrix
 from service.scoring.scheduler import Steps, Turns, Work
-from service.web.problems import Overloaded
+from service.web.problems import OVERLOADED
+from tests.support.problems import raises
 
 
 def timed(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
@@ -96,7 +97,7 @@ def test_more_than_may_wait_are_refused_at_once_and_the_others_are_answered(how:
 
     found, turns = asyncio.run(play())
     assert found[:5] == [[2.0 * place] for place in range(5)]
-    assert all(isinstance(each, Overloaded) for each in found[5:])
+    assert all(each.kind is OVERLOADED for each in found[5:])
     assert turns.waiting == 0
 
 
@@ -138,7 +139,7 @@ def test_no_more_bytes_are_held_than_may_be() -> None:
     async def play() -> None:
         turns = Turns(5, 100, timed)
         turns.hold(60)
-        with pytest.raises(Overloaded):
+        with raises(OVERLOADED):
             turns.hold(41)
         turns.hold(40)
         turns.release(100)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from tritonclient.http import InferRequestedOutput
 
+from models import RecordError
+from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import Wanted
 from service.formats.openinference.request import read
-from service.web.problems import Unfit, Unreadable
 from tests.support.tensors import (
     INF,
     NAN,
@@ -58,7 +59,7 @@ def test_a_document_that_does_not_fit_is_named_by_its_place(
     ],
 )
 def test_what_is_not_json_is_unreadable(sent: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(MalformedInputError):
         matrix(sent)
 
 
@@ -107,7 +108,7 @@ def test_a_long_document_is_cut_and_read_in_steps(nested: bool, separators: Any)
     wrong = [sent.replace(old, new, 1) for old, new in ((b"[0.", b"[,0."), (b"[0.", b"[[0."))]
     for each in (sent.replace(b"0.", b"0.,0.", 1), *wrong):
         assert each != sent
-        with pytest.raises((Unfit, Unreadable)):
+        with pytest.raises((RecordError, MalformedInputError)):
             matrix(each)
 
 
@@ -115,5 +116,5 @@ def test_what_stands_for_long_data_is_not_taken_from_others() -> None:
     long = tensor("loss", [20_000], "FP32", [1.5] * 20_000)
     for mark in ({"cut": 0}, {"cut": 1}):
         sent = body(long, tensor("rx rate", [20_000], "FP32", mark)).replace(b": 0}", b":0}")
-        with pytest.raises(Unfit):
+        with pytest.raises(RecordError):
             matrix(sent)

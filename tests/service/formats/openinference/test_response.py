@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient
 
-from models import Field, Model
+from models import Fault, Field, Model
 from service.formats.openinference.document import OUTPUTS, Wanted
 from service.formats.openinference.request import Request, read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
-from service.web.problems import TooLarge, Unfit
+from service.web.problems import BODY_TOO_LARGE, Problem, invalid_records
 from tests.support.tensors import (
     ROW,
     SCHEMA,
@@ -112,8 +112,8 @@ def test_the_server_says_that_it_speaks_binary() -> None:
 
 
 def test_a_problem_is_told_in_the_protocols_words() -> None:
-    assert json.loads(failure(TooLarge("Too much."))) == {"error": "Too much."}
-    unfit = Unfit([(3, "loss", "a number", "null")])
+    assert json.loads(failure(Problem(BODY_TOO_LARGE, "Too much."))) == {"error": "Too much."}
+    unfit = invalid_records([Fault(3, "loss", "a number", "null")])
     assert json.loads(failure(unfit)) == {
         "error": "record 3, field 'loss': expected a number, got null"
     }

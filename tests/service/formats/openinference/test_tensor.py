@@ -5,10 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from models import Field, Schema
+from models import Field, RecordError, Schema
 from models.schema import UNSEEN
+from service.formats.errors import MalformedInputError
 from service.formats.openinference.request import read
-from service.web.problems import Unfit, Unreadable
 from tests.support.tensors import (
     COLUMNS,
     NAN,
@@ -105,7 +105,7 @@ def test_a_size_that_is_not_that_of_the_shape_is_refused(size: int) -> None:
 def test_binary_strings_that_break_off_are_unreadable(data: bytes) -> None:
     schema = Schema([Field(name="a", kind="category", categories=("a",), open=True)])
     document = {"inputs": [tensor("a", [1], "BYTES") | size_of(len(data))]}
-    with pytest.raises(Unreadable, match="longer than its binary_data_size"):
+    with pytest.raises(MalformedInputError, match="longer than its binary_data_size"):
         list(read(*by_hand(document, data), schema, 5).pieces)
 
 
@@ -114,7 +114,7 @@ def test_binary_strings_must_be_as_many_as_the_shape_says() -> None:
     for count in (0, 1, 3, 100_000):
         data = b"\x01\x00\x00\x00a" * count
         document = {"inputs": [tensor("a", [2], "BYTES") | size_of(len(data))]}
-        with pytest.raises(Unfit, match="data of its shape"):
+        with pytest.raises(RecordError, match="data of its shape"):
             list(read(*by_hand(document, data), schema, 5).pieces)
 
 
