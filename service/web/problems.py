@@ -6,8 +6,9 @@ The codecs of `service.formats` know no status codes: `problem_of` maps their er
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
@@ -65,7 +66,8 @@ _MAX_ERROR_BYTES = 6000
 """Of the JSON of all errors, which keeps the whole response under 8 kB."""
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
     """A kind of problem.
 
     Attributes:
@@ -79,7 +81,7 @@ class Kind(NamedTuple):
     status: int
     reason: str
     summary: str
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = field(default_factory=dict)
     detail: str = ""
 
 
