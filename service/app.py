@@ -20,14 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
 from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
-from service.api.endpoint import Exchange
+from service.api.endpoint import RecordEndpoint
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
 from service.runtime.state import State, state_of
 from service.settings import Settings
-from service.web.auth import Guard
-from service.web.middleware import Watch, Watcher
+from service.web.auth import AuthMiddleware
+from service.web.middleware import RequestMiddleware, RequestObserver
 from service.web.problems import INPUT_ERRORS, Problem, problem_of
 from service.web.request_info import RequestInfo
 
@@ -70,21 +70,24 @@ def create_app(
         ),
     )
     app.state.faultcube = state
-    state.metrics.queue, state.metrics.held = lambda: state.turns.waiting, lambda: state.turns.held
+    state.metrics.queue, state.metrics.held = (
+        lambda: state.scheduler.waiting,
+        lambda: state.scheduler.held,
+    )
     state.metrics.store = lambda: None if state.store is None else state.away is None
     for module in _MODULES:
         app.include_router(module.router)
     exchanges = {
-        "/classify": Exchange(state, lambda ask: classify.steps(ask, state.metrics)),
-        "/embed": Exchange(state, embed.steps),
+        "/classify": RecordEndpoint(state, lambda ask: classify.steps(ask, state.metrics)),
+        "/embed": RecordEndpoint(state, embed.steps),
     }
     fastapi = super(_Application, app).__call__
     shortcut = _Shortcut(fastapi, exchanges, openinference.Inference(state))
-    guard = Guard(shortcut, state.keys, state.metrics.count_rejected)
-    watchers: list[Watcher] = [state.metrics.count_request]
+    guard = AuthMiddleware(shortcut, state.keys, state.metrics.count_rejected)
+    watchers: list[RequestObserver] = [state.metrics.count_request]
     watchers.append(RequestLog(settings.log_requests, clock))
     app.state.watchers = watchers
-    app.front = Watch(guard, watchers=watchers, clock=clock)
+    app.front = RequestMiddleware(guard, watchers=watchers, clock=clock)
     return app
 
 
@@ -117,7 +120,7 @@ class _Shortcut:
     """
 
     def __init__(
-        self, app: ASGIApp, exchanges: Mapping[str, Exchange], inference: Exchange
+        self, app: ASGIApp, exchanges: Mapping[str, RecordEndpoint], inference: RecordEndpoint
     ) -> None:
         self.app, self.exchanges, self.inference = app, exchanges, inference
 

@@ -145,7 +145,7 @@ def openapi() -> None:
     state = app.state.faultcube
     state.refresh()
     try:
-        _ = state.serving
+        _ = state.served
     except Problem as error:
         raise _refusal(str(error)) from error
     document = app.openapi()

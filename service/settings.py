@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[
         str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_traceable)
     ] = ""
-    """Address of a collector of OpenTelemetry traces that speaks OTLP over HTTP, such as
+    """Address of a collector of OpenTelemetry traces that is_supported OTLP over HTTP, such as
     `http://localhost:4318`; unset, nothing is traced. Needs the extra `tracing`."""
 
     trace_share: Annotated[float, Field(ge=0, le=1)] = 0.01

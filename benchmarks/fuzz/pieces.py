@@ -9,8 +9,8 @@ from contextlib import contextmanager
 __all__ = ["small_pieces"]
 
 _SIZES = {
-    "PIECE_BYTES": 256,
-    "PIECE_RECORDS": 4,
+    "CHUNK_BYTES": 256,
+    "CHUNK_RECORDS": 4,
     "_SHORT": 256,
     "_LONGER": 512,
     "_FIRST_LOOK": 4096,

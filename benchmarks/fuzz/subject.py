@@ -61,7 +61,7 @@ class Subject:
     @property
     def model(self) -> Model:
         """The model that is served."""
-        model: Model = self.state.serving.model
+        model: Model = self.state.served.model
         return model
 
     async def ask(self, request: Request) -> Reply:
@@ -89,7 +89,7 @@ class Subject:
 
     def held(self) -> tuple[int, int]:
         """Bytes that are held of bodies, and requests that wait: nothing when all were answered."""
-        return self.state.turns.held, self.state.turns.waiting
+        return self.state.scheduler.held, self.state.scheduler.waiting
 
 
 def _incoming(request: Request) -> Iterator[Message]:

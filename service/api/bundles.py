@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.schemas import Activated, Shadowed, Shelved
-from service.bundles.repository import Entry, NotThereError, ShelfError
+from service.bundles.repository import Entry, NotThereError, RepositoryError
 from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.problems import (
@@ -46,8 +46,8 @@ def models(request: Request) -> Response:
     """List the bundles in the folder that is watched, and say which of them is served."""
     state = state_of(request)
     try:
-        entries = state.shelf.entries()
-    except ShelfError as error:
+        entries = state.repository.entries()
+    except RepositoryError as error:
         raise not_ready(
             f"The bundles cannot be listed: {error.reason}.", retry_seconds=30
         ) from error
@@ -105,16 +105,16 @@ def activate(
     state = state_of(request)
     before = state.loaded
     try:
-        entry = state.shelf.find(version)
+        entry = state.repository.find(version)
         state.try_out(entry)
-        state.shelf.activate(entry.folder)
+        state.repository.activate(entry.folder)
     except NotThereError as error:
         raise Problem(NO_SUCH_BUNDLE, f"There is no such bundle: {error.reason}.") from error
-    except ShelfError as error:
+    except RepositoryError as error:
         raise Problem(NOT_ACTIVATED, f"Nothing was changed: {error.reason}.") from error
     state.refresh()
     previous = before.manifest.version if before else None
-    content = {"bundle": state.serving.bundle, "previous": previous}
+    content = {"bundle": state.served.bundle, "previous": previous}
     return Response(to_json(content), media_type="application/json")
 
 

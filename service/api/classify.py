@@ -8,10 +8,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.api.docs import exchange
-from service.api.endpoint import JSON, Answer, Ask
+from service.api.endpoint import JSON, Answer, RecordRequest
 from service.api.schemas import Classified
 from service.formats import arrow_reader
-from service.formats.chunk import Piece
+from service.formats.chunk import Chunk
 from service.observability.metrics import Metrics
 from service.scoring.explain import refusal
 from service.scoring.scheduler import Steps, Work
@@ -40,53 +40,53 @@ async def classify() -> Response:  # pragma: no cover - `steps` answers; this is
     raise NotImplementedError
 
 
-def steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
+def steps(ask: RecordRequest, metrics: Metrics) -> Steps[Answer]:
     """The steps from records to verdicts."""
-    serving = ask.serving
+    served = ask.served
     distances, explain = ask.distances, ask.explain
     if ask.media == JSON:
-        body = serving.classify.read(ask.body, report=ask.report)
+        body = served.classify.read(ask.body, report=ask.report)
         distances = distances or body.options["distances"]
         explain = explain or body.options["explain"]
-        pieces = body.pieces
+        chunks = body.chunks
     else:
-        pieces = arrow_reader.read(ask.body, serving.model.schema, serving.most, report=ask.report)
+        chunks = arrow_reader.read(ask.body, served.model.schema, served.most, report=ask.report)
     if explain:
-        return (yield from _explained(ask, pieces, metrics, distances=distances))
+        return (yield from _explained(ask, chunks, metrics, distances=distances))
     verdicts: Verdicts
     if ask.wanted == JSON:
-        verdicts = JsonVerdicts(serving, distances=distances)
+        verdicts = JsonVerdicts(served, distances=distances)
     else:
-        verdicts = ArrowVerdicts(serving, distances=distances, report=ask.report)
+        verdicts = ArrowVerdicts(served, distances=distances, report=ask.report)
     records = 0
-    for piece in pieces:
-        serving.sample(piece.matrix)
-        decisions = yield Work(serving.model.decide, piece.matrix)
-        labels = verdicts.add(piece, decisions)
+    for chunk in chunks:
+        served.sample(chunk.matrix)
+        decisions = yield Work(served.model.decide, chunk.matrix)
+        labels = verdicts.add(chunk, decisions)
         metrics.count_verdicts(decisions, labels)
-        serving.compare(piece.matrix, labels, decisions)
-        records += len(piece.matrix)
+        served.compare(chunk.matrix, labels, decisions)
+        records += len(chunk.matrix)
     return Answer.of(verdicts.written(), records, ask.wanted)
 
 
 def _explained(
-    ask: Ask, pieces: Iterator[Piece], metrics: Metrics, *, distances: bool
+    ask: RecordRequest, chunks: Iterator[Chunk], metrics: Metrics, *, distances: bool
 ) -> Steps[Answer]:
     """The same with what drove each verdict; only the records themselves are counted."""
-    serving = ask.serving
+    served = ask.served
     if ask.wanted != JSON:
         raise refusal("a JSON answer", "an Arrow stream that is asked for")
-    explainer = serving.explainer
+    explainer = served.explainer
     if explainer is None:
         raise refusal("a bundle with calibration records", "a bundle without them")
-    verdicts = JsonVerdicts(serving, distances=distances)
+    verdicts = JsonVerdicts(served, distances=distances)
     records = 0
-    for piece in explainer.pieces(pieces):
-        serving.sample(piece.matrix)
-        variants = explainer.vary(piece.matrix)
-        every = yield Work(serving.model.decide, variants.matrix)
+    for chunk in explainer.chunks(chunks):
+        served.sample(chunk.matrix)
+        variants = explainer.vary(chunk.matrix)
+        every = yield Work(served.model.decide, variants.matrix)
         decisions = every[: len(variants)]
         explanations = explainer.explain(variants, every.distances)
-        metrics.count_verdicts(decisions, verdicts.add(piece, decisions, explanations))
+        metrics.count_verdicts(decisions, verdicts.add(chunk, decisions, explanations))
         records += len(variants)
     return Answer.of(verdicts.written(), records, JSON)

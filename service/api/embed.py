@@ -9,7 +9,7 @@ from starlette.responses import Response
 from models import Fault
 from models.schema import Matrix
 from service.api.docs import exchange
-from service.api.endpoint import JSON, Answer, Ask
+from service.api.endpoint import JSON, Answer, RecordRequest
 from service.api.schemas import Embedded
 from service.formats import arrow_reader, arrow_writer
 from service.scoring.scheduler import Steps, Work
@@ -34,29 +34,29 @@ async def embed() -> Response:  # pragma: no cover - `steps` answers; this is wh
     raise NotImplementedError
 
 
-def steps(ask: Ask) -> Steps[Answer]:
+def steps(ask: RecordRequest) -> Steps[Answer]:
     """The steps from records to their points."""
-    serving = ask.serving
-    model = serving.model
+    served = ask.served
+    model = served.model
     if ask.media == JSON:
-        pieces = serving.embed.read(ask.body, report=ask.report).pieces
+        chunks = served.embed.read(ask.body, report=ask.report).chunks
     else:
-        pieces = arrow_reader.read(ask.body, model.schema, serving.most, report=ask.report)
+        chunks = arrow_reader.read(ask.body, model.schema, served.most, report=ask.report)
     parts: list[bytes] = []
     points: list[Matrix] = []
     faults: list[Fault] = []
     records = 0
-    for piece in pieces:
-        serving.sample(piece.matrix)
-        found = yield Work(model.encoder.embed, piece.matrix)
+    for chunk in chunks:
+        served.sample(chunk.matrix)
+        found = yield Work(model.encoder.embed, chunk.matrix)
         records += len(found)
         if ask.wanted == JSON:
-            parts.append(in_place(found.tolist(), piece))
+            parts.append(in_place(found.tolist(), chunk))
         else:
             points.append(found)
-            faults += piece.faults.values()
+            faults += chunk.faults.values()
     if ask.wanted == JSON:
-        content = b'%b"embeddings":[%b]}' % (serving.opening, b",".join(parts))
+        content = b'%b"embeddings":[%b]}' % (served.opening, b",".join(parts))
     else:
         content = arrow_writer.write_embeddings(
             np.concatenate(points),

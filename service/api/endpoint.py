@@ -15,12 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from models import Fault, RecordError
 from service.api.docs import ARROW
-from service.formats.chunk import PIECE_BYTES
+from service.formats.chunk import CHUNK_BYTES
 from service.runtime.state import State
-from service.scoring.scheduler import Steps, Turns
-from service.scoring.served_model import Serving
-from service.web.body import announced, read
-from service.web.compression import Inflater, speaks
+from service.scoring.scheduler import Scheduler, Steps
+from service.scoring.served_model import ServedModel
+from service.web.body import content_length, read
+from service.web.compression import Inflater, is_supported
 from service.web.problems import (
     INPUT_ERRORS,
     INTERNAL_ERROR,
@@ -30,7 +30,7 @@ from service.web.problems import (
 )
 from service.web.request_info import RequestInfo
 
-__all__ = ["ARROW", "JSON", "Answer", "Ask", "Exchange"]
+__all__ = ["ARROW", "JSON", "Answer", "RecordEndpoint", "RecordRequest"]
 
 JSON = "application/json"
 
@@ -45,18 +45,18 @@ _SPOKEN = (
     "application/json or text/plain (charset utf-8), or application/vnd.apache.arrow.stream; "
     "as it is, or with the content encoding gzip or zstd"
 )
-_AT_ONCE = PIECE_BYTES // 4
+_AT_ONCE = CHUNK_BYTES // 4
 """Bytes of a body that is answered without a stop, at most, where they are no text."""
 _SLICE = 1 << 18
 """Bytes of an answer that are handed over at a time: a client that reads slowly stops us there."""
 
 
 @dataclass(slots=True)
-class Ask:
+class RecordRequest:
     """What a client asks for.
 
     Attributes:
-        serving: the model that answers, and no other.
+        served: the model that answers, and no other.
         path: of the request.
         headers: of the request.
         body: as sent, but inflated.
@@ -67,7 +67,7 @@ class Ask:
         explain: whether it is wanted what drove each verdict.
     """
 
-    serving: Serving
+    served: ServedModel
     path: str
     headers: Mapping[bytes, bytes]
     body: bytes | bytearray
@@ -98,7 +98,7 @@ class Answer:
         return cls(content, records, [(b"content-type", media.encode())])
 
 
-class Exchange:
+class RecordEndpoint:
     """An ASGI application that reads records and answers them.
 
     Args:
@@ -113,7 +113,7 @@ class Exchange:
     route: str | None = None
     """What metrics call it, where that is not its path."""
 
-    def __init__(self, state: State, work: Callable[[Ask], Steps[Answer]]) -> None:
+    def __init__(self, state: State, work: Callable[[RecordRequest], Steps[Answer]]) -> None:
         self.state, self.work = state, work
 
     def refusal(self, problem: Problem, request_id: str) -> Response:
@@ -125,9 +125,9 @@ class Exchange:
         info = RequestInfo.of(scope)
         info.route = self.route or scope["path"]
         try:
-            serving = self.state.serving
-            info.bundle = serving.bundle
-            answer = await self._answer(serving, scope, receive)
+            served = self.state.served
+            info.bundle = served.bundle
+            answer = await self._answer(served, scope, receive)
         except (Problem, *INPUT_ERRORS) as error:
             problem = problem_of(error)
             self.state.metrics.count_rejected(problem)
@@ -138,17 +138,17 @@ class Exchange:
             raise  # the server logs it
         info.records = answer.records
         self.state.metrics.tally.records += answer.records
-        await self._send(send, serving, answer)
+        await self._send(send, served, answer)
 
-    async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Answer:
-        settings, turns = self.state.settings, self.state.turns
+    async def _answer(self, served: ServedModel, scope: Scope, receive: Receive) -> Answer:
+        settings, turns = self.state.settings, self.state.scheduler
         headers = RequestInfo.of(scope).headers
         media, encoding = self._spoken(headers)
         report, distances, explain = _options(scope["query_string"])
         body = await read(
             receive,
             turns,
-            announced=announced(headers),
+            content_length=content_length(headers),
             most=settings.max_body_bytes,
             seconds=settings.body_seconds,
         )
@@ -156,10 +156,10 @@ class Exchange:
             if encoding:
                 body = await turns.share(_inflated(body, encoding, settings.max_body_bytes, turns))
             wanted = _wanted(headers, media)
-            ask = Ask(
-                serving, scope["path"], headers, body, media, wanted, report, distances, explain
+            ask = RecordRequest(
+                served, scope["path"], headers, body, media, wanted, report, distances, explain
             )
-            if len(body) > (PIECE_BYTES if media == JSON else _AT_ONCE):
+            if len(body) > (CHUNK_BYTES if media == JSON else _AT_ONCE):
                 return await turns.share(self.work(ask))
             return await turns.join(self.work(ask))
         finally:
@@ -176,14 +176,14 @@ class Exchange:
         encoding = ""
         if b"content-encoding" in headers:
             encoding = headers[b"content-encoding"].decode("latin-1").strip().lower()
-        if media is None or (encoding and not speaks(encoding)):
+        if media is None or (encoding and not is_supported(encoding)):
             raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Send {self.spoken}.")
         return media, "" if encoding == "identity" else encoding
 
-    async def _send(self, send: Send, serving: Serving, answer: Answer) -> None:
+    async def _send(self, send: Send, served: ServedModel, answer: Answer) -> None:
         content = answer.content
         length = (b"content-length", b"%d" % len(content))
-        head = [*answer.headers, length, *serving.headers]
+        head = [*answer.headers, length, *served.headers]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         if len(content) <= _SLICE:
             await send({"type": "http.response.body", "body": content})
@@ -197,7 +197,7 @@ class Exchange:
 
 
 def _inflated(
-    body: bytes | bytearray, encoding: str, most: int, turns: Turns
+    body: bytes | bytearray, encoding: str, most: int, turns: Scheduler
 ) -> Steps[bytes | bytearray]:
     """Inflate a body, and hold its bytes instead of those that were sent."""
     inflater, content = Inflater(encoding, most), bytearray()

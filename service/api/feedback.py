@@ -62,7 +62,7 @@ async def feedback(request: Request) -> Response:
     """
     form, _ = await forms.read(request, Correction)
     state = state_of(request)
-    serving, store = state.serving, state.store
+    served, store = state.served, state.store
     if form.true_label == UNKNOWN:
         raise RecordError([Fault(None, "true_label", "the name of a class", repr(UNKNOWN))])
     if store is None:
@@ -71,11 +71,11 @@ async def feedback(request: Request) -> Response:
 
     def keep() -> int:
         try:
-            serving.model.schema.encode([form.record])
+            served.model.schema.encode([form.record])
             return store.add_feedback(
                 who=info.key,
                 request_id=info.request_id,
-                bundle=serving.version,
+                bundle=served.version,
                 record=form.record,
                 verdict=form.verdict,
                 true_label=form.true_label,

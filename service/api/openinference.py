@@ -17,13 +17,13 @@ from starlette.responses import Response
 
 from models import Decisions, Fault, RecordError
 from models.schema import Matrix
-from service.api.endpoint import Answer, Ask, Exchange
+from service.api.endpoint import Answer, RecordEndpoint, RecordRequest
 from service.formats.openinference.request import read
 from service.formats.openinference.response import failure, metadata, server_metadata, write
 from service.observability.metrics import Metrics
 from service.runtime.state import State, state_of
 from service.scoring.scheduler import Steps, Work
-from service.scoring.served_model import Serving
+from service.scoring.served_model import ServedModel
 from service.web.problems import NO_SUCH_BUNDLE, Problem
 
 __all__ = ["Inference", "refusal", "router"]
@@ -60,28 +60,28 @@ async def live() -> Response:
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
     """Whether a model is served."""
-    return _json({"ready": bool(state_of(request).serving)})
+    return _json({"ready": bool(state_of(request).served)})
 
 
 @router.get(_MODEL)
 @router.get(_VERSION)
 async def model(request: Request, name: str, version: str = "") -> Response:
     """Inputs and outputs of the model."""
-    serving = state_of(request).serving
-    _check(serving, name, version)
-    return _json(metadata(serving.model))
+    served = state_of(request).served
+    _check(served, name, version)
+    return _json(metadata(served.model))
 
 
 @router.get(f"{_MODEL}/ready")
 @router.get(f"{_VERSION}/ready")
 async def model_ready(request: Request, name: str, version: str = "") -> Response:
     """Whether this model is served."""
-    serving = state_of(request).serving
-    _check(serving, name, version)
+    served = state_of(request).served
+    _check(served, name, version)
     return _json({"name": name, "ready": True})
 
 
-class Inference(Exchange):
+class Inference(RecordEndpoint):
     """`POST /v2/models/{name}/infer`: tensors in, tensors out.
 
     Args:
@@ -105,25 +105,25 @@ def refusal(problem: Problem, _request_id: str) -> Response:
     return Response(failure(problem), problem.status, problem.headers, "application/json")
 
 
-def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
-    serving, model = ask.serving, ask.serving.model
-    if ask.path != serving.infer_path:
+def _steps(ask: RecordRequest, metrics: Metrics) -> Steps[Answer]:
+    served, model = ask.served, ask.served.model
+    if ask.path != served.infer_path:
         _, _, _, name, *rest = ask.path.split("/")
-        _check(serving, name, rest[1] if rest[:1] == ["versions"] and len(rest) == 3 else "")
-    request = read(ask.body, _header_length(ask.headers), model.schema, serving.most)
+        _check(served, name, rest[1] if rest[:1] == ["versions"] and len(rest) == 3 else "")
+    request = read(ask.body, _header_length(ask.headers), model.schema, served.most)
     embed = any(wanted.name == "embedding" for wanted in request.outputs)
     found: list[Decisions] = []
     points: list[Matrix] = []
-    for piece in request.pieces:
-        if len(piece):
-            serving.sample(piece.matrix)
-            decisions = yield Work(model.decide, piece.matrix)
-            labels = serving.labels(decisions)
+    for chunk in request.chunks:
+        if len(chunk):
+            served.sample(chunk.matrix)
+            decisions = yield Work(model.decide, chunk.matrix)
+            labels = served.labels(decisions)
             metrics.count_verdicts(decisions, labels)
-            serving.compare(piece.matrix, labels, decisions)
+            served.compare(chunk.matrix, labels, decisions)
             found.append(decisions)
             if embed:
-                points.append((yield Work(model.encoder.embed, piece.matrix)))
+                points.append((yield Work(model.encoder.embed, chunk.matrix)))
         else:
             yield None
     headers, content = write(
@@ -135,8 +135,8 @@ def _steps(ask: Ask, metrics: Metrics) -> Steps[Answer]:
         confidence=_all(found, "confidence"),
         distances=_all(found, "distances"),
         embedding=np.concatenate(points) if embed else None,
-        names=serving.names,
-        good=serving.good,
+        names=served.names,
+        good=served.good,
     )
     return Answer(content, request.records, headers)
 
@@ -158,10 +158,10 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
     return int(length)
 
 
-def _check(serving: Serving, name: str, version: str) -> None:
-    served = serving.bundle["name"], serving.bundle["version"]
-    if name != served[0] or version not in {"", served[1]}:
-        raise Problem(NO_SUCH_BUNDLE, f"What is served is {served[0]}, version {served[1]}.")
+def _check(served: ServedModel, name: str, version: str) -> None:
+    ours = served.bundle["name"], served.bundle["version"]
+    if name != ours[0] or version not in {"", ours[1]}:
+        raise Problem(NO_SUCH_BUNDLE, f"What is served is {ours[0]}, version {ours[1]}.")
 
 
 def _json(content: Any) -> Response:

@@ -30,7 +30,7 @@ router = APIRouter(tags=["Operations"])
 async def model(request: Request) -> Response:
     """Name, version, record schema, classes, calibration and measured quality of the model."""
     return _json(
-        state_of(request).serving.model.manifest.model_dump(include=set(About.model_fields))
+        state_of(request).served.model.manifest.model_dump(include=set(About.model_fields))
     )
 
 
@@ -61,11 +61,11 @@ async def readyz(request: Request) -> Response:
     While the database of classes is away, those last known decide: the status is `degraded`.
     """
     state = state_of(request)
-    serving, away = state.serving, state.away
+    served, away = state.served, state.away
     content: dict[str, Any] = {
         "status": "degraded" if away else "ready",
-        "bundle": serving.bundle,
-        "revision": serving.revision,
+        "bundle": served.bundle,
+        "revision": served.revision,
     }
     if away:
         content["detail"] = f"The database of classes is away ({away})."

@@ -9,7 +9,7 @@
 Without a pointer the newest bundle is served. Links are followed anew at every call, so they may
 be swapped at any time. A `current` that is a folder, or a link to one, points to that.
 
-ShelfError               nothing can be served or chosen, and why
+RepositoryError               nothing can be served or chosen, and why
 ├── NotThereError        no bundle is called so
 ├── AmbiguousError       bundles of more than one version are called so
 ├── UnreadableError      the one that is called so has no manifest that can be read
@@ -36,13 +36,13 @@ __all__ = [
     "MANIFEST",
     "POINTER",
     "AmbiguousError",
+    "BundleRepository",
     "Choice",
     "Entry",
     "NotThereError",
     "NotWritableError",
     "OneBundleError",
-    "Shelf",
-    "ShelfError",
+    "RepositoryError",
     "UnreadableError",
 ]
 
@@ -55,7 +55,7 @@ _BEGINNING = re.compile(r"[0-9a-f]{4,15}")
 _LONGEST_POINTER = 1024
 
 
-class ShelfError(Exception):
+class RepositoryError(Exception):
     """Nothing can be served or chosen; the message is one line, names the path and says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -63,23 +63,23 @@ class ShelfError(Exception):
         self.path, self.reason = path, reason
 
 
-class NotThereError(ShelfError):
+class NotThereError(RepositoryError):
     """No bundle on the shelf is called so."""
 
 
-class AmbiguousError(ShelfError):
+class AmbiguousError(RepositoryError):
     """Bundles of more than one version are called so."""
 
 
-class UnreadableError(ShelfError):
+class UnreadableError(RepositoryError):
     """The bundle that is called so has no manifest that can be read."""
 
 
-class OneBundleError(ShelfError):
+class OneBundleError(RepositoryError):
     """The path is itself a bundle: there is nothing to choose."""
 
 
-class NotWritableError(ShelfError):
+class NotWritableError(RepositoryError):
     """The pointer cannot be written."""
 
 
@@ -124,7 +124,7 @@ class Choice:
     decided: Literal["path", "pointer", "newest"]
 
 
-class Shelf:
+class BundleRepository:
     """The bundles that a service may serve.
 
     Args:
@@ -149,7 +149,7 @@ class Shelf:
         """Where bundles may be, by name: the path itself when it is one, or its sub-folders.
 
         Raises:
-            ShelfError: the folder is not there or cannot be read.
+            RepositoryError: the folder is not there or cannot be read.
         """
         if self.is_bundle:
             return [self.path]
@@ -158,13 +158,13 @@ class Shelf:
                 return sorted(self.path / item.name for item in found if _may_be_bundle(item))
         except OSError as error:
             reason = f"the folder cannot be read ({error.strerror})"
-            raise ShelfError(self.path, reason) from error
+            raise RepositoryError(self.path, reason) from error
 
     def entries(self) -> list[Entry]:
         """What each of the folders holds.
 
         Raises:
-            ShelfError: the folder is not there or cannot be read.
+            RepositoryError: the folder is not there or cannot be read.
         """
         return [_entry(folder) for folder in self.folders()]
 
@@ -173,7 +173,7 @@ class Shelf:
 
         Raises:
             NotThereError, AmbiguousError, UnreadableError: there is no such bundle, or not one.
-            ShelfError: the folder cannot be read.
+            RepositoryError: the folder cannot be read.
         """
         entries = self.entries()
         if _BEGINNING.fullmatch(wanted) and not _called(entries, wanted):
@@ -190,7 +190,7 @@ class Shelf:
 
         Raises:
             NotThereError, AmbiguousError, UnreadableError: the pointer names no bundle, or not one.
-            ShelfError: the pointer or the folder cannot be read, or holds no bundle.
+            RepositoryError: the pointer or the folder cannot be read, or holds no bundle.
         """
         if self.is_bundle:
             return Choice(_entry(self.path), self.path.resolve(), "path")
@@ -202,7 +202,7 @@ class Shelf:
             return Choice(newest, newest.path.resolve(), "newest")
         try:
             named = self._only(entries, pointer)
-        except ShelfError as error:
+        except RepositoryError as error:
             raise type(error)(self.path, f"the pointer {POINTER!r}: {error.reason}") from error
         return Choice(named, named.path.resolve(), "pointer")
 
@@ -216,7 +216,7 @@ class Shelf:
             OneBundleError: the path is itself a bundle.
             NotThereError, AmbiguousError, UnreadableError: as `find`.
             NotWritableError: the folder is read-only or full.
-            ShelfError: the folder cannot be read.
+            RepositoryError: the folder cannot be read.
         """
         if self.is_bundle:
             raise OneBundleError(self.path, "it is one bundle; there is no other to choose")
@@ -244,7 +244,7 @@ class Shelf:
             return POINTER if pointer.is_symlink() else None
         except OSError as error:
             reason = f"the pointer {POINTER!r} cannot be read ({error.strerror})"
-            raise ShelfError(self.path, reason) from error
+            raise RepositoryError(self.path, reason) from error
         return line
 
     def _only(self, entries: list[Entry], wanted: str) -> Entry:
@@ -264,13 +264,13 @@ class Shelf:
         readable = [entry for entry in entries if entry.reason is None]
         if not readable:
             why = f"{entries[0].folder}: {entries[0].reason}" if entries else "no folder is in it"
-            raise ShelfError(self.path, f"it holds no bundle ({why})")
+            raise RepositoryError(self.path, f"it holds no bundle ({why})")
         return max(readable, key=lambda entry: entry.age)
 
     def _version(self) -> str | None:
         try:
             return self.choice().entry.version
-        except ShelfError:
+        except RepositoryError:
             return None
 
 

@@ -301,15 +301,15 @@ class Shadow:
         return {"bundle": str(self.folder), "reason": reason}
 
     def _compare_some(self) -> None:
-        pieces = [self._waiting.popleft()]
-        served, _, labels, _ = pieces[0]
+        chunks = [self._waiting.popleft()]
+        served, _, labels, _ = chunks[0]
         records = len(labels)
         while records < _CHUNK and self._waiting and self._waiting[0][0] is served:
-            pieces.append(self._waiting.popleft())
-            records += len(pieces[-1][2])
+            chunks.append(self._waiting.popleft())
+            records += len(chunks[-1][2])
         try:
             if (loaded := self._loaded) is not None:
-                for some in _chunks(pieces):
+                for some in _chunks(chunks):
                     start = self.clock()
                     self._compare(loaded, served, some)
                     self._stop.wait(max(self.clock() - start, _REST_SECONDS))
@@ -353,11 +353,11 @@ class _Chunk:
     confidence: Matrix
 
 
-def _chunks(pieces: list[_Piece]) -> Iterator[_Chunk]:
-    matrix = _joined([matrix for _, matrix, _, _ in pieces])
-    labels = [label for _, _, said, _ in pieces for label in said]
-    distance = _joined([decisions.distance for _, _, _, decisions in pieces])
-    confidence = _joined([decisions.confidence for _, _, _, decisions in pieces])
+def _chunks(chunks: list[_Piece]) -> Iterator[_Chunk]:
+    matrix = _joined([matrix for _, matrix, _, _ in chunks])
+    labels = [label for _, _, said, _ in chunks for label in said]
+    distance = _joined([decisions.distance for _, _, _, decisions in chunks])
+    confidence = _joined([decisions.confidence for _, _, _, decisions in chunks])
     for start in range(0, len(labels), _CHUNK):
         some = slice(start, start + _CHUNK)
         yield _Chunk(matrix[some], labels[some], distance[some], confidence[some])

@@ -17,7 +17,7 @@ import anyio
 from anyio.to_thread import run_sync
 from watchfiles import Change, awatch
 
-from service.bundles.repository import MANIFEST, POINTER, Shelf, ShelfError
+from service.bundles.repository import MANIFEST, POINTER, BundleRepository, RepositoryError
 
 __all__ = ["changes"]
 
@@ -31,7 +31,7 @@ _Print = tuple[object, ...]
 """Differs when what it is of has changed."""
 
 
-async def changes(shelf: Shelf, stop: anyio.Event) -> AsyncGenerator[None, None]:
+async def changes(shelf: BundleRepository, stop: anyio.Event) -> AsyncGenerator[None, None]:
     """Tell that something changed: at first, lest a change before be missed, then of each.
 
     What is to be served is told of once it is at rest, so a bundle that is being copied is not
@@ -52,8 +52,8 @@ async def changes(shelf: Shelf, stop: anyio.Event) -> AsyncGenerator[None, None]
 class _Watch:
     """What was seen of a shelf, and what was told of it."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, shelf: BundleRepository) -> None:
+        self.repository = shelf
         self.seen: dict[str, _Print] = {}
         self.told: dict[str, _Print] | None = None
         self.moved: dict[str, float] = {}
@@ -64,9 +64,9 @@ class _Watch:
 
     def look(self) -> bool:
         """Look again; True when there is something to tell, which counts as told."""
-        before, self.seen = self.seen, _prints(self.shelf)
-        self.places = _places(self.shelf)
-        self.beside = _real_folder(self.shelf.path.parent)
+        before, self.seen = self.seen, _prints(self.repository)
+        self.places = _places(self.repository)
+        self.beside = _real_folder(self.repository.path.parent)
         now = time.monotonic()
         moved = [name for name in before | self.seen if before.get(name) != self.seen.get(name)]
         if moved:
@@ -79,20 +79,20 @@ class _Watch:
 
     def _is_at_rest(self, now: float) -> bool:
         """Whether what is to be served stays, and nothing has gone that may come back at once."""
-        settle = self.shelf.settle_seconds
+        settle = self.repository.settle_seconds
         moving = {name for name, at in self.moved.items() if now - at < settle}
         try:
-            chosen = {self.shelf.choice().entry.folder}
-        except ShelfError:
+            chosen = {self.repository.choice().entry.folder}
+        except RepositoryError:
             chosen = moving
         return not moving & chosen and moving | chosen <= self.seen.keys()
 
     async def wait(self, stop: anyio.Event) -> None:
         """Return when something stirs, and when it is time to look again all the same."""
-        settle = self.shelf.settle_seconds
+        settle = self.repository.settle_seconds
         # Twice, because what stirs after a look and before the next watch is laid is not heard.
         soon = self.is_deaf or time.monotonic() - self.stirred < 2 * settle
-        until = _Until(stop, settle if soon else self.shelf.sweep_seconds)
+        until = _Until(stop, settle if soon else self.repository.sweep_seconds)
         try:
             if await self._hears(until):
                 self.stirred = time.monotonic()
@@ -107,7 +107,7 @@ class _Watch:
     async def _hears(self, until: _Until) -> bool:
         """Whether something stirs before the time is over."""
         if not self.places:
-            raise FileNotFoundError(f"there is no folder {self.shelf.path.parent}")
+            raise FileNotFoundError(f"there is no folder {self.repository.path.parent}")
         watch = awatch(
             *self.places,
             watch_filter=self._concerns,
@@ -126,7 +126,7 @@ class _Watch:
     def _concerns(self, _change: Change, changed: str) -> bool:
         """Whether it is not of what else lies beside the shelf, much of it in /tmp."""
         path = Path(changed)
-        return path.parent != self.beside or path.name == self.shelf.path.name
+        return path.parent != self.beside or path.name == self.repository.path.name
 
 
 class _Until:
@@ -143,13 +143,13 @@ class _Until:
         self._end = 0.0
 
 
-def _places(shelf: Shelf) -> frozenset[Path]:
+def _places(shelf: BundleRepository) -> frozenset[Path]:
     """The folders in which something may stir; the one above tells when the shelf itself comes."""
     found = {_real_folder(path) for path in (shelf.path.parent, shelf.path, *_folders(shelf))}
     return frozenset(path for path in found if path is not None)
 
 
-def _prints(shelf: Shelf) -> dict[str, _Print]:
+def _prints(shelf: BundleRepository) -> dict[str, _Print]:
     """A print of each bundle by its folder's name, and of the pointer."""
     found = {folder.name: _print_of_bundle(folder) for folder in _folders(shelf)}
     if not shelf.is_bundle and (pointer := _print_of_file(shelf.path / POINTER)):
@@ -157,10 +157,10 @@ def _prints(shelf: Shelf) -> dict[str, _Print]:
     return {name: seen for name, seen in found.items() if seen}
 
 
-def _folders(shelf: Shelf) -> list[Path]:
+def _folders(shelf: BundleRepository) -> list[Path]:
     try:
         return shelf.folders()
-    except ShelfError:
+    except RepositoryError:
         return []
 
 

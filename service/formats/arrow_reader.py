@@ -16,12 +16,12 @@ from models import Fault, RecordError, Schema
 from models.schema import LARGEST, Matrix, describe
 from service.formats.arrow_columns import Codes, Numbers, check_columns, numbers_of
 from service.formats.arrow_ipc import Stream, reading
-from service.formats.chunk import PIECE_RECORDS, Piece
+from service.formats.chunk import CHUNK_RECORDS, Chunk
 from service.formats.errors import MalformedInputError
 
 __all__ = ["read"]
 
-_TILE = 16 * PIECE_RECORDS
+_TILE = 16 * CHUNK_RECORDS
 """Records whose columns are made numbers of at a time."""
 _MOST_FAULTS = 10
 _MOST_EMPTY = 100
@@ -30,8 +30,8 @@ _MOST_EMPTY = 100
 
 def read(
     body: bytes | bytearray, schema: Schema, most: int, *, report: bool = False
-) -> Iterator[Piece]:
-    """Read the records of a stream, piece by piece.
+) -> Iterator[Chunk]:
+    """Read the records of a stream, chunk by chunk.
 
     Columns have the fields' names, in any order. A number may be of any width, and NaN is missing
     like null; a category is a string, which may be dictionary-encoded. A column of a field that is
@@ -63,7 +63,7 @@ def read(
                 [Fault(None, "records", f"a list of 1 to {most} records", "more of them")]
             )
         for start in range(0, batch.num_rows, _TILE):
-            yield from table.pieces(batch.slice(start, _TILE), records + start)
+            yield from table.chunks(batch.slice(start, _TILE), records + start)
         records += batch.num_rows
     if not records:
         raise RecordError(
@@ -72,12 +72,12 @@ def read(
 
 
 class _Table:
-    """Turns batches into pieces.
+    """Scheduler batches into chunks.
 
     Args:
         schema: what a record holds.
         columns: what the stream holds.
-        report: whether faults are told of with the pieces, or end it all.
+        report: whether faults are told of with the chunks, or end it all.
 
     Raises:
         RecordError: the columns are not those of the schema.
@@ -94,13 +94,13 @@ class _Table:
             if field.name in places
         ]
 
-    def pieces(self, tile: pa.RecordBatch, first: int) -> Iterator[Piece]:
-        """The pieces of some of a batch's records; `first` is the index of the first of them."""
+    def chunks(self, tile: pa.RecordBatch, first: int) -> Iterator[Chunk]:
+        """The chunks of some of a batch's records; `first` is the index of the first of them."""
         with reading():
             arrays = tile.columns
             columns = {at: encode(arrays[place]) for at, place, encode in self._found}
-        for start in range(0, tile.num_rows, PIECE_RECORDS):
-            end = min(start + PIECE_RECORDS, tile.num_rows)
+        for start in range(0, tile.num_rows, CHUNK_RECORDS):
+            end = min(start + CHUNK_RECORDS, tile.num_rows)
             matrix = np.full((end - start, len(self._fields)), np.nan, np.float32)
             with np.errstate(over="ignore"):
                 for at, numbers in columns.items():
@@ -112,7 +112,7 @@ class _Table:
                     fault = partial(self._fault, tile, columns, first, start)
                     yield self._judge(matrix, bad, fault)
                     continue
-            yield Piece(matrix)
+            yield Chunk(matrix)
 
     def _misfits(self, matrix: Matrix, columns: dict[int, Numbers]) -> npt.NDArray[np.bool_]:
         bad = np.abs(matrix) >= LARGEST
@@ -125,7 +125,7 @@ class _Table:
 
     def _judge(
         self, matrix: Matrix, bad: npt.NDArray[np.bool_], fault: Callable[[int, int], Fault]
-    ) -> Piece:
+    ) -> Chunk:
         """The records that fit, if they may be taken without the others."""
         if not self._report:
             raise RecordError(
@@ -134,7 +134,7 @@ class _Table:
         rows = np.flatnonzero(bad.any(axis=1)).tolist()
         columns = bad.argmax(axis=1).tolist()
         faults = {row: fault(row, columns[row]) for row in rows}
-        return Piece(np.delete(matrix, rows, axis=0), faults)
+        return Chunk(np.delete(matrix, rows, axis=0), faults)
 
     def _fault(
         self,
@@ -145,7 +145,7 @@ class _Table:
         row: int,
         at: int,
     ) -> Fault:
-        """What is wrong with a field of a piece's record; no value is read from the tile again."""
+        """What is wrong with a field of a chunk's record; no value is read from the tile again."""
         field, number = self._fields[at], columns[at][start + row]
         if field.kind in {"boolean", "category"}:
             got = "null" if np.isnan(number) else "a string"

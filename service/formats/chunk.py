@@ -1,4 +1,4 @@
-"""A piece of a request: so many of its records as are worked on before others get their turn."""
+"""A chunk of a request: so many of its records as are worked on before others get their turn."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 
 from models.schema import Fault, Matrix
 
-__all__ = ["PIECE_BYTES", "PIECE_RECORDS", "Piece"]
+__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk"]
 
-PIECE_RECORDS = 256
-"""Records of a piece whose form is cheap to read, at most."""
-PIECE_BYTES = 1 << 18
-"""Bytes of a piece that has to be parsed, at most: about two milliseconds of work."""
+CHUNK_RECORDS = 256
+"""Records of a chunk whose form is cheap to read, at most."""
+CHUNK_BYTES = 1 << 18
+"""Bytes of a chunk that has to be parsed, at most: about two milliseconds of work."""
 
 
 @dataclass(slots=True)
-class Piece:
+class Chunk:
     """Some of a request's records, in order.
 
     Attributes:
         matrix: float32 [n, fields] of those that fit the schema, NaN where missing.
-        faults: what is wrong with each of the others, by its place in the piece.
+        faults: what is wrong with each of the others, by its place in the chunk.
     """
 
     matrix: Matrix

@@ -1,13 +1,13 @@
-"""JSON bodies: from bytes to the encoder's input, piece by piece.
+"""JSON bodies: from bytes to the encoder's input, chunk by chunk.
 
 A decoder made of the schema says yes or no, and stops at the first thing that does not fit. Only
 after a no does a slower pass look for what is wrong, in as little of the body as shows it: what is
 sent to hurt costs less than what is sent to be classified.
 
 A long body is never parsed as a whole, because nothing else is done meanwhile. It is cut where one
-record seems to end and the next to begin, and the pieces are parsed one by one. Should such a place
-have been inside a string, then the piece is no JSON, and is parsed again with the next one: when
-every piece is a list's content, then so are all of them in a row.
+record seems to end and the next to begin, and the chunks are parsed one by one. Should such a place
+have been inside a string, then the chunk is no JSON, and is parsed again with the next one: when
+every chunk is a list's content, then so are all of them in a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic_core import from_json
 
 from models import Fault, Field, RecordError, Schema
 from models.schema import LARGEST, UNSEEN, Matrix, describe
-from service.formats.chunk import PIECE_BYTES, Piece
+from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError
 
 __all__ = ["Body", "Decoder"]
@@ -35,10 +35,10 @@ _MOST_DETAILED = 100
 """Faults of a request that is answered in part which are told field by field."""
 _FIRST_LOOK = 1 << 18
 """Bytes of a body that the slower pass looks at before it looks at more."""
-_SHORT, _LONGER = PIECE_BYTES, 2 * PIECE_BYTES
-"""Where a piece is first cut, and where when that was inside a string; after that, at the end."""
+_SHORT, _LONGER = CHUNK_BYTES, 2 * CHUNK_BYTES
+"""Where a chunk is first cut, and where when that was inside a string; after that, at the end."""
 _MOST_REPORTED = 1 << 20
-"""Bytes of a piece that are told of entry by entry: cut at records, it is longer by malice only."""
+"""Bytes of a chunk that are told of entry by entry: cut at records, it is longer by malice only."""
 
 _ABSENT: Final = object()
 _START = re.compile(rb'"records"\s*:\s*\[')
@@ -58,11 +58,11 @@ class Body:
 
     Attributes:
         options: keys that stand beside the records.
-        pieces: the records, read as they are asked for.
+        chunks: the records, read as they are asked for.
     """
 
     options: Mapping[str, bool]
-    pieces: Iterator[Piece]
+    chunks: Iterator[Chunk]
 
 
 class Decoder:
@@ -85,7 +85,7 @@ class Decoder:
         self._record = msgspec.json.Decoder(record)
 
     def read(self, body: bytes | bytearray, *, report: bool = False) -> Body:
-        """Read a body; a long one piece by piece.
+        """Read a body; a long one chunk by chunk.
 
         Args:
             body: what was sent.
@@ -93,11 +93,11 @@ class Decoder:
                 are taken.
 
         Raises:
-            MalformedInputError: it is not JSON. Asking for a piece may raise it too.
+            MalformedInputError: it is not JSON. Asking for a chunk may raise it too.
             RecordError: it is, but not `{"records": [...]}` with records of the schema. Asking
-                for a piece may raise it too.
+                for a chunk may raise it too.
         """
-        if len(body) <= PIECE_BYTES:
+        if len(body) <= CHUNK_BYTES:
             return self._read_whole(body, report=report)
         if (cut := self._envelope(body)) is None:
             return self._explain(body, report=report)
@@ -111,8 +111,8 @@ class Decoder:
             return self._explain(body, report=report)
         if not 1 <= len(content.records) <= self.most:
             return self._explain(body, report=report)
-        piece = Piece(self._rows.encode(content.records))
-        return Body(self._options_of(content), iter((piece,)))
+        chunk = Chunk(self._rows.encode(content.records))
+        return Body(self._options_of(content), iter((chunk,)))
 
     def _options_of(self, content: Any) -> dict[str, bool]:
         return {name: getattr(content, name) for name in self.options}
@@ -128,28 +128,28 @@ class Decoder:
             return None
         return self._options_of(content), found.end(), end
 
-    def _read_pieces(self, text: memoryview, *, report: bool) -> Iterator[Piece]:
+    def _read_pieces(self, text: memoryview, *, report: bool) -> Iterator[Chunk]:
         start, done, detailed = 0, 0, _MOST_DETAILED
         while start < len(text):
             end, rows = self._parse(text, start)
             if rows is not None:
-                piece = Piece(self._rows.encode(rows))
+                chunk = Chunk(self._rows.encode(rows))
             elif report and end - start <= _MOST_REPORTED:
                 entries = self._entries(_listed(text, start, end))
                 if done + len(entries) > self.most:
                     raise self._too_many(done + len(entries), or_more=end < len(text))
-                piece = self._report(entries, done, detailed)
-                detailed -= len(piece.faults)
+                chunk = self._report(entries, done, detailed)
+                detailed -= len(chunk.faults)
             else:
-                piece = self._refuse(_listed(text, start, end), done)
-            done += len(piece)
+                chunk = self._refuse(_listed(text, start, end), done)
+            done += len(chunk)
             if done > self.most:
                 raise self._too_many(done, or_more=end < len(text))
-            yield piece
+            yield chunk
             start = end + 1
 
     def _parse(self, text: memoryview, start: int) -> tuple[int, list[Any] | None]:
-        """Parse the piece that begins here.
+        """Parse the chunk that begins here.
 
         Returns:
             Where it ends, and its records, or None when they do not all fit.
@@ -167,7 +167,7 @@ class Decoder:
                     if isinstance(error, msgspec.ValidationError):
                         return end, None
                     break
-                try:  # a misfit may be seen before that the piece was cut inside a record
+                try:  # a misfit may be seen before that the chunk was cut inside a record
                     self._entries(listed)
                 except MalformedInputError:
                     continue
@@ -175,7 +175,7 @@ class Decoder:
         _parse_slowly(listed, partial=False)
         return end, None
 
-    def _refuse(self, listed: bytes, first: int) -> Piece:
+    def _refuse(self, listed: bytes, first: int) -> Chunk:
         """Say which records of a list do not fit; `first` is the index of its first."""
         size = _FIRST_LOOK
         while size < len(listed):
@@ -183,9 +183,9 @@ class Decoder:
             size *= 8
         return self._piece(_parse_slowly(listed, partial=False), first)
 
-    def _piece(self, records: Sequence[object], first: int) -> Piece:
+    def _piece(self, records: Sequence[object], first: int) -> Chunk:
         try:
-            return Piece(self.schema.encode(records, most_faults=_MOST_FAULTS))
+            return Chunk(self.schema.encode(records, most_faults=_MOST_FAULTS))
         except RecordError as error:
             faults = [replace(fault, record=(fault.record or 0) + first) for fault in error.faults]
             raise RecordError(faults) from error
@@ -198,7 +198,7 @@ class Decoder:
         except _REFUSALS:
             return list(_parse_slowly(listed, partial=False))
 
-    def _report(self, entries: Sequence[object], first: int, detailed: int) -> Piece:
+    def _report(self, entries: Sequence[object], first: int, detailed: int) -> Chunk:
         """Take the records of a list that fit, and tell of the others.
 
         Args:
@@ -217,7 +217,7 @@ class Decoder:
                 faults[place] = replace(row, record=first + place)
             else:
                 matrices.append(row)
-        return Piece(np.concatenate(matrices), faults)
+        return Chunk(np.concatenate(matrices), faults)
 
     def _row(self, entry: object) -> Matrix | None:
         if not isinstance(entry, msgspec.Raw):
@@ -251,10 +251,10 @@ class Decoder:
         self._look(document, partial=False)
         options = {name: document.get(name, False) for name in self.options}
         if report:
-            piece = self._report(self._texts(body) or document["records"], 0, _MOST_DETAILED)
+            chunk = self._report(self._texts(body) or document["records"], 0, _MOST_DETAILED)
         else:
-            piece = self._piece(document["records"], 0)
-        return Body(options, iter((piece,)))
+            chunk = self._piece(document["records"], 0)
+        return Body(options, iter((chunk,)))
 
     def _texts(self, body: bytes | bytearray) -> list[msgspec.Raw] | None:
         """The text of each record, which is cheaper to try than its values."""
@@ -312,7 +312,7 @@ class Decoder:
 
 
 class _Rows:
-    """Turns decoded records into a matrix.
+    """Scheduler decoded records into a matrix.
 
     Args:
         fields: of the schema, in its order.
@@ -351,10 +351,10 @@ def _listed(text: memoryview, start: int, end: int) -> bytes:
 def _record_end(text: memoryview, place: int) -> int:
     """Where the first comma between two records after a place is, or the text's end."""
     while place < len(text):
-        window = text[max(place - 1, 0) : place + PIECE_BYTES]
+        window = text[max(place - 1, 0) : place + CHUNK_BYTES]
         if found := _BETWEEN.search(window):
             return max(place - 1, 0) + found.start() + bytes(found.group()).index(b",")
-        place += PIECE_BYTES
+        place += CHUNK_BYTES
     return len(text)
 
 

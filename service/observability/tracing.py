@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.settings import Settings
-from service.web.middleware import Watcher
+from service.web.middleware import RequestObserver
 
 __all__ = ["tracing"]
 
 
 @contextmanager
-def tracing(settings: Settings, watchers: list[Watcher]) -> Iterator[None]:
+def tracing(settings: Settings, watchers: list[RequestObserver]) -> Iterator[None]:
     """Trace requests while it lasts, where a collector is named.
 
     Args:

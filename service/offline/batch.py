@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models import UNKNOWN, BundleError, Fault, Model
-from service.bundles.repository import Shelf, ShelfError
+from service.bundles.repository import BundleRepository, RepositoryError
 from service.formats.arrow_writer import write_verdicts
 from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
@@ -68,9 +68,9 @@ def open_model(bundle: Path | None) -> Model:
         TableError: there is none that can be used.
     """
     try:
-        folder = Shelf(Settings.read(bundle=bundle).bundle).choice().folder
+        folder = BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
         return Model.load(folder)
-    except (SettingsError, ShelfError, BundleError) as error:
+    except (SettingsError, RepositoryError, BundleError) as error:
         raise TableError(str(error)) from error
 
 

@@ -90,7 +90,7 @@ class Catalogue:
 
         Args:
             caller: who asks for it.
-            work_out: the change on the classes as they are; it raises what speaks against it.
+            work_out: the change on the classes as they are; it raises what is_supported against it.
             status: of the answer.
 
         Returns:

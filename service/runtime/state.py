@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from models import BundleError, Model
 from models.schema import Matrix
-from service.bundles.repository import Entry, Shelf, ShelfError
+from service.bundles.repository import BundleRepository, Entry, RepositoryError
 from service.bundles.shadow import Shadow
 from service.bundles.watcher import changes
 from service.classes.enrolment import Enrolment
@@ -24,8 +24,8 @@ from service.classes.entities import AwayError, Snapshot, StoreError
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
-from service.scoring.scheduler import Turns
-from service.scoring.served_model import Serving
+from service.scoring.scheduler import Scheduler
+from service.scoring.served_model import ServedModel
 from service.settings import Settings
 from service.web.auth import Keys
 from service.web.problems import not_ready
@@ -55,10 +55,10 @@ class State:
         loader: gives the verified model of a folder, or raises `BundleError`.
         clock: seconds that only go forward, for durations.
         keys: who may do what.
-        shelf: the bundles that may be served.
+        repository: the bundles that may be served.
         store: of enrolled classes and feedback; None when there is none.
         away: why the store cannot be asked; None while it can.
-        turns: bounds what is under way.
+        scheduler: bounds what is under way.
         shadow: compares another bundle with the one that is served; None when there is none.
         settled: set once a bundle is loaded or refused.
         refused: why bundles were refused, by folder, as long as they are.
@@ -69,8 +69,8 @@ class State:
     loader: Callable[[Path], Model]
     clock: Callable[[], float]
     keys: Keys = field(init=False)
-    shelf: Shelf = field(init=False)
-    turns: Turns = field(init=False)
+    repository: BundleRepository = field(init=False)
+    scheduler: Scheduler = field(init=False)
     shadow: Shadow | None = field(default=None, init=False)
     settled: threading.Event = field(default_factory=threading.Event, init=False)
     refused: dict[str, str] = field(default_factory=dict, init=False)
@@ -81,15 +81,17 @@ class State:
     _drift: Drift | None = field(default=None, init=False)
     _enrolment: Enrolment | None = field(default=None, init=False)
     _recent: Recent = field(default_factory=Recent, init=False)
-    _serving: Serving | None = field(default=None, init=False)
+    _served: ServedModel | None = field(default=None, init=False)
     _why_not: str = field(default="The bundle is still loading.", init=False)
     _retry_seconds: int = field(default=_RETRY_LOADING, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.keys = self.settings.keys()
-        self.shelf = Shelf(self.settings.bundle)
-        self.turns = Turns(self.settings.queue, self.settings.max_held_bytes, self.metrics.timed)
+        self.repository = BundleRepository(self.settings.bundle)
+        self.scheduler = Scheduler(
+            self.settings.queue, self.settings.max_held_bytes, self.metrics.timed
+        )
         if (folder := self.settings.shadow) is not None:
             tally, together = self.metrics.tally, lambda: self.metrics.together()[0]
             self.shadow = Shadow(self.loader, folder, self.clock, tally, together)
@@ -97,18 +99,18 @@ class State:
     @property
     def loaded(self) -> Model | None:
         """The model, or None when there is none."""
-        return self._serving.model if self._serving else None
+        return self._served.model if self._served else None
 
     @property
-    def serving(self) -> Serving:
+    def served(self) -> ServedModel:
         """The model with all that is made of it once; a request takes it once and keeps it.
 
         Raises:
             NotReady: there is none; the message says why.
         """
-        if self._serving is None:
+        if self._served is None:
             raise not_ready(self._why_not, retry_seconds=self._retry_seconds)
-        return self._serving
+        return self._served
 
     @property
     def enrolment(self) -> Enrolment:
@@ -193,7 +195,7 @@ class State:
         loop, stop = asyncio.new_event_loop(), anyio.Event()
 
         async def refresh() -> None:
-            async for _ in changes(self.shelf, stop):
+            async for _ in changes(self.repository, stop):
                 self.refresh()
 
         def run() -> None:
@@ -227,7 +229,7 @@ class State:
         with self._lock:
             try:
                 candidates = list(self._candidates())
-            except ShelfError as error:
+            except RepositoryError as error:
                 self._refuse(self.settings.bundle.name, error.reason)
                 candidates = []
             names = {entry.folder for entry in candidates}
@@ -241,12 +243,14 @@ class State:
         """Verify a bundle without serving it.
 
         Raises:
-            ShelfError: it is refused.
+            RepositoryError: it is refused.
         """
         try:
             self.loader(entry.path.resolve())
         except BundleError as error:
-            raise ShelfError(entry.path, f"{entry.folder} is refused: {error.reason}") from error
+            raise RepositoryError(
+                entry.path, f"{entry.folder} is refused: {error.reason}"
+            ) from error
 
     def _poll(self, ended: threading.Event) -> None:
         while not ended.wait(_POLL_SECONDS):
@@ -260,16 +264,16 @@ class State:
 
     def _candidates(self) -> Iterator[Entry]:
         """What to serve, the best first: without a pointer, an older bundle will do."""
-        choice = self.shelf.choice()
+        choice = self.repository.choice()
         if choice.decided == "newest":
             # What cannot be read comes first, to be told of.
-            entries = sorted(self.shelf.entries(), key=lambda entry: entry.age, reverse=True)
+            entries = sorted(self.repository.entries(), key=lambda entry: entry.age, reverse=True)
             yield from sorted(entries, key=lambda entry: entry.reason is None)
         else:
             yield choice.entry
 
     def _is_served(self, entry: Entry) -> bool:
-        return self._serving is not None and self._serving.version == entry.version
+        return self._served is not None and self._served.version == entry.version
 
     def _load(self, entry: Entry) -> bool:
         try:
@@ -287,7 +291,7 @@ class State:
     def _serve(self, base: Model) -> None:
         """Serve a bundle's model with the classes last known."""
         manifest = base.manifest
-        previous = self._serving
+        previous = self._served
         other = previous is None or previous.version != manifest.version
         if other:
             self._drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
@@ -295,9 +299,9 @@ class State:
         self._enrolment = Enrolment.of(base, self._snapshot, self._enrolment)
         model, revision = self._enrolment.model, self._snapshot.revision
         most = self.settings.max_records
-        self._serving = Serving(model, most, revision=revision, sample=self._sample())
+        self._served = ServedModel(model, most, revision=revision, sample=self._sample())
         if self.shadow is not None:
-            self._serving.compare = self.shadow.against(model)
+            self._served.compare = self.shadow.against(model)
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
         for name, why in self._enrolment.parked.items():

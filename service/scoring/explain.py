@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from models import Fault, Field, Model, RecordError
 from models.schema import Matrix
-from service.formats.chunk import Piece
+from service.formats.chunk import Chunk
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants", "refusal"]
 
 MOST_EXPLAINED = 100
 """Records of a request that is explained: each costs as much as it has fields, and one more."""
 _MOST_ROWS = 1000
-"""Records and variants of a piece, about, which go through the model together."""
+"""Records and variants of a chunk, about, which go through the model together."""
 _MOST_DRIVERS = 10
 _LEAST_SHARE = 0.001
 _LEAST_GAIN = 1e-6
@@ -111,23 +111,23 @@ class Explainer:
             return None
         return cls(model.schema.fields, good, names.index(classes[label]))
 
-    def pieces(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Cut pieces into smaller ones, so that nobody waits longer for them.
+    def chunks(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Cut chunks into smaller ones, so that nobody waits longer for them.
 
         Raises:
             RecordError: there are more records than are explained, those that do not fit included.
         """
         total = 0
-        for piece in pieces:
-            total += len(piece)
+        for chunk in chunks:
+            total += len(chunk)
             if total > MOST_EXPLAINED:
                 raise refusal(f"at most {MOST_EXPLAINED} records", "more of them")
             done = 0
-            for start in range(0, len(piece), self._most):
-                places = range(start, min(start + self._most, len(piece)))
-                faults = {at - start: piece.faults[at] for at in places if at in piece.faults}
+            for start in range(0, len(chunk), self._most):
+                places = range(start, min(start + self._most, len(chunk)))
+                faults = {at - start: chunk.faults[at] for at in places if at in chunk.faults}
                 end = done + len(places) - len(faults)
-                yield Piece(piece.matrix[done:end], faults)
+                yield Chunk(chunk.matrix[done:end], faults)
                 done = end
 
     def vary(self, matrix: Matrix) -> Variants:

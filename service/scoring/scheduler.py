@@ -2,8 +2,8 @@
 
 Everything runs in the event loop, because what costs time holds the interpreter's lock anyway.
 Small requests that come in together go through the model together: it takes hardly longer for
-eight records than for one. A large request takes a turn for every piece of it, and so do the others
-in between: nobody waits for more than a piece of each of them.
+eight records than for one. A large request takes a turn for every chunk of it, and so do the others
+in between: nobody waits for more than a chunk of each of them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.schema import Matrix
-from service.formats.chunk import PIECE_RECORDS
+from service.formats.chunk import CHUNK_RECORDS
 from service.web.problems import OVERLOADED, Problem
 
-__all__ = ["Steps", "Turns", "Work"]
+__all__ = ["Scheduler", "Steps", "Work"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ Steps = Generator[Work | None, Any, T]
 """What a request takes, step by step: a step may ask for work, and goes on with what came of it."""
 
 
-class Turns:
+class Scheduler:
     """Bounds what is under way, and shares the event loop fairly.
 
     Args:
@@ -107,7 +107,7 @@ class Turns:
                 async with self._lock:
                     work = steps.send(found)
                     found = None if work is None else self.timed(work.run, work.matrix)
-                    # Still within the turn: of all of them, one piece a round of the event loop.
+                    # Still within the turn: of all of them, one chunk a round of the event loop.
                     await asyncio.sleep(0)
         except StopIteration as end:
             result: T = end.value
@@ -133,7 +133,7 @@ class Turns:
             run, size, number = together[0][0].run, 0, 0
             for work, _ in together:
                 size += len(work.matrix)
-                if work.run != run or (number and size > PIECE_RECORDS):
+                if work.run != run or (number and size > CHUNK_RECORDS):
                     break
                 number += 1
             self._run(run, together[:number])

@@ -14,17 +14,17 @@ from service.bundles.shadow import Compare
 from service.formats.json_reader import Decoder
 from service.scoring.explain import Explainer
 
-__all__ = ["Serving"]
+__all__ = ["ServedModel"]
 
 
-class Serving:
+class ServedModel:
     """A model and what requests are read and answered with.
 
     Args:
         model: a verified model, with the classes that are enrolled.
         most: how many records a request may hold.
         revision: of the classes that are enrolled.
-        sample: is offered the encoder's input of every piece that is answered.
+        sample: is offered the encoder's input of every chunk that is answered.
 
     Attributes:
         version: of its bundle.
@@ -37,7 +37,7 @@ class Serving:
         headers: name the bundle and the revision in the head of every answer.
         classify: decodes the JSON bodies of `/classify`.
         embed: decodes those of `/embed`.
-        compare: is offered every piece with its labels and the decisions behind them.
+        compare: is offered every chunk with its labels and the decisions behind them.
     """
 
     def __init__(

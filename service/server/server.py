@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
-from service.bundles.repository import ShelfError
+from service.bundles.repository import RepositoryError
 from service.observability.logs import configure
 from service.runtime.state import State
 from service.server import tls
@@ -185,8 +185,8 @@ class Server(uvicorn.Server):
         if (model := self.state.loaded) is None:
             return None
         version, bundle = model.manifest.version, self.config.settings.bundle
-        with suppress(ShelfError):
-            entries = self.state.shelf.entries()
+        with suppress(RepositoryError):
+            entries = self.state.repository.entries()
             return next((entry.path for entry in entries if entry.version == version), bundle)
         return bundle
 

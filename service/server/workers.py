@@ -1,4 +1,4 @@
-"""Serving in one process, or in several on one port."""
+"""ServedModel in one process, or in several on one port."""
 
 from __future__ import annotations
 

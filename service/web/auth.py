@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.web.problems import FORBIDDEN, UNAUTHORIZED, Problem
 from service.web.request_info import RequestInfo
 
-__all__ = ["PROBES", "Guard", "Keys", "KeysError", "admin", "new_key"]
+__all__ = ["PROBES", "AuthMiddleware", "Keys", "KeysError", "admin", "new_key"]
 
 Access = Literal["read", "admin"]
 
@@ -100,7 +100,7 @@ class Keys:
         return digest.hex()[:8]
 
 
-class Guard:
+class AuthMiddleware:
     """Middleware that asks for a key that may read; routes that change something ask for more.
 
     Args:

@@ -9,16 +9,16 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from service.scoring.scheduler import Turns
+from service.scoring.scheduler import Scheduler
 from service.web.problems import BODY_TOO_LARGE, CLIENT_DISCONNECTED, REQUEST_TIMEOUT, Problem
 
-__all__ = ["announced", "read"]
+__all__ = ["content_length", "read"]
 
 _LINGER_SECONDS = 1.0
 
 
 async def read(
-    receive: Receive, turns: Turns, *, announced: int, most: int, seconds: float
+    receive: Receive, turns: Scheduler, *, content_length: int, most: int, seconds: float
 ) -> bytes | bytearray:
     """Read a body; whoever asked for it lets go of its bytes (`turns.release`) in the end.
 
@@ -27,8 +27,8 @@ async def read(
 
     Args:
         receive: ASGI's.
-        turns: bounds how much is held of all bodies.
-        announced: bytes that are said to come, 0 when nothing is said.
+        scheduler: bounds how much is held of all bodies.
+        content_length: bytes that are said to come, 0 when nothing is said.
         most: bytes that are taken.
         seconds: within which the body has to arrive.
 
@@ -36,7 +36,7 @@ async def read(
         Problem: it is too long or too slow, or the client went away; nothing is held then.
     """
     body = _Body(turns, most)
-    if announced > most:
+    if content_length > most:
         body.refuse(_too_large(most))
     started = receive()
     try:
@@ -68,7 +68,7 @@ def _resumed(started: Any, waiting: Any) -> Generator[Any, Any, Message]:
             return message
 
 
-def announced(headers: Mapping[bytes, bytes]) -> int:
+def content_length(headers: Mapping[bytes, bytes]) -> int:
     """How many bytes are said to come; 0 when nothing is said."""
     length = headers.get(b"content-length", b"")
     return int(length[:18]) if length.isdigit() else 0
@@ -77,8 +77,8 @@ def announced(headers: Mapping[bytes, bytes]) -> int:
 class _Body:
     """What has arrived so far, or what is wrong with it."""
 
-    def __init__(self, turns: Turns, most: int) -> None:
-        self.turns, self.most = turns, most
+    def __init__(self, turns: Scheduler, most: int) -> None:
+        self.scheduler, self.most = turns, most
         self.content: bytes | bytearray = b""
         self.trouble: Problem | None = None
 
@@ -111,7 +111,7 @@ class _Body:
                     Problem(REQUEST_TIMEOUT, f"The body did not arrive within {seconds:g} seconds.")
                 )
         except BaseException:
-            self.turns.release(len(self.content))
+            self.scheduler.release(len(self.content))
             raise
 
     def add(self, message: Message) -> Message:
@@ -127,7 +127,7 @@ class _Body:
 
     def _keep(self, chunk: bytes) -> None:
         try:
-            self.turns.hold(len(chunk))
+            self.scheduler.hold(len(chunk))
         except Problem as problem:
             self.refuse(problem)
             return
@@ -140,7 +140,7 @@ class _Body:
 
     def refuse(self, problem: Problem) -> None:
         """Let go of everything."""
-        self.turns.release(len(self.content))
+        self.scheduler.release(len(self.content))
         self.content, self.trouble = b"", problem
 
 

@@ -15,9 +15,9 @@ import zstandard
 
 from service.web.problems import BODY_TOO_LARGE, MALFORMED_BODY, Problem
 
-__all__ = ["SPOKEN", "Inflater", "speaks"]
+__all__ = ["SUPPORTED_ENCODINGS", "Inflater", "is_supported"]
 
-SPOKEN: Final = ("identity", "gzip", "x-gzip", "zstd")
+SUPPORTED_ENCODINGS: Final = ("identity", "gzip", "x-gzip", "zstd")
 """The content encodings that are spoken, one at a time."""
 
 _STEP_OUT = 1 << 18
@@ -30,20 +30,20 @@ _MOST_MEMBERS = 4096
 """Members of a gzip body: block-wise gzip has one for each 64 KiB. An empty one costs as much."""
 _STEP_MEMBERS = 128
 _PROBE = (b"\x28\xb5\x2f\xfd\x20", b"\x01\x09\x00\x00x")
-"""A whole zstd frame that holds one x; as one piece, the library would take it for the rest of a
+"""A whole zstd frame that holds one x; as one chunk, the library would take it for the rest of a
 frame whose header breaks off."""
 
 
-def speaks(encoding: str) -> bool:
+def is_supported(encoding: str) -> bool:
     """Whether a `Content-Encoding` is spoken; a list of several is not, none at all is."""
-    return encoding.strip().lower() in {"", *SPOKEN}
+    return encoding.strip().lower() in {"", *SUPPORTED_ENCODINGS}
 
 
 class Inflater:
     """Inflates one body.
 
     Args:
-        encoding: a `Content-Encoding` that `speaks` knows.
+        encoding: a `Content-Encoding` that `is_supported` knows.
         most: bytes that the body may have once it is inflated.
     """
 

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.request_info import RequestInfo
 
-__all__ = ["Watch", "Watcher"]
+__all__ = ["RequestMiddleware", "RequestObserver"]
 
-Watcher = Callable[[Scope, int, float], None]
+RequestObserver = Callable[[Scope, int, float], None]
 """Told of a request's scope, its status and how many seconds it took."""
 
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -21,7 +21,7 @@ _TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]
 """The header `traceparent` (W3C Trace Context, 3.2)."""
 
 
-class Watch:
+class RequestMiddleware:
     """Middleware that names every request, and tells its watchers how each ended.
 
     It puts into the request's state its headers as a mapping (of several of one name the last) and
@@ -29,7 +29,7 @@ class Watch:
     """
 
     def __init__(
-        self, app: ASGIApp, *, watchers: Sequence[Watcher], clock: Callable[[], float]
+        self, app: ASGIApp, *, watchers: Sequence[RequestObserver], clock: Callable[[], float]
     ) -> None:
         self.app, self.watchers, self.clock = app, watchers, clock
         self._prefix = secrets.token_hex(6)

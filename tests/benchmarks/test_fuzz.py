@@ -48,7 +48,7 @@ def test_the_same_chance_makes_the_same_request(starts: list[Request]) -> None:
 def test_pieces_are_small_for_a_while() -> None:
     before = dict(vars(json_reader))
     with small_pieces() as changed:
-        assert vars(json_reader)["PIECE_BYTES"] == 256
+        assert vars(json_reader)["CHUNK_BYTES"] == 256
     assert vars(json_reader) == before
     assert changed > 5, "the service calls its sizes otherwise now"
 

@@ -111,7 +111,7 @@ class Postgres:
                 os.kill(pid, signal.SIGCONT)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Ask the server something else."""
+        """RecordRequest the server something else."""
         info = f"{self._conninfo} dbname={database}"
         with psycopg.connect(info, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())

@@ -11,7 +11,7 @@ import pytest
 from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
-from service.formats.chunk import Piece
+from service.formats.chunk import Chunk
 from tests.support.problems import errors_of
 
 __all__ = [
@@ -22,9 +22,9 @@ __all__ = [
     "SCHEMA",
     "TYPES",
     "batch",
+    "chunks",
     "errors",
     "matrix",
-    "pieces",
     "stream",
 ]
 
@@ -67,15 +67,15 @@ def batch(rows: int = 1, **columns: pa.Array | None) -> pa.RecordBatch:
     return pa.record_batch([*kept.values()], [*kept])
 
 
-def pieces(body: bytes, most: int = 10_000, *, report: bool = False) -> list[Piece]:
+def chunks(body: bytes, most: int = 10_000, *, report: bool = False) -> list[Chunk]:
     return list(read(body, SCHEMA, most, report=report))
 
 
 def matrix(body: bytes, most: int = 10_000) -> Any:
-    return np.concatenate([piece.matrix for piece in pieces(body, most)])
+    return np.concatenate([chunk.matrix for chunk in chunks(body, most)])
 
 
 def errors(body: bytes, most: int = 10_000) -> list[dict[str, Any]]:
     with pytest.raises(RecordError) as refusal:
-        pieces(body, most)
+        chunks(body, most)
     return errors_of(refusal.value)

@@ -11,7 +11,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 from models import Field, RecordError, Schema
 from models.schema import UNSEEN
-from service.formats.chunk import PIECE_RECORDS
+from service.formats.chunk import CHUNK_RECORDS
 from service.formats.openinference.request import read
 from tests.support.problems import errors_of
 
@@ -80,10 +80,10 @@ def columns(**changed: Any) -> bytes:
 
 def matrix(sent: bytes, length: int | None = None, most: int = 20_000) -> Any:
     request = read(sent, length, SCHEMA, most)
-    pieces = list(request.pieces)
-    assert all(len(piece) <= PIECE_RECORDS and not piece.faults for piece in pieces)
-    assert sum(map(len, pieces)) == request.records
-    return np.concatenate([piece.matrix for piece in pieces])
+    chunks = list(request.chunks)
+    assert all(len(chunk) <= CHUNK_RECORDS and not chunk.faults for chunk in chunks)
+    assert sum(map(len, chunks)) == request.records
+    return np.concatenate([chunk.matrix for chunk in chunks])
 
 
 def errors(sent: bytes, length: int | None = None, most: int = 20_000) -> list[dict[str, Any]]:

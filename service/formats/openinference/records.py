@@ -1,4 +1,4 @@
-"""The plan that turns the tensors of an inference request into pieces of records."""
+"""The plan that turns the tensors of an inference request into chunks of records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from models import Fault, Field, RecordError, Schema
 from models.schema import LARGEST, UNSEEN
-from service.formats.chunk import PIECE_RECORDS, Piece
+from service.formats.chunk import CHUNK_RECORDS, Chunk
 from service.formats.openinference.document import unfit
 from service.formats.openinference.tensor import NUMBERS, Numbers, Tensor
 
@@ -29,7 +29,7 @@ def plan_of(schema: Schema) -> Plan:
 
 
 class Plan:
-    """Turns tensors into records.
+    """Scheduler tensors into records.
 
     Args:
         schema: what a record holds.
@@ -56,7 +56,7 @@ class Plan:
         # Comparing is fastest among numbers of one kind.
         self._bounds = (low.astype(np.float32), high.astype(np.float32)), (low, high)
 
-    def read(self, tensors: Sequence[Tensor], most: int) -> tuple[int, Iterator[Piece]]:
+    def read(self, tensors: Sequence[Tensor], most: int) -> tuple[int, Iterator[Chunk]]:
         """How many records the tensors hold, and these.
 
         Raises:
@@ -71,7 +71,7 @@ class Plan:
         records = _count(tensors, most)
         return records, self._from_columns(columns, records)
 
-    def _from_whole(self, tensor: Tensor, records: int) -> Iterator[Piece]:
+    def _from_whole(self, tensor: Tensor, records: int) -> Iterator[Chunk]:
         first = 0
         for block in _blocks(tensor, records, len(self._fields)):
             low, high = self._bounds[block.dtype.itemsize == 8]
@@ -81,10 +81,10 @@ class Plan:
                 fits[:, self._coded] &= codes == np.rint(codes)
             if np.count_nonzero(fits) < fits.size:
                 self._refuse(block, ~fits, partial(self._fault_of_whole, tensor, block, first))
-            yield Piece(block.astype(np.float32))
+            yield Chunk(block.astype(np.float32))
             first += len(block)
 
-    def _from_columns(self, tensors: dict[int, Tensor], records: int) -> Iterator[Piece]:
+    def _from_columns(self, tensors: dict[int, Tensor], records: int) -> Iterator[Chunk]:
         columns: dict[int, Numbers] = {}
         for at, tensor in tensors.items():
             parts, left = [], records
@@ -93,13 +93,13 @@ class Plan:
                 left -= len(part)
                 if left < 0:
                     break
-                if records > PIECE_RECORDS:
-                    yield Piece(np.empty((0, len(self._fields)), np.float32))
+                if records > CHUNK_RECORDS:
+                    yield Chunk(np.empty((0, len(self._fields)), np.float32))
             if left:
                 raise tensor.odd()
             columns[at] = np.concatenate(parts) if len(parts) != 1 else parts[0]
-        for first in range(0, records, PIECE_RECORDS):
-            last = min(first + PIECE_RECORDS, records)
+        for first in range(0, records, CHUNK_RECORDS):
+            last = min(first + CHUNK_RECORDS, records)
             matrix = np.full((last - first, len(self._fields)), np.nan, np.float32)
             with np.errstate(over="ignore"):
                 for at, column in columns.items():
@@ -110,7 +110,7 @@ class Plan:
                 for at, column in columns.items():
                     bad[:, at] = ~(np.abs(column[first:last].astype(np.float64)) <= LARGEST)
                 self._refuse(matrix, bad, partial(self._fault_of_column, tensors, columns, first))
-            yield Piece(matrix)
+            yield Chunk(matrix)
 
     def _parts(self, at: int, tensor: Tensor, records: int) -> Iterator[Numbers]:
         match self._fields[at].kind:
@@ -181,7 +181,7 @@ def _count(tensors: Sequence[Tensor], most: int) -> int:
 
 
 def _blocks(tensor: Tensor, records: int, width: int) -> Iterator[Numbers]:
-    """A tensor's rows, as many at a time as a piece may have: [n, width]."""
+    """A tensor's rows, as many at a time as a chunk may have: [n, width]."""
     rest, left = None, records * width
     for part in tensor.numbers(left):
         left -= len(part)
@@ -189,8 +189,8 @@ def _blocks(tensor: Tensor, records: int, width: int) -> Iterator[Numbers]:
             break
         flat = part if rest is None else np.concatenate([rest, part])
         whole = len(flat) - len(flat) % width
-        for start in range(0, whole, PIECE_RECORDS * width):
-            end = min(start + PIECE_RECORDS * width, whole)
+        for start in range(0, whole, CHUNK_RECORDS * width):
+            end = min(start + CHUNK_RECORDS * width, whole)
             yield flat[start:end].reshape(-1, width)
         rest = flat[whole:]
     if left:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models import Schema
-from service.formats.chunk import Piece
+from service.formats.chunk import Chunk
 from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import Wanted, decode, outputs_of, skip
 from service.formats.openinference.records import plan_of
@@ -35,17 +35,17 @@ class Request:
         id: to be given back.
         records: how many there are.
         outputs: what is asked for, in order.
-        pieces: the records, read as they are asked for; a piece may be empty.
+        chunks: the records, read as they are asked for; a chunk may be empty.
     """
 
     id: str | None
     records: int
     outputs: tuple[Wanted, ...]
-    pieces: Iterator[Piece]
+    chunks: Iterator[Chunk]
 
 
 def read(body: bytes | bytearray, header_length: int | None, schema: Schema, most: int) -> Request:
-    """Read a request; asking for its pieces may raise what this raises.
+    """Read a request; asking for its chunks may raise what this raises.
 
     Args:
         body: JSON, which binary data may follow.
@@ -73,5 +73,5 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
     if end < len(body):
         raise MalformedInputError("The body is longer than its tensors' binary_data_size.")
     skip(cuts.values())
-    records, pieces = plan_of(schema).read(tensors, most)
-    return Request(document.id, records, outputs, pieces)
+    records, chunks = plan_of(schema).read(tensors, most)
+    return Request(document.id, records, outputs, chunks)

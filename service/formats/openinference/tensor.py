@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models import RecordError
 from models.schema import describe
-from service.formats.chunk import PIECE_RECORDS
+from service.formats.chunk import CHUNK_RECORDS
 from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import CHUNK, Input, unfit
 
@@ -26,7 +26,7 @@ NUMBERS: Final = {
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
 }
 """Data types of numbers."""
-_STRINGS = 8 * PIECE_RECORDS
+_STRINGS = 8 * CHUNK_RECORDS
 """Binary strings that are read at a time."""
 LENGTH = struct.Struct("<I")
 """What stands in front of a binary string."""

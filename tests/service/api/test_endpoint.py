@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from models import Field
-from service.formats.chunk import PIECE_BYTES
+from service.formats.chunk import CHUNK_BYTES
 from service.web.problems import MEDIA_TYPE
 
 GOOD = '"link up": true, "state": "idle"'
@@ -296,7 +296,7 @@ def test_a_body_that_inflates_beyond_the_limit_is_too_large(
     response = shared.post("/classify", content=bomb, headers={"Content-Encoding": encoding})
     assert response.status_code == 413
     state = shared.app.state.faultcube  # type: ignore[attr-defined]
-    assert state.turns.held == state.turns.waiting == 0
+    assert state.scheduler.held == state.scheduler.waiting == 0
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
@@ -413,11 +413,11 @@ def test_a_large_batch_is_answered_in_order(
 ) -> None:
     client = serve(bundle)
     records = [down if number % 7 == 3 else good for number in range(9_000)]
-    assert len(json.dumps(records)) > 2 * PIECE_BYTES
+    assert len(json.dumps(records)) > 2 * CHUNK_BYTES
     labels = [
         each["label"]
         for each in client.post("/classify", json={"records": records}).json()["results"]
     ]
     assert labels == ["link-down" if number % 7 == 3 else "normal" for number in range(9_000)]
     state = client.app.state.faultcube  # type: ignore[attr-defined]
-    assert state.turns.held == state.turns.waiting == 0
+    assert state.scheduler.held == state.scheduler.waiting == 0

@@ -40,7 +40,7 @@ class Target:
         self.seeds = seeds(subject.model)
 
     def check(self, request: Request) -> int | None:
-        """Ask in every way; gives the status."""
+        """RecordRequest in every way; gives the status."""
         reply, fault = self.runner.run(judge(self.subject, request))
         assert fault is None
         assert self.runner.run(judge_twins(self.subject, request, reply)) is None

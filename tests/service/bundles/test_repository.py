@@ -24,11 +24,11 @@ from service.bundles import watcher as changing
 from service.bundles.repository import (
     POINTER,
     AmbiguousError,
+    BundleRepository,
     NotThereError,
     NotWritableError,
     OneBundleError,
-    Shelf,
-    ShelfError,
+    RepositoryError,
     UnreadableError,
 )
 from service.bundles.watcher import changes
@@ -75,7 +75,9 @@ def point(root: Path, text: str) -> None:
 
 def test_entries_are_listed_by_folder_with_name_version_and_time(root: Path, put: Put) -> None:
     second, first = put("b", day=2), put("a", day=1)
-    found = [(e.folder, e.name, e.version, e.created, e.reason) for e in Shelf(root).entries()]
+    found = [
+        (e.folder, e.name, e.version, e.created, e.reason) for e in BundleRepository(root).entries()
+    ]
     assert found == [
         ("a", "toy", first, DAY + timedelta(days=1), None),
         ("b", "toy", second, DAY + timedelta(days=2), None),
@@ -83,7 +85,7 @@ def test_entries_are_listed_by_folder_with_name_version_and_time(root: Path, put
 
 
 def test_a_bundle_itself_is_its_only_entry(bundle: Path) -> None:
-    (entry,) = Shelf(bundle).entries()
+    (entry,) = BundleRepository(bundle).entries()
     assert (entry.folder, entry.path, entry.reason) == ("toy", bundle, None)
 
 
@@ -107,18 +109,18 @@ def test_a_manifest_that_cannot_be_read_is_listed_with_the_reason(
     version = put("sound")
     put("unsound", day=1)
     damage(root / "unsound")
-    sound, unsound = Shelf(root).entries()
+    sound, unsound = BundleRepository(root).entries()
     assert unsound.reason is not None
     assert unsound.reason.startswith("manifest.json")
     assert reason in unsound.reason
     assert "\n" not in unsound.reason
     assert (unsound.name, unsound.version, unsound.created) == (None, None, None)
-    assert sound.version == Shelf(root).choice().entry.version == version
+    assert sound.version == BundleRepository(root).choice().entry.version == version
 
 
 def test_a_manifest_that_is_a_folder_is_listed_with_the_reason(root: Path) -> None:
     (root / "a" / "manifest.json").mkdir(parents=True)
-    (entry,) = Shelf(root).entries()
+    (entry,) = BundleRepository(root).entries()
     assert entry.reason == "manifest.json cannot be read (Is a directory)"
 
 
@@ -131,14 +133,14 @@ def test_what_is_hidden_a_file_or_unprintable_is_passed_over(root: Path, put: Pu
     (root / "link.md").symlink_to("README.md")
     (root / ".hidden").symlink_to(".draft")
     os.mkfifo(root / "pipe")
-    assert [entry.folder for entry in Shelf(root).entries()] == ["a"]
-    assert Shelf(root).choice().entry.folder == "a"
+    assert [entry.folder for entry in BundleRepository(root).entries()] == ["a"]
+    assert BundleRepository(root).choice().entry.folder == "a"
 
 
 def test_links_are_followed_out_of_the_folder(root: Path, put: Put) -> None:
     version = put("../releases/7")
     (root / "toy").symlink_to("../releases/7")
-    choice = Shelf(root).choice()
+    choice = BundleRepository(root).choice()
     assert (choice.entry.folder, choice.entry.version) == ("toy", version)
     assert choice.folder == root.parent / "releases" / "7"
     assert Model.load(choice.folder).manifest.version == version
@@ -147,7 +149,7 @@ def test_links_are_followed_out_of_the_folder(root: Path, put: Put) -> None:
 def test_links_that_lead_nowhere_are_listed_with_the_reason(root: Path) -> None:
     (root / "gone").symlink_to("../releases/8")
     (root / "loop").symlink_to("loop")
-    reasons = [entry.reason for entry in Shelf(root).entries()]
+    reasons = [entry.reason for entry in BundleRepository(root).entries()]
     assert reasons == [
         "manifest.json cannot be read (No such file or directory)",
         "manifest.json cannot be read (Too many levels of symbolic links)",
@@ -155,8 +157,8 @@ def test_links_that_lead_nowhere_are_listed_with_the_reason(root: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_a_shelf_error(root: Path) -> None:
-    for ask in (Shelf(root / "no").entries, Shelf(root / "no").choice):
-        with pytest.raises(ShelfError) as caught:
+    for ask in (BundleRepository(root / "no").entries, BundleRepository(root / "no").choice):
+        with pytest.raises(RepositoryError) as caught:
             ask()
         assert caught.value.reason == "the folder cannot be read (No such file or directory)"
         assert str(caught.value) == f"{root / 'no'}: {caught.value.reason}"
@@ -164,8 +166,8 @@ def test_a_folder_that_is_not_there_is_a_shelf_error(root: Path) -> None:
 
 def test_a_file_is_no_shelf(root: Path) -> None:
     (root / "file").touch()
-    with pytest.raises(ShelfError, match="Not a directory"):
-        Shelf(root / "file").choice()
+    with pytest.raises(RepositoryError, match="Not a directory"):
+        BundleRepository(root / "file").choice()
 
 
 def test_two_hundred_entries_take_less_than_a_tenth_of_a_second(root: Path) -> None:
@@ -176,7 +178,7 @@ def test_two_hundred_entries_take_less_than_a_tenth_of_a_second(root: Path) -> N
 
     def seconds() -> float:
         start = time.thread_time()  # of the processor; other work on it does not count
-        assert all(entry.reason is None for entry in Shelf(root).entries())
+        assert all(entry.reason is None for entry in BundleRepository(root).entries())
         return time.thread_time() - start
 
     assert min(seconds() for _ in range(5)) < 0.1
@@ -186,14 +188,14 @@ def test_two_hundred_entries_take_less_than_a_tenth_of_a_second(root: Path) -> N
 
 
 def test_a_bundle_itself_is_the_choice(bundle: Path) -> None:
-    choice = Shelf(bundle).choice()
+    choice = BundleRepository(bundle).choice()
     assert (choice.folder, choice.decided) == (bundle.resolve(), "path")
 
 
 def test_a_bundle_itself_is_the_choice_though_its_manifest_is_broken(root: Path, put: Put) -> None:
     put("a")
     rewrite(root / "a", format=2)
-    choice = Shelf(root / "a").choice()
+    choice = BundleRepository(root / "a").choice()
     with pytest.raises(BundleError, match="format is 2"):
         Model.load(choice.folder)
 
@@ -203,7 +205,7 @@ def test_a_path_that_is_relative_stays_what_it_was(
 ) -> None:
     put("a")
     monkeypatch.chdir(root)
-    shelves = [Shelf("."), Shelf("a")]
+    shelves = [BundleRepository("."), BundleRepository("a")]
     monkeypatch.chdir("/")
     assert [shelf.choice().folder for shelf in shelves] == [root / "a", root / "a"]
 
@@ -212,7 +214,7 @@ def test_without_a_pointer_the_newest_is_the_choice(root: Path, put: Put) -> Non
     put("z", day=1)
     put("a", day=3)
     put("m", day=2)
-    choice = Shelf(root).choice()
+    choice = BundleRepository(root).choice()
     assert (choice.folder, choice.decided) == (root / "a", "newest")
 
 
@@ -224,20 +226,22 @@ def test_times_are_compared_across_zones_and_without_one(root: Path, put: Put) -
     rewrite(root / "c", created="2025-06-01T10:15:00Z")
     put("first")
     rewrite(root / "first", created="0001-01-01T00:00:00+14:00")
-    assert Shelf(root).choice().entry.folder == "b"
+    assert BundleRepository(root).choice().entry.folder == "b"
 
 
 def test_of_bundles_as_new_the_larger_version_is_the_choice(root: Path, put: Put) -> None:
     versions = {put(folder): folder for folder in "abcd"}
-    assert Shelf(root).choice().entry.folder == versions[max(versions)]
+    assert BundleRepository(root).choice().entry.folder == versions[max(versions)]
 
 
 def test_a_folder_without_a_bundle_is_refused_with_a_reason(root: Path) -> None:
-    with pytest.raises(ShelfError, match=r"holds no bundle \(no folder is in it\)"):
-        Shelf(root).choice()
+    with pytest.raises(RepositoryError, match=r"holds no bundle \(no folder is in it\)"):
+        BundleRepository(root).choice()
     (root / "lost+found").mkdir()
-    with pytest.raises(ShelfError, match=r"no bundle \(lost\+found: manifest.json cannot be read"):
-        Shelf(root).choice()
+    with pytest.raises(
+        RepositoryError, match=r"no bundle \(lost\+found: manifest.json cannot be read"
+    ):
+        BundleRepository(root).choice()
 
 
 @pytest.mark.parametrize("text", ["{}", "{}\n", "  {}\t\r\n\n", "\n{}"])
@@ -246,7 +250,7 @@ def test_the_pointer_names_a_folder_or_a_version(root: Path, put: Put, text: str
     put("new", day=1)
     for name in ("old", version):
         point(root, text.format(name))
-        choice = Shelf(root).choice()
+        choice = BundleRepository(root).choice()
         assert (choice.entry.folder, choice.decided) == ("old", "pointer")
 
 
@@ -258,7 +262,7 @@ def test_a_pointer_that_names_nothing_is_refused(root: Path, put: Put, text: str
     put(".draft")
     point(root, text)
     with pytest.raises(NotThereError, match="the pointer 'current': no folder or") as caught:
-        Shelf(root).choice()
+        BundleRepository(root).choice()
     assert "\n" not in str(caught.value)
     assert len(caught.value.reason) < 400
 
@@ -267,14 +271,14 @@ def test_a_pointer_in_another_encoding_is_refused(root: Path, put: Put) -> None:
     put("a")
     (root / POINTER).write_bytes(b"\xffa")
     with pytest.raises(NotThereError) as caught:
-        Shelf(root).choice()
+        BundleRepository(root).choice()
     str(caught.value).encode()
 
 
 def test_the_beginning_of_a_version_is_no_pointer(root: Path, put: Put) -> None:
     point(root, put("a")[:8])
     with pytest.raises(NotThereError):
-        Shelf(root).choice()
+        BundleRepository(root).choice()
 
 
 def test_a_pointer_to_a_broken_bundle_is_refused_with_its_reason(root: Path, put: Put) -> None:
@@ -282,25 +286,25 @@ def test_a_pointer_to_a_broken_bundle_is_refused_with_its_reason(root: Path, put
     (root / "b").mkdir()
     point(root, "b")
     with pytest.raises(UnreadableError, match=r"'current': b: manifest.json cannot be read"):
-        Shelf(root).choice()
+        BundleRepository(root).choice()
 
 
 def test_a_pointer_that_cannot_be_read_is_refused(root: Path, put: Put) -> None:
     put("a")
     (root / POINTER).symlink_to(POINTER)
-    with pytest.raises(ShelfError, match="the pointer 'current' cannot be read"):
-        Shelf(root).choice()
+    with pytest.raises(RepositoryError, match="the pointer 'current' cannot be read"):
+        BundleRepository(root).choice()
 
 
 def test_a_link_called_current_points_to_its_folder(root: Path, put: Put) -> None:
     put("old")
     put("new", day=1)
     (root / POINTER).symlink_to("old")
-    choice = Shelf(root).choice()
+    choice = BundleRepository(root).choice()
     assert (choice.folder, choice.decided) == (root / "old", "pointer")
     shutil.rmtree(root / "old")
     with pytest.raises(UnreadableError):
-        Shelf(root).choice()
+        BundleRepository(root).choice()
 
 
 def test_a_name_that_is_a_folder_and_another_ones_version_is_ambiguous(
@@ -310,7 +314,7 @@ def test_a_name_that_is_a_folder_and_another_ones_version_is_ambiguous(
     put(version, day=1)
     point(root, version)
     with pytest.raises(AmbiguousError):
-        Shelf(root).choice()
+        BundleRepository(root).choice()
 
 
 def test_folders_named_by_their_version_and_copies_are_not_ambiguous(root: Path, put: Put) -> None:
@@ -318,7 +322,7 @@ def test_folders_named_by_their_version_and_copies_are_not_ambiguous(root: Path,
     (root / "a").rename(root / version)
     shutil.copytree(root / version, root / "copy")
     point(root, version)
-    assert Shelf(root).choice().entry.version == version
+    assert BundleRepository(root).choice().entry.version == version
 
 
 # To point
@@ -326,7 +330,7 @@ def test_folders_named_by_their_version_and_copies_are_not_ambiguous(root: Path,
 
 def test_activating_points_and_tells_the_version_before(root: Path, put: Put) -> None:
     old, new = put("old"), put("new", day=1)
-    shelf = Shelf(root)
+    shelf = BundleRepository(root)
     assert shelf.activate(old) == new
     assert (root / POINTER).read_text() == f"{old}\n"
     assert shelf.choice().entry.version == old
@@ -341,16 +345,16 @@ def test_activating_points_and_tells_the_version_before(root: Path, put: Put) ->
 def test_activating_mends_a_pointer_that_names_nothing(root: Path, put: Put) -> None:
     version = put("a")
     point(root, "b")
-    assert Shelf(root).activate("a") is None
-    assert Shelf(root).choice().entry.version == version
+    assert BundleRepository(root).activate("a") is None
+    assert BundleRepository(root).choice().entry.version == version
 
 
 def test_activating_replaces_a_link_and_not_what_it_leads_to(root: Path, put: Put) -> None:
     put("old")
     put("new", day=1)
     (root / POINTER).symlink_to("old")
-    Shelf(root).activate("new")
-    assert Shelf(root).choice().entry.folder == "new"
+    BundleRepository(root).activate("new")
+    assert BundleRepository(root).choice().entry.folder == "new"
     assert (root / "old" / "manifest.json").exists()
 
 
@@ -358,7 +362,7 @@ def test_activating_replaces_a_link_and_not_what_it_leads_to(root: Path, put: Pu
 def test_what_is_not_there_is_not_activated(root: Path, put: Put, wanted: str) -> None:
     put("a")
     with pytest.raises(NotThereError):
-        Shelf(root).activate(wanted)
+        BundleRepository(root).activate(wanted)
     assert not (root / POINTER).exists()
 
 
@@ -366,7 +370,7 @@ def test_a_beginning_must_be_of_one_version_and_four_digits(root: Path, put: Put
     for folder, version in {"a": "abcd0" + "0" * 11, "b": "abcd1" + "0" * 11}.items():
         put(folder)
         rewrite(root / folder, version=version)
-    shelf = Shelf(root)
+    shelf = BundleRepository(root)
     with pytest.raises(NotThereError):
         shelf.find("abc")
     with pytest.raises(AmbiguousError, match="2 versions begin with 'abcd': abcd00000"):
@@ -379,18 +383,18 @@ def test_a_beginning_must_be_of_one_version_and_four_digits(root: Path, put: Put
 def test_a_folder_goes_before_the_beginning_of_a_version(root: Path, put: Put) -> None:
     beginning = put("a")[:6]
     put(beginning)
-    assert Shelf(root).find(beginning).folder == beginning
+    assert BundleRepository(root).find(beginning).folder == beginning
 
 
 def test_a_broken_bundle_is_not_activated(root: Path) -> None:
     (root / "a").mkdir()
     with pytest.raises(UnreadableError, match=r"a: manifest.json cannot be read"):
-        Shelf(root).activate("a")
+        BundleRepository(root).activate("a")
 
 
 def test_one_bundle_leaves_nothing_to_activate(bundle: Path) -> None:
     with pytest.raises(OneBundleError, match="it is one bundle"):
-        Shelf(bundle).activate("toy")
+        BundleRepository(bundle).activate("toy")
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -405,7 +409,7 @@ def test_a_pointer_that_cannot_be_written_is_told_of_with_the_way_out(
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(NotWritableError) as caught:
-        Shelf(root).activate(version)
+        BundleRepository(root).activate(version)
     assert caught.value.reason == (
         f"the pointer 'current' cannot be written ({os.strerror(code)}): "
         f"mount the folder writable, or write {version} into that file by hand"
@@ -420,7 +424,7 @@ def test_a_read_only_folder_is_told_of(root: Path, put: Put) -> None:
     root.chmod(0o555)
     try:
         with pytest.raises(NotWritableError, match="Permission denied"):
-            Shelf(root).activate("a")
+            BundleRepository(root).activate("a")
     finally:
         root.chmod(0o755)
 
@@ -429,7 +433,7 @@ def test_a_pointer_that_is_a_folder_is_not_overwritten(root: Path, put: Put) -> 
     put("a")
     put(POINTER)
     with pytest.raises(NotWritableError, match="Is a directory"):
-        Shelf(root).activate("a")
+        BundleRepository(root).activate("a")
     assert sorted(path.name for path in root.iterdir()) == ["a", POINTER]
 
 
@@ -442,14 +446,14 @@ def test_a_file_system_that_cannot_sync_folders_does_not_matter(
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(module, "_sync_folder", fail)
-    Shelf(root).activate("a")
-    assert Shelf(root).choice().decided == "pointer"
+    BundleRepository(root).activate("a")
+    assert BundleRepository(root).choice().decided == "pointer"
 
 
 WRITER = """
 import sys
-from service.bundles.repository import Shelf
-shelf = Shelf(sys.argv[1])
+from service.bundles.repository import BundleRepository
+shelf = BundleRepository(sys.argv[1])
 for turn in range(int(sys.argv[2])):
     shelf.activate("ab"[turn % 2])
 """
@@ -460,7 +464,7 @@ def test_a_pointer_that_threads_and_processes_write_is_never_read_torn(
 ) -> None:
     put("a")
     put("b", day=1)
-    shelf = Shelf(root)
+    shelf = BundleRepository(root)
     shelf.activate("a")
     stop = threading.Event()
 
@@ -490,23 +494,23 @@ def test_a_pointer_that_threads_and_processes_write_is_never_read_torn(
 
 KILLED = """
 import os, signal, sys
-from service.bundles.repository import Shelf
+from service.bundles.repository import BundleRepository
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-Shelf(sys.argv[1]).activate("b")
+BundleRepository(sys.argv[1]).activate("b")
 """
 
 
 def test_a_writer_that_is_killed_leaves_the_pointer_as_it_was(root: Path, put: Put) -> None:
     put("a")
     put("b", day=1)
-    Shelf(root).activate("a")
+    BundleRepository(root).activate("a")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(root)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert any(path.name.startswith(".current-") for path in root.iterdir())
-    assert Shelf(root).choice().entry.folder == "a"
-    assert [entry.folder for entry in Shelf(root).entries()] == ["a", "b"]
-    Shelf(root).activate("b")
-    assert Shelf(root).choice().entry.folder == "b"
+    assert BundleRepository(root).choice().entry.folder == "a"
+    assert [entry.folder for entry in BundleRepository(root).entries()] == ["a", "b"]
+    BundleRepository(root).activate("b")
+    assert BundleRepository(root).choice().entry.folder == "b"
 
 
 # Watching
@@ -516,9 +520,9 @@ Told = list[str]
 
 
 def watch(
-    shelf: Shelf,
+    shelf: BundleRepository,
     scene: Callable[[Told], Awaitable[None]],
-    look: Callable[[Shelf], str] | None = None,
+    look: Callable[[BundleRepository], str] | None = None,
 ) -> Told:
     """Play a scene before a watch, and give what was to be served each time it told of a change."""
     told: Told = []
@@ -541,17 +545,17 @@ def watch(
     return told
 
 
-def served(shelf: Shelf) -> str:
+def served(shelf: BundleRepository) -> str:
     try:
         return shelf.choice().entry.version or "unreadable"
-    except ShelfError as error:
+    except RepositoryError as error:
         return type(error).__name__
 
 
-def loaded(shelf: Shelf) -> str:
+def loaded(shelf: BundleRepository) -> str:
     try:
         return Model.load(shelf.choice().folder).manifest.version
-    except (ShelfError, BundleError) as error:
+    except (RepositoryError, BundleError) as error:
         return error.reason
 
 
@@ -560,13 +564,13 @@ async def until(holds: Callable[[], bool]) -> None:
         await anyio.sleep(0.01)
 
 
-def heard(path: Path, settle: float = SETTLE) -> Shelf:
+def heard(path: Path, settle: float = SETTLE) -> BundleRepository:
     """A shelf whose watch must hear of changes: it will not sweep."""
-    return Shelf(path, settle_seconds=settle, sweep_seconds=600)
+    return BundleRepository(path, settle_seconds=settle, sweep_seconds=600)
 
 
-def swept(path: Path) -> Shelf:
-    return Shelf(path, settle_seconds=SETTLE, sweep_seconds=SETTLE)
+def swept(path: Path) -> BundleRepository:
+    return BundleRepository(path, settle_seconds=SETTLE, sweep_seconds=SETTLE)
 
 
 def test_a_watch_tells_at_first_then_only_of_changes(root: Path, put: Put) -> None:
@@ -618,7 +622,7 @@ def test_polling_may_be_forced(root: Path, put: Put, monkeypatch: pytest.MonkeyP
 
 def test_a_pointer_is_told_of_at_once(root: Path, put: Put) -> None:
     old, new = put("a"), put("b", day=1)
-    shelf = Shelf(root, settle_seconds=60, sweep_seconds=600)
+    shelf = BundleRepository(root, settle_seconds=60, sweep_seconds=600)
 
     async def scene(told: Told) -> None:
         shelf.activate(old)
@@ -637,7 +641,7 @@ def test_a_pointer_does_not_wait_for_a_bundle_that_is_being_copied(root: Path, p
             (root / "c" / "growing").write_text("x" * number)
             await anyio.sleep(SETTLE / 4)
             if number == 20:
-                Shelf(root).activate(old)
+                BundleRepository(root).activate(old)
                 moved = True
             if moved and told[-1] == old:
                 return
@@ -810,13 +814,13 @@ def test_a_missing_folder_is_waited_for_and_may_go_and_come(root: Path, put: Put
     async def scene(told: Told) -> None:
         for _ in range(2):
             shutil.rmtree(root.parent.parent / "home", ignore_errors=True)
-            await until(lambda: told[-1] == "ShelfError")
+            await until(lambda: told[-1] == "RepositoryError")
             await anyio.sleep(3 * SETTLE)
             versions.append(put("a"))
             await until(lambda: told[-1] == versions[-1])
 
     shutil.rmtree(root.parent)
-    assert watch(swept(root), scene)[0] == "ShelfError"
+    assert watch(swept(root), scene)[0] == "RepositoryError"
 
 
 def test_an_empty_folder_that_is_filled_later_is_heard_of(root: Path, put: Put) -> None:
@@ -827,7 +831,7 @@ def test_an_empty_folder_that_is_filled_later_is_heard_of(root: Path, put: Put) 
         version = put("b")
         await until(lambda: told[-1] == version)
 
-    assert watch(heard(root), scene)[0] == "ShelfError"
+    assert watch(heard(root), scene)[0] == "RepositoryError"
 
 
 LIMIT = OSError(errno.ENOSPC, "OS file watch limit reached")
@@ -864,7 +868,7 @@ def test_a_change_while_the_listener_is_busy_is_told_of(root: Path, put: Put) ->
     put("a")
     late: list[str] = []
 
-    def slow(shelf: Shelf) -> str:
+    def slow(shelf: BundleRepository) -> str:
         found = served(shelf)
         if not late:
             late.append(put("b", day=1))

@@ -14,9 +14,9 @@ from service.formats.errors import MalformedInputError
 from tests.support.streams import (
     NAN,
     batch,
+    chunks,
     errors,
     matrix,
-    pieces,
     stream,
 )
 
@@ -111,7 +111,7 @@ def test_places_that_a_dictionary_does_not_have_are_refused() -> None:
         indices = pa.array([0, value], kind)
         column = pa.DictionaryArray.from_arrays(indices, words, safe=False)
         with pytest.raises(MalformedInputError, match="a dictionary does not have"):
-            pieces(stream(batch(2, link=column)))
+            chunks(stream(batch(2, link=column)))
 
 
 def test_many_views_of_one_long_string_cost_no_more_than_one() -> None:

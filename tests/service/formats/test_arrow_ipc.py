@@ -17,8 +17,8 @@ from tests.support.streams import (
     ROW,
     SCHEMA,
     batch,
+    chunks,
     matrix,
-    pieces,
     stream,
 )
 
@@ -33,7 +33,7 @@ def test_compressed_buffers_are_refused_before_they_are_inflated(codec: str) -> 
     for body in (bomb, stream(batch(4, link=words), compression=codec)):
         before = pa.total_allocated_bytes()
         with pytest.raises(MalformedInputError, match="compressed buffers"):
-            pieces(body, most=10_000_000)
+            chunks(body, most=10_000_000)
         assert pa.total_allocated_bytes() - before < 1 << 20
 
 
@@ -44,7 +44,7 @@ def test_buffers_compressed_as_of_old_are_refused_too() -> None:
         writer.write_batch(batch())
         writer.write_batch(batch(), {"ARROW:experimental_compression": "zstd"})
     with pytest.raises(MalformedInputError, match="compressed buffers"):
-        pieces(bytes(sink.getvalue()))
+        chunks(bytes(sink.getvalue()))
 
 
 def test_old_versions_of_the_format_are_read() -> None:
@@ -66,7 +66,7 @@ def test_a_dictionary_may_be_sent_anew_but_not_grow() -> None:
     small = batch(link=pa.DictionaryArray.from_arrays([0], words[:1]))
     grown = batch(link=pa.DictionaryArray.from_arrays([1], words))
     with pytest.raises(MalformedInputError, match="a dictionary that grows"):
-        pieces(stream(small, grown, emit_dictionary_deltas=True))
+        chunks(stream(small, grown, emit_dictionary_deltas=True))
 
 
 def test_more_dictionaries_than_columns_are_refused() -> None:
@@ -81,7 +81,7 @@ def test_more_dictionaries_than_columns_are_refused() -> None:
     at = kinds.index("dictionary", 2)
     again = body[ends[at] : ends[at + 1]] * 10
     with pytest.raises(MalformedInputError, match="more dictionaries than columns"):
-        pieces(body[: ends[at]] + again + body[ends[at] :])
+        chunks(body[: ends[at]] + again + body[ends[at] :])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_more_dictionaries_than_columns_are_refused() -> None:
 )
 def test_what_is_no_stream_is_unreadable(body: bytes) -> None:
     with pytest.raises(MalformedInputError):
-        pieces(body)
+        chunks(body)
 
 
 def test_a_stream_that_breaks_off_is_refused_or_ends_between_two_batches() -> None:
@@ -118,7 +118,7 @@ def test_a_schema_that_is_too_long_is_refused() -> None:
     columns = [pa.array([1])] * 20_000
     body = stream(pa.record_batch(columns, [f"column {i}" for i in range(20_000)]))
     with pytest.raises(MalformedInputError, match="too large"):
-        pieces(body)
+        chunks(body)
 
 
 SAMPLES = [
@@ -158,10 +158,10 @@ def test_no_stream_whatever_gives_anything_but_pieces_or_a_problem(
         body[place % len(body)] = value
     records = 0
     try:
-        for piece in read(body, SCHEMA, 50, report=report):
-            records += len(piece)
-            assert piece.matrix.dtype == np.float32
-            assert not np.isinf(piece.matrix).any()
+        for chunk in read(body, SCHEMA, 50, report=report):
+            records += len(chunk)
+            assert chunk.matrix.dtype == np.float32
+            assert not np.isinf(chunk.matrix).any()
     except (MalformedInputError, RecordError) as problem:
         assert problem_of(problem).status in {400, 422}  # noqa: PT017 - either is fine
     assert records <= 50
@@ -170,4 +170,4 @@ def test_no_stream_whatever_gives_anything_but_pieces_or_a_problem(
 @given(body=st.binary(max_size=300))
 def test_no_bytes_whatever_give_anything_but_a_problem(body: bytes) -> None:
     with pytest.raises((MalformedInputError, RecordError)):
-        pieces(body)
+        chunks(body)

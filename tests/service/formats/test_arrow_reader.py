@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from models import Field, RecordError, Schema
 from models.schema import UNSEEN
 from service.formats.arrow_reader import read
-from service.formats.chunk import PIECE_RECORDS
+from service.formats.chunk import CHUNK_RECORDS
 from service.formats.errors import MalformedInputError
 from tests.support.streams import (
     GOOD,
@@ -27,9 +27,9 @@ from tests.support.streams import (
     SCHEMA,
     TYPES,
     batch,
+    chunks,
     errors,
     matrix,
-    pieces,
     stream,
 )
 
@@ -41,7 +41,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "vendor": st.none() | st.sampled_from(["a", "b", "", "other", "a" * 20]),
 }
 RECORDS = st.lists(
-    st.fixed_dictionaries(VALUES) | st.just(GOOD), min_size=1, max_size=2 * PIECE_RECORDS + 10
+    st.fixed_dictionaries(VALUES) | st.just(GOOD), min_size=1, max_size=2 * CHUNK_RECORDS + 10
 )
 STRINGS = [
     pa.string(),
@@ -76,8 +76,8 @@ def test_a_stream_is_taken_exactly_when_the_schema_takes_its_records(
         expected = SCHEMA.encode([nan_is_missing(record) for record in records])
     except RecordError:
         found = [(each["record"], each["field"], each["got"]) for each in errors(body)]
-        first = pieces(body, report=True)
-        told = [fault for piece in first for fault in piece.faults.values()]
+        first = chunks(body, report=True)
+        told = [fault for chunk in first for fault in chunk.faults.values()]
         bad = [i for i, record in enumerate(records) if not _fits(record)]
         assert [fault.record for fault in told] == bad
         assert found[0] == (told[0].record, told[0].field, told[0].got)
@@ -162,14 +162,14 @@ def test_faults_are_told_by_their_place_in_the_whole_request() -> None:
         rates[place] = INF
     body = stream(batch(5000, rx_rate=pa.array(rates)), batch(1, rx_rate=pa.array([INF])))
     assert [error["record"] for error in errors(body)] == [300, 301]
-    found = pieces(body, report=True)
-    assert max(map(len, found)) == PIECE_RECORDS
+    found = chunks(body, report=True)
+    assert max(map(len, found)) == CHUNK_RECORDS
     starts = np.cumsum([0, *map(len, found)])
-    for start, piece in zip(starts, found, strict=False):
-        assert all(fault.record == start + place for place, fault in piece.faults.items())
-    told = [fault.record for piece in found for fault in piece.faults.values()]
+    for start, chunk in zip(starts, found, strict=False):
+        assert all(fault.record == start + place for place, fault in chunk.faults.items())
+    told = [fault.record for chunk in found for fault in chunk.faults.values()]
     assert told == [300, 301, 4999, 5000]
-    assert sum(len(piece.matrix) for piece in found) == 5001 - 4
+    assert sum(len(chunk.matrix) for chunk in found) == 5001 - 4
 
 
 def test_at_most_ten_faults_are_told_when_none_may_be() -> None:
@@ -186,18 +186,20 @@ def test_records_must_be_within_bounds(numbers: int) -> None:
     assert errors(stream(batch(20), batch(31)), 50)[0]["expected"] == wanted["expected"]
 
 
-@pytest.mark.parametrize("announced", [7, 51, 1 << 40, (1 << 63) - 1, -1, -(1 << 63)])
-def test_records_that_take_no_room_are_counted_before_they_are_believed(announced: int) -> None:
+@pytest.mark.parametrize("content_length", [7, 51, 1 << 40, (1 << 63) - 1, -1, -(1 << 63)])
+def test_records_that_take_no_room_are_counted_before_they_are_believed(
+    content_length: int,
+) -> None:
     schema = Schema([Field(name="loss", kind="gauge", required=False)])
     nothing = pa.table({"loss": pa.nulls(77_777)})
     for table in (nothing, nothing.select([])):
         body = stream(*table.to_batches())
-        body = body.replace(struct.pack("<q", 77_777), struct.pack("<q", announced))
-        if announced == 7:
-            (piece,) = read(body, schema, 50)
-            np.testing.assert_array_equal(piece.matrix, np.full((7, 1), NAN))
+        body = body.replace(struct.pack("<q", 77_777), struct.pack("<q", content_length))
+        if content_length == 7:
+            (chunk,) = read(body, schema, 50)
+            np.testing.assert_array_equal(chunk.matrix, np.full((7, 1), NAN))
         else:
-            with pytest.raises(MalformedInputError if announced < 0 else RecordError):
+            with pytest.raises(MalformedInputError if content_length < 0 else RecordError):
                 list(read(body, schema, 50))
 
 
@@ -208,11 +210,11 @@ def test_a_schema_without_a_batch_is_refused() -> None:
 
 
 def test_batches_without_a_record_are_read_over_but_not_for_ever() -> None:
-    (piece,) = pieces(stream(batch(0), batch(), batch(0)))
-    np.testing.assert_array_equal(piece.matrix, [ROW])
+    (chunk,) = chunks(stream(batch(0), batch(), batch(0)))
+    np.testing.assert_array_equal(chunk.matrix, [ROW])
     start = time.perf_counter()
     with pytest.raises(MalformedInputError, match="more than 100 batches"):
-        pieces(stream(*[batch(0)] * 20_000))
+        chunks(stream(*[batch(0)] * 20_000))
     assert time.perf_counter() - start < 2
 
 
@@ -222,8 +224,8 @@ def test_a_stream_of_ten_thousand_records_is_read_without_a_copy_of_it() -> None
     body = stream(*pa.table(columns).to_batches())
     tracemalloc.start()
     try:
-        for piece in read(body, schema, 10_000):
-            assert len(piece) <= PIECE_RECORDS
+        for chunk in read(body, schema, 10_000):
+            assert len(chunk) <= CHUNK_RECORDS
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from models.schema import Matrix
-from service.formats.chunk import PIECE_BYTES, Piece
+from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError
 from service.formats.json_reader import Body, Decoder
 from tests.support.problems import errors_of
@@ -43,11 +43,11 @@ def decoder(most: int = 10_000) -> Decoder:
 
 def whole(body: Body) -> Matrix:
     """All that fits, in one matrix."""
-    return np.concatenate([piece.matrix for piece in body.pieces])
+    return np.concatenate([chunk.matrix for chunk in body.chunks])
 
 
-def pieces(body: bytes, *, report: bool = False, most: int = 10_000) -> list[Piece]:
-    return list(decoder(most).read(body, report=report).pieces)
+def chunks(body: bytes, *, report: bool = False, most: int = 10_000) -> list[Chunk]:
+    return list(decoder(most).read(body, report=report).chunks)
 
 
 RECORDS = st.lists(
@@ -57,8 +57,8 @@ RECORDS = st.lists(
     min_size=1,
     max_size=4,
 )
-LONG = "x" * PIECE_BYTES
-"""More than one piece; no closed field takes it."""
+LONG = "x" * CHUNK_BYTES
+"""More than one chunk; no closed field takes it."""
 
 
 @given(RECORDS)
@@ -73,7 +73,7 @@ def test_a_body_is_taken_exactly_when_the_schema_takes_its_records(records: list
         np.testing.assert_array_equal(whole(decoder().read(body)), expected)
         return
     with pytest.raises(RecordError) as refusal:
-        pieces(body)
+        chunks(body)
     assert errors_of(refusal.value) == found
 
 
@@ -92,7 +92,7 @@ def test_a_body_of_16_mib_that_does_not_fit_costs_little_memory(item: str) -> No
     tracemalloc.start()
     try:
         with pytest.raises(RecordError) as refusal:
-            pieces(body)
+            chunks(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -106,7 +106,7 @@ def test_one_record_with_a_million_fields_costs_little_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RecordError):
-            pieces(body)
+            chunks(body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -118,7 +118,7 @@ def test_a_fault_behind_the_first_look_is_found_at_its_place() -> None:
     body = json.dumps({"records": records}).encode()
     assert len(body) > 1 << 19
     with pytest.raises(RecordError) as refusal:
-        pieces(body)
+        chunks(body)
     (error,) = errors_of(refusal.value)
     assert (error["record"], error["field"]) == (9_000, "up")
 
@@ -126,13 +126,13 @@ def test_a_fault_behind_the_first_look_is_found_at_its_place() -> None:
 def test_a_large_body_that_breaks_off_is_not_json() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()[:-30]
     with pytest.raises(MalformedInputError):
-        pieces(body)
+        chunks(body)
 
 
 def test_a_large_body_with_too_many_good_records_is_refused_for_their_number() -> None:
     body = json.dumps({"records": [GOOD] * 9_000}).encode()
     with pytest.raises(RecordError, match="a list of 1 to 5000 records"):
-        pieces(body, most=5_000)
+        chunks(body, most=5_000)
 
 
 @given(RECORDS, st.sampled_from(["", "},{", "}, {", "]", '"', "\\"]), st.integers(0, 3))
@@ -145,7 +145,7 @@ def test_a_long_body_is_read_as_a_short_one_is(records: list[Any], text: str, pl
         expected = SCHEMA.encode(every)
     except RecordError:
         with pytest.raises(RecordError):
-            pieces(body)
+            chunks(body)
     else:
         np.testing.assert_array_equal(whole(decoder().read(body)), expected)
         np.testing.assert_array_equal(whole(decoder().read(short)), SCHEMA.encode(records))
@@ -165,10 +165,10 @@ def test_a_report_takes_the_records_that_fit_and_tells_of_each_other_one(
         except RecordError as error:
             expected.append((error.faults[0].field, error.faults[0].got))
     found: list[Any] = []
-    for piece in pieces(body, report=True):
-        rows = iter(piece.matrix)
-        for index in range(len(piece)):
-            fault = piece.faults.get(index)
+    for chunk in chunks(body, report=True):
+        rows = iter(chunk.matrix)
+        for index in range(len(chunk)):
+            fault = chunk.faults.get(index)
             if fault is not None:
                 assert fault.record == len(found)
             found.append(next(rows) if fault is None else (fault.field, fault.got))
@@ -182,10 +182,10 @@ def test_a_report_takes_the_records_that_fit_and_tells_of_each_other_one(
 
 
 def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
-    (piece,) = pieces(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
-    assert len(piece.faults) == 10_000
-    assert not len(piece.matrix)
-    assert sum(fault.field is not None for fault in piece.faults.values()) == 100
+    (chunk,) = chunks(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
+    assert len(chunk.faults) == 10_000
+    assert not len(chunk.matrix)
+    assert sum(fault.field is not None for fault in chunk.faults.values()) == 100
 
 
 @pytest.mark.parametrize("report", [False, True])
@@ -203,7 +203,7 @@ def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
 )
 def test_a_long_body_that_is_not_json_is_refused(records: str, report: bool) -> None:
     with pytest.raises((MalformedInputError, RecordError)):
-        pieces(f'{{"records": [{records}]}}'.encode(), report=report)
+        chunks(f'{{"records": [{records}]}}'.encode(), report=report)
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "1e999"])
@@ -213,22 +213,22 @@ def test_a_number_that_is_none_is_told_of_in_its_place(literal: str, long: bool)
     filler = json.dumps(GOOD | {"vendor": LONG if long else "a"})
     body = f'{{"records": [{filler}, {filler}, {bad}, {filler}]}}'.encode()
     with pytest.raises(RecordError) as refusal:
-        pieces(body)
+        chunks(body)
     assert (errors_of(refusal.value)[0]["record"], errors_of(refusal.value)[0]["field"]) == (
         2,
         "rx rate",
     )
-    read = pieces(body, report=True)
-    assert [fault.record for piece in read for fault in piece.faults.values()] == [2]
-    assert sum(len(piece.matrix) for piece in read) == 3
+    read = chunks(body, report=True)
+    assert [fault.record for chunk in read for fault in chunk.faults.values()] == [2]
+    assert sum(len(chunk.matrix) for chunk in read) == 3
 
 
 def test_a_piece_is_read_when_it_is_asked_for_and_not_before() -> None:
     body = json.dumps({"records": [GOOD] * 9_000 + [{}]}).encode()
     reading = decoder().read(body)
-    assert 0 < len(next(reading.pieces)) < 9_000
+    assert 0 < len(next(reading.chunks)) < 9_000
     with pytest.raises(RecordError, match="record 9000"):
-        list(reading.pieces)
+        list(reading.chunks)
 
 
 @pytest.mark.parametrize("item", ["0", "[]", '""', '"' + "x" * 40 + '"', "{}"])
@@ -237,7 +237,7 @@ def test_a_report_of_millions_of_things_that_are_no_records_is_refused_cheaply(i
     tracemalloc.start()
     try:
         with pytest.raises(RecordError):
-            pieces(body, report=True)
+            chunks(body, report=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -250,9 +250,9 @@ def test_a_good_record_after_many_bad_ones_is_taken(literal: str, long: bool) ->
     good = json.dumps(GOOD | {"vendor": LONG if long else "a"})
     bad = f'{{"no such field": {literal}}}'
     body = f'{{"records": [{", ".join([bad] * 200 + [good])}]}}'.encode()
-    (piece,) = pieces(body, report=True)
-    assert (len(piece.faults), len(piece.matrix)) == (200, 1)
-    assert [*piece.faults] == [*range(200)]
+    (chunk,) = chunks(body, report=True)
+    assert (len(chunk.faults), len(chunk.matrix)) == (200, 1)
+    assert [*chunk.faults] == [*range(200)]
 
 
 def test_a_piece_that_is_cut_inside_a_record_is_no_misfit() -> None:
@@ -260,15 +260,15 @@ def test_a_piece_that_is_cut_inside_a_record_is_no_misfit() -> None:
     cut = {"up": [{"a": 1}] * 40_000}
     for odd in (within, cut):
         body = json.dumps({"records": [odd, GOOD]}).encode()
-        read = pieces(body, report=True)
-        assert [fault.record for piece in read for fault in piece.faults.values()] == [0]
-        assert sum(len(piece.matrix) for piece in read) == 1
+        read = chunks(body, report=True)
+        assert [fault.record for chunk in read for fault in chunk.faults.values()] == [0]
+        assert sum(len(chunk.matrix) for chunk in read) == 1
         with pytest.raises(RecordError, match="record 0"):
-            pieces(body)
+            chunks(body)
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_text_that_is_no_utf_8_is_refused_in_a_report_too(long: bool) -> None:
     odd = b'"' + b"x" * (600_000 if long else 10) + b'\xf0"'
     with pytest.raises(MalformedInputError):
-        pieces(b'{"records": [' + odd + b", " + json.dumps(GOOD).encode() + b"]}", report=True)
+        chunks(b'{"records": [' + odd + b", " + json.dumps(GOOD).encode() + b"]}", report=True)

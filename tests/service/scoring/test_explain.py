@@ -20,9 +20,9 @@ from starlette.testclient import TestClient
 
 from models import Bundle, Decisions, Fault, Field, Model, RecordError, Reference
 from models.schema import UNSEEN, Matrix
-from service.formats.chunk import PIECE_BYTES, Piece
+from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.scoring.explain import MOST_EXPLAINED, Driver, Explainer
-from service.scoring.served_model import Serving
+from service.scoring.served_model import ServedModel
 from service.scoring.verdict_writer import JsonVerdicts
 
 Record = dict[str, Any]
@@ -342,24 +342,24 @@ def test_good_traffic_is_found_by_its_name(model: Model) -> None:
 def test_pieces_are_cut_so_that_all_stays_in_its_place(bad: list[list[bool]], width: int) -> None:
     fields = fields_of(["gauge"] * width)
     explainer = Explainer(fields, np.zeros((1, width), np.float32), 0)
-    pieces, record = [], 0
+    chunks, record = [], 0
     for each in bad:
         faults = {at: Fault(record + at, None, "x", "y") for at, wrong in enumerate(each) if wrong}
         rows = [record + at for at, wrong in enumerate(each) if not wrong]
         matrix = np.repeat(np.array(rows, np.float32)[:, None], width, axis=1)
-        pieces.append(Piece(matrix, faults))
+        chunks.append(Chunk(matrix, faults))
         record += len(each)
     if record > MOST_EXPLAINED:
         with pytest.raises(RecordError, match="'explain': expected at most 100 records"):
-            list(explainer.pieces(pieces))
+            list(explainer.chunks(chunks))
         return
     found: list[int | None] = []
-    for piece in explainer.pieces(pieces):
-        assert len(piece) == 1 or len(piece) * (width + 1) <= 1000
-        values = iter(piece.matrix[:, 0].tolist())
+    for chunk in explainer.chunks(chunks):
+        assert len(chunk) == 1 or len(chunk) * (width + 1) <= 1000
+        values = iter(chunk.matrix[:, 0].tolist())
         found += [
-            piece.faults[at].record if at in piece.faults else int(next(values))
-            for at in range(len(piece))
+            chunk.faults[at].record if at in chunk.faults else int(next(values))
+            for at in range(len(chunk))
         ]
         assert next(values, None) is None
     assert found == list(range(record))
@@ -395,8 +395,8 @@ def client(referenced: Path, serve: Serve) -> TestClient:
     return serve(referenced)
 
 
-def serving_of(client: TestClient) -> Serving:
-    serving: Serving = client.app.state.faultcube.serving  # type: ignore[attr-defined]
+def serving_of(client: TestClient) -> ServedModel:
+    serving: ServedModel = client.app.state.faultcube.served  # type: ignore[attr-defined]
     return serving
 
 
@@ -503,14 +503,14 @@ def test_only_records_are_counted_and_sampled(
     assert count(client, "faultcube_distance_count") == 3
 
 
-@pytest.mark.parametrize("filler", ["", " " * (PIECE_BYTES // 30)])
+@pytest.mark.parametrize("filler", ["", " " * (CHUNK_BYTES // 30)])
 def test_a_hundred_records_are_explained_and_no_more(
     client: TestClient, down: Record, filler: str
 ) -> None:
     def post(number: int, query: str = "") -> Any:
         text = f",{filler}".join([json.dumps(down)] * number)
         content = f'{{"explain": true, "records": [{text}]}}'
-        assert (len(content) > PIECE_BYTES) == bool(filler)
+        assert (len(content) > CHUNK_BYTES) == bool(filler)
         return client.post(f"/classify{query}", content=content)
 
     response = post(100)
@@ -606,11 +606,11 @@ def test_explained_answers_are_as_documented(
 
 
 def test_an_explanation_is_written_beside_its_verdict(model: Model, down: Record) -> None:
-    serving = Serving(model, 10)
+    serving = ServedModel(model, 10)
     matrix = model.schema.encode([down])
     verdicts = JsonVerdicts(serving, distances=False)
     driver = Driver(field="a", value=None, typical=False, share=0.25)
-    labels = verdicts.add(Piece(matrix), model.decide(matrix), [[driver]])
+    labels = verdicts.add(Chunk(matrix), model.decide(matrix), [[driver]])
     (written,) = json.loads(verdicts.written())["results"]
     assert labels == ["link-down"]
     assert written["explanation"] == [

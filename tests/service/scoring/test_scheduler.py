@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Matrix
-from service.scoring.scheduler import Steps, Turns, Work
+from service.scoring.scheduler import Scheduler, Steps, Work
 from service.web.problems import OVERLOADED
 from tests.support.problems import raises
 
@@ -43,7 +43,7 @@ def test_everybody_gets_what_came_of_his_own_records(requests: list[tuple[int, b
         return 3 * matrix
 
     async def play() -> list[list[float]]:
-        turns = Turns(100, 100, measured)
+        turns = Scheduler(100, 100, measured)
         return await asyncio.gather(
             *(
                 turns.join(steps(rows, 1000.0 * place, tripled if odd else doubled))
@@ -65,7 +65,7 @@ def test_small_requests_that_come_together_go_through_the_model_together() -> No
         return run(matrix)
 
     async def play() -> None:
-        turns = Turns(100, 100, measured)
+        turns = Scheduler(100, 100, measured)
         await asyncio.gather(*(turns.join(steps(1, place)) for place in range(8)))
         await turns.join(steps(1, 0))
 
@@ -78,7 +78,7 @@ def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> 
         raise ValueError("broken")
 
     async def play() -> list[Any]:
-        turns = Turns(100, 100, timed)
+        turns = Scheduler(100, 100, timed)
         both = [turns.join(steps(1, 5, failing)), turns.join(steps(1, 5))]
         first = await asyncio.gather(*both, return_exceptions=True)
         return [*first, await turns.join(steps(1, 7))]
@@ -90,8 +90,8 @@ def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> 
 
 @pytest.mark.parametrize("how", ["join", "share"])
 def test_more_than_may_wait_are_refused_at_once_and_the_others_are_answered(how: str) -> None:
-    async def play() -> tuple[list[Any], Turns]:
-        turns = Turns(5, 100, timed)
+    async def play() -> tuple[list[Any], Scheduler]:
+        turns = Scheduler(5, 100, timed)
         several = (getattr(turns, how)(steps(1, place)) for place in range(8))
         return await asyncio.gather(*several, return_exceptions=True), turns
 
@@ -109,13 +109,13 @@ def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None
             order.append(name)
             yield None
 
-    async def small(turns: Turns) -> None:
+    async def small(turns: Scheduler) -> None:
         await asyncio.sleep(0)
         await turns.join(steps(1, 0))
         order.append("small")
 
     async def play() -> None:
-        turns = Turns(5, 100, timed)
+        turns = Scheduler(5, 100, timed)
         await asyncio.gather(turns.share(long("a")), turns.share(long("b")), small(turns))
 
     asyncio.run(play())
@@ -125,7 +125,7 @@ def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None
 
 def test_who_goes_away_takes_nothing_from_the_others() -> None:
     async def play() -> list[float]:
-        turns = Turns(5, 100, timed)
+        turns = Scheduler(5, 100, timed)
         gone = asyncio.ensure_future(turns.join(steps(1, 0)))
         stays = asyncio.ensure_future(turns.join(steps(1, 4)))
         await asyncio.sleep(0)
@@ -137,7 +137,7 @@ def test_who_goes_away_takes_nothing_from_the_others() -> None:
 
 def test_no_more_bytes_are_held_than_may_be() -> None:
     async def play() -> None:
-        turns = Turns(5, 100, timed)
+        turns = Scheduler(5, 100, timed)
         turns.hold(60)
         with raises(OVERLOADED):
             turns.hold(41)

@@ -83,15 +83,15 @@ def test_the_tensor_of_all_fields_holds_what_the_schema_encodes(
 
 def test_a_field_may_be_called_records() -> None:
     schema = Schema([Field(name="records", kind="gauge")])
-    (piece,) = read(body(tensor("records", [2], "FP32", [1, 2])), None, schema, 5).pieces
-    assert piece.matrix.tolist() == [[1], [2]]
+    (chunk,) = read(body(tensor("records", [2], "FP32", [1, 2])), None, schema, 5).chunks
+    assert chunk.matrix.tolist() == [[1], [2]]
 
 
 def test_an_empty_string_may_be_a_category() -> None:
     schema = Schema([Field(name="a", kind="category", categories=("x", ""))])
     sent, length = binary(("a", np.array(["", "x"], object), "BYTES"))
-    (piece,) = read(sent, length, schema, 5).pieces
-    assert piece.matrix.tolist() == [[1], [0]]
+    (chunk,) = read(sent, length, schema, 5).chunks
+    assert chunk.matrix.tolist() == [[1], [0]]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ from tests.support.tensors import (
 def test_a_body_may_be_a_bytearray() -> None:
     sent, length = binary(("records", np.array([ROW], np.float32), "FP32"))
     for each, size in ((sent, length), (whole(ROW), None), (whole(ROW * 5000, 5000), None)):
-        (*_, piece) = read(bytearray(each), size, SCHEMA, 5000).pieces
-        assert piece.matrix[-1].tolist() == ROW
+        (*_, chunk) = read(bytearray(each), size, SCHEMA, 5000).chunks
+        assert chunk.matrix[-1].tolist() == ROW
 
 
 @pytest.mark.parametrize("length", [0, -1, 10**9])
@@ -52,7 +52,7 @@ def test_sizes_that_lie_are_refused(size: int, more: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece",
+    "chunk",
     [
         b'{"name":"a","shape":[],"datatype":"x"},',
         b'"data":[',
@@ -62,8 +62,8 @@ def test_sizes_that_lie_are_refused(size: int, more: int) -> None:
         b'{"name":"records","shape":[1,5],"datatype":"FP32","data":[1,2,1,1,0]},',
     ],
 )
-def test_a_body_of_16_mib_that_does_not_fit_costs_little(piece: bytes) -> None:
-    sent = b'{"inputs":[' + piece * ((16 << 20) // len(piece))
+def test_a_body_of_16_mib_that_does_not_fit_costs_little(chunk: bytes) -> None:
+    sent = b'{"inputs":[' + chunk * ((16 << 20) // len(chunk))
     for hostile in (sent, sent + b"0]}", sent[:-1] + b"]}"):
         start = time.perf_counter()
         tracemalloc.start()

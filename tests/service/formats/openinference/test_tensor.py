@@ -106,7 +106,7 @@ def test_binary_strings_that_break_off_are_unreadable(data: bytes) -> None:
     schema = Schema([Field(name="a", kind="category", categories=("a",), open=True)])
     document = {"inputs": [tensor("a", [1], "BYTES") | size_of(len(data))]}
     with pytest.raises(MalformedInputError, match="longer than its binary_data_size"):
-        list(read(*by_hand(document, data), schema, 5).pieces)
+        list(read(*by_hand(document, data), schema, 5).chunks)
 
 
 def test_binary_strings_must_be_as_many_as_the_shape_says() -> None:
@@ -115,7 +115,7 @@ def test_binary_strings_must_be_as_many_as_the_shape_says() -> None:
         data = b"\x01\x00\x00\x00a" * count
         document = {"inputs": [tensor("a", [2], "BYTES") | size_of(len(data))]}
         with pytest.raises(RecordError, match="data of its shape"):
-            list(read(*by_hand(document, data), schema, 5).pieces)
+            list(read(*by_hand(document, data), schema, 5).chunks)
 
 
 @pytest.mark.parametrize("as_binary", [False, True])
@@ -139,5 +139,5 @@ def test_strings_that_look_like_the_end_of_strings_are_read() -> None:
     schema = Schema([Field(name="a", kind="category", categories=(',"', '",'))])
     words = [',"', '",'] * 20_000
     sent = body(tensor("a", [40_000], "BYTES", words))
-    found = np.concatenate([piece.matrix for piece in read(sent, None, schema, 40_000).pieces])
+    found = np.concatenate([chunk.matrix for chunk in read(sent, None, schema, 40_000).chunks])
     assert found.ravel().tolist() == [0, 1] * 20_000
