@@ -6,6 +6,7 @@ lie in 0..1 for points of the unit cube.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import exp
@@ -116,6 +117,28 @@ class Decisions:
             self.rule,
             distances=None if self._distances is None else self._distances[records],
             points=None if self._points is None else self._points[records],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Decisions]) -> Decisions:
+        """Join decisions of one rule.
+
+        Args:
+            parts: at least one; a single one is returned as it is.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        points = [part._points for part in parts if part._points is not None]
+        # Distances to many classes are only computed when somebody reads them.
+        lazy = len(points) == len(parts)
+        return cls(
+            np.concatenate([part.nearest for part in parts]),
+            np.concatenate([part.accepted for part in parts]),
+            np.concatenate([part.distance for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            parts[0].rule,
+            distances=None if lazy else np.concatenate([part.distances for part in parts]),
+            points=np.concatenate(points) if lazy else None,
         )
 
     @property
