@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
@@ -70,75 +70,64 @@ def create_app(
         ),
     )
     app.state.faultcube = state
-    state.metrics.queue, state.metrics.held = (
-        lambda: state.scheduler.waiting,
-        lambda: state.scheduler.held,
-    )
+    state.metrics.queue = lambda: state.scheduler.waiting
+    state.metrics.held = lambda: state.budget.held
     state.metrics.store = lambda: None if state.store is None else state.away is None
     for module in _MODULES:
         app.include_router(module.router)
-    exchanges = {
-        "/classify": RecordEndpoint(state, lambda ask: classify.steps(ask, state.metrics)),
-        "/embed": RecordEndpoint(state, embed.steps),
-    }
-    fastapi = super(_Application, app).__call__
-    shortcut = _Shortcut(fastapi, exchanges, openinference.Inference(state))
-    guard = AuthMiddleware(shortcut, state.keys, state.metrics.count_rejected)
-    watchers: list[RequestObserver] = [state.metrics.count_request]
-    watchers.append(RequestLog(settings.log_requests, clock))
-    app.state.watchers = watchers
-    app.front = RequestMiddleware(guard, watchers=watchers, clock=clock)
+    observers: list[RequestObserver] = [
+        state.metrics.count_request,
+        RequestLog(settings.log_requests, clock),
+    ]
+    app.state.observers = observers
+    app.front = RequestMiddleware(
+        AuthMiddleware(
+            Router(_record_routes(state), redirect_slashes=False, default=app.answer_rest),
+            state.keys,
+            state.metrics.count_rejected,
+        ),
+        observers=observers,
+        clock=clock,
+    )
     return app
 
 
-class _Application(FastAPI):
-    """FastAPI, but what carries records goes by it.
+def _record_routes(state: State) -> list[Route]:
+    """The routes that carry records; they go past FastAPI, which only documents them."""
+    infer = openinference.InferenceEndpoint(state)
+    return [
+        Route("/classify", RecordEndpoint(state, classify.handle, "/classify")),
+        Route("/embed", RecordEndpoint(state, embed.handle, "/embed")),
+        Route("/v2/models/{name}/infer", infer),
+        Route("/v2/models/{name}/versions/{version}/infer", infer),
+    ]
 
-    Its router, its middleware and the validation of what they are told cost more than a record
-    does; it keeps the documentation, and everything that is not asked a thousand times a second.
-    """
+
+class _Application(FastAPI):
+    """FastAPI behind our own middleware and the routes that carry records."""
 
     front: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.front(scope, receive, send)
+        app = self.front if scope["type"] == "http" else self.answer_rest
+        await app(scope, receive, send)
+
+    async def answer_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as FastAPI does."""
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """Describe the routes and the fields of the bundle that is loaded now."""
+        """Describe the routes, and the fields of the bundle that is loaded now."""
         state: State = self.state.faultcube
         self.openapi_schema = None
-        return docs.complete(super().openapi(), state.loaded, most=state.settings.max_records)
-
-
-class _Shortcut:
-    """Answers what carries records, and passes everything else on.
-
-    Args:
-        app: what answers everything else.
-        exchanges: by path.
-        inference: of a model by its name.
-    """
-
-    def __init__(
-        self, app: ASGIApp, exchanges: Mapping[str, RecordEndpoint], inference: RecordEndpoint
-    ) -> None:
-        self.app, self.exchanges, self.inference = app, exchanges, inference
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        exchange = self.exchanges.get(path)
-        if exchange is None and path.startswith("/v2/models/") and path.endswith("/infer"):
-            exchange = self.inference
-        if exchange is None or scope["method"] != "POST":
-            await self.app(scope, receive, send)
-        else:
-            await exchange(scope, receive, send)
+        max_records = state.settings.max_records
+        return docs.complete(super().openapi(), state.loaded, most=max_records)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.faultcube
-    with state.metrics.shared(), tracing(state.settings, app.state.watchers):
+    with state.metrics.shared(), tracing(state.settings, app.state.observers):
         stop = state.follow()
         yield
         stop()
@@ -152,7 +141,7 @@ async def _answer(request: Request, error: Exception) -> Response:
         state_of(request).metrics.count_rejected(problem)
     name = RequestInfo.of(request.scope).request_id
     if request.url.path.startswith("/v2"):
-        return openinference.refusal(problem, name)
+        return openinference.error_response(problem, name)
     return problem.response(name)
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 from fastapi import APIRouter
-from starlette.responses import Response
 
-from models import Fault
-from models.schema import Matrix
 from service.api.docs import exchange
-from service.api.endpoint import JSON, Answer, RecordRequest
+from service.api.endpoint import JSON, Content, RecordRequest
 from service.api.schemas import Embedded
-from service.formats import arrow_reader, arrow_writer
-from service.scoring.scheduler import Steps, Work
-from service.scoring.verdict_writer import in_place
+from service.formats import arrow_reader
+from service.scoring import pipeline
+from service.scoring.scheduler import Steps
+from service.scoring.writers import ArrowEmbeddings, JsonEmbeddings
 from service.web.problems import BODY_PROBLEMS, documented
 
-__all__ = ["router", "steps"]
+__all__ = ["handle", "router"]
 
 router = APIRouter(tags=["Verdicts"])
 
@@ -29,38 +26,23 @@ router = APIRouter(tags=["Verdicts"])
     responses=documented(*BODY_PROBLEMS),
     openapi_extra=exchange(),
 )
-async def embed() -> Response:  # pragma: no cover - `steps` answers; this is what FastAPI shows
+async def embed() -> None:  # for the OpenAPI document alone: `handle` answers
     """Turn each record into a point of the unit cube, for plots and searches of your own."""
-    raise NotImplementedError
 
 
-def steps(ask: RecordRequest) -> Steps[Answer]:
-    """The steps from records to their points."""
-    served = ask.served
-    model = served.model
-    if ask.media == JSON:
-        chunks = served.embed.read(ask.body, report=ask.report).chunks
+def handle(request: RecordRequest) -> Steps[Content]:
+    """Answer a request with embeddings."""
+    served, report = request.served, request.options.report
+    if request.media_type == JSON:
+        chunks = served.embed.read(request.body, report=report).chunks
     else:
-        chunks = arrow_reader.read(ask.body, model.schema, served.most, report=ask.report)
-    parts: list[bytes] = []
-    points: list[Matrix] = []
-    faults: list[Fault] = []
-    records = 0
-    for chunk in chunks:
-        served.sample(chunk.matrix)
-        found = yield Work(model.encoder.embed, chunk.matrix)
-        records += len(found)
-        if ask.wanted == JSON:
-            parts.append(in_place(found.tolist(), chunk))
-        else:
-            points.append(found)
-            faults += chunk.faults.values()
-    if ask.wanted == JSON:
-        content = b'%b"embeddings":[%b]}' % (served.opening, b",".join(parts))
-    else:
-        content = arrow_writer.write_embeddings(
-            np.concatenate(points),
-            bundle=(model.manifest.name, model.manifest.version),
-            faults=faults if ask.report else None,
+        chunks = arrow_reader.read(
+            request.body, served.model.schema, served.max_records, report=report
         )
-    return Answer.of(content, records, ask.wanted)
+    writer: JsonEmbeddings | ArrowEmbeddings
+    if request.accepted == JSON:
+        writer = JsonEmbeddings(served)
+    else:
+        writer = ArrowEmbeddings(served, report=report)
+    records = yield from pipeline.score(served, chunks, pipeline.classify_and_embed, writer)
+    return Content.of(writer.finish(), records, request.accepted)

@@ -1,6 +1,6 @@
-"""Requests that carry records, from headers to the end of the answer.
+"""The endpoint of every route that carries records, from headers to the last byte of the response.
 
-These routes are plain ASGI: FastAPI documents them, but a request that takes a tenth of a
+These endpoints are plain ASGI: FastAPI documents them, but a request that takes a tenth of a
 millisecond has no time for its machinery.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
@@ -17,85 +18,104 @@ from models import Fault, RecordError
 from service.api.docs import ARROW
 from service.formats.chunk import CHUNK_BYTES
 from service.runtime.state import State
-from service.scoring.scheduler import Scheduler, Steps
+from service.scoring.scheduler import Steps
 from service.scoring.served_model import ServedModel
-from service.web.body import content_length, read
-from service.web.compression import Inflater, is_supported
+from service.web import body
+from service.web.budget import ByteBudget
+from service.web.compression import Decompressor, is_supported
 from service.web.problems import (
     INPUT_ERRORS,
     INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
     problem_of,
 )
 from service.web.request_info import RequestInfo
 
-__all__ = ["ARROW", "JSON", "Answer", "RecordEndpoint", "RecordRequest"]
+__all__ = ["ARROW", "JSON", "Content", "Options", "RecordEndpoint", "RecordRequest"]
 
-JSON = "application/json"
+JSON: Final = "application/json"
 
-_MEDIA = {b"": JSON, JSON.encode(): JSON, b"text/plain": JSON, ARROW.encode(): ARROW}
-_QUERY = {
-    "on_invalid": ("strict", "report"),
-    "distances": ("true", "false"),
-    "explain": ("true", "false"),
-}
-_KNOWN = "on_invalid, distances and explain"
-_SPOKEN = (
+_MEDIA_TYPES = {b"": JSON, JSON.encode(): JSON, b"text/plain": JSON, ARROW.encode(): ARROW}
+_SUPPORTED = (
     "application/json or text/plain (charset utf-8), or application/vnd.apache.arrow.stream; "
     "as it is, or with the content encoding gzip or zstd"
 )
-_AT_ONCE = CHUNK_BYTES // 4
-"""Bytes of a body that is answered without a stop, at most, where they are no text."""
-_SLICE = 1 << 18
-"""Bytes of an answer that are handed over at a time: a client that reads slowly stops us there."""
+_MAX_BATCHED_BYTES = CHUNK_BYTES // 4
+"""Of a body that is no text; a longer one is worked on in time slices."""
+_SEND_BYTES = 1 << 18
+"""Of a response that are sent at a time: a client that reads slowly stops us there."""
+
+
+class Options(NamedTuple):
+    """The query parameters of a request.
+
+    Attributes:
+        report: whether bad records are reported in their position, and the others answered.
+        distances: whether to list the distance to every class.
+        explain: whether to list what drove each verdict.
+        ignore_extra: whether fields that the schema does not have are ignored.
+    """
+
+    report: bool = False
+    distances: bool = False
+    explain: bool = False
+    ignore_extra: bool = False
+
+
+_DEFAULTS = Options()
+_VALUES = {
+    "on_invalid": ("strict", "report"),
+    "distances": ("false", "true"),
+    "explain": ("false", "true"),
+    "extra": ("strict", "ignore"),
+}
+"""Of each query parameter, in the order of `Options`: the default, and the other value."""
+_KNOWN = "on_invalid, distances, explain and extra"
 
 
 @dataclass(slots=True)
 class RecordRequest:
-    """What a client asks for.
+    """A request that carries records.
 
     Attributes:
-        served: the model that answers, and no other.
-        path: of the request.
+        served: the model that answers it, and no other.
+        path_params: of the route.
         headers: of the request.
-        body: as sent, but inflated.
-        media: what the body is: `JSON` or `ARROW`, or another that an exchange knows.
-        wanted: what the answer shall be.
-        report: whether bad records are told of in their place, and the others are answered.
-        distances: whether the distance to every class is wanted.
-        explain: whether it is wanted what drove each verdict.
+        body: as sent, but decompressed.
+        media_type: of the body.
+        accepted: the media type of the response.
+        options: the query parameters.
     """
 
     served: ServedModel
-    path: str
+    path_params: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     body: bytes | bytearray
-    media: str = JSON
-    wanted: str = JSON
-    report: bool = False
-    distances: bool = False
-    explain: bool = False
+    media_type: str
+    accepted: str
+    options: Options
 
 
 @dataclass(slots=True)
-class Answer:
-    """What a client gets.
+class Content:
+    """The content of a response.
 
     Attributes:
-        content: in bytes.
+        data: in bytes.
         records: how many were answered.
-        headers: the content type, and what else the content is known by.
+        headers: the content type, and what else describes the content.
     """
 
-    content: bytes
+    data: bytes
     records: int
     headers: list[tuple[bytes, bytes]]
 
     @classmethod
-    def of(cls, content: bytes, records: int, media: str) -> Answer:
-        """An answer of a content type."""
-        return cls(content, records, [(b"content-type", media.encode())])
+    def of(cls, data: bytes, records: int, media_type: str) -> Content:
+        """Return content of a media type."""
+        return cls(data, records, [(b"content-type", media_type.encode())])
 
 
 class RecordEndpoint:
@@ -103,153 +123,162 @@ class RecordEndpoint:
 
     Args:
         state: of the application.
-        work: the steps from what is asked for to the answer.
+        handle: the steps from a request to its content.
+        route: as metrics call it.
     """
 
-    media: Mapping[bytes, str] = _MEDIA
-    """What bodies may be, by content type."""
-    spoken = _SPOKEN
+    media_types: Mapping[bytes, str] = _MEDIA_TYPES
+    """What a body may be, by content type."""
+    supported = _SUPPORTED
     """The same for people."""
-    route: str | None = None
-    """What metrics call it, where that is not its path."""
 
-    def __init__(self, state: State, work: Callable[[RecordRequest], Steps[Answer]]) -> None:
-        self.state, self.work = state, work
+    def __init__(
+        self, state: State, handle: Callable[[RecordRequest], Steps[Content]], route: str
+    ) -> None:
+        self.state, self.handle, self.route = state, handle, route
 
-    def refusal(self, problem: Problem, request_id: str) -> Response:
-        """The answer to what is not answered."""
+    def error_response(self, problem: Problem, request_id: str) -> Response:
+        """Return the response to a request that is refused."""
         return problem.response(request_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         info = RequestInfo.of(scope)
-        info.route = self.route or scope["path"]
+        info.route = self.route
         try:
+            _check_method(scope)
             served = self.state.served
             info.bundle = served.bundle
-            answer = await self._answer(served, scope, receive)
+            content = await self._answer(served, scope, info.headers, receive)
         except (Problem, *INPUT_ERRORS) as error:
             problem = problem_of(error)
             self.state.metrics.count_rejected(problem)
-            await self.refusal(problem, info.request_id)(scope, receive, send)
+            await self.error_response(problem, info.request_id)(scope, receive, send)
             return
         except Exception:
-            await self.refusal(Problem(INTERNAL_ERROR), info.request_id)(scope, receive, send)
+            problem = Problem(INTERNAL_ERROR)
+            await self.error_response(problem, info.request_id)(scope, receive, send)
             raise  # the server logs it
-        info.records = answer.records
-        self.state.metrics.tally.records += answer.records
-        await self._send(send, served, answer)
+        info.records = content.records
+        self.state.metrics.tally.records += content.records
+        await self._send(send, served, content)
 
-    async def _answer(self, served: ServedModel, scope: Scope, receive: Receive) -> Answer:
-        settings, turns = self.state.settings, self.state.scheduler
-        headers = RequestInfo.of(scope).headers
-        media, encoding = self._spoken(headers)
-        report, distances, explain = _options(scope["query_string"])
-        body = await read(
-            receive,
-            turns,
-            content_length=content_length(headers),
-            most=settings.max_body_bytes,
-            seconds=settings.body_seconds,
-        )
+    async def _answer(
+        self, served: ServedModel, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> Content:
+        settings, scheduler, budget = self.state.settings, self.state.scheduler, self.state.budget
+        media_type, encoding = self._media_type(headers)
+        query = scope["query_string"]
+        options = _options(query) if query else _DEFAULTS
+        limit = settings.max_body_bytes
+        data = await body.read(receive, headers, budget, limit=limit, seconds=settings.body_seconds)
         try:
             if encoding:
-                body = await turns.share(_inflated(body, encoding, settings.max_body_bytes, turns))
-            wanted = _wanted(headers, media)
-            ask = RecordRequest(
-                served, scope["path"], headers, body, media, wanted, report, distances, explain
+                data = await scheduler.run_sliced(_decompressed(data, encoding, limit, budget))
+            accepted = _accepted(headers, media_type)
+            request = RecordRequest(
+                served, scope["path_params"], headers, data, media_type, accepted, options
             )
-            if len(body) > (CHUNK_BYTES if media == JSON else _AT_ONCE):
-                return await turns.share(self.work(ask))
-            return await turns.join(self.work(ask))
+            is_large = len(data) > (CHUNK_BYTES if media_type == JSON else _MAX_BATCHED_BYTES)
+            run = scheduler.run_sliced if is_large else scheduler.run_batched
+            return await run(self.handle(request))
         finally:
-            turns.release(len(body))
+            budget.release(len(data))
 
-    def _spoken(self, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
-        """What the body is, and how it is compressed: not at all is "".
+    def _media_type(self, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+        """Return the body's media type and its encoding, "" for none.
 
         Raises:
-            Unspoken: that is not known here.
+            Problem: `UNSUPPORTED_MEDIA_TYPE`.
         """
         content_type = headers.get(b"content-type", b"")
-        media = self.media.get(content_type) or self.media.get(_bare(content_type))
+        media_type = self.media_types.get(content_type) or self.media_types.get(
+            _without_charset(content_type)
+        )
         encoding = ""
         if b"content-encoding" in headers:
             encoding = headers[b"content-encoding"].decode("latin-1").strip().lower()
-        if media is None or (encoding and not is_supported(encoding)):
-            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Send {self.spoken}.")
-        return media, "" if encoding == "identity" else encoding
+        if media_type is None or (encoding and not is_supported(encoding)):
+            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Send {self.supported}.")
+        return media_type, "" if encoding == "identity" else encoding
 
-    async def _send(self, send: Send, served: ServedModel, answer: Answer) -> None:
-        content = answer.content
-        length = (b"content-length", b"%d" % len(content))
-        head = [*answer.headers, length, *served.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
-        if len(content) <= _SLICE:
-            await send({"type": "http.response.body", "body": content})
+    async def _send(self, send: Send, served: ServedModel, content: Content) -> None:
+        data = content.data
+        length = (b"content-length", b"%d" % len(data))
+        headers = [*content.headers, length, *served.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if len(data) <= _SEND_BYTES:
+            await send({"type": "http.response.body", "body": data})
             return
-        # Each slice waits until the client has taken most of those before it; one that does not is
-        # cut off by `service.server.connection`.
-        for start in range(0, len(content), _SLICE):
-            more = start + _SLICE < len(content)
-            part = content[start : start + _SLICE]
-            await send({"type": "http.response.body", "body": part, "more_body": more})
+        # Each part waits until the client has taken most of those before it; the connection is
+        # closed on a client that does not.
+        for start in range(0, len(data), _SEND_BYTES):
+            end = start + _SEND_BYTES
+            part = {"type": "http.response.body", "body": data[start:end]}
+            await send(part | {"more_body": end < len(data)})
 
 
-def _inflated(
-    body: bytes | bytearray, encoding: str, most: int, turns: Scheduler
+def _check_method(scope: Scope) -> None:
+    if scope["method"] != "POST":
+        raise Problem(METHOD_NOT_ALLOWED, "This path takes POST.", headers={"Allow": "POST"})
+
+
+def _decompressed(
+    data: bytes | bytearray, encoding: str, limit: int, budget: ByteBudget
 ) -> Steps[bytes | bytearray]:
-    """Inflate a body, and hold its bytes instead of those that were sent."""
-    inflater, content = Inflater(encoding, most), bytearray()
-    whole = False
+    """Decompress a body, and hold its bytes instead of those that were sent."""
+    decompressor, content = Decompressor(encoding, limit), bytearray()
+    is_whole = False
     try:
-        for part in inflater.feed(bytes(body)):
-            turns.hold(len(part))
+        for part in decompressor.feed(bytes(data)):
+            budget.hold(len(part))
             content += part
             yield None
-        inflater.finish()
-        whole = True
+        decompressor.finish()
+        is_whole = True
     finally:
-        turns.release(len(body) if whole else len(content))
+        budget.release(len(data) if is_whole else len(content))
     return content
 
 
-def _bare(content_type: bytes) -> bytes:
-    """A content type without its parameters, of which only the usual charset may be given."""
-    media, *parameters = content_type.lower().split(b";")
+def _without_charset(content_type: bytes) -> bytes:
+    """Return a content type without its parameters; a charset other than UTF-8 is no match."""
+    media_type, *parameters = content_type.lower().split(b";")
     pairs = (parameter.partition(b"=") for parameter in parameters)
     charsets = {value.strip(b' "') for name, _, value in pairs if name.strip() == b"charset"}
-    return b"unspoken" if charsets - {b"utf-8", b"utf8"} else media.strip()
+    return b"unsupported" if charsets - {b"utf-8", b"utf8"} else media_type.strip()
 
 
-def _wanted(headers: Mapping[bytes, bytes], media: str) -> str:
+def _accepted(headers: Mapping[bytes, bytes], media_type: str) -> str:
     accept = headers.get(b"accept")
     if accept is None or accept == b"*/*":
-        return media
-    accepted = accept.lower()
-    if ARROW.encode() in accepted:
+        return media_type
+    accept = accept.lower()
+    if ARROW.encode() in accept:
         return ARROW
-    return JSON if b"json" in accepted else media
+    return JSON if b"json" in accept else media_type
 
 
-def _options(query: bytes) -> tuple[bool, bool, bool]:
-    """Whether to report bad records in their place, to list every distance, and to explain."""
-    if not query:
-        return False, False, False
-    faults = []
-    chosen = {"on_invalid": "strict", "distances": "false", "explain": "false"}
+def _options(query: bytes) -> Options:
+    """Parse a query string.
+
+    Raises:
+        RecordError: a parameter or its value is not known.
+    """
+    faults, chosen = [], dict.fromkeys(_VALUES, False)
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         pairs = [("?", "")]
     for name, value in pairs:
-        if name not in _QUERY:
+        values = _VALUES.get(name)
+        if values is None:
             faults.append(Fault(None, name, f"only {_KNOWN}", "a parameter not known"))
-        elif value not in _QUERY[name]:
-            faults.append(Fault(None, name, " or ".join(_QUERY[name]), "something else"))
+        elif value not in values:
+            expected = " or ".join(sorted(values, reverse=True))
+            faults.append(Fault(None, name, expected, "something else"))
         else:
-            chosen[name] = value
+            chosen[name] = value == values[1]
     if faults:
         raise RecordError(faults)
-    report = chosen["on_invalid"] == "report"
-    return report, chosen["distances"] == "true", chosen["explain"] == "true"
+    return Options(*chosen.values())

@@ -45,9 +45,9 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send application/json, not compressed.")
     content = await body.read(
         request.receive,
-        state.scheduler,
-        content_length=body.content_length(headers),
-        most=state.settings.max_body_bytes,
+        headers,
+        state.budget,
+        limit=state.settings.max_body_bytes,
         seconds=state.settings.body_seconds,
     )
     try:
@@ -55,7 +55,7 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
     except pydantic.ValidationError as error:
         raise _refusal(error) from error
     finally:
-        state.scheduler.release(len(content))
+        state.budget.release(len(content))
 
 
 def described(kind: type[Form]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's routes, `/v2/...`: what clients of KServe, Triton and MLServer ask.
+"""The Open Inference Protocol's routes, `/v2/...`: for clients of KServe, Triton and MLServer.
 
 The protocol has a document of its own, and errors of its own form; see
 `service.formats.openinference`.
@@ -17,28 +17,23 @@ from starlette.responses import Response
 
 from models import Decisions, Fault, RecordError
 from models.schema import Matrix
-from service.api.endpoint import Answer, RecordEndpoint, RecordRequest
+from service.api.endpoint import Content, RecordEndpoint, RecordRequest
 from service.formats.openinference.request import read
-from service.formats.openinference.response import failure, metadata, server_metadata, write
-from service.observability.metrics import Metrics
+from service.formats.openinference.response import metadata, server_metadata, write
 from service.runtime.state import State, state_of
-from service.scoring.scheduler import Steps, Work
+from service.scoring import pipeline
+from service.scoring.scheduler import Steps
+from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web.problems import NO_SUCH_BUNDLE, Problem
 
-__all__ = ["Inference", "refusal", "router"]
+__all__ = ["InferenceEndpoint", "error_response", "router"]
 
 router = APIRouter(prefix="/v2", include_in_schema=False)
 
-_TENSORS = "tensors"
-_MEDIA = dict.fromkeys(
-    (
-        b"",
-        b"application/json",
-        b"application/octet-stream",
-        b"application/vnd.kserve+json",
-    ),
-    _TENSORS,
+_MEDIA_TYPES = dict.fromkeys(
+    (b"", b"application/json", b"application/octet-stream", b"application/vnd.kserve+json"),
+    "tensors",
 )
 _LENGTH = b"inference-header-content-length"
 _MODEL = "/models/{name}"
@@ -81,69 +76,61 @@ async def model_ready(request: Request, name: str, version: str = "") -> Respons
     return _json({"name": name, "ready": True})
 
 
-class Inference(RecordEndpoint):
+class InferenceEndpoint(RecordEndpoint):
     """`POST /v2/models/{name}/infer`: tensors in, tensors out.
 
     Args:
         state: of the application.
     """
 
-    media: Mapping[bytes, str] = _MEDIA
-    spoken = "application/json or application/octet-stream; as it is, or in gzip or zstd"
-    route = "/v2/models/{name}/infer"
+    media_types = _MEDIA_TYPES
+    supported = "application/json or application/octet-stream; as it is, or in gzip or zstd"
 
     def __init__(self, state: State) -> None:
-        super().__init__(state, lambda ask: _steps(ask, state.metrics))
+        super().__init__(state, _handle, "/v2/models/{name}/infer")
 
-    def refusal(self, problem: Problem, request_id: str) -> Response:
-        """An error in the protocol's form."""
-        return refusal(problem, request_id)
-
-
-def refusal(problem: Problem, _request_id: str) -> Response:
-    """An error in the protocol's form."""
-    return Response(failure(problem), problem.status, problem.headers, "application/json")
+    def error_response(self, problem: Problem, request_id: str) -> Response:
+        """Return an error in the protocol's form."""
+        return error_response(problem, request_id)
 
 
-def _steps(ask: RecordRequest, metrics: Metrics) -> Steps[Answer]:
-    served, model = ask.served, ask.served.model
-    if ask.path != served.infer_path:
-        _, _, _, name, *rest = ask.path.split("/")
-        _check(served, name, rest[1] if rest[:1] == ["versions"] and len(rest) == 3 else "")
-    request = read(ask.body, _header_length(ask.headers), model.schema, served.most)
-    embed = any(wanted.name == "embedding" for wanted in request.outputs)
-    found: list[Decisions] = []
-    points: list[Matrix] = []
-    for chunk in request.chunks:
-        if len(chunk):
-            served.sample(chunk.matrix)
-            decisions = yield Work(model.decide, chunk.matrix)
-            labels = served.labels(decisions)
-            metrics.count_verdicts(decisions, labels)
-            served.compare(chunk.matrix, labels, decisions)
-            found.append(decisions)
-            if embed:
-                points.append((yield Work(model.encoder.embed, chunk.matrix)))
-        else:
-            yield None
-    headers, content = write(
-        request,
-        (model.manifest.name, model.manifest.version),
-        nearest=_all(found, "nearest"),
-        accepted=_all(found, "accepted"),
-        distance=_all(found, "distance"),
-        confidence=_all(found, "confidence"),
-        distances=_all(found, "distances"),
-        embedding=np.concatenate(points) if embed else None,
-        names=served.names,
-        good=served.good,
+def error_response(problem: Problem, _request_id: str) -> Response:
+    """Return an error in the protocol's form."""
+    return Response(
+        to_json({"error": str(problem)}), problem.status, problem.headers, "application/json"
     )
-    return Answer(content, request.records, headers)
 
 
-def _all(decisions: list[Decisions], name: str) -> Any:
-    parts = [getattr(each, name) for each in decisions]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+class _TensorWriter:
+    """Keeps what the output tensors are made of."""
+
+    def __init__(self) -> None:
+        self._scored: list[Scored] = []
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        self._scored.append(scored)
+
+    def decisions(self) -> Decisions:
+        """Return the decisions of all chunks."""
+        return Decisions.concatenate([scored.decisions for scored in self._scored])
+
+    def embeddings(self) -> Matrix | None:
+        """Return the embeddings of all chunks: float32 [n, N]; None where not wanted."""
+        embeddings = [scored.embeddings for scored in self._scored if scored.embeddings is not None]
+        return np.concatenate(embeddings) if embeddings else None
+
+
+def _handle(request: RecordRequest) -> Steps[Content]:
+    served, model, path = request.served, request.served.model, request.path_params
+    _check(served, path["name"], path.get("version", ""))
+    tensors = read(request.body, _header_length(request.headers), model.schema, served.max_records)
+    wants_embedding = any(output.name == "embedding" for output in tensors.outputs)
+    scorer = pipeline.classify_and_embed if wants_embedding else pipeline.classify
+    writer = _TensorWriter()
+    records = yield from pipeline.score(served, tensors.chunks, scorer, writer)
+    headers, data = write(tensors, writer.decisions(), model, writer.embeddings())
+    return Content(data, records, headers)
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
@@ -151,9 +138,9 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
     if length is None:
         return None
     if not length.isdigit() or len(length) > 18:
-        wanted = "a number of bytes"
+        expected = "a number of bytes"
         raise RecordError(
-            [Fault(None, "Inference-Header-Content-Length", wanted, "something else")]
+            [Fault(None, "Inference-Header-Content-Length", expected, "something else")]
         )
     return int(length)
 

@@ -1,4 +1,4 @@
-"""The rows of an answer as an Arrow stream, each with a result or an error."""
+"""Verdicts and embeddings as Arrow record batches, each row with a result or an error."""
 
 from __future__ import annotations
 
@@ -10,149 +10,139 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models import UNKNOWN, Fault
+from models import UNKNOWN, Decisions, Fault, Model
 from models.schema import Matrix
-from service.formats.arrow_columns import Numbers
 from service.formats.errors import entry_of
 
-__all__ = ["write_embeddings", "write_verdicts"]
+__all__ = ["embedding_batch", "to_stream", "verdict_batch"]
 
 
-def write_verdicts(
+def verdict_batch(
+    decisions: Decisions,
+    model: Model,
     *,
-    nearest: npt.NDArray[np.intp],
-    accepted: npt.NDArray[np.bool_],
-    distance: Matrix,
-    confidence: Matrix,
-    distances: Matrix | None = None,
-    names: Sequence[str],
-    good: Sequence[bool],
-    bundle: tuple[str, str],
+    distances: bool = False,
     faults: Sequence[Fault] | None = None,
-) -> bytes:
-    """Write verdicts as a stream.
+) -> pa.RecordBatch:
+    """Turn decisions into a record batch.
 
     Args:
-        nearest: [n], index of the class that fits best.
-        accepted: [n], whether it accepts the record.
-        distance: float32 [n], to that class.
-        confidence: float32 [n], that it is that class.
-        distances: float32 [n, k], to every class; None when they are not wanted.
-        names: [k], of the classes.
-        good: [k], which of them are good traffic.
-        bundle: name and version of the bundle.
-        faults: what is wrong with the records that have no verdict, each in its place among the
-            others; None when that is not to be told.
+        decisions: of the records that fit.
+        model: that decided.
+        distances: whether to list the distance to every class.
+        faults: of the records that do not fit, with their row among all; None for no such column.
 
     Returns:
-        A stream with the columns label, good, distance, confidence and nearest (null where the
-        label is not "unknown"), distances if given, whose metadata names the classes, and error if
-        faults are told of.
+        The columns label, good, distance, confidence and nearest (null unless the label is
+        "unknown"); distances if wanted, whose metadata names the classes; error if faults are
+        given.
     """
-    rows = _Rows(len(nearest), faults)
+    rows = _Rows(len(decisions.nearest), faults)
+    names, nearest, accepted = model.names, decisions.nearest, decisions.accepted
     columns = {
         "label": rows.words(np.where(accepted, nearest, len(names)), [*names, UNKNOWN]),
-        "good": rows.numbers(accepted & np.array(good)[nearest]),
-        "distance": rows.numbers(distance),
-        "confidence": rows.numbers(confidence),
+        "good": rows.numbers(accepted & np.array(model.good)[nearest]),
+        "distance": rows.numbers(decisions.distance),
+        "confidence": rows.numbers(decisions.confidence),
         "nearest": rows.words(nearest, names, accepted),
     }
-    if distances is not None:
-        columns["distances"] = rows.lists(distances)
-    classes = {"distances": {"classes": json.dumps(list(names))}}
-    return rows.write(columns, bundle, classes)
+    if distances:
+        columns["distances"] = rows.lists(decisions.distances)
+    return rows.batch(columns, model, {"distances": {"classes": json.dumps(names)}})
 
 
-def write_embeddings(
-    embeddings: Matrix, *, bundle: tuple[str, str], faults: Sequence[Fault] | None = None
-) -> bytes:
-    """Write embeddings as a stream.
+def embedding_batch(
+    embeddings: Matrix, model: Model, *, faults: Sequence[Fault] | None = None
+) -> pa.RecordBatch:
+    """Turn embeddings, float32 [n, N], into a record batch with the column embedding.
 
-    Args:
-        embeddings: float32 [n, N].
-        bundle: name and version of the bundle.
-        faults: as for verdicts.
-
-    Returns:
-        A stream with the column embedding, and error if faults are told of.
+    Faults are those of `verdict_batch`.
     """
     rows = _Rows(len(embeddings), faults)
-    return rows.write({"embedding": rows.lists(embeddings)}, bundle, {})
+    return rows.batch({"embedding": rows.lists(embeddings)}, model, {})
+
+
+def to_stream(batch: pa.RecordBatch) -> bytes:
+    """Write a batch as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 class _Rows:
-    """The rows of an answer: some have a result, the others an error.
+    """The rows of a batch: some have a result, the others an error.
 
     Args:
-        results: how many have one.
-        faults: of the others.
+        results: how many rows have a result.
+        faults: of the other rows.
     """
 
     def __init__(self, results: int, faults: Sequence[Fault] | None) -> None:
         self._faults = faults
-        self._missing = np.zeros(results + len(faults or ()), np.bool_)
-        self._missing[[fault.record or 0 for fault in faults or ()]] = True
+        self._is_fault = np.zeros(results + len(faults or ()), np.bool_)
+        self._is_fault[[fault.record or 0 for fault in faults or ()]] = True
 
-    def numbers(self, values: Numbers, absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-        """A column of numbers, null where there is no result."""
-        missing = self._missing
-        if absent is not None:
-            missing = self._spread(absent) | missing
-        return pa.array(self._spread(values), mask=missing if missing.any() else None)
+    def numbers(
+        self, values: npt.NDArray[Any], is_null: npt.NDArray[np.bool_] | None = None
+    ) -> pa.Array:
+        """Return a column of numbers, null where there is no result."""
+        mask = self._is_fault
+        if is_null is not None:
+            mask = self._spread(is_null) | mask
+        return pa.array(self._spread(values), mask=mask if mask.any() else None)
 
     def words(
         self,
-        places: npt.NDArray[np.integer[Any]],
+        indices: npt.NDArray[np.integer[Any]],
         words: Sequence[str],
-        absent: npt.NDArray[np.bool_] | None = None,
+        is_null: npt.NDArray[np.bool_] | None = None,
     ) -> pa.Array:
-        """A column of a few words."""
+        """Return a dictionary-encoded column of words."""
         width = np.int8 if len(words) < 128 else np.int32
-        indices = self.numbers(places.astype(width), absent)
-        return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+        return pa.DictionaryArray.from_arrays(
+            self.numbers(indices.astype(width), is_null), pa.array(words, pa.string())
+        )
 
     def lists(self, values: Matrix) -> pa.Array:
-        """A column of lists of one length."""
-        flat, mask = self._spread(values), None
-        if self._missing.any():
-            mask = pa.array(self._missing)
-        return pa.FixedSizeListArray.from_arrays(flat.ravel(), values.shape[1], mask=mask)
+        """Return a column of lists of one length."""
+        mask = pa.array(self._is_fault) if self._is_fault.any() else None
+        flat = self._spread(values).ravel()
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
 
-    def write(
-        self,
-        columns: dict[str, pa.Array],
-        bundle: tuple[str, str],
-        metadata: dict[str, dict[str, str]],
-    ) -> bytes:
-        """Write columns as a stream of one batch."""
+    def batch(
+        self, columns: dict[str, pa.Array], model: Model, metadata: dict[str, dict[str, str]]
+    ) -> pa.RecordBatch:
+        """Return the columns as a batch, with errors if they are wanted."""
         if self._faults is not None:
-            texts: dict[tuple[str | None, str], str] = {}
-            told = {}
-            for fault in self._faults:
-                key = fault.field, fault.got
-                told[fault.record] = texts.get(key) or texts.setdefault(key, _told(fault))
-            errors = [told.get(row) for row in range(len(self._missing))]
-            columns["error"] = pa.array(errors, pa.string())
+            columns["error"] = self._errors(self._faults)
+        manifest = model.manifest
         fields = [
-            pa.field(name, c.type, metadata=metadata.get(name)) for name, c in columns.items()
+            pa.field(name, column.type, metadata=metadata.get(name))
+            for name, column in columns.items()
         ]
-        which = dict(zip(("bundle_name", "bundle_version"), bundle, strict=True))
-        batch = pa.record_batch([*columns.values()], pa.schema(fields, which))
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        written: bytes = sink.getvalue().to_pybytes()
-        return written
+        bundle = {"bundle_name": manifest.name, "bundle_version": manifest.version}
+        return pa.record_batch([*columns.values()], pa.schema(fields, bundle))
 
-    def _spread(self, values: Numbers) -> Numbers:
+    def _errors(self, faults: Sequence[Fault]) -> pa.Array:
+        texts: dict[tuple[str | None, str], str] = {}  # many rows have the same fault
+        by_row = {}
+        for fault in faults:
+            key = fault.field, fault.got
+            by_row[fault.record] = texts.get(key) or texts.setdefault(key, _text(fault))
+        return pa.array([by_row.get(row) for row in range(len(self._is_fault))], pa.string())
+
+    def _spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values with a gap in every row that has none."""
         if not self._faults:
             return values
-        spread = np.zeros((len(self._missing), *values.shape[1:]), values.dtype)
-        spread[~self._missing] = values
+        spread = np.zeros((len(self._is_fault), *values.shape[1:]), values.dtype)
+        spread[~self._is_fault] = values
         return spread
 
 
-def _told(fault: Fault) -> str:
+def _text(fault: Fault) -> str:
     entry = entry_of(fault)
-    place = f"field {entry['field']!r}: " if "field" in entry else ""
-    return f"{place}expected {entry['expected']}, got {entry['got']}"
+    prefix = f"field {entry['field']!r}: " if "field" in entry else ""
+    return f"{prefix}expected {entry['expected']}, got {entry['got']}"

@@ -25,7 +25,7 @@ import pyarrow.parquet
 
 from models import UNKNOWN, BundleError, Fault, Model
 from service.bundles.repository import BundleRepository, RepositoryError
-from service.formats.arrow_writer import write_verdicts
+from service.formats.arrow_writer import verdict_batch
 from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
 
@@ -122,18 +122,7 @@ def _verdicts(
     counts.labels.update(dict(zip([*names, UNKNOWN], found, strict=True)))
     counts.faulty += len(part.faults)
     faults: list[Fault] | None = [*part.faults.values()] if report else None
-    answer = pa.ipc.open_stream(
-        write_verdicts(
-            nearest=decisions.nearest,
-            accepted=decisions.accepted,
-            distance=decisions.distance,
-            confidence=decisions.confidence,
-            names=names,
-            good=model.good,
-            bundle=(model.manifest.name, model.manifest.version),
-            faults=faults,
-        )
-    ).read_next_batch()
+    answer = verdict_batch(decisions, model, faults=faults)
     own = {"row": pa.array(np.arange(first, first + len(part)))}
     own |= {name: _flat(answer[name]) for name in answer.schema.names}
     if distances:

@@ -25,9 +25,11 @@ from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
 from service.scoring.scheduler import Scheduler
+from service.scoring.scored import Observer, Scored
 from service.scoring.served_model import ServedModel
 from service.settings import Settings
 from service.web.auth import Keys
+from service.web.budget import ByteBudget
 from service.web.problems import not_ready
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ class State:
         repository: the bundles that may be served.
         store: of enrolled classes and feedback; None when there is none.
         away: why the store cannot be asked; None while it can.
-        scheduler: bounds what is under way.
+        scheduler: shares the event loop among requests.
+        budget: bounds the bytes of bodies.
         shadow: compares another bundle with the one that is served; None when there is none.
         settled: set once a bundle is loaded or refused.
         refused: why bundles were refused, by folder, as long as they are.
@@ -71,6 +74,7 @@ class State:
     keys: Keys = field(init=False)
     repository: BundleRepository = field(init=False)
     scheduler: Scheduler = field(init=False)
+    budget: ByteBudget = field(init=False)
     shadow: Shadow | None = field(default=None, init=False)
     settled: threading.Event = field(default_factory=threading.Event, init=False)
     refused: dict[str, str] = field(default_factory=dict, init=False)
@@ -89,9 +93,8 @@ class State:
     def __post_init__(self) -> None:
         self.keys = self.settings.keys()
         self.repository = BundleRepository(self.settings.bundle)
-        self.scheduler = Scheduler(
-            self.settings.queue, self.settings.max_held_bytes, self.metrics.timed
-        )
+        self.scheduler = Scheduler(self.settings.queue, self.metrics.timed)
+        self.budget = ByteBudget(self.settings.max_held_bytes)
         if (folder := self.settings.shadow) is not None:
             tally, together = self.metrics.tally, lambda: self.metrics.together()[0]
             self.shadow = Shadow(self.loader, folder, self.clock, tally, together)
@@ -299,9 +302,7 @@ class State:
         self._enrolment = Enrolment.of(base, self._snapshot, self._enrolment)
         model, revision = self._enrolment.model, self._snapshot.revision
         most = self.settings.max_records
-        self._served = ServedModel(model, most, revision=revision, sample=self._sample())
-        if self.shadow is not None:
-            self._served.compare = self.shadow.against(model)
+        self._served = ServedModel(model, most, revision=revision, observers=self._observers(model))
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
         for name, why in self._enrolment.parked.items():
@@ -313,18 +314,22 @@ class State:
             extra["previous"] = previous.version
         log.info("bundle loaded", extra=extra)
 
-    def _sample(self) -> Callable[[Matrix], None]:
-        """What every piece that is answered is offered to."""
-        recent = self._recent.offer
-        if self._drift is None:
-            return recent
-        drift = self._drift.offer
+    def _observers(self, model: Model) -> list[Observer]:
+        """Who sees every scored chunk, in order."""
+        metrics, offer_recent = self.metrics, self._recent.offer
 
-        def offer(matrix: Matrix) -> None:
-            drift(matrix)
-            recent(matrix)
+        def count(scored: Scored) -> None:
+            metrics.count_verdicts(scored.decisions, scored.labels)
+            offer_recent(scored.matrix)
 
-        return offer
+        observers: list[Observer] = [count]
+        if self._drift is not None:
+            offer_drift = self._drift.offer
+            observers.append(lambda scored: offer_drift(scored.matrix))
+        if self.shadow is not None:
+            compare = self.shadow.against(model)
+            observers.append(lambda scored: compare(scored.matrix, scored.labels, scored.decisions))
+        return observers
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:

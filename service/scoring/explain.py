@@ -21,7 +21,7 @@ from models import Fault, Field, Model, RecordError
 from models.schema import Matrix
 from service.formats.chunk import Chunk
 
-__all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants", "refusal"]
+__all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants"]
 
 MOST_EXPLAINED = 100
 """Records of a request that is explained: each costs as much as it has fields, and one more."""
@@ -111,7 +111,7 @@ class Explainer:
             return None
         return cls(model.schema.fields, good, names.index(classes[label]))
 
-    def chunks(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    def split(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Cut chunks into smaller ones, so that nobody waits longer for them.
 
         Raises:
@@ -121,7 +121,8 @@ class Explainer:
         for chunk in chunks:
             total += len(chunk)
             if total > MOST_EXPLAINED:
-                raise refusal(f"at most {MOST_EXPLAINED} records", "more of them")
+                expected = f"at most {MOST_EXPLAINED} records"
+                raise RecordError([Fault(None, "explain", expected, "more of them")])
             done = 0
             for start in range(0, len(chunk), self._most):
                 places = range(start, min(start + self._most, len(chunk)))
@@ -168,11 +169,6 @@ class Explainer:
             unit=self._units[at],
             share=round(float(share), 4),
         )
-
-
-def refusal(expected: str, got: str) -> RecordError:
-    """What is answered where an explanation is asked for that cannot be given."""
-    return RecordError([Fault(None, "explain", expected, got)])
 
 
 def _typical(field: Field, column: Matrix) -> float:

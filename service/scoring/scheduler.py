@@ -1,9 +1,9 @@
-"""Who works when: a bounded queue in front of the model, and turns for those that need many.
+"""Request scheduler: a bounded queue, micro-batching of small requests, time slices for large ones.
 
-Everything runs in the event loop, because what costs time holds the interpreter's lock anyway.
-Small requests that come in together go through the model together: it takes hardly longer for
-eight records than for one. A large request takes a turn for every chunk of it, and so do the others
-in between: nobody waits for more than a chunk of each of them.
+Everything runs in the event loop, because the expensive work holds the interpreter's lock anyway.
+Small requests that arrive together go through the model together: eight records take hardly longer
+than one. A large request gets one time slice per chunk, in turn with the others, so nobody waits
+for more than one chunk of each of them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from models.schema import Matrix
 from service.formats.chunk import CHUNK_RECORDS
 from service.web.problems import OVERLOADED, Problem
 
-__all__ = ["Scheduler", "Steps", "Work"]
+__all__ = ["Inference", "Scheduler", "Steps"]
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Work:
-    """Records for the model.
+class Inference:
+    """A call of the model.
 
     Attributes:
-        run: what the model does with them; what it gives can be sliced as they can.
+        run: of a matrix; its result can be sliced by record.
         matrix: float32 [n, fields].
     """
 
@@ -37,123 +37,107 @@ class Work:
     matrix: Matrix
 
 
-Steps = Generator[Work | None, Any, T]
-"""What a request takes, step by step: a step may ask for work, and goes on with what came of it."""
+Steps = Generator[Inference | None, Any, T]
+"""A request as a coroutine: it yields an inference and resumes with the result, or yields None
+where others may be served first."""
 
 
 class Scheduler:
-    """Bounds what is under way, and shares the event loop fairly.
+    """Bounds the requests under way, and shares the event loop fairly.
 
     Args:
-        most: requests that may wait at a time, small ones and large ones each.
-        most_bytes: of bodies that may be held at a time.
-        timed: runs work, and takes its time.
+        limit: of small requests ready at a time, and of large ones under way.
+        timed: runs an inference and measures its duration.
 
     Attributes:
-        waiting: how many large requests are under way or wait for their turn.
-        held: how many bytes of bodies are held.
+        waiting: large requests under way or waiting for their time slice.
     """
 
-    def __init__(
-        self, most: int, most_bytes: int, timed: Callable[[Callable[[Matrix], Any], Matrix], Any]
-    ) -> None:
-        self.most, self.most_bytes, self.timed = most, most_bytes, timed
-        self.waiting = self.held = 0
-        self._together: list[tuple[Work, asyncio.Future[Any]]] = []
+    def __init__(self, limit: int, timed: Callable[[Callable[[Matrix], Any], Matrix], Any]) -> None:
+        self.limit, self.timed = limit, timed
+        self.waiting = 0
+        self._batch: list[tuple[Inference, asyncio.Future[Any]]] = []
         self._lock = asyncio.Lock()
 
-    def hold(self, size: int) -> None:
-        """Hold so many more bytes of a body.
+    async def run_batched(self, steps: Steps[T]) -> T:
+        """Run a small request; its inferences share a batch with those that are ready now.
 
         Raises:
-            Overloaded: there are too many already; nothing is added.
-        """
-        if self.held + size > self.most_bytes:
-            raise Problem(OVERLOADED)
-        self.held += size
-
-    def release(self, size: int) -> None:
-        """Let go of so many bytes."""
-        self.held -= size
-
-    async def join(self, steps: Steps[T]) -> T:
-        """Do a small request's work, together with that of others which are ready now.
-
-        Raises:
-            Overloaded: too many are ready already.
+            Problem: `OVERLOADED`, too many are ready already.
         """
         try:
-            work = next(steps)
+            inference = next(steps)
             while True:
-                work = steps.send(None if work is None else await self._joined(work))
+                result = None if inference is None else await self._enqueue(inference)
+                inference = steps.send(result)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            value: T = end.value
+            return value
         finally:
             steps.close()
 
-    async def share(self, steps: Steps[T]) -> T:
-        """Do a large request's work, in turn with the others.
+    async def run_sliced(self, steps: Steps[T]) -> T:
+        """Run a large request, one step per time slice.
 
         Raises:
-            Overloaded: too many wait already.
+            Problem: `OVERLOADED`, too many wait already.
         """
-        if self.waiting >= self.most:
+        if self.waiting >= self.limit:
             raise Problem(OVERLOADED)
         self.waiting += 1
-        found = None
+        result = None
         try:
             while True:
                 async with self._lock:
-                    work = steps.send(found)
-                    found = None if work is None else self.timed(work.run, work.matrix)
-                    # Still within the turn: of all of them, one chunk a round of the event loop.
+                    inference = steps.send(result)
+                    result = inference and self.timed(inference.run, inference.matrix)
+                    # Within the lock: of all large requests, one step a round of the event loop.
                     await asyncio.sleep(0)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            value: T = end.value
+            return value
         finally:
             self.waiting -= 1
             steps.close()
 
-    def _joined(self, work: Work) -> asyncio.Future[Any]:
-        if len(self._together) >= self.most:
+    def _enqueue(self, inference: Inference) -> asyncio.Future[Any]:
+        if len(self._batch) >= self.limit:
             raise Problem(OVERLOADED)
         loop = asyncio.get_running_loop()
-        if not self._together:
-            # Whoever is ready in this round of the event loop comes before this.
-            loop.call_soon(self._work_together)
+        if not self._batch:
+            # Requests that become ready in this round of the event loop still join the batch.
+            loop.call_soon(self._run_batch)
         future = loop.create_future()
-        self._together.append((work, future))
+        self._batch.append((inference, future))
         return future
 
-    def _work_together(self) -> None:
-        together, self._together = self._together, []
-        while together:
-            run, size, number = together[0][0].run, 0, 0
-            for work, _ in together:
-                size += len(work.matrix)
-                if work.run != run or (number and size > CHUNK_RECORDS):
+    def _run_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        while batch:
+            run, records, count = batch[0][0].run, 0, 0
+            for inference, _ in batch:
+                records += len(inference.matrix)
+                if inference.run != run or (count and records > CHUNK_RECORDS):
                     break
-                number += 1
-            self._run(run, together[:number])
-            together = together[number:]
+                count += 1
+            self._run_together(run, batch[:count])
+            batch = batch[count:]
 
-    def _run(
-        self, run: Callable[[Matrix], Any], together: list[tuple[Work, asyncio.Future[Any]]]
+    def _run_together(
+        self, run: Callable[[Matrix], Any], batch: list[tuple[Inference, asyncio.Future[Any]]]
     ) -> None:
-        matrices = [work.matrix for work, _ in together]
+        matrices = [inference.matrix for inference, _ in batch]
         try:
-            whole = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
-            found = self.timed(run, whole)
+            matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+            result = self.timed(run, matrix)
         except Exception as error:
-            for _, future in together:
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
         start = 0
-        for work, future in together:
-            end = start + len(work.matrix)
+        for inference, future in batch:
+            end = start + len(inference.matrix)
             if not future.done():
-                future.set_result(found if len(together) == 1 else found[start:end])
+                future.set_result(result if len(batch) == 1 else result[start:end])
             start = end

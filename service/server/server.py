@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
         made = self.config.made
-        self.state, self.watchers = made.state.faultcube, made.front.watchers
+        self.state, self.watchers = made.state.faultcube, made.front.observers
         if self.config.workers > 1:
             await self._settle()
         self.most = _most_connections()

@@ -1,4 +1,4 @@
-"""A request's body, read no further than the limits."""
+"""Read a request's body, no further than the limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from service.scoring.scheduler import Scheduler
+from service.web.budget import ByteBudget
 from service.web.problems import BODY_TOO_LARGE, CLIENT_DISCONNECTED, REQUEST_TIMEOUT, Problem
 
 __all__ = ["content_length", "read"]
@@ -18,26 +18,31 @@ _LINGER_SECONDS = 1.0
 
 
 async def read(
-    receive: Receive, turns: Scheduler, *, content_length: int, most: int, seconds: float
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    budget: ByteBudget,
+    *,
+    limit: int,
+    seconds: float,
 ) -> bytes | bytearray:
-    """Read a body; whoever asked for it lets go of its bytes (`turns.release`) in the end.
+    """Read a body; the caller releases its bytes from the budget in the end.
 
-    Most clients read no answer while they still send. So what is too long, or too much beside what
-    others have sent, is let in for a moment before it is refused, and not kept.
+    Most clients read no response while they still send. So a body that is too long, or too much
+    beside those of others, is read on for a moment before it is refused, and not kept.
 
     Args:
         receive: ASGI's.
-        scheduler: bounds how much is held of all bodies.
-        content_length: bytes that are said to come, 0 when nothing is said.
-        most: bytes that are taken.
+        headers: of the request.
+        budget: of all bodies together.
+        limit: of this body in bytes.
         seconds: within which the body has to arrive.
 
     Raises:
-        Problem: it is too long or too slow, or the client went away; nothing is held then.
+        Problem: too long, too slow, or the client went away; nothing is held then.
     """
-    body = _Body(turns, most)
-    if content_length > most:
-        body.refuse(_too_large(most))
+    body = _Body(budget, limit)
+    if content_length(headers) > limit:
+        body.refuse(_too_large(limit))
     started = receive()
     try:
         waiting = started.send(None)  # type: ignore[attr-defined]  # a coroutine, as servers have it
@@ -53,7 +58,7 @@ async def read(
 
 @coroutine
 def _resumed(started: Any, waiting: Any) -> Generator[Any, Any, Message]:
-    """Go on with a coroutine that has been started, and waits for something."""
+    """Continue a coroutine that was started and waits."""
     while True:
         try:
             value = yield waiting
@@ -69,80 +74,81 @@ def _resumed(started: Any, waiting: Any) -> Generator[Any, Any, Message]:
 
 
 def content_length(headers: Mapping[bytes, bytes]) -> int:
-    """How many bytes are said to come; 0 when nothing is said."""
+    """Return the declared Content-Length, or 0 if absent."""
     length = headers.get(b"content-length", b"")
     return int(length[:18]) if length.isdigit() else 0
 
 
 class _Body:
-    """What has arrived so far, or what is wrong with it."""
+    """What has arrived of a body, or the problem with it."""
 
-    def __init__(self, turns: Scheduler, most: int) -> None:
-        self.scheduler, self.most = turns, most
+    def __init__(self, budget: ByteBudget, limit: int) -> None:
+        self.budget, self.limit = budget, limit
         self.content: bytes | bytearray = b""
-        self.trouble: Problem | None = None
+        self.problem: Problem | None = None
 
     def whole(self) -> bytes | bytearray:
-        """All of it.
+        """Return the content.
 
         Raises:
-            Problem: what is wrong.
+            Problem: with the body.
         """
-        if self.trouble is not None:
-            raise self.trouble
+        if self.problem is not None:
+            raise self.problem
         return self.content
 
     async def add_rest(
         self, receive: Receive, seconds: float, first: Awaitable[Message] | None = None
     ) -> None:
-        """Keep what is still to come, as long as it comes in time."""
+        """Receive the rest within a time limit."""
         try:
-            async with asyncio.timeout(_LINGER_SECONDS if self.trouble else seconds) as limit:
+            async with asyncio.timeout(_LINGER_SECONDS if self.problem else seconds) as timer:
                 message: Message = {"more_body": True}
                 while message.get("more_body"):
-                    was_fine = self.trouble is None
+                    was_fine = self.problem is None
                     message = self.add(await (first or receive()))
                     first = None
-                    if was_fine and self.trouble:
-                        limit.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
+                    if was_fine and self.problem:
+                        timer.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
         except TimeoutError:
-            if self.trouble is None:
-                self.refuse(
-                    Problem(REQUEST_TIMEOUT, f"The body did not arrive within {seconds:g} seconds.")
-                )
+            if self.problem is None:
+                late = f"The body did not arrive within {seconds:g} seconds."
+                self.refuse(Problem(REQUEST_TIMEOUT, late))
         except BaseException:
-            self.scheduler.release(len(self.content))
+            self.budget.release(len(self.content))
             raise
 
     def add(self, message: Message) -> Message:
-        """Keep what a message brings, or nothing at all when there is something wrong."""
-        chunk: bytes = message.get("body", b"")
+        """Keep the content of a message, unless there is a problem."""
+        content: bytes = message.get("body", b"")
         if message["type"] == "http.disconnect":
             self.refuse(Problem(CLIENT_DISCONNECTED))
-        elif self.trouble is None and len(self.content) + len(chunk) > self.most:
-            self.refuse(_too_large(self.most))
-        elif self.trouble is None:
-            self._keep(chunk)
+        elif self.problem is None and len(self.content) + len(content) > self.limit:
+            self.refuse(_too_large(self.limit))
+        elif self.problem is None:
+            self._keep(content)
         return message
 
-    def _keep(self, chunk: bytes) -> None:
+    def _keep(self, content: bytes) -> None:
         try:
-            self.scheduler.hold(len(chunk))
+            self.budget.hold(len(content))
         except Problem as problem:
             self.refuse(problem)
             return
         if not self.content:
-            self.content = chunk  # most bodies are one chunk, and never copied
+            self.content = content  # most bodies are one message, and never copied
         elif isinstance(self.content, bytearray):
-            self.content += chunk
+            self.content += content
         else:
-            self.content = bytearray(self.content) + chunk
+            self.content = bytearray(self.content) + content
 
     def refuse(self, problem: Problem) -> None:
-        """Let go of everything."""
-        self.scheduler.release(len(self.content))
-        self.content, self.trouble = b"", problem
+        """Drop the content and note the problem."""
+        self.budget.release(len(self.content))
+        self.content, self.problem = b"", problem
 
 
-def _too_large(most: int) -> Problem:
-    return Problem(BODY_TOO_LARGE, f"The body is longer than {most} bytes, the most that is taken.")
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        BODY_TOO_LARGE, f"The body is longer than {limit} bytes, the most that is taken."
+    )

@@ -15,7 +15,7 @@ import zstandard
 
 from service.web.problems import BODY_TOO_LARGE, MALFORMED_BODY, Problem
 
-__all__ = ["SUPPORTED_ENCODINGS", "Inflater", "is_supported"]
+__all__ = ["SUPPORTED_ENCODINGS", "Decompressor", "is_supported"]
 
 SUPPORTED_ENCODINGS: Final = ("identity", "gzip", "x-gzip", "zstd")
 """The content encodings that are spoken, one at a time."""
@@ -39,7 +39,7 @@ def is_supported(encoding: str) -> bool:
     return encoding.strip().lower() in {"", *SUPPORTED_ENCODINGS}
 
 
-class Inflater:
+class Decompressor:
     """Inflates one body.
 
     Args:

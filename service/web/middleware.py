@@ -29,9 +29,9 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, *, watchers: Sequence[RequestObserver], clock: Callable[[], float]
+        self, app: ASGIApp, *, observers: Sequence[RequestObserver], clock: Callable[[], float]
     ) -> None:
-        self.app, self.watchers, self.clock = app, watchers, clock
+        self.app, self.observers, self.clock = app, observers, clock
         self._prefix = secrets.token_hex(6)
         self._numbers = count(1)
 
@@ -57,8 +57,8 @@ class RequestMiddleware:
             await self.app(scope, receive, note)
         finally:
             seconds = self.clock() - start
-            for watcher in self.watchers:
-                watcher(scope, status, seconds)
+            for observe in self.observers:
+                observe(scope, status, seconds)
 
     def _name(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")

@@ -1,100 +1,96 @@
-"""What the Open Inference Protocol replies: tensors, metadata, an error."""
+"""Responses of the Open Inference Protocol: tensors and metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models import UNKNOWN, Model
+from models import UNKNOWN, Decisions, Model
 from models.schema import Matrix
 from service.formats.openinference.document import OUTPUTS
 from service.formats.openinference.records import RECORDS, datatype_of
 from service.formats.openinference.request import Request
-from service.formats.openinference.tensor import LENGTH, Numbers
-from service.web.problems import Problem
+from service.formats.openinference.tensor import LENGTH
 
-__all__ = ["failure", "metadata", "server_metadata", "write"]
+__all__ = ["metadata", "server_metadata", "write"]
 
 _encode = msgspec.json.Encoder().encode
 
 
 def write(
-    request: Request,
-    bundle: tuple[str, str],
-    *,
-    nearest: npt.NDArray[np.intp],
-    accepted: npt.NDArray[np.bool_],
-    distance: Matrix,
-    confidence: Matrix,
-    names: Sequence[str],
-    good: Sequence[bool],
-    embedding: Matrix | None = None,
-    distances: Matrix | None = None,
+    request: Request, decisions: Decisions, model: Model, embeddings: Matrix | None = None
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Write the answer to a request.
+    """Write the response to a request.
 
     Args:
-        request: says which outputs are wanted.
-        bundle: name and version of the bundle.
-        nearest: [n], index of the class that fits best.
-        accepted: [n], whether it accepts the record.
-        distance: float32 [n], to that class.
-        confidence: float32 [n], that it is that class.
-        names: [k], of the classes.
-        good: [k], which of them are good traffic.
-        embedding: float32 [n, N], if that is wanted.
-        distances: float32 [n, k], to every class, if that is wanted.
+        request: names the outputs.
+        decisions: of its records.
+        model: that decided.
+        embeddings: float32 [n, N], if they are wanted.
 
     Returns:
-        Headers, but for the content's length, and the body.
+        Headers, except Content-Length, and the body.
     """
-    labels = (*names, UNKNOWN)
-    arrays = {
-        "distance": distance,
-        "confidence": confidence,
-        "embedding": embedding,
-        "distances": distances,
-    }
-    outputs, blobs = [], []
-    for wanted in request.outputs:
-        array: Any = arrays.get(wanted.name)
-        match wanted.name:
-            case "label":
-                array = np.where(accepted, nearest, len(names))
-            case "nearest":
-                array = nearest
-            case "good":
-                array = accepted & np.array(good)[nearest]
-        output = {"name": wanted.name, "datatype": OUTPUTS[wanted.name], "shape": array.shape}
-        words = labels if OUTPUTS[wanted.name] == "BYTES" else None
-        if wanted.binary:
-            blobs.append(_binary(array, words))
-            output["parameters"] = {"binary_data_size": len(blobs[-1])}
+    words = (*model.names, UNKNOWN)
+    tensors, blobs = [], []
+    for output in request.outputs:
+        array = _array(output.name, decisions, model, embeddings)
+        is_text = OUTPUTS[output.name] == "BYTES"
+        tensor: dict[str, Any] = {
+            "name": output.name,
+            "datatype": OUTPUTS[output.name],
+            "shape": array.shape,
+        }
+        if output.binary:
+            blobs.append(_strings(array, words) if is_text else _numbers(array))
+            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             values = array.ravel().tolist()
-            output["data"] = values if words is None else [words[place] for place in values]
-        outputs.append(output)
-    answer = {"model_name": bundle[0], "model_version": bundle[1], "outputs": outputs}
+            tensor["data"] = [words[index] for index in values] if is_text else values
+        tensors.append(tensor)
+    manifest = model.manifest
+    document: dict[str, Any] = {
+        "model_name": manifest.name,
+        "model_version": manifest.version,
+        "outputs": tensors,
+    }
     if request.id is not None:
-        answer["id"] = request.id
-    header = _encode(answer)
+        document["id"] = request.id
+    header = _encode(document)
     if not blobs:
         return [(b"content-type", b"application/json")], header
     length = (b"inference-header-content-length", b"%d" % len(header))
     return [(b"content-type", b"application/octet-stream"), length], b"".join([header, *blobs])
 
 
-def _binary(array: Numbers, words: tuple[str, ...] | None) -> bytes:
-    if words is not None:
-        packed = _packed(words)
-        return b"".join([packed[place] for place in array.tolist()])
+def _array(
+    name: str, decisions: Decisions, model: Model, embeddings: Matrix | None
+) -> npt.NDArray[Any]:
+    """Return an output tensor; of text the indices among all class names and `unknown`."""
+    match name:
+        case "label":
+            return np.where(decisions.accepted, decisions.nearest, len(model.names))
+        case "good":
+            good: npt.NDArray[Any] = decisions.accepted & np.array(model.good)[decisions.nearest]
+            return good
+        case "embedding":
+            return cast("Matrix", embeddings)
+    array: npt.NDArray[Any] = getattr(decisions, name)
+    return array
+
+
+def _numbers(array: npt.NDArray[Any]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _strings(indices: npt.NDArray[Any], words: tuple[str, ...]) -> bytes:
+    packed = _packed(words)
+    return b"".join([packed[index] for index in indices.tolist()])
 
 
 @lru_cache(maxsize=16)
@@ -103,10 +99,9 @@ def _packed(words: tuple[str, ...]) -> list[bytes]:
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """What `GET /v2/models/{name}` answers.
+    """Return the response of `GET /v2/models/{name}`.
 
-    It names one way to send records, the tensor of all fields, and in its parameters what the
-    columns are.
+    It names one way to send records, the tensor of all fields, and in its parameters the columns.
     """
     manifest, names = model.manifest, model.schema.names
     inputs = [
@@ -137,14 +132,9 @@ def metadata(model: Model) -> dict[str, Any]:
 
 
 def server_metadata() -> dict[str, Any]:
-    """What `GET /v2` answers."""
+    """Return the response of `GET /v2`."""
     return {
         "name": "faultcube",
         "version": version("faultcube"),
         "extensions": ["binary_tensor_data"],
     }
-
-
-def failure(problem: Problem) -> bytes:
-    """A problem in the protocol's words, to be sent with its status."""
-    return _encode({"error": str(problem)})

@@ -296,7 +296,7 @@ def test_a_body_that_inflates_beyond_the_limit_is_too_large(
     response = shared.post("/classify", content=bomb, headers={"Content-Encoding": encoding})
     assert response.status_code == 413
     state = shared.app.state.faultcube  # type: ignore[attr-defined]
-    assert state.scheduler.held == state.scheduler.waiting == 0
+    assert state.budget.held == state.scheduler.waiting == 0
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
@@ -420,4 +420,4 @@ def test_a_large_batch_is_answered_in_order(
     ]
     assert labels == ["link-down" if number % 7 == 3 else "normal" for number in range(9_000)]
     state = client.app.state.faultcube  # type: ignore[attr-defined]
-    assert state.scheduler.held == state.scheduler.waiting == 0
+    assert state.budget.held == state.scheduler.waiting == 0

@@ -1,25 +1,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from models import Fault
-from service.formats.arrow_writer import write_embeddings, write_verdicts
+from service.formats.arrow_writer import embedding_batch, to_stream, verdict_batch
+from tests.support.decisions import decided, named
 
 NAMES = ["normal", "link-down", "overload"]
-VERDICTS: dict[str, Any] = {
-    "nearest": np.array([0, 1, 2, 1]),
-    "accepted": np.array([True, True, False, False]),
-    "distance": np.array([0.25, 0.5, 0.75, 1], np.float32),
-    "confidence": np.array([1, 0.5, 0.25, 0.125], np.float32),
-    "names": NAMES,
-    "good": [True, False, False],
-    "bundle": ("toy", "abc"),
-}
+MODEL = named(NAMES, [True, False, False])
 COLUMNS = {
     "label": ["normal", "link-down", "unknown", "unknown"],
     "good": [True, False, False, False],
@@ -34,8 +26,12 @@ FAULTS = [
 ]
 
 
+def read(batch: pa.RecordBatch) -> pa.Table:
+    return pa.ipc.open_stream(to_stream(batch)).read_all()
+
+
 def test_verdicts_come_back() -> None:
-    table = pa.ipc.open_stream(write_verdicts(**VERDICTS)).read_all()
+    table = read(verdict_batch(decided(), MODEL))
     table.validate(full=True)
     assert table.to_pydict() == COLUMNS
     assert table.schema.metadata == {b"bundle_name": b"toy", b"bundle_version": b"abc"}
@@ -45,7 +41,7 @@ def test_verdicts_come_back() -> None:
 
 
 def test_distances_come_with_the_names_of_their_classes() -> None:
-    table = pa.ipc.open_stream(write_verdicts(**VERDICTS, distances=EVERY)).read_all()
+    table = read(verdict_batch(decided(EVERY), MODEL, distances=True))
     field = table.schema.field("distances")
     assert field.type == pa.list_(pa.float32(), 3)
     assert json.loads(field.metadata[b"classes"]) == NAMES
@@ -53,8 +49,7 @@ def test_distances_come_with_the_names_of_their_classes() -> None:
 
 
 def test_records_without_a_verdict_have_an_error_in_their_place() -> None:
-    body = write_verdicts(**VERDICTS, distances=EVERY, faults=FAULTS)
-    table = pa.ipc.open_stream(body).read_all()
+    table = read(verdict_batch(decided(EVERY), MODEL, distances=True, faults=FAULTS))
     table.validate(full=True)
     rows = [1, 2, 4, 5]
     for name, values in (COLUMNS | {"distances": EVERY.tolist()}).items():
@@ -68,25 +63,20 @@ def test_records_without_a_verdict_have_an_error_in_their_place() -> None:
 
 
 def test_a_report_without_a_fault_has_a_column_of_errors_too() -> None:
-    table = pa.ipc.open_stream(write_verdicts(**VERDICTS, faults=[])).read_all()
+    table = read(verdict_batch(decided(), MODEL, faults=[]))
     assert table.to_pydict() == COLUMNS | {"error": [None] * 4}
 
 
 def test_a_report_may_hold_nothing_but_faults() -> None:
-    none: dict[str, Any] = {
-        name: value[:0] if isinstance(value, np.ndarray) else value
-        for name, value in VERDICTS.items()
-    }
     faults = [Fault(i, None, "a record", "null") for i in range(3)]
-    table = pa.ipc.open_stream(write_verdicts(**none, distances=EVERY[:0], faults=faults))
-    assert table.read_all()["error"].to_pylist() == ["expected a record, got null"] * 3
+    none = decided(EVERY)[:0]
+    table = read(verdict_batch(none, MODEL, distances=True, faults=faults))
+    assert table["error"].to_pylist() == ["expected a record, got null"] * 3
 
 
 def test_embeddings_come_back() -> None:
     for faults in (None, FAULTS):
-        table = pa.ipc.open_stream(
-            write_embeddings(EVERY, bundle=("toy", "abc"), faults=faults)
-        ).read_all()
+        table = read(embedding_batch(EVERY, MODEL, faults=faults))
         table.validate(full=True)
         assert table["embedding"].type == pa.list_(pa.float32(), 3)
         assert table["embedding"].drop_null().to_pylist() == EVERY.tolist()
@@ -95,16 +85,17 @@ def test_embeddings_come_back() -> None:
 
 def test_two_hundred_classes_have_room() -> None:
     names = [f"class {i}" for i in range(200)]
-    nearest = np.array([0, 130, 199, 199])
-    body = write_verdicts(**VERDICTS | {"nearest": nearest, "names": names, "good": [False] * 200})
-    table = pa.ipc.open_stream(body).read_all()
+    decisions = decided(nearest=[0, 130, 199, 199])
+    table = read(verdict_batch(decisions, named(names, [False] * 200)))
     assert table["label"].to_pylist() == ["class 0", "class 130", "unknown", "unknown"]
     assert table["nearest"].to_pylist() == [None, None, "class 199", "class 199"]
 
 
 def test_polars_reads_what_is_written() -> None:
-    frame = pl.read_ipc_stream(write_verdicts(**VERDICTS, distances=EVERY, faults=FAULTS))
+    frame = pl.read_ipc_stream(
+        to_stream(verdict_batch(decided(EVERY), MODEL, distances=True, faults=FAULTS))
+    )
     assert frame["label"].cast(pl.String).drop_nulls().to_list() == COLUMNS["label"]
     assert frame["distances"].drop_nulls().to_list() == EVERY.tolist()
-    frame = pl.read_ipc_stream(write_embeddings(EVERY, bundle=("toy", "abc")))
+    frame = pl.read_ipc_stream(to_stream(embedding_batch(EVERY, MODEL)))
     assert frame["embedding"].to_numpy().tolist() == EVERY.tolist()

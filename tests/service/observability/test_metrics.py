@@ -100,7 +100,7 @@ def test_requests_records_and_verdicts_are_counted(
     assert samples["faultcube_request_seconds_count", ("/embed",)] == 1
     assert samples["faultcube_inference_seconds_count", ()] == 3
     assert samples["faultcube_records_total", ()] == 5
-    assert samples["faultcube_verdicts_total", ("normal",)] == 3
+    assert samples["faultcube_verdicts_total", ("normal",)] == 4
     assert samples["faultcube_verdicts_total", ("unknown",)] == 1
     assert samples["faultcube_verdicts_total", ("overload",)] == 0
 

@@ -22,8 +22,9 @@ from models import Bundle, Decisions, Fault, Field, Model, RecordError, Referenc
 from models.schema import UNSEEN, Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.scoring.explain import MOST_EXPLAINED, Driver, Explainer
+from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
-from service.scoring.verdict_writer import JsonVerdicts
+from service.scoring.writers import JsonVerdicts
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]
@@ -351,10 +352,10 @@ def test_pieces_are_cut_so_that_all_stays_in_its_place(bad: list[list[bool]], wi
         record += len(each)
     if record > MOST_EXPLAINED:
         with pytest.raises(RecordError, match="'explain': expected at most 100 records"):
-            list(explainer.chunks(chunks))
+            list(explainer.split(chunks))
         return
     found: list[int | None] = []
-    for chunk in explainer.chunks(chunks):
+    for chunk in explainer.split(chunks):
         assert len(chunk) == 1 or len(chunk) * (width + 1) <= 1000
         values = iter(chunk.matrix[:, 0].tolist())
         found += [
@@ -490,7 +491,8 @@ def test_only_records_are_counted_and_sampled(
 ) -> None:
     sampled: list[npt.NDArray[np.float32]] = []
     serving = serving_of(client)
-    monkeypatch.setattr(serving, "sample", sampled.append)
+    observers = (*serving.observers, lambda scored: sampled.append(scored.matrix))
+    monkeypatch.setattr(serving, "observers", observers)
     response = client.post(
         "/classify?on_invalid=report", json={"records": [down, {}, good, down], "explain": True}
     )
@@ -577,7 +579,7 @@ def test_a_key_that_is_not_known_is_told_those_that_are(client: TestClient, down
     assert error["expected"] == "only records, distances and explain in the body"
     response = client.post("/classify?explian=true", json={"records": [down]})
     (error,) = response.json()["errors"]
-    assert error["expected"] == "only on_invalid, distances and explain"
+    assert error["expected"] == "only on_invalid, distances, explain and extra"
 
 
 def test_explained_answers_are_as_documented(
@@ -610,8 +612,10 @@ def test_an_explanation_is_written_beside_its_verdict(model: Model, down: Record
     matrix = model.schema.encode([down])
     verdicts = JsonVerdicts(serving, distances=False)
     driver = Driver(field="a", value=None, typical=False, share=0.25)
-    labels = verdicts.add(Chunk(matrix), model.decide(matrix), [[driver]])
-    (written,) = json.loads(verdicts.written())["results"]
+    decisions = model.decide(matrix)
+    labels = serving.labels(decisions)
+    verdicts.add(Scored(Chunk(matrix), decisions, labels, explanations=[[driver]]))
+    (written,) = json.loads(verdicts.finish())["results"]
     assert labels == ["link-down"]
     assert written["explanation"] == [
         {"field": "a", "value": None, "typical": False, "share": 0.25}

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Matrix
-from service.scoring.scheduler import Scheduler, Steps, Work
+from service.scoring.scheduler import Inference, Scheduler, Steps
 from service.web.problems import OVERLOADED
-from tests.support.problems import raises
 
 
 def timed(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
@@ -26,7 +25,7 @@ def doubled(matrix: Matrix) -> Matrix:
 def steps(rows: int, first: float, run: Callable[[Matrix], Any] = doubled) -> Steps[list[float]]:
     """Work on rows that are numbered; gives what came of them."""
     matrix = np.arange(first, first + rows, dtype=np.float32)[:, None]
-    found = yield Work(run, matrix)
+    found = yield Inference(run, matrix)
     yield None
     return [*found.ravel().tolist()]
 
@@ -43,10 +42,10 @@ def test_everybody_gets_what_came_of_his_own_records(requests: list[tuple[int, b
         return 3 * matrix
 
     async def play() -> list[list[float]]:
-        turns = Scheduler(100, 100, measured)
+        scheduler = Scheduler(100, measured)
         return await asyncio.gather(
             *(
-                turns.join(steps(rows, 1000.0 * place, tripled if odd else doubled))
+                scheduler.run_batched(steps(rows, 1000.0 * place, tripled if odd else doubled))
                 for place, (rows, odd) in enumerate(requests)
             )
         )
@@ -65,9 +64,9 @@ def test_small_requests_that_come_together_go_through_the_model_together() -> No
         return run(matrix)
 
     async def play() -> None:
-        turns = Scheduler(100, 100, measured)
-        await asyncio.gather(*(turns.join(steps(1, place)) for place in range(8)))
-        await turns.join(steps(1, 0))
+        scheduler = Scheduler(100, measured)
+        await asyncio.gather(*(scheduler.run_batched(steps(1, place)) for place in range(8)))
+        await scheduler.run_batched(steps(1, 0))
 
     asyncio.run(play())
     assert calls == [8, 1]
@@ -78,30 +77,30 @@ def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> 
         raise ValueError("broken")
 
     async def play() -> list[Any]:
-        turns = Scheduler(100, 100, timed)
-        both = [turns.join(steps(1, 5, failing)), turns.join(steps(1, 5))]
+        scheduler = Scheduler(100, timed)
+        both = [scheduler.run_batched(steps(1, 5, failing)), scheduler.run_batched(steps(1, 5))]
         first = await asyncio.gather(*both, return_exceptions=True)
-        return [*first, await turns.join(steps(1, 7))]
+        return [*first, await scheduler.run_batched(steps(1, 7))]
 
     broken, fine, later = asyncio.run(play())
     assert isinstance(broken, ValueError)
     assert (fine, later) == ([10.0], [14.0])
 
 
-@pytest.mark.parametrize("how", ["join", "share"])
+@pytest.mark.parametrize("how", ["run_batched", "run_sliced"])
 def test_more_than_may_wait_are_refused_at_once_and_the_others_are_answered(how: str) -> None:
     async def play() -> tuple[list[Any], Scheduler]:
-        turns = Scheduler(5, 100, timed)
-        several = (getattr(turns, how)(steps(1, place)) for place in range(8))
-        return await asyncio.gather(*several, return_exceptions=True), turns
+        scheduler = Scheduler(5, timed)
+        several = (getattr(scheduler, how)(steps(1, place)) for place in range(8))
+        return await asyncio.gather(*several, return_exceptions=True), scheduler
 
-    found, turns = asyncio.run(play())
+    found, scheduler = asyncio.run(play())
     assert found[:5] == [[2.0 * place] for place in range(5)]
     assert all(each.kind is OVERLOADED for each in found[5:])
-    assert turns.waiting == 0
+    assert scheduler.waiting == 0
 
 
-def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None:
+def test_large_requests_take_scheduler_and_small_ones_do_not_wait_for_them() -> None:
     order: list[str] = []
 
     def long(name: str) -> Steps[None]:
@@ -109,14 +108,16 @@ def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None
             order.append(name)
             yield None
 
-    async def small(turns: Scheduler) -> None:
+    async def small(scheduler: Scheduler) -> None:
         await asyncio.sleep(0)
-        await turns.join(steps(1, 0))
+        await scheduler.run_batched(steps(1, 0))
         order.append("small")
 
     async def play() -> None:
-        turns = Scheduler(5, 100, timed)
-        await asyncio.gather(turns.share(long("a")), turns.share(long("b")), small(turns))
+        scheduler = Scheduler(5, timed)
+        await asyncio.gather(
+            scheduler.run_sliced(long("a")), scheduler.run_sliced(long("b")), small(scheduler)
+        )
 
     asyncio.run(play())
     assert [name for name in order if name != "small"] == ["a", "b"] * 5
@@ -125,24 +126,11 @@ def test_large_requests_take_turns_and_small_ones_do_not_wait_for_them() -> None
 
 def test_who_goes_away_takes_nothing_from_the_others() -> None:
     async def play() -> list[float]:
-        turns = Scheduler(5, 100, timed)
-        gone = asyncio.ensure_future(turns.join(steps(1, 0)))
-        stays = asyncio.ensure_future(turns.join(steps(1, 4)))
+        scheduler = Scheduler(5, timed)
+        gone = asyncio.ensure_future(scheduler.run_batched(steps(1, 0)))
+        stays = asyncio.ensure_future(scheduler.run_batched(steps(1, 4)))
         await asyncio.sleep(0)
         gone.cancel()
         return await stays
 
     assert asyncio.run(play()) == [8.0]
-
-
-def test_no_more_bytes_are_held_than_may_be() -> None:
-    async def play() -> None:
-        turns = Scheduler(5, 100, timed)
-        turns.hold(60)
-        with raises(OVERLOADED):
-            turns.hold(41)
-        turns.hold(40)
-        turns.release(100)
-        assert turns.held == 0
-
-    asyncio.run(play())

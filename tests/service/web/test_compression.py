@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.web.compression import SUPPORTED_ENCODINGS, Inflater, is_supported
+from service.web.compression import SUPPORTED_ENCODINGS, Decompressor, is_supported
 from service.web.problems import BODY_TOO_LARGE, MALFORMED_BODY, Problem
 from tests.support.problems import raises
 
@@ -28,7 +28,7 @@ WIDE_FRAME = b"\x28\xb5\x2f\xfd\x00" + bytes([14 << 3]) + b"\x01\x00\x00"
 
 
 def inflated(encoding: str, chunks: Iterable[bytes], most: int = MIB) -> bytes:
-    inflater = Inflater(encoding, most)
+    inflater = Decompressor(encoding, most)
     parts = [part for chunk in chunks for part in inflater.feed(chunk)]
     inflater.finish()
     assert all(len(part) <= 1 << 18 or encoding == "identity" for part in parts)
@@ -139,7 +139,7 @@ def zstd_bomb(times: int) -> bytes:
     ("encoding", "bomb"), [("gzip", gzip_bomb(256)), ("zstd", zstd_bomb(256))]
 )  # fmt: skip
 def test_a_bomb_costs_neither_memory_nor_time(encoding: str, bomb: bytes) -> None:
-    parts = Inflater(encoding, 16 * MIB).feed(bomb)
+    parts = Decompressor(encoding, 16 * MIB).feed(bomb)
     start = time.perf_counter()
     tracemalloc.start()
     try:
@@ -164,7 +164,7 @@ def test_a_bomb_costs_neither_memory_nor_time(encoding: str, bomb: bytes) -> Non
 def test_much_that_inflates_to_nothing_is_read_over_in_steps(
     encoding: str, nothing: bytes, times: int
 ) -> None:
-    inflater = Inflater(encoding, MIB)
+    inflater = Decompressor(encoding, MIB)
     steps = list(inflater.feed(nothing * times))
     inflater.finish()
     assert not any(steps)
@@ -187,7 +187,7 @@ def test_a_zstd_window_that_takes_much_memory_is_refused_by_its_size() -> None:
 
 def test_what_an_inflater_holds_goes_with_it() -> None:
     for encoding in SUPPORTED_ENCODINGS:
-        inflater = Inflater(encoding, MIB)
+        inflater = Decompressor(encoding, MIB)
         list(inflater.feed(COMPRESS["zstd"]([b"x"]) if encoding == "zstd" else b""))
         codec = weakref.ref(inflater._codec)
         gc.disable()

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import RecordError
+from service.api.openinference import error_response
 from service.formats.errors import MalformedInputError
 from service.formats.openinference.document import OUTPUTS
 from service.formats.openinference.request import read
-from service.formats.openinference.response import failure
 from service.web.problems import problem_of
 from tests.support.tensors import (
     COLUMNS,
@@ -114,7 +114,7 @@ def test_no_request_whatever_gives_anything_but_pieces_or_a_problem(
         try:
             assert np.isfinite(matrix(sent, length)[:, 1:4]).all()
         except (MalformedInputError, RecordError) as problem:
-            assert json.loads(failure(problem_of(problem)))["error"]  # noqa: PT017 - either is fine
+            assert json.loads(bytes(error_response(problem_of(problem), "id").body))["error"]  # noqa: PT017 - either is fine
 
 
 @given(sent=st.binary(), length=st.none() | st.integers(-1, 100))

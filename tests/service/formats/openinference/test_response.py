@@ -10,34 +10,29 @@ import pytest
 from tritonclient.http import InferenceServerClient
 
 from models import Fault, Field, Model
+from service.api.openinference import error_response
 from service.formats.openinference.document import OUTPUTS, Wanted
 from service.formats.openinference.request import Request, read
-from service.formats.openinference.response import failure, metadata, server_metadata, write
+from service.formats.openinference.response import metadata, server_metadata, write
 from service.web.problems import BODY_TOO_LARGE, Problem, invalid_records
+from tests.support.decisions import decided, named
 from tests.support.tensors import (
     ROW,
     SCHEMA,
     whole,
 )
 
-VERDICTS: dict[str, Any] = {
-    "nearest": np.array([0, 1, 2, 1]),
-    "accepted": np.array([True, True, False, False]),
-    "distance": np.array([0.25, 0.5, 0.75, 1], np.float32),
-    "confidence": np.array([1, 0.5, 0.25, 0.125], np.float32),
-    "names": ["normal", "link-döwn", "overload"],
-    "good": [True, False, False],
-    "embedding": np.arange(8, dtype=np.float32).reshape(4, 2),
-    "distances": np.arange(12, dtype=np.float32).reshape(4, 3),
-}
+MODEL = named(["normal", "link-döwn", "overload"], [True, False, False])
+EMBEDDINGS = np.arange(8, dtype=np.float32).reshape(4, 2)
+DISTANCES = np.arange(12, dtype=np.float32).reshape(4, 3)
 ANSWERS: dict[str, Any] = {
     "label": ["normal", "link-döwn", "unknown", "unknown"],
     "good": [True, False, False, False],
     "distance": [0.25, 0.5, 0.75, 1.0],
     "confidence": [1.0, 0.5, 0.25, 0.125],
     "nearest": ["normal", "link-döwn", "overload", "link-döwn"],
-    "embedding": VERDICTS["embedding"].tolist(),
-    "distances": VERDICTS["distances"].tolist(),
+    "embedding": EMBEDDINGS.tolist(),
+    "distances": DISTANCES.tolist(),
 }
 FORMS: dict[str, Callable[[int], bool]] = {
     "JSON": lambda _: False,
@@ -50,7 +45,7 @@ FORMS: dict[str, Callable[[int], bool]] = {
 def test_tritons_client_reads_what_is_written(form: str) -> None:
     outputs = tuple(Wanted(name, FORMS[form](i)) for i, name in enumerate(OUTPUTS))
     request = Request("7", 4, outputs, iter(()))
-    headers, content = write(request, ("toy", "abc"), **VERDICTS)
+    headers, content = write(request, decided(DISTANCES), MODEL, EMBEDDINGS)
     told = {name.decode(): value.decode() for name, value in headers}
     length = told.get("inference-header-content-length")
     kind = "application/json" if length is None else "application/octet-stream"
@@ -72,7 +67,7 @@ def test_tritons_client_reads_what_is_written(form: str) -> None:
 
 def test_a_request_without_an_id_is_answered_without_one() -> None:
     request = read(whole(ROW), None, SCHEMA, 5)
-    headers, content = write(request, ("toy", "abc"), **VERDICTS)
+    headers, content = write(request, decided(DISTANCES), MODEL, EMBEDDINGS)
     assert headers == [(b"content-type", b"application/json")]
     document = json.loads(content)
     assert document.keys() == {"model_name", "model_version", "outputs"}
@@ -112,8 +107,10 @@ def test_the_server_says_that_it_speaks_binary() -> None:
 
 
 def test_a_problem_is_told_in_the_protocols_words() -> None:
-    assert json.loads(failure(Problem(BODY_TOO_LARGE, "Too much."))) == {"error": "Too much."}
+    assert json.loads(bytes(error_response(Problem(BODY_TOO_LARGE, "Too much."), "id").body)) == {
+        "error": "Too much."
+    }
     unfit = invalid_records([Fault(3, "loss", "a number", "null")])
-    assert json.loads(failure(unfit)) == {
+    assert json.loads(bytes(error_response(unfit, "id").body)) == {
         "error": "record 3, field 'loss': expected a number, got null"
     }

@@ -1,0 +1,74 @@
+"""The one way of records: chunks are scored, written into the response, and shown to observers.
+
+A route chooses a reader (chunks), a scorer, a writer and nothing else. Observers belong to the
+served model: metrics, drift, recent traffic, the shadow. To add one, add it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from models import Decisions
+from models.schema import Matrix
+from service.formats.chunk import Chunk
+from service.scoring.scheduler import Inference, Steps
+from service.scoring.scored import Scored
+from service.scoring.served_model import ServedModel
+
+__all__ = ["Scorer", "Writer", "classify", "classify_and_embed", "explain", "score"]
+
+
+Scorer = Callable[[ServedModel, Chunk], Steps[Scored]]
+
+
+class Writer(Protocol):
+    """A response in the making."""
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+
+
+def score(
+    served: ServedModel, chunks: Iterable[Chunk], scorer: Scorer, writer: Writer
+) -> Steps[int]:
+    """Score chunks one by one.
+
+    Returns:
+        How many records were scored.
+    """
+    records = 0
+    for chunk in chunks:
+        if not len(chunk):  # a reader had to work for it: others get their turn
+            yield None
+            continue
+        scored = yield from scorer(served, chunk)
+        writer.add(scored)
+        for observe in served.observers:
+            observe(scored)
+        records += len(scored.labels)
+    return records
+
+
+def classify(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
+    """Decide on records."""
+    decisions: Decisions = yield Inference(served.model.decide, chunk.matrix)
+    return Scored(chunk, decisions, served.labels(decisions))
+
+
+def classify_and_embed(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
+    """Decide on records, and keep their embeddings."""
+    embeddings: Matrix = yield Inference(served.model.encoder.embed, chunk.matrix)
+    decisions = served.model.rule.decide(embeddings)
+    return Scored(chunk, decisions, served.labels(decisions), embeddings)
+
+
+def explain(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
+    """Decide on records, and say which fields drove each verdict."""
+    explainer = served.explainer
+    assert explainer is not None  # noqa: S101 - the route has refused the request otherwise
+    variants = explainer.vary(chunk.matrix)
+    all_decisions: Decisions = yield Inference(served.model.decide, variants.matrix)
+    explanations = explainer.explain(variants, all_decisions.distances)
+    decisions = all_decisions[: len(variants)]
+    return Scored(chunk, decisions, served.labels(decisions), explanations=explanations)

@@ -1,0 +1,41 @@
+"""A chunk of records with the model's decisions: what writers write and observers see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from models import Decisions
+from models.schema import Matrix
+from service.formats.chunk import Chunk
+from service.scoring.explain import Driver
+
+__all__ = ["Observer", "Scored"]
+
+
+@dataclass(slots=True)
+class Scored:
+    """A chunk with the model's decisions.
+
+    Attributes:
+        chunk: the records, and the faults of those that do not fit.
+        decisions: one for each record that fits.
+        labels: the same in words.
+        embeddings: float32 [n, N], where they are wanted.
+        explanations: what drove each verdict, where that is wanted.
+    """
+
+    chunk: Chunk
+    decisions: Decisions
+    labels: list[str]
+    embeddings: Matrix | None = None
+    explanations: Sequence[list[Driver]] | None = None
+
+    @property
+    def matrix(self) -> Matrix:
+        """The records that fit: float32 [n, fields], NaN where missing."""
+        return self.chunk.matrix
+
+
+Observer = Callable[[Scored], None]
+"""Sees every chunk right after it was written; must neither change nor keep up anything."""

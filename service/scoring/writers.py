@@ -1,0 +1,151 @@
+"""Writers: scored chunks become the content of a response, in JSON or as an Arrow stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models import Decisions, Fault
+from models.schema import Matrix
+from service.formats.arrow_writer import embedding_batch, to_stream, verdict_batch
+from service.formats.chunk import Chunk
+from service.formats.errors import entry_of
+from service.scoring.explain import Driver
+from service.scoring.scored import Scored
+from service.scoring.served_model import ServedModel
+
+__all__ = ["ArrowEmbeddings", "ArrowVerdicts", "JsonEmbeddings", "JsonVerdicts", "Verdict"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Verdict(msgspec.Struct, omit_defaults=True, gc=False):
+    """As `models.Verdict`, with what drove it; None is left out of the JSON."""
+
+    label: str
+    good: bool
+    distance: float
+    confidence: float
+    nearest: str | None = None
+    distances: dict[str, float] | None = None
+    explanation: list[Driver] | None = None
+
+
+class _JsonWriter:
+    """A JSON response; each chunk is encoded when it is added.
+
+    Args:
+        served: the model that answers.
+    """
+
+    key: bytes
+    """Of the results."""
+
+    def __init__(self, served: ServedModel) -> None:
+        self._served = served
+        self._parts: list[bytes] = []
+
+    def finish(self) -> bytes:
+        """Return the whole content."""
+        return b'%b"%b":[%b]}' % (self._served.json_prefix, self.key, b",".join(self._parts))
+
+    def _add(self, results: list[Any], chunk: Chunk) -> None:
+        """Encode results, with an error in the position of each bad record."""
+        if chunk.faults:
+            remaining, faults = iter(results), chunk.faults
+            results = [
+                {"error": entry_of(faults[index])} if index in faults else next(remaining)
+                for index in range(len(chunk))
+            ]
+        self._parts.append(_encode(results)[1:-1])
+
+
+class JsonVerdicts(_JsonWriter):
+    """Verdicts in JSON.
+
+    Args:
+        served: the model that answers.
+        distances: whether to list the distance to every class.
+    """
+
+    key = b"results"
+
+    def __init__(self, served: ServedModel, *, distances: bool) -> None:
+        super().__init__(served)
+        self._distances = distances
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        model = self._served.model
+        verdicts = model.verdicts(scored.decisions, Verdict, distances=self._distances)
+        if scored.explanations is not None:
+            for verdict, explanation in zip(verdicts, scored.explanations, strict=True):
+                verdict.explanation = explanation
+        self._add(verdicts, scored.chunk)
+
+
+class JsonEmbeddings(_JsonWriter):
+    """Embeddings in JSON."""
+
+    key = b"embeddings"
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        self._add(_embeddings(scored).tolist(), scored.chunk)
+
+
+class _ArrowWriter:
+    """An Arrow stream of one batch, written at the end.
+
+    Args:
+        served: the model that answers.
+        report: whether there is a column of errors.
+    """
+
+    def __init__(self, served: ServedModel, *, report: bool) -> None:
+        self._model = served.model
+        self._scored: list[Scored] = []
+        self._faults: list[Fault] | None = [] if report else None
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        self._scored.append(scored)
+        if self._faults is not None:
+            self._faults += scored.chunk.faults.values()
+
+
+class ArrowVerdicts(_ArrowWriter):
+    """Verdicts as an Arrow stream.
+
+    Args:
+        served: the model that answers.
+        report: whether there is a column of errors.
+        distances: whether to list the distance to every class.
+    """
+
+    def __init__(self, served: ServedModel, *, report: bool, distances: bool) -> None:
+        super().__init__(served, report=report)
+        self._distances = distances
+
+    def finish(self) -> bytes:
+        """Return the whole content."""
+        decisions = Decisions.concatenate([scored.decisions for scored in self._scored])
+        return to_stream(
+            verdict_batch(decisions, self._model, distances=self._distances, faults=self._faults)
+        )
+
+
+class ArrowEmbeddings(_ArrowWriter):
+    """Embeddings as an Arrow stream."""
+
+    def finish(self) -> bytes:
+        """Return the whole content."""
+        embeddings = np.concatenate([_embeddings(scored) for scored in self._scored])
+        return to_stream(embedding_batch(embeddings, self._model, faults=self._faults))
+
+
+def _embeddings(scored: Scored) -> Matrix:
+    assert scored.embeddings is not None  # noqa: S101 - the scorer was chosen for them
+    return scored.embeddings
