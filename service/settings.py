@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     bundle: Annotated[
         Path, Field(json_schema_extra={"shown": "`models/iosxr` (the one that ships)"})
     ] = Path(models.__file__).parent / "iosxr"
-    """Folder of the bundle to serve, or of bundles: then it is watched, and the newest is served
+    """Folder of the bundle to serve, or a folder of bundles, which is watched: the newest is served
     unless its file `current` names another."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -57,39 +57,39 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes any free one and prints it."""
 
     max_records: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Most records in one request."""
+    """Maximum number of records in one request."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
-    """Most bytes in one request's body, once it is inflated (32 MiB unless set)."""
+    """Maximum size of a request body in bytes, once inflated (32 MiB unless set)."""
 
     body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Longest time in seconds that a client may take to send its body."""
+    """Time limit in seconds for a client to send its body."""
 
     header_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """Longest time in seconds from a connection, or from a request's first byte, to the end of the
+    """Time limit in seconds from a connection, or from a request's first byte, to the end of the
     request's headers."""
 
     idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 75.0
-    """Longest time in seconds that a connection is kept between two requests."""
+    """Time in seconds that a connection is kept open between two requests."""
 
     grace_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """Longest time in seconds that requests under way get when the service is told to end."""
+    """Time limit in seconds for requests in progress to finish at shutdown."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes that serve, on one port; one that dies is replaced."""
+    """Number of processes that serve on one port; one that dies is replaced."""
 
     tls_cert: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
-    """File with the certificate, and those that it stands on, in PEM; together with the key it
-    makes the service speak HTTPS only."""
+    """PEM file with the certificate and its chain; together with the key it makes the service speak
+    HTTPS only."""
 
     tls_key: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
-    """File with the certificate's private key in PEM, not encrypted."""
+    """PEM file with the certificate's private key, not encrypted."""
 
     max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
-    """Most bytes of all bodies that are held at a time (256 MiB unless set); then 503."""
+    """Maximum bytes of all bodies in memory (256 MiB unless set); beyond it, requests get 503."""
 
     queue: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Most requests that wait at a time; the next one is answered 503."""
+    """Maximum number of requests that wait at a time; the next one gets 503."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference; 1 leaves the other cores to other requests."""
@@ -101,50 +101,50 @@ class Settings(BaseSettings):
     """`json`, `console`, or `auto`: console on a terminal and JSON elsewhere."""
 
     log_requests: Literal["all", "failed", "none"] = "failed"
-    """Which requests are logged, in one line each that holds nothing of its records: `all`,
-    `failed` (status 400 and above) or `none`. What changes something is always logged."""
+    """Which requests are logged, each in one line without its records: `all`, `failed` (status 400
+    and above) or `none`. Changes are always logged."""
 
     drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
-    """Sampled records that are compared with the bundle's reference to measure drift, the last ones
-    of each worker."""
+    """Number of recent sampled records of each worker that are compared with the bundle's reference
+    to measure drift."""
 
     shadow: Annotated[
         Path | None,
         BeforeValidator(lambda value: None if value == "" else value),
         Field(json_schema_extra={"shown": ""}),
     ] = None
-    """Folder of a second bundle that classifies the same records silently; `GET /models/shadow`
-    tells where the two agree. Unset, there is none."""
+    """Folder of a second bundle that silently classifies the same records; `GET /models/shadow`
+    reports where the two agree. Unset, there is none."""
 
     otlp_endpoint: Annotated[
         str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_traceable)
     ] = ""
-    """Address of a collector of OpenTelemetry traces that is_supported OTLP over HTTP, such as
+    """Address of a collector that takes OpenTelemetry traces by OTLP over HTTP, such as
     `http://localhost:4318`; unset, nothing is traced. Needs the extra `tracing`."""
 
     trace_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of requests that are traced; one that belongs to a trace (`traceparent`) is traced when
-    its sender traces it."""
+    """Share of requests that are traced; a request that belongs to a trace (`traceparent`) is
+    traced when its sender traces it."""
 
     database_url: Annotated[
         str, Field(repr=False, json_schema_extra={"shown": "SQLite, in the user's state folder"})
     ] = ""
-    """Where enrolled classes and feedback are kept: `sqlite:////a/file` or
+    """Where enrolled classes and feedback are stored: `sqlite:////a/file` or
     `postgresql://user:password@host/name` (needs the extra `postgres`), which several replicas
     share. Unset, it is `$XDG_STATE_HOME/faultcube/classes.sqlite` (`~/.local/state/...`), opened
-    when there is an admin key, or it is there."""
+    when there is an admin key or the file exists."""
 
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    """Most classes that can be enrolled."""
+    """Maximum number of enrolled classes."""
 
     read_keys: Annotated[str, Field(repr=False)] = ""
-    """SHA-256 of the keys that may read, with commas between them; unset, everyone may."""
+    """SHA-256 of each key that may read, separated by commas; unset, everyone may."""
 
     admin_keys: Annotated[str, Field(repr=False)] = ""
-    """SHA-256 of the keys that may change things; unset, nobody may."""
+    """SHA-256 of each key that may change things, separated by commas; unset, nobody may."""
 
     keys_file: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
-    """File with more keys, a line each: `read` or `admin`, and a SHA-256."""
+    """File with more keys, one per line: `read` or `admin`, and a SHA-256."""
 
     def database(self) -> str | None:
         """The database's address; None when there is none and nobody may make one."""

@@ -14,11 +14,7 @@ import pytest
 from tests.support.running import classify, environment, output_of, running
 
 REBUILD = "faultcube train --recipe training/iosxr.toml --out build/iosxr"
-OWN = (
-    "faultcube train training/data/cisco-iosxr/cisco_iosxr_features.csv.gz --name mine "
-    "--label label --good normal --drop-label recovering --drop-label port_flap_elsewhere "
-    "--split-time time --split-within run --epochs 2 --out build/mine"
-)
+OWN = "faultcube train training/data/cisco-iosxr/cisco_iosxr_features.csv.gz --name mine --label label --good normal --drop-label recovering --drop-label port_flap_elsewhere --split-time time --split-within run --epochs 2 --out build/mine"  # noqa: E501
 COMPARE = "faultcube compare --recipe training/iosxr.toml --split-column c --hold-out port_flap --no-linear --out build/comparison"  # noqa: E501
 EVALUATE = "faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out port_flap"
 PROGRAMS = Path(sys.executable).parent

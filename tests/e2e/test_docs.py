@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from service.settings import as_markdown
 from tests.support.blocks import Block, blocks_of
+from tests.support.links import links_of
 from tests.support.running import environment, running
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
 def env_of_blocks() -> dict[str, str]:
@@ -34,25 +39,58 @@ def address(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
 
 
-@pytest.mark.parametrize("block", blocks_of(README.read_text()), ids=str)
-def test_every_block_of_the_readme_does_what_it_says(
-    block: Block, root: Path, checkout: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_does_what_it_says(
+    page: Path,
+    root: Path,
+    checkout: Path,
+    request: pytest.FixtureRequest,
+    subtests: pytest.Subtests,
 ) -> None:
-    if "curl" in block.text and not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    match (block.how or "").split():
-        case ["alone"]:
-            block.run(checkout, env_of_blocks())
-        case ["server"]:
-            block.run(checkout, env_of_blocks(), request.getfixturevalue("address"))
-        case ["elsewhere", _]:
-            block.check_elsewhere(root)
-        case _:
-            pytest.fail(f"{block}: no comment before it says how it is tested")
+    for block in blocks_of(page.read_text()):
+        with subtests.test(str(block)):
+            if "curl" in block.text and not shutil.which("curl"):
+                pytest.skip("curl is not installed")
+            match (block.how or "").split():
+                case ["alone"]:
+                    block.run(checkout, env_of_blocks())
+                case ["server"]:
+                    block.run(checkout, env_of_blocks(), request.getfixturevalue("address"))
+                case ["elsewhere", _]:
+                    block.check_elsewhere(root)
+                case _:
+                    pytest.fail(f"{block}: no comment before it says how it is tested")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        link.check()
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+    assert {link.path for link in links_of(README)} >= set(PAGES[1:])
 
 
 def test_the_settings_table_is_the_generated_one() -> None:
-    assert as_markdown() in README.read_text()
+    assert (DOCS / "settings.md").read_text().endswith(f"\n\n{as_markdown()}\n")
+
+
+def test_every_reason_metric_and_alert_is_in_a_table(root: Path, address: str) -> None:
+    document = (root / "service" / "openapi.json").read_text()
+    reasons = set(re.findall(r'"reason": "(\w+)"', document))
+    page = (DOCS / "formats.md").read_text()
+    assert {reason for reason in reasons if f"| `{reason}` |" not in page} == set()
+
+    exposed = httpx2.get(f"{address}/metrics").text
+    metrics = set(re.findall(r"^# HELP (faultcube_\w+)", exposed, flags=re.MULTILINE))
+    rules = (root / "docker" / "monitoring" / "rules.yml").read_text()
+    alerts = set(re.findall(r"- alert: (\w+)", rules))
+    page = (DOCS / "operating.md").read_text()
+    assert len(metrics) > 20
+    assert len(alerts) > 15
+    assert {name for name in metrics | alerts if f"`{name}`" not in page} == set()
 
 
 SAMPLE = """\
@@ -137,3 +175,29 @@ def test_a_block_tested_elsewhere_needs_a_test_with_its_commands(
     else:
         with pytest.raises(AssertionError, match=complaint):
             block.check_elsewhere(tmp_path)
+
+
+LINKED = """\
+# One page
+
+[Here](#one-page), [there](other.md#a-b--c), a ![picture](gone.png), [away](https://gone.example)
+and [nowhere](other.md#d).
+
+```sh
+echo "[not](a-link)"  # nor
+# a heading
+```
+"""
+
+
+def test_a_link_to_a_missing_file_or_heading_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(LINKED)
+    (tmp_path / "other.md").write_text("## A, `b` & C\n")
+    good, better, picture, nowhere = links_of(page)
+    good.check()
+    better.check()
+    with pytest.raises(AssertionError, match=r"there is no .*gone.png"):
+        picture.check()
+    with pytest.raises(AssertionError, match="has no heading #d"):
+        nowhere.check()
