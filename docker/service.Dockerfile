@@ -13,13 +13,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install --quiet -r build.txt
 
 # What is never loaded: tests, Arrow's clients of other servers and second copies of a library of its
-# own, the second of zstandard's two bindings, and what changes models instead of running them.
+# own, and what changes models instead of running them.
 RUN cd /dependencies/lib/python3.*/site-packages \
     && find . -depth -type d -name tests -exec rm -r {} + \
     && (cd pyarrow && rm -rf include src libarrow_flight* _flight* libarrow_s3* _s3fs* \
         libarrow_python_flight* libarrow_python*.so libarrow_python*.so.*.*) \
-    && (cd onnxruntime && rm -rf transformers quantization tools datasets) \
-    && rm -f zstandard/_cffi.*
+    && (cd onnxruntime && rm -rf transformers quantization tools datasets)
 
 COPY README.md LICENSE ./
 COPY models models

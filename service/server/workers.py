@@ -1,4 +1,4 @@
-"""ServedModel in one process, or in several on one port."""
+"""Serve in one process, or in several on one port."""
 
 from __future__ import annotations
 

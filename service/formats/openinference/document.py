@@ -47,7 +47,7 @@ class _InputParameters(msgspec.Struct):
 
 
 class Input(msgspec.Struct):
-    """A tensor as it is content_length; its data, too, unless that is binary."""
+    """A tensor as it is declared; its data, too, unless that is binary."""
 
     name: str
     shape: msgspec.Raw
