@@ -193,6 +193,12 @@ class Model:
         decisions = self.decide(self.schema.encode(records))
         return self.verdicts(decisions, Verdict, distances=distances)
 
+    def labels(self, decisions: Decisions) -> list[str]:
+        """Return the label of each record: the name of its class, or "unknown"."""
+        names = self.names
+        indices, accepted = decisions.nearest.tolist(), decisions.accepted.tolist()
+        return [names[k] if ok else UNKNOWN for k, ok in zip(indices, accepted, strict=True)]
+
     def verdicts(
         self, decisions: Decisions, kind: Callable[..., _Kind], *, distances: bool = False
     ) -> list[_Kind]:

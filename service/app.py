@@ -27,9 +27,8 @@ from service.observability.tracing import tracing
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
-from service.web.middleware import RequestMiddleware, RequestObserver
+from service.web.middleware import RequestInfo, RequestMiddleware, RequestObserver
 from service.web.problems import INPUT_ERRORS, Problem, problem_of
-from service.web.request_info import RequestInfo
 
 __all__ = ["create_app"]
 
@@ -80,15 +79,10 @@ def create_app(
         RequestLog(settings.log_requests, clock),
     ]
     app.state.observers = observers
-    app.front = RequestMiddleware(
-        AuthMiddleware(
-            Router(_record_routes(state), redirect_slashes=False, default=app.answer_rest),
-            state.keys,
-            state.metrics.count_rejected,
-        ),
-        observers=observers,
-        clock=clock,
-    )
+    front: ASGIApp = Router(_record_routes(state), redirect_slashes=False, default=app.answer_rest)
+    if state.keys.read:
+        front = AuthMiddleware(front, state.keys, state.metrics.count_rejected)
+    app.front = RequestMiddleware(front, observers=observers, clock=clock)
     return app
 
 

@@ -17,6 +17,7 @@ from service.api.schemas import Activated, Shadowed, Shelved
 from service.bundles.repository import Entry, NotThereError, RepositoryError
 from service.runtime.state import State, state_of
 from service.web.auth import admin
+from service.web.middleware import RequestInfo
 from service.web.problems import (
     FORBIDDEN,
     INVALID_RECORDS,
@@ -28,7 +29,6 @@ from service.web.problems import (
     documented,
     not_ready,
 )
-from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 

@@ -23,6 +23,7 @@ from service.classes.entities import AwayError, NoSuchRevisionError, Stored, Sup
 from service.runtime.class_changes import Caller, Catalogue, Change, describe
 from service.runtime.state import State, state_of
 from service.web.auth import admin
+from service.web.middleware import RequestInfo
 from service.web.problems import (
     BODY_PROBLEMS,
     BUNDLE_CLASS,
@@ -42,7 +43,6 @@ from service.web.problems import (
     documented,
     invalid_records,
 )
-from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 

@@ -21,8 +21,9 @@ from service.runtime.state import State
 from service.scoring.scheduler import Steps
 from service.scoring.served_model import ServedModel
 from service.web import body
-from service.web.budget import ByteBudget
+from service.web.body import ByteBudget
 from service.web.compression import Decompressor, is_supported
+from service.web.middleware import RequestInfo
 from service.web.problems import (
     INPUT_ERRORS,
     INTERNAL_ERROR,
@@ -31,7 +32,6 @@ from service.web.problems import (
     Problem,
     problem_of,
 )
-from service.web.request_info import RequestInfo
 
 __all__ = ["ARROW", "JSON", "Content", "Options", "RecordEndpoint", "RecordRequest"]
 

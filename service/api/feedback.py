@@ -19,6 +19,7 @@ from service.api.schemas import Noted
 from service.classes.entities import AwayError
 from service.runtime.state import state_of
 from service.web.auth import admin
+from service.web.middleware import RequestInfo
 from service.web.problems import (
     BODY_PROBLEMS,
     DATABASE_UNAVAILABLE,
@@ -27,7 +28,6 @@ from service.web.problems import (
     Problem,
     documented,
 )
-from service.web.request_info import RequestInfo
 
 __all__ = ["router"]
 

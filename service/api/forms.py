@@ -10,8 +10,8 @@ from starlette.requests import Request
 from models import Fault
 from service.runtime.state import state_of
 from service.web import body
+from service.web.middleware import RequestInfo
 from service.web.problems import MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE, Problem, invalid_records
-from service.web.request_info import RequestInfo
 
 __all__ = ["Form", "described", "read"]
 

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from service.formats.errors import printable
 from service.settings import Settings
-from service.web.request_info import RequestInfo
+from service.web.middleware import RequestInfo
 
 __all__ = ["RequestLog", "configure"]
 

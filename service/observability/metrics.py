@@ -21,8 +21,8 @@ from service.observability.counters import Histogram, Moment, Report, Tally
 from service.observability.drift import Drift
 from service.observability.exposition import CPU_SECONDS, Page
 from service.observability.multiprocess import Sharing, sharing
+from service.web.middleware import RequestInfo
 from service.web.problems import Problem
-from service.web.request_info import RequestInfo
 
 __all__ = ["Metrics"]
 

@@ -31,7 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import Scope
 
 from service.formats.errors import printable
-from service.web.request_info import RequestInfo
+from service.web.middleware import RequestInfo
 
 __all__ = ["Spans", "exporter"]
 

@@ -29,7 +29,7 @@ from service.scoring.scored import Observer, Scored
 from service.scoring.served_model import ServedModel
 from service.settings import Settings
 from service.web.auth import Keys
-from service.web.budget import ByteBudget
+from service.web.body import ByteBudget
 from service.web.problems import not_ready
 
 if TYPE_CHECKING:

@@ -39,7 +39,9 @@ def score(
     """
     records = 0
     for chunk in chunks:
-        if not len(chunk):  # a reader had to work for it: others get their turn
+        if (
+            not len(chunk.matrix) and not chunk.faults
+        ):  # a reader had to work for it: others get their turn
             yield None
             continue
         scored = yield from scorer(served, chunk)
@@ -52,23 +54,25 @@ def score(
 
 def classify(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
     """Decide on records."""
-    decisions: Decisions = yield Inference(served.model.decide, chunk.matrix)
-    return Scored(chunk, decisions, served.labels(decisions))
+    model, matrix = served.model, chunk.matrix
+    decisions: Decisions = yield Inference(model.decide, matrix)
+    return Scored(chunk, matrix, decisions, model.labels(decisions))
 
 
 def classify_and_embed(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
     """Decide on records, and keep their embeddings."""
-    embeddings: Matrix = yield Inference(served.model.encoder.embed, chunk.matrix)
-    decisions = served.model.rule.decide(embeddings)
-    return Scored(chunk, decisions, served.labels(decisions), embeddings)
+    model, matrix = served.model, chunk.matrix
+    embeddings: Matrix = yield Inference(model.encoder.embed, matrix)
+    decisions = model.rule.decide(embeddings)
+    return Scored(chunk, matrix, decisions, model.labels(decisions), embeddings)
 
 
 def explain(served: ServedModel, chunk: Chunk) -> Steps[Scored]:
     """Decide on records, and say which fields drove each verdict."""
-    explainer = served.explainer
+    model, matrix, explainer = served.model, chunk.matrix, served.explainer
     assert explainer is not None  # noqa: S101 - the route has refused the request otherwise
-    variants = explainer.vary(chunk.matrix)
-    all_decisions: Decisions = yield Inference(served.model.decide, variants.matrix)
+    variants = explainer.vary(matrix)
+    all_decisions: Decisions = yield Inference(model.decide, variants.matrix)
     explanations = explainer.explain(variants, all_decisions.distances)
     decisions = all_decisions[: len(variants)]
-    return Scored(chunk, decisions, served.labels(decisions), explanations=explanations)
+    return Scored(chunk, matrix, decisions, model.labels(decisions), explanations=explanations)

@@ -19,6 +19,7 @@ class Scored:
 
     Attributes:
         chunk: the records, and the faults of those that do not fit.
+        matrix: the records that fit: float32 [n, fields], NaN where missing.
         decisions: one for each record that fits.
         labels: the same in words.
         embeddings: float32 [n, N], where they are wanted.
@@ -26,15 +27,11 @@ class Scored:
     """
 
     chunk: Chunk
+    matrix: Matrix
     decisions: Decisions
     labels: list[str]
     embeddings: Matrix | None = None
     explanations: Sequence[list[Driver]] | None = None
-
-    @property
-    def matrix(self) -> Matrix:
-        """The records that fit: float32 [n, fields], NaN where missing."""
-        return self.chunk.matrix
 
 
 Observer = Callable[[Scored], None]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import msgspec
 
-from models import UNKNOWN, Decisions, Model
+from models import Model
 from service.formats.json_reader import Decoder
 from service.scoring.explain import Explainer
 from service.scoring.scored import Observer
@@ -59,12 +59,3 @@ class ServedModel:
     def explainer(self) -> Explainer | None:
         """Explains verdicts; None where the bundle holds no records of good traffic."""
         return Explainer.of(self.model, self.model.names)
-
-    def labels(self, decisions: Decisions) -> list[str]:
-        """Return the label of each record."""
-        names = self.model.names
-        accepted = decisions.accepted.tolist()
-        return [
-            names[index] if is_accepted else UNKNOWN
-            for index, is_accepted in zip(decisions.nearest.tolist(), accepted, strict=True)
-        ]

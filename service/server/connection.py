@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.settings import Settings
+from service.web.middleware import RequestInfo
 from service.web.problems import (
     BODY_TOO_LARGE,
     HEADERS_TOO_LARGE,
@@ -31,7 +32,6 @@ from service.web.problems import (
     Problem,
     not_ready,
 )
-from service.web.request_info import RequestInfo
 
 __all__ = ["Connection", "Refused"]
 

@@ -20,8 +20,8 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.web.middleware import RequestInfo
 from service.web.problems import FORBIDDEN, UNAUTHORIZED, Problem
-from service.web.request_info import RequestInfo
 
 __all__ = ["PROBES", "AuthMiddleware", "Keys", "KeysError", "admin", "new_key"]
 
@@ -114,7 +114,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if self.keys.read and scope["type"] == "http" and scope["path"] not in PROBES:
+        if scope["path"] not in PROBES:
             info = RequestInfo.of(scope)
             try:
                 info.key = self.keys.check("read", info.headers)

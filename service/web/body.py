@@ -1,4 +1,4 @@
-"""Read a request's body, no further than the limits."""
+"""Request bodies: read no further than the limits, and bounded in bytes all together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,47 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from service.web.budget import ByteBudget
-from service.web.problems import BODY_TOO_LARGE, CLIENT_DISCONNECTED, REQUEST_TIMEOUT, Problem
+from service.web.problems import (
+    BODY_TOO_LARGE,
+    CLIENT_DISCONNECTED,
+    OVERLOADED,
+    REQUEST_TIMEOUT,
+    Problem,
+)
 
-__all__ = ["content_length", "read"]
+__all__ = ["ByteBudget", "content_length", "read"]
 
 _LINGER_SECONDS = 1.0
+
+
+class ByteBudget:
+    """Bytes of bodies that all requests together may hold.
+
+    Args:
+        limit: in bytes.
+
+    Attributes:
+        held: bytes held now.
+    """
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+
+    def hold(self, size: int) -> None:
+        """Hold more bytes.
+
+        Raises:
+            Problem: `OVERLOADED`; nothing is added.
+        """
+        if self.held + size > self.limit:
+            raise Problem(OVERLOADED)
+        self.held += size
+
+    def release(self, size: int) -> None:
+        """Release bytes."""
+        self.held -= size
 
 
 async def read(

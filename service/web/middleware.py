@@ -1,31 +1,67 @@
-"""Where every request comes in and goes out: its name, its time, and who is told of it."""
+"""The outermost middleware: it identifies and times every request, and informs observers."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.request_info import RequestInfo
-
-__all__ = ["RequestMiddleware", "RequestObserver"]
+__all__ = ["RequestInfo", "RequestMiddleware", "RequestObserver"]
 
 RequestObserver = Callable[[Scope, int, float], None]
-"""Told of a request's scope, its status and how many seconds it took."""
+"""Called after each request with its scope, its status and its duration in seconds."""
 
-_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_TRACE = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_SCOPE_KEY = "faultcube.request"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 """The header `traceparent` (W3C Trace Context, 3.2)."""
 
 
-class RequestMiddleware:
-    """Middleware that names every request, and tells its watchers how each ended.
+@dataclass(slots=True)
+class RequestInfo:
+    """What the service knows of one request, beside ASGI's scope; routes complete it.
 
-    It puts into the request's state its headers as a mapping (of several of one name the last) and
-    its id: that of `X-Request-ID`, else the trace id of `traceparent`, else a new one.
+    Attributes:
+        headers: by name in lower case; of repeated headers the last.
+        request_id: `X-Request-ID`, else the trace id of `traceparent`, else made here.
+        key: first eight hex digits of the key's SHA-256; None where no key was needed.
+        route: what metrics and traces call the route, where FastAPI's router does not know it.
+        bundle: name and version of the bundle that answered.
+        records: how many records were answered; None on other routes.
+        is_change: whether the route changes something, which the audit log keeps.
+    """
+
+    headers: Mapping[bytes, bytes]
+    request_id: str
+    key: str | None = None
+    route: str | None = None
+    bundle: Mapping[str, str] | None = None
+    records: int | None = None
+    is_change: bool = False
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> RequestInfo:
+        """Return what is known of the request of an ASGI scope."""
+        info: RequestInfo = scope[_SCOPE_KEY]
+        return info
+
+    def attach(self, scope: Scope) -> None:
+        """Keep this in an ASGI scope."""
+        scope[_SCOPE_KEY] = self
+
+
+class RequestMiddleware:
+    """Attaches a `RequestInfo` to every request, and calls observers when it has ended.
+
+    Args:
+        app: the application inside.
+        observers: called in order.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -36,17 +72,14 @@ class RequestMiddleware:
         self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+        """Handle an HTTP request."""
         status, start = 500, self.clock()
         headers = dict(scope["headers"])
-        info = RequestInfo(headers, self._name(headers))
-        info.attach(scope)
-        extra = (b"x-request-id", info.request_id.encode()), (b"x-content-type-options", b"nosniff")
+        request_id = self._request_id(headers)
+        RequestInfo(headers, request_id).attach(scope)
+        extra = (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")
 
-        async def note(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -54,17 +87,17 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, note)
+            await self.app(scope, receive, send_with_headers)
         finally:
             seconds = self.clock() - start
             for observe in self.observers:
                 observe(scope, status, seconds)
 
-    def _name(self, headers: dict[bytes, bytes]) -> str:
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
-        if given is not None and _NAME.fullmatch(given):
+        if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
-        trace = headers.get(b"traceparent")
-        if trace is not None and (found := _TRACE.fullmatch(trace)):
-            return found.group(1).decode("ascii")
+        parent = headers.get(b"traceparent")
+        if parent is not None and (match := _TRACE_PARENT.fullmatch(parent)):
+            return match.group(1).decode("ascii")
         return f"{self._prefix}-{next(self._numbers)}"

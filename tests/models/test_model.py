@@ -311,3 +311,11 @@ def test_records_that_are_all_alike_accept_themselves(model: Model, examples: li
     other = model.with_classes([model.enrol("odd", model.embed([odd] * 120))])
     for count in (1, 7, 100):
         assert {verdict.label for verdict in other.classify([odd] * count)} == {"odd"}
+
+
+def test_labels_are_those_of_the_verdicts(model: Model) -> None:
+    decisions = model.decide(model.schema.encode(model.examples))
+    decisions.accepted[0] = False
+    labels = [verdict.label for verdict in model.verdicts(decisions, Verdict)]
+    assert model.labels(decisions) == labels
+    assert labels[0] == "unknown"

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from service.observability.logs import RequestLog, configure
 from service.settings import Settings
-from service.web.request_info import RequestInfo
+from service.web.middleware import RequestInfo
 
 SECRET = "s3cr3t-value"
 

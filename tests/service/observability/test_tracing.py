@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from service.observability.spans import Spans
 from service.settings import Settings, SettingsError
-from service.web.request_info import RequestInfo
+from service.web.middleware import RequestInfo
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SECRET = "s3cr3t-value"

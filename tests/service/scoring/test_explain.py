@@ -613,8 +613,8 @@ def test_an_explanation_is_written_beside_its_verdict(model: Model, down: Record
     verdicts = JsonVerdicts(serving, distances=False)
     driver = Driver(field="a", value=None, typical=False, share=0.25)
     decisions = model.decide(matrix)
-    labels = serving.labels(decisions)
-    verdicts.add(Scored(Chunk(matrix), decisions, labels, explanations=[[driver]]))
+    labels = model.labels(decisions)
+    verdicts.add(Scored(Chunk(matrix), matrix, decisions, labels, explanations=[[driver]]))
     (written,) = json.loads(verdicts.finish())["results"]
     assert labels == ["link-down"]
     assert written["explanation"] == [

@@ -102,9 +102,3 @@ def test_every_route_shows_its_records_to_the_observers(
 def rows_of(model: Model, *records: Record) -> list[list[float]]:
     rows: list[list[float]] = model.schema.encode(records).tolist()
     return rows
-
-
-def test_a_model_makes_its_labels_of_decisions(model: Model, good: Record, unknown: Record) -> None:
-    served = ServedModel(model, 10)
-    decisions = model.decide(model.schema.encode([good, unknown]))
-    assert served.labels(decisions) == ["normal", "unknown"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from service.web.budget import ByteBudget
+from service.web.body import ByteBudget
 from service.web.problems import OVERLOADED
 from tests.support.problems import raises
 
