@@ -1,4 +1,4 @@
-"""The application: routes, middleware and errors put together."""
+"""The composition root: settings, state, routes and middleware become one application."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def create_app(
     load: Callable[[Path], Model] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> FastAPI:
-    """Put the service together; it loads its bundle when it starts.
+    """Create the application; it loads its bundle when it starts.
 
     Args:
         settings: how to run.
-        load: gives the verified model of a folder, or raises `models.BundleError`.
-        clock: seconds that only go forward, for durations.
+        load: returns the verified model of a folder, or raises `models.BundleError`.
+        clock: monotonic seconds, for durations.
     """
     loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
     state = State(settings, Metrics(), loader, clock)
@@ -140,10 +140,10 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods that a path takes: its routes know of their own only."""
-    found: set[str] = set()
+    """Return all methods of a path; each of its routes knows only its own."""
+    methods: set[str] = set()
     for module in _MODULES:
         for route in module.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
-                found |= route.methods or set()
-    return ", ".join(sorted(found))
+                methods |= route.methods or set()
+    return ", ".join(sorted(methods))

@@ -1,4 +1,4 @@
-"""The routes: each chooses a reader, a writer and the observers of its records.
+"""The routes: each chooses a reader, a scorer and a writer, or asks the runtime.
 
-Imports every room but `server` and `offline`.
+Imports every room but `server`, `offline` and `observability`.
 """

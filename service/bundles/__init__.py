@@ -1,4 +1,4 @@
 """The bundles at hand: which one is served, when that changes, and a shadow beside it.
 
-Imports `models` and `service.observability`.
+Imports `service.observability`.
 """

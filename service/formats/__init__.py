@@ -1,4 +1,4 @@
-"""Wire formats of records and of answers: JSON and Arrow, bytes to matrices and back.
+"""Wire formats of records and verdicts: bytes become matrices, decisions become bytes.
 
-Imports `models` only: status codes are the business of `service.web`.
+Imports `models` only; it knows no HTTP and no status codes.
 """

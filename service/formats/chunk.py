@@ -1,4 +1,4 @@
-"""A chunk of a request: so many of its records as are worked on before others get their turn."""
+"""A chunk of a request: the records processed before yielding to other requests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from models.schema import Fault, Matrix
 __all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk"]
 
 CHUNK_RECORDS = 256
-"""Records of a chunk whose form is cheap to read, at most."""
+"""Maximum records of a chunk in a format that is cheap to read."""
 CHUNK_BYTES = 1 << 18
-"""Bytes of a chunk that has to be parsed, at most: about two milliseconds of work."""
+"""Maximum bytes of a chunk that has to be parsed: about two milliseconds of work."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Chunk:
 
     Attributes:
         matrix: float32 [n, fields] of those that fit the schema, NaN where missing.
-        faults: what is wrong with each of the others, by its place in the chunk.
+        faults: of the other records, by index in the chunk.
     """
 
     matrix: Matrix

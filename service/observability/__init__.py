@@ -1,4 +1,4 @@
-"""What operators see: metrics, drift, logs and traces.
+"""What operators see: metrics, drift, recent traffic, logs and traces.
 
-Imports `models`, `service.settings` and `service.web`.
+Imports `service.formats`, `service.settings` and `service.web`.
 """

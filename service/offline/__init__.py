@@ -1,4 +1,4 @@
 """Tables without a server: classify one, export feedback.
 
-Imports `models`, `service.formats`, `service.bundles` and `service.classes`.
+Imports `service.formats`, `service.bundles`, `service.classes` and `service.settings`.
 """

@@ -1,4 +1,4 @@
-"""From records to verdicts: the scheduler, the served model, what drove a verdict.
+"""The one way from chunks of records to verdicts, and the scheduler that shares it fairly.
 
-Imports `models`, `service.formats`, `service.bundles` and `service.observability`.
+Imports `service.formats` and `service.web`.
 """

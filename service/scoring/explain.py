@@ -1,11 +1,11 @@
-"""What drove a verdict: the fields that hold a record away from good traffic.
+"""Explain a verdict: the fields that keep a record away from good traffic.
 
-Every field of a record is replaced, one at a time, by what it typically is in good traffic, and all
-of these variants are embedded together with the record. A field counts by how much nearer its
-variant comes to the centroid of good traffic; its share is that of all fields together.
+Each field of a record is replaced, one at a time, by its typical value in good traffic, and all
+variants are embedded together with the record. A field counts by how much nearer its variant comes
+to the centroid of good traffic; its share is its part of the sum over all fields.
 
-This asks what one field alone would change. Where two fields each suffice to make a record bad,
-neither of them brings it nearer, and neither is listed.
+This measures what one field alone would change. Where two fields each suffice to make a record bad,
+neither brings it nearer, and neither is listed.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from service.formats.chunk import Chunk
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants"]
 
 MOST_EXPLAINED = 100
-"""Records of a request that is explained: each costs as much as it has fields, and one more."""
+"""Maximum records of an explained request: each costs as many inferences as it has fields."""
 _MOST_ROWS = 1000
-"""Records and variants of a chunk, about, which go through the model together."""
+"""Records and variants, about, that go through the model together."""
 _MOST_DRIVERS = 10
 _LEAST_SHARE = 0.001
 _LEAST_GAIN = 1e-6
-"""Of distance; anything less is the rounding of float32, and shares of it would mean nothing."""
+"""Of distance; anything less is float32 rounding."""
 
 Value = bool | float | str | None
 Places = npt.NDArray[np.intp]
 
 
 class Driver(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """One field that drove a verdict.
+    """A field that drove a verdict.
 
     Attributes:
         field: its name.
-        value: as the model reads it, None where it is missing or a category that is not known.
-        typical: of good traffic, None where it is missing there.
-        unit: None where there is none.
-        share: of all that single fields bring nearer to good traffic, 0..1.
+        value: as the model reads it; None where missing or an unknown category.
+        typical: in good traffic; None where missing there.
+        unit: of both, if any.
+        share: of what all single fields bring nearer to good traffic, 0..1.
     """
 
     field: str
@@ -56,12 +56,12 @@ class Driver(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Variants:
-    """Records, and behind them all of their variants.
+    """Records followed by all of their variants.
 
     Attributes:
         matrix: float32 [n + v, fields].
-        records: int [v], of which record each variant is.
-        fields: int [v], which field it has from good traffic.
+        records: int [v], the record of each variant.
+        fields: int [v], the field that is replaced.
     """
 
     matrix: Matrix
@@ -73,16 +73,16 @@ class Variants:
 
 
 class Explainer:
-    """Says which fields drove a verdict.
+    """Finds the fields that drove a verdict.
 
     Args:
         fields: of the schema.
         good: float32 [m, fields], records of good traffic, NaN where missing; at least one.
-        column: where the distance to good traffic is, among those to all classes.
+        column: of the distance to good traffic among those to all classes.
 
     Attributes:
-        typical: float32 [fields]; the median of numbers and the most frequent of other values,
-            those that are missing left out, and NaN where all are.
+        typical: float32 [fields]; median of numbers, most frequent of other values, without the
+            missing ones; NaN where all are missing.
     """
 
     def __init__(self, fields: Sequence[Field], good: Matrix, column: int) -> None:
@@ -95,11 +95,11 @@ class Explainer:
 
     @classmethod
     def of(cls, model: Model, names: Sequence[str]) -> Explainer | None:
-        """What explains the verdicts of a model; None where nothing says what good traffic is like.
+        """Return an explainer for a model; None where its bundle holds no good traffic.
 
         Args:
-            model: with its reference, if it has one.
-            names: of the classes that it measures the distances to.
+            model: with its reference records, if it has any.
+            names: of the classes whose distances are measured.
         """
         reference = model.reference
         classes = [known.name for known in model.manifest.classes]
@@ -112,10 +112,10 @@ class Explainer:
         return cls(model.schema.fields, good, names.index(classes[label]))
 
     def split(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Cut chunks into smaller ones, so that nobody waits longer for them.
+        """Split chunks into smaller ones, whose variants take no longer than usual.
 
         Raises:
-            RecordError: there are more records than are explained, those that do not fit included.
+            RecordError: more records than are explained, those that do not fit included.
         """
         total = 0
         for chunk in chunks:
@@ -132,7 +132,7 @@ class Explainer:
                 done = end
 
     def vary(self, matrix: Matrix) -> Variants:
-        """Put the variants behind records; a field that is as it typically is needs none."""
+        """Append the variants to records; a field with its typical value needs none."""
         typical = self.typical
         alike = (matrix == typical) | (np.isnan(matrix) & np.isnan(typical))
         records, fields = np.nonzero(~alike)
@@ -141,11 +141,11 @@ class Explainer:
         return Variants(np.concatenate([matrix, varied]), records, fields)
 
     def explain(self, variants: Variants, distances: Matrix) -> list[list[Driver]]:
-        """Say what drove each record's verdict, the strongest first.
+        """Return what drove each record's verdict, the strongest first.
 
         Args:
             variants: of the records.
-            distances: float32 [n + v, classes], of all of them.
+            distances: float32 [n + v, classes], to the centroids.
         """
         number, to_good = len(variants), distances[:, self._column].astype(np.float64)
         gains = np.zeros((number, len(self._fields)))

@@ -1,4 +1,4 @@
 """Sockets, connections and worker processes: everything that leans on uvicorn.
 
-Imports `service.runtime`, `service.web` and `service.observability`.
+Imports `runtime`, `bundles`, `observability`, `settings` and `web`; only the CLI imports it.
 """

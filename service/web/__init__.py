@@ -1,4 +1,4 @@
-"""What every HTTP route shares: problems, bodies, compression, keys, middleware.
+"""What all HTTP routes share: problems, bodies, compression, keys and middleware.
 
-Imports `service.settings` only.
+Imports `service.formats`, whose errors it maps to status codes.
 """

@@ -1,7 +1,7 @@
-"""Who may do what: API keys, of which only hashes are known here.
+"""API keys, of which the service knows only the hashes.
 
-A key opens a scope: `read` asks for verdicts and looks, `admin` changes things and may also read.
-Without a read key everyone may read; without an admin key nobody may change anything.
+A `read` key allows verdicts and reading, an `admin` key also changes. Without read keys everyone
+may read; without admin keys nobody may change anything.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["PROBES", "AuthMiddleware", "Keys", "KeysError", "admin", "new_key"]
 Access = Literal["read", "admin"]
 
 PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Paths that are answered to everyone: whoever probes holds no key."""
+"""Paths that need no key: probes have none."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_HOW = (
+_NO_ADMIN_KEY = (
     "No admin key is configured, so nothing can be changed: make one with `faultcube key` and set "
     "FAULTCUBE_ADMIN_KEYS to its SHA-256."
 )
@@ -43,7 +43,7 @@ class KeysError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The SHA-256 of every key, by what it opens.
+    """The SHA-256 of every key, by what it allows.
 
     Attributes:
         read: digests of keys that may read; empty when everyone may.
@@ -55,81 +55,82 @@ class Keys:
 
     @classmethod
     def of(cls, *, read: str = "", admin: str = "", file: Path | None = None) -> Keys:
-        """Take keys from settings and from a file.
+        """Read keys from settings and from a file.
 
         Args:
-            read: SHA-256 of keys in hex, with commas or spaces between them.
+            read: SHA-256 of keys in hex, separated by commas or spaces.
             admin: likewise.
-            file: lines of `read` or `admin` and a SHA-256; what follows a # is a remark.
+            file: lines of `read` or `admin` and a SHA-256; comments follow a #.
 
         Raises:
-            KeysError: a hash is none, or the file cannot be read.
+            KeysError: a hash is malformed, or the file cannot be read.
         """
-        found = {"read": _digests("FAULTCUBE_READ_KEYS", read)}
-        found["admin"] = _digests("FAULTCUBE_ADMIN_KEYS", admin)
+        digests = {
+            "read": _digests("FAULTCUBE_READ_KEYS", read),
+            "admin": _digests("FAULTCUBE_ADMIN_KEYS", admin),
+        }
         for number, line in enumerate(_lines(file), start=1):
             words = line.partition("#")[0].split()
             if not words:
                 continue
-            if len(words) != 2 or words[0] not in found:
+            if len(words) != 2 or words[0] not in digests:
                 raise KeysError(f"{file}, line {number}: expected `read` or `admin` and a SHA-256")
-            found[words[0]] += _digests(f"{file}, line {number}", words[1])
-        return cls(tuple(found["read"]), tuple(found["admin"]))
+            digests[words[0]] += _digests(f"{file}, line {number}", words[1])
+        return cls(tuple(digests["read"]), tuple(digests["admin"]))
 
     def check(self, kind: Access, headers: Mapping[bytes, bytes]) -> str | None:
-        """Let a request pass, or not.
+        """Check the key of a request.
 
         Returns:
-            The first eight hex digits of the hash of its key, or None when it needs none.
+            The first eight hex digits of the key's hash, or None when no key is needed.
 
         Raises:
-            Forbidden: nobody may do this.
-            Unauthorized: it has no key, or one that does not open this.
+            Problem: `FORBIDDEN`, nobody may do this; `UNAUTHORIZED`, no key or not the right one.
         """
         if kind == "read" and not self.read:
             return None
         if kind == "admin" and not self.admin:
-            raise Problem(FORBIDDEN, _HOW)
+            raise Problem(FORBIDDEN, _NO_ADMIN_KEY)
         if (key := _key(headers)) is None:
             raise Problem(UNAUTHORIZED, "This needs a key: send `Authorization: Bearer KEY`.")
         digest = hashlib.sha256(key).digest()
-        known = self.admin + (self.read if kind == "read" else ())
-        # Every one is compared, to the end: time tells nothing.
-        if not sum(hmac.compare_digest(digest, each) for each in known):
+        allowed = self.admin + (self.read if kind == "read" else ())
+        # All are compared, so that the duration says nothing.
+        if not sum(hmac.compare_digest(digest, other) for other in allowed):
             raise Problem(UNAUTHORIZED, f"This key does not open what needs {kind!r}.")
         return digest.hex()[:8]
 
 
 class AuthMiddleware:
-    """Middleware that asks for a key that may read; routes that change something ask for more.
+    """Requires a read key; routes that change something require an admin key themselves.
 
     Args:
-        app: what is guarded.
-        keys: that open it.
-        refused: told of every refusal.
+        app: the application inside.
+        keys: to check against.
+        on_problem: called with every refusal.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, refused: Callable[[Problem], None]) -> None:
-        self.app, self.keys, self.refused = app, keys, refused
+    def __init__(self, app: ASGIApp, keys: Keys, on_problem: Callable[[Problem], None]) -> None:
+        self.app, self.keys, self.on_problem = app, keys, on_problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Handle an HTTP request."""
         if scope["path"] not in PROBES:
             info = RequestInfo.of(scope)
             try:
                 info.key = self.keys.check("read", info.headers)
             except Problem as problem:
-                self.refused(problem)
+                self.on_problem(problem)
                 await problem.response(info.request_id)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
 def admin(request: Request) -> None:
-    """The dependency of every route that changes something: it asks for an admin key.
+    """Require an admin key: the dependency of every route that changes something.
 
     Raises:
-        Problem: there is none, or not this one.
+        Problem: `FORBIDDEN` or `UNAUTHORIZED`.
     """
     info, keys = RequestInfo.of(request.scope), request.app.state.faultcube.keys
     info.is_change = True
@@ -137,7 +138,7 @@ def admin(request: Request) -> None:
 
 
 def new_key() -> tuple[str, str]:
-    """A key that nobody can guess, and its SHA-256 in hex."""
+    """Return a random key and its SHA-256 in hex."""
     key = secrets.token_urlsafe(32)
     return key, hashlib.sha256(key.encode()).hexdigest()
 
@@ -166,7 +167,7 @@ def _key(headers: Mapping[bytes, bytes]) -> bytes | None:
     match kind.lower():
         case b"bearer":
             return value.strip()
-        case b"basic":  # what browsers and collectors know; the password is the key
+        case b"basic":  # browsers and collectors send this; the password is the key
             try:
                 return base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
