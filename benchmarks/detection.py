@@ -37,14 +37,15 @@ def main(
         int | None, typer.Option(min=1, help="Fits of each; 5, or 1 if quick.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; benchmarks/ or, quick, build/detection.md.")
+        Path | None,
+        typer.Option(help="File to write; benchmarks/results/ or, quick, build/detection.md."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Fits at a time, each on one thread.")] = 1,
     quick: Annotated[bool, typer.Option(help="Two short epochs a fit: only to try it.")] = False,
 ) -> None:
     """Measure, and write the report anew after each task."""
     chosen, wanted = _chosen_sets(sets), _chosen_sections(sections)
-    path = out or Path("build" if quick else "benchmarks") / "detection.md"
+    path = out or Path("build" if quick else "benchmarks/results") / "detection.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     count = seeds or (1 if quick else 5)
     heading = _heading(count, jobs, quick)

@@ -57,7 +57,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Of one measurement of it.")] = 3.0,
     out: Annotated[
         Path, typer.Option(help="File to write; sections not measured now stay as they are.")
-    ] = ROOT / "benchmarks" / "enrolment.md",
+    ] = ROOT / "benchmarks" / "results" / "enrolment.md",
 ) -> None:
     """Measure, and write each section as it is done."""
     failed = False
