@@ -17,10 +17,10 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.detection.report import asked, machine, versions
 from benchmarks.enrolment import acceptance, kills, one_shot, replicas, throughput
 from benchmarks.enrolment.report import merged, section
 from benchmarks.enrolment.stage import Plan
-from benchmarks.report import asked, machine, versions
 from benchmarks.resilience.figures import Section
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say

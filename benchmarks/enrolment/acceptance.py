@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.detection.openset import leave_out
+from benchmarks.detection.sets import SETS, Set, derive_tables, recipe_of
 from benchmarks.enrolment.report import shares
 from benchmarks.enrolment.stage import Plan
-from benchmarks.openset import leave_out
 from benchmarks.resilience.figures import Figure, Section, told
 from benchmarks.serving.rounds import say
-from benchmarks.sets import SETS, Set, derive_tables, recipe_of
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 from models.support import support_radius, with_class

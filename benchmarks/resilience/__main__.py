@@ -84,7 +84,7 @@ def _pin() -> None:
 
 def _heading() -> list[str]:
     # It knows training's libraries, which are slow to load.
-    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
+    from benchmarks.detection.report import asked, machine, versions  # noqa: PLC0415
 
     busy = f"{os.getloadavg()[0]:.1f} processes were waiting for them before it began"
     return [

@@ -115,7 +115,7 @@ def _pin() -> None:
 
 def _heading(pace: Pace) -> Sequence[str]:
     # It knows training's libraries, which are slow to load.
-    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
+    from benchmarks.detection.report import asked, machine, versions  # noqa: PLC0415
 
     own = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.own]
     turns = f"{pace.rounds} rounds, contestants in turn, {pace.seconds:g} s each (up to 4 times "

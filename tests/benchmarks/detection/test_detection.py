@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from benchmarks import baselines
-from benchmarks.detection import _tasks
-from benchmarks.measure import OURS, Result, measure
-from benchmarks.openset import auroc, leave_out, rejected_known
-from benchmarks.report import grid, mean_and_spread, report
-from benchmarks.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
+from benchmarks.detection import baselines
+from benchmarks.detection.__main__ import _tasks
+from benchmarks.detection.measure import OURS, Result, measure
+from benchmarks.detection.openset import auroc, leave_out, rejected_known
+from benchmarks.detection.report import grid, mean_and_spread, report
+from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
 from training.dataset.dataset import Dataset, load_dataset
 
 QUICK = {"epochs": 2, "steps": 4, "batch": 32}

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.baselines import Known, Points, fit_classifier
-from benchmarks.ours import Ours
+from benchmarks.detection.baselines import Known, Points, fit_classifier
+from benchmarks.detection.ours import Ours
 from training.dataset.dataset import Dataset, Labels, Rows
 
 __all__ = ["auroc", "leave_out", "of_classifiers", "of_ours", "rejected_known"]

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, variance
 
-from benchmarks.measure import OURS, Result
+from benchmarks.detection.measure import OURS, Result
 
 __all__ = ["asked", "commit", "grid", "machine", "mean_and_spread", "report", "versions"]
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from benchmarks import baselines, openset, peers
-from benchmarks.ours import fit_ours, learned_nearest, with_dev
+from benchmarks.detection import baselines, openset
+from benchmarks.detection.ours import fit_ours, learned_nearest, with_dev
+from benchmarks.losses import peers
 from training.dataset.dataset import load_dataset
 from training.evaluation.few_shot import few_shot
 from training.recipe import FewShot, Recipe, RecipeError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
-from benchmarks.tables import Derive
+from benchmarks.detection import tables
+from benchmarks.detection.tables import Derive
 from training.recipe import Recipe
 
 __all__ = ["SECTIONS", "SETS", "Set", "derive_tables", "recipe_of"]

@@ -19,10 +19,10 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from benchmarks import peers
-from benchmarks.measure import OURS, Result, Task, measure
-from benchmarks.report import commit, machine, report, versions
-from benchmarks.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
+from benchmarks.detection.measure import OURS, Result, Task, measure
+from benchmarks.detection.report import commit, machine, report, versions
+from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
+from benchmarks.losses import peers
 from training.recipe import FewShot, RecipeError
 
 _QUICK: Mapping[str, Any] = {"epochs": 2, "steps": 5}
