@@ -21,10 +21,10 @@ from benchmarks.detection.report import asked, machine, versions
 from benchmarks.enrolment import acceptance, kills, one_shot, replicas, throughput
 from benchmarks.enrolment.report import merged, section
 from benchmarks.enrolment.stage import Plan
-from benchmarks.resilience.figures import Section
+from benchmarks.harness.report import Section
+from benchmarks.harness.server import ServerError
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from benchmarks.detection.openset import leave_out
 from benchmarks.detection.sets import SETS, Set, derive_tables, recipe_of
 from benchmarks.enrolment.report import shares
 from benchmarks.enrolment.stage import Plan
-from benchmarks.resilience.figures import Figure, Section, told
+from benchmarks.harness.report import Figure, Section, told
 from benchmarks.serving.rounds import say
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix

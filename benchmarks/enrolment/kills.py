@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from benchmarks.enrolment.stage import Desk, Plan, Record, postgres, records, serving
-from benchmarks.resilience.figures import Figure, Section, none_of, told
-from benchmarks.serving.processes import send, tree
+from benchmarks.harness.process import send, tree
+from benchmarks.harness.report import Figure, Section, none_of, told
+from benchmarks.harness.server import Running, ServerError
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running, ServerError
 from service.classes.database import Store
 
 __all__ = ["Tally", "measure"]

@@ -17,10 +17,10 @@ from sklearn.metrics import f1_score
 
 from benchmarks.enrolment.report import reaching
 from benchmarks.enrolment.stage import Answer, Desk, Plan, Record, serving
-from benchmarks.resilience.figures import Figure, Section, told
+from benchmarks.harness.report import Figure, Section, told
+from benchmarks.harness.server import ServerError
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluation.few_shot import Draws, few_shot
 from training.recipe import FewShot, Recipe

@@ -7,9 +7,9 @@ import statistics
 import time
 
 from benchmarks.enrolment.stage import Desk, Plan, postgres, records, serving
-from benchmarks.resilience.figures import Section, below, told
+from benchmarks.harness.report import Section, below, told
+from benchmarks.harness.server import ServerError
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
 
 __all__ = ["measure"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.resilience.figures import Figure, Section
+from benchmarks.harness.report import Figure, Section
 
 __all__ = ["merged", "reaching", "section", "shares"]
 

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import pytest
 
-from benchmarks.resilience.messages import real_body
+from benchmarks.harness.requests import real_body
+from benchmarks.harness.server import Running, ServerError
 from benchmarks.resilience.service import serve, wait_until_ready
-from benchmarks.serving.servers import Running, ServerError
 from tests.support.databases import Postgres, running
 
 __all__ = ["Answer", "Desk", "Plan", "Record", "postgres", "records", "serving"]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from benchmarks.enrolment.report import reaching
 from benchmarks.enrolment.stage import Desk, Plan, records, serving
-from benchmarks.resilience.figures import Figure, Section, none_of, told
-from benchmarks.resilience.messages import real_body
-from benchmarks.serving import wrk
+from benchmarks.harness import wrk
+from benchmarks.harness.process import cpu_seconds, settle
+from benchmarks.harness.report import Figure, Section, none_of, told
+from benchmarks.harness.requests import real_body
+from benchmarks.harness.server import SERVER_CORE, Running, ServerError
+from benchmarks.harness.wrk import LOAD_CORE, WrkError
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import cpu_seconds, settle
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import SERVER_CORE, Running, ServerError
-from benchmarks.serving.wrk import LOAD_CORE, WrkError
 from models import Bundle
 from service.classes.database import Store
 from service.classes.entities import Stored, Support

@@ -15,6 +15,9 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.harness.report import Section, page
+from benchmarks.harness.server import SERVER_CORE, ServerError
+from benchmarks.harness.wrk import LOAD_CORE
 from benchmarks.resilience import (
     amplification,
     cost,
@@ -24,11 +27,8 @@ from benchmarks.resilience import (
     restart,
     swaps,
 )
-from benchmarks.resilience.figures import Section, page
 from benchmarks.resilience.stage import Stage
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import SERVER_CORE, ServerError
-from benchmarks.serving.wrk import LOAD_CORE
 
 SCENARIOS: Mapping[str, Callable[[Stage], Section]] = {
     "overload": overload.measure,

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.harness.load import Load, Stream, clock
+from benchmarks.harness.process import settle
+from benchmarks.harness.report import Figure, Section, below, none_of
+from benchmarks.harness.server import Running
 from benchmarks.resilience.bodies import Case, cases
-from benchmarks.resilience.figures import Figure, Section, below, none_of
-from benchmarks.resilience.load import Load, Stream, clock
 from benchmarks.resilience.service import growth, reset_peak
 from benchmarks.resilience.stage import Stage, livez
-from benchmarks.serving.processes import settle
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
 
 __all__ = ["measure"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import zstandard
 
-from benchmarks.resilience.messages import http, real_body
+from benchmarks.harness.requests import http, real_body
 
 __all__ = ["Case", "cases"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from itertools import chain, repeat
 
-from benchmarks.resilience.figures import Figure, Section, at_most, none_of
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import batch
-from benchmarks.resilience.outcome import Outcome
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.report import Figure, Section, at_most, none_of
+from benchmarks.harness.requests import batch
 from benchmarks.resilience.service import ROOMY
 from benchmarks.resilience.stage import Stage
 from benchmarks.serving.rounds import say

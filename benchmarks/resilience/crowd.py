@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from benchmarks.resilience.figures import Figure, Section, at_most, none_of, told
-from benchmarks.resilience.load import Load, clock, open_files
-from benchmarks.resilience.messages import LARGE, LIVEZ, batch
+from benchmarks.harness.load import Load, clock, open_files
+from benchmarks.harness.process import settle
+from benchmarks.harness.report import Figure, Section, at_most, none_of, told
+from benchmarks.harness.requests import LARGE, LIVEZ, batch
+from benchmarks.harness.server import Running
 from benchmarks.resilience.service import ROOMY, growth, open_files_of, reset_peak
 from benchmarks.resilience.stage import DELAY_MS, Stage, probe
-from benchmarks.serving.processes import settle
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
 
 __all__ = ["measure"]
 

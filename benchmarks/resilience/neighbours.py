@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from benchmarks.resilience.figures import Figure, Section, at_most, none_of, told
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import LARGE, batch
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.process import settle
+from benchmarks.harness.report import Figure, Section, at_most, none_of, told
+from benchmarks.harness.requests import LARGE, batch
+from benchmarks.harness.server import Running
 from benchmarks.resilience.service import ROOMY
 from benchmarks.resilience.stage import DELAY_MS, Stage, livez, probe
-from benchmarks.serving.processes import settle
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
 
 __all__ = ["measure"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import repeat
 
-from benchmarks.resilience.figures import (
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.outcome import ANSWERED, Outcome
+from benchmarks.harness.report import (
     Figure,
     Section,
     at_least,
@@ -13,13 +15,11 @@ from benchmarks.resilience.figures import (
     none_of,
     told,
 )
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import LIVEZ, batch, singles
-from benchmarks.resilience.outcome import ANSWERED, Outcome
+from benchmarks.harness.requests import LIVEZ, batch, singles
+from benchmarks.harness.server import Running
 from benchmarks.resilience.service import growth, peak, reset_peak
 from benchmarks.resilience.stage import Stage, closed_loop, livez
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
 
 __all__ = ["measure"]
 

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 
-from benchmarks.resilience.figures import Figure, Section, below, none_of, told
-from benchmarks.resilience.load import Load, Stream, clock
-from benchmarks.resilience.messages import LARGE, batch, http, singles
-from benchmarks.resilience.outcome import ANSWERED, Outcome
+from benchmarks.harness.load import Load, Stream, clock
+from benchmarks.harness.outcome import ANSWERED, Outcome
+from benchmarks.harness.report import Figure, Section, below, none_of, told
+from benchmarks.harness.requests import LARGE, batch, http, singles
 from benchmarks.resilience.service import ROOMY, serve
 from benchmarks.resilience.stage import Stage
 from benchmarks.serving.rounds import say

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.resilience.load import clock
+from benchmarks.harness.load import clock
+from benchmarks.harness.process import rss
+from benchmarks.harness.server import SERVER_CORE, Running, ServerError, free_port
 from benchmarks.serving.contestants import OURS, SERVERS
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import rss
-from benchmarks.serving.servers import SERVER_CORE, Running, ServerError, free_port
 
 __all__ = [
     "ROOMY",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import LIVEZ_ANEW, singles
-from benchmarks.resilience.outcome import Outcome
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.process import settle
+from benchmarks.harness.requests import LIVEZ_ANEW, singles
+from benchmarks.harness.server import Running
 from benchmarks.resilience.service import serve, wait_until_ready
-from benchmarks.serving.processes import settle
-from benchmarks.serving.servers import Running
 
 __all__ = ["DELAY_MS", "Stage", "closed_loop", "livez", "probe"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
-from benchmarks.resilience.figures import Section, at_most, none_of, told
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import LARGE, batch, http, same_bundle, singles
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.report import Section, at_most, none_of, told
+from benchmarks.harness.requests import LARGE, batch, http, same_bundle, singles
 from benchmarks.resilience.service import ROOMY
 from benchmarks.resilience.stage import DELAY_MS, Stage
 from benchmarks.serving.environments import ROOT

@@ -15,15 +15,15 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.harness.records import batches
+from benchmarks.harness.server import SERVER_CORE, ServerError
+from benchmarks.harness.wrk import LOAD_CORE, WrkError
 from benchmarks.serving import latency, memory
 from benchmarks.serving.contestants import ONNXRUNTIME, SERVERS, Contestant, choose
 from benchmarks.serving.environments import pinned
-from benchmarks.serving.records import batches
 from benchmarks.serving.report import Results, report
 from benchmarks.serving.rounds import Course, Pace, say
 from benchmarks.serving.samples import Scenario
-from benchmarks.serving.servers import SERVER_CORE, ServerError
-from benchmarks.serving.wrk import LOAD_CORE, WrkError
 
 PARTS = ("rates", "latency", "memory")
 SCENARIOS = "1x1,1x8,1x64,100x1,100x8,100x64,1000x1,1000x2,1000x8,10000x1,10000x2"

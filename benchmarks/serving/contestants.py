@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from benchmarks.serving import wires
-from benchmarks.serving.wires import Wire
+from benchmarks.harness import wires
+from benchmarks.harness.wires import Wire
 
 __all__ = [
     "CONTESTANTS",

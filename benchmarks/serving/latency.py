@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving import wrk
+from benchmarks.harness import wrk
+from benchmarks.harness.process import settle
+from benchmarks.harness.records import Batch
+from benchmarks.harness.server import Running
+from benchmarks.harness.wires import ROWS
 from benchmarks.serving.contestants import OURS, SERVERS
-from benchmarks.serving.processes import settle
-from benchmarks.serving.records import Batch
 from benchmarks.serving.rounds import Pace, say
-from benchmarks.serving.servers import Running
-from benchmarks.serving.wires import ROWS
 
 __all__ = ["BATCH", "Waits", "measure", "quantile"]
 

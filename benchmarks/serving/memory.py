@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness.process import rss
+from benchmarks.harness.records import Batch
+from benchmarks.harness.server import Running, ServerError
+from benchmarks.harness.wires import ROWS
 from benchmarks.serving.contestants import OURS, SERVERS
-from benchmarks.serving.processes import rss
-from benchmarks.serving.records import Batch
 from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running, ServerError
-from benchmarks.serving.wires import ROWS
 
 __all__ = ["BATCH", "FIRST", "Growth", "measure"]
 

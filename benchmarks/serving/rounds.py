@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving import wrk
+from benchmarks.harness import wrk
+from benchmarks.harness.process import cpu_seconds, pss, settle
+from benchmarks.harness.records import Batch
+from benchmarks.harness.server import SERVER_CORE, Running, ServerError, post
+from benchmarks.harness.wrk import LOAD_CORE, Load, WrkError
 from benchmarks.serving.contestants import ECHO, ONNXRUNTIME, OURS, SERVERS, Contestant
 from benchmarks.serving.environments import InstallError
 from benchmarks.serving.peers.predictor import Predictor
-from benchmarks.serving.processes import cpu_seconds, pss, settle
-from benchmarks.serving.records import Batch
 from benchmarks.serving.samples import Measured, Sample, Scenario
-from benchmarks.serving.servers import SERVER_CORE, Running, ServerError, post
-from benchmarks.serving.wrk import LOAD_CORE, Load, WrkError
 
 __all__ = ["Course", "Pace", "say", "window"]
 

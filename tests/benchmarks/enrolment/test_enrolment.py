@@ -24,8 +24,8 @@ from benchmarks.enrolment.one_shot import records_of, scores
 from benchmarks.enrolment.report import merged, reaching, section, shares
 from benchmarks.enrolment.stage import Desk
 from benchmarks.enrolment.throughput import Sample, fill, ratios
-from benchmarks.resilience.figures import Section, told
-from benchmarks.serving.servers import ServerError
+from benchmarks.harness.report import Section, told
+from benchmarks.harness.server import ServerError
 from models.decision import NearestCentroid
 from models.support import support_radius
 from service.classes import preview

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.resilience.connection import Connection, Ending
-from benchmarks.resilience.outcome import LOST, Outcome
+from benchmarks.harness.connection import Connection, Ending
+from benchmarks.harness.outcome import LOST, Outcome
 
 __all__ = ["Load", "Stream", "clock", "open_files"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving import wires
-from benchmarks.serving.records import Batch
-from benchmarks.serving.wires import Answer
+from benchmarks.harness import wires
+from benchmarks.harness.records import Batch
+from benchmarks.harness.wires import Answer
 
 BATCH = Batch(
     ("load", "loss-rate"), np.array([[0.25, 1e-7], [3.0, 0.1], [0.0, -5.5]]), ("x", "y", "x")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.requests import batch, http, real_body, same_bundle, singles
 from benchmarks.resilience.bodies import cases
-from benchmarks.resilience.messages import batch, http, real_body, same_bundle, singles
 from benchmarks.resilience.swaps import shelve
 from models import Bundle, Model
 
-SHIPPED = Path(__file__).parents[2] / "models" / "iosxr"
+SHIPPED = Path(__file__).parents[3] / "models" / "iosxr"
 
 
 def test_real_records_are_taken_by_the_model_that_ships() -> None:

@@ -12,9 +12,9 @@ from itertools import cycle
 
 import numpy as np
 
+from benchmarks.harness.records import TABLE, Batch
+from benchmarks.harness.wires import ARROW, ROWS
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.records import TABLE, Batch
-from benchmarks.serving.wires import ARROW, ROWS
 
 __all__ = ["LARGE", "LIVEZ", "LIVEZ_ANEW", "batch", "http", "real_body", "same_bundle", "singles"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving import environments, processes
+from benchmarks.harness.server import Running, ServerError, post
+from benchmarks.harness.wires import ROWS
+from benchmarks.serving import environments
 from benchmarks.serving.contestants import CONTESTANTS, ECHO, OURS, SERVERS, Server, choose
 from benchmarks.serving.environments import InstallError, pinned, python_of, requirements
 from benchmarks.serving.rounds import check_labels, window
-from benchmarks.serving.servers import Running, ServerError, post
-from benchmarks.serving.wires import ROWS
 
 needs_core_0 = pytest.mark.skipif(
     shutil.which("taskset") is None or 0 not in os.sched_getaffinity(0),

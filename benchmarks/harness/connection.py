@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.resilience.outcome import LOST
+from benchmarks.harness.outcome import LOST
 
 __all__ = ["Connection", "Ending"]
 

@@ -8,9 +8,9 @@ from itertools import repeat
 
 import pytest
 
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import http
-from benchmarks.resilience.outcome import LOST
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.outcome import LOST
+from benchmarks.harness.requests import http
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"

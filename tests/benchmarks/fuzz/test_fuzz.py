@@ -16,7 +16,7 @@ from benchmarks.fuzz.worker import Note, keep
 from models import Model
 from service.formats import json_reader
 
-SHIPPED = Path(__file__).parents[2] / "models" / "iosxr"
+SHIPPED = Path(__file__).parents[3] / "models" / "iosxr"
 JSON = (b"content-type", b"application/json")
 ASKED = Request("/classify", b"distances=true", (JSON,), b'{"records": []}\r\n\r\n')
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving.records import Batch
+from benchmarks.harness.records import Batch
 
 __all__ = [
     "ARROW",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.wrk import WrkError, command, parse, run
+from benchmarks.harness.wrk import WrkError, command, parse, run
 
 OUTPUT = """Running 3s test @ http://127.0.0.1:8000/classify
   1 threads and 8 connections

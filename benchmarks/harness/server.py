@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks.harness.process import adopt_orphans, born, kill, send, tree
+from benchmarks.harness.wires import Answer
 from benchmarks.serving.contestants import OURS, Server
 from benchmarks.serving.environments import ROOT, python_of
-from benchmarks.serving.processes import adopt_orphans, born, kill, send, tree
-from benchmarks.serving.wires import Answer
 
 __all__ = ["SERVER_CORE", "Running", "ServerError", "free_port", "post"]
 

@@ -7,9 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.resilience.__main__ import SCENARIOS, main
-from benchmarks.resilience.cost import ratio
-from benchmarks.resilience.figures import (
+from benchmarks.harness.outcome import LOST, Outcome
+from benchmarks.harness.report import (
     Section,
     at_least,
     at_most,
@@ -18,7 +17,8 @@ from benchmarks.resilience.figures import (
     page,
     told,
 )
-from benchmarks.resilience.outcome import LOST, Outcome
+from benchmarks.resilience.__main__ import SCENARIOS, main
+from benchmarks.resilience.cost import ratio
 
 app = typer.Typer()
 app.command()(main)
