@@ -20,18 +20,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from training.dataset.dataset import Dataset, Labels
 
-__all__ = [
-    "CLASSIFIERS",
-    "SEEDED",
-    "Known",
-    "Points",
-    "Scaler",
-    "classify",
-    "fit_classifier",
-    "known_rows",
-    "scores",
-]
-
 Points = npt.NDArray[np.float64]
 
 

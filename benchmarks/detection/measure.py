@@ -16,8 +16,6 @@ from training.dataset.dataset import load_dataset
 from training.evaluation.few_shot import few_shot
 from training.recipe import FewShot, Recipe, RecipeError
 
-__all__ = ["OURS", "Result", "Task", "measure"]
-
 OURS = "Faultcube"
 
 

@@ -18,8 +18,6 @@ from benchmarks.detection.baselines import Known, Points, fit_classifier
 from benchmarks.detection.ours import Ours
 from training.dataset.dataset import Dataset, Labels, Rows
 
-__all__ = ["auroc", "leave_out", "of_classifiers", "of_ours", "rejected_known"]
-
 Scores = npt.NDArray[np.floating]
 Score = Callable[[Rows], Scores]
 

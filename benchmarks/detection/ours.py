@@ -17,8 +17,6 @@ from training.fitting.fit import embed, fit
 from training.fitting.rule import decision_rule
 from training.recipe import EncoderRecipe, Recipe
 
-__all__ = ["Ours", "fit_ours", "learned_nearest", "with_dev"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ours:

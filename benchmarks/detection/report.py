@@ -16,8 +16,6 @@ from statistics import fmean, variance
 
 from benchmarks.detection.measure import OURS, Result
 
-__all__ = ["asked", "commit", "grid", "machine", "mean_and_spread", "report", "versions"]
-
 Row = tuple[str, ...]
 
 _DETECTION = """

@@ -11,8 +11,6 @@ from benchmarks.detection import tables
 from benchmarks.detection.tables import Derive
 from training.recipe import Recipe
 
-__all__ = ["SECTIONS", "SETS", "Set", "derive_tables", "recipe_of"]
-
 SECTIONS = ("detection", "few-shot", "open-set", "losses")
 
 

@@ -14,21 +14,6 @@ import polars as pl
 
 from training.dataset.tables import read_table
 
-__all__ = [
-    "Derive",
-    "blocked",
-    "cisco_a",
-    "cisco_c",
-    "cisco_devices",
-    "cisco_leaf_to_spine",
-    "cisco_spine_to_leaf",
-    "kddi_6",
-    "kddi_7",
-    "kddi_location",
-    "nsl_2",
-    "nsl_5",
-]
-
 Derive = Callable[[Path], list[pl.DataFrame]]
 """From a data set's folder to its tables; more than one are folds, scored together."""
 

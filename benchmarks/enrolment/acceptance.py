@@ -22,8 +22,6 @@ from training.dataset.dataset import load_dataset
 from training.fitting.estimator import SiameseClassifier
 from training.recipe import RecipeError
 
-__all__ = ["BORROWED", "Case", "Cells", "Points", "borrowed", "drawn", "measure"]
-
 TITLE = "What a class of few records accepts"
 _SHOTS = (1, 5)
 _SWALLOWED, _SWALLOWED_GOOD = 0.5, 0.1

@@ -17,8 +17,6 @@ from benchmarks.harness.server import Running, ServerError
 from benchmarks.serving.rounds import say
 from service.classes.database import Store
 
-__all__ = ["Tally", "measure"]
-
 TITLE = "Kills"
 _LONGEST = 0.6
 _RECORDS = 500

@@ -26,8 +26,6 @@ from training.evaluation.few_shot import Draws, few_shot
 from training.recipe import FewShot, Recipe
 from training.train import train
 
-__all__ = ["Scores", "measure", "records_of", "scores"]
-
 TITLE = "One record through the service"
 CLASS = "port_flap"
 TOLERANCE = 0.01

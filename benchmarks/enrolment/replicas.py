@@ -11,8 +11,6 @@ from benchmarks.harness.report import Section, below, told
 from benchmarks.harness.server import ServerError
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 TITLE = "From one replica to another"
 _MOST_SECONDS = 1.0
 _PATIENCE = 30.0

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.harness.report import Figure, Section
 
-__all__ = ["merged", "reaching", "section", "shares"]
-
 _HEAD = """\
 # Enrolment
 

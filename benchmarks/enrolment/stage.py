@@ -20,8 +20,6 @@ from benchmarks.harness.server import Running, ServerError
 from benchmarks.resilience.service import serve, wait_until_ready
 from tests.support.databases import Postgres, running
 
-__all__ = ["Answer", "Desk", "Plan", "Record", "postgres", "records", "serving"]
-
 Record = Mapping[str, Any]
 
 _KEY = "the key of the benchmark"

@@ -22,8 +22,6 @@ from models import Bundle
 from service.classes.database import Store
 from service.classes.entities import Stored, Support
 
-__all__ = ["Sample", "fill", "measure", "ratios"]
-
 TITLE = "Throughput with enrolled classes"
 _NUMBERS: Mapping[int, float] = {0: 0.0, 10: 0.95, 1_000: 0.75}
 """Enrolled classes, and what the ratio to none must be."""

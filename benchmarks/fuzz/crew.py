@@ -13,8 +13,6 @@ from pathlib import Path
 
 from benchmarks.fuzz.worker import Job, Note, Report, keep, work
 
-__all__ = ["Crew"]
-
 _SPAWN = multiprocessing.get_context("spawn")
 _LOOK_SECONDS, _SILENT_SECONDS = 5.0, 120.0
 _MOST_ENDS = 50

@@ -16,8 +16,6 @@ import zstandard
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.values import HEADERS, NUMBERS, PATHS, QUERIES, TOKENS, VALUES
 
-__all__ = ["mutated"]
-
 _MOST_BYTES = 1 << 19
 """Of a mutated body."""
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["small_pieces"]
-
 _SIZES = {
     "PIECE_BYTES": 256,
     "PIECE_RECORDS": 4,

@@ -17,8 +17,6 @@ import zstandard
 from benchmarks.fuzz.request import Request
 from models import Model
 
-__all__ = ["seeds"]
-
 Record = dict[str, Any]
 
 _STREAM = b"application/vnd.apache.arrow.stream"

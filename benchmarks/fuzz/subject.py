@@ -15,8 +15,6 @@ from models import Model
 from service.app import create_app
 from service.settings import Settings
 
-__all__ = ["Reply", "Subject"]
-
 _MAX_BODY_BYTES, _MAX_RECORDS = 1 << 20, 200
 
 

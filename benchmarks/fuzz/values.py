@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HEADERS", "NUMBERS", "PATHS", "QUERIES", "TOKENS", "VALUES"]
-
 NUMBERS: tuple[bytes, ...] = (
     b"0", b"-0", b"-0.0", b"1", b"-1", b"0.1", b"1e0", b"1E+2", b"1e-400", b"4.9e-324", b"1e38",
     b"3.4028235e38", b"3.4028236e38", b"3.5e38", b"-3.5e38", b"1e39", b"1.8e308", b"1e309",

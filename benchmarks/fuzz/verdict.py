@@ -12,8 +12,6 @@ from benchmarks.fuzz.pieces import small_pieces
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.subject import Reply, Subject
 
-__all__ = ["fault_of", "judge", "judge_twins"]
-
 _REFUSAL_BYTES = 8_000
 _SECONDS = 2.0
 """Of CPU for a request of half a MiB at most: what takes longer was made to hurt."""

@@ -21,8 +21,6 @@ from benchmarks.fuzz.seeds import seeds
 from benchmarks.fuzz.subject import Subject
 from benchmarks.fuzz.verdict import judge, judge_twins
 
-__all__ = ["Job", "Note", "Report", "keep", "work"]
-
 _TWINS_EVERY = 4
 _REPORT_EVERY = 200
 _MOST_OF_A_KIND = 20

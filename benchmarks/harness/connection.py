@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from benchmarks.harness.outcome import LOST
 
-__all__ = ["Connection", "Ending"]
-
 _CHUNK = 1 << 18
 """Bytes that are sent or taken at a time."""
 _BOTH = select.EPOLLIN | select.EPOLLOUT

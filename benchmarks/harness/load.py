@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from benchmarks.harness.connection import Connection, Ending
 from benchmarks.harness.outcome import LOST, Outcome
 
-__all__ = ["Load", "Stream", "clock", "open_files"]
-
 clock = time.perf_counter
 """The clock of all times."""
 

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ANSWERED", "LOST", "Outcome"]
-
 LOST = 0
 """Stands for the status of a request that got no answer, or half of one."""
 ANSWERED = 200

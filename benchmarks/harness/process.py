@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "born", "cpu_seconds", "kill", "pss", "rss", "send", "settle", "tree"]
-
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SUBREAPER = 36

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from benchmarks.serving.peers.predictor import Matrix, Predictor
 
-__all__ = ["TABLE", "Batch", "batches"]
-
 TABLE = Path(__file__).parents[2] / "training/data/cisco-iosxr/cisco_iosxr_features.csv.gz"
 
 

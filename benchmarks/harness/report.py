@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Figure", "Section", "at_least", "at_most", "below", "none_of", "page", "told"]
-
 
 @dataclass(frozen=True, slots=True)
 class Figure:

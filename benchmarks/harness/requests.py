@@ -16,8 +16,6 @@ from benchmarks.harness.records import TABLE, Batch
 from benchmarks.harness.wires import ARROW, ROWS
 from benchmarks.serving.environments import ROOT
 
-__all__ = ["LARGE", "LIVEZ", "LIVEZ_ANEW", "batch", "http", "real_body", "same_bundle", "singles"]
-
 LARGE = 10_000
 """Records of a large batch."""
 _SINGLES = 64

@@ -22,8 +22,6 @@ from benchmarks.harness.wires import Answer
 from benchmarks.serving.contestants import OURS, Server
 from benchmarks.serving.environments import ROOT, python_of
 
-__all__ = ["SERVER_CORE", "Running", "ServerError", "free_port", "post"]
-
 SERVER_CORE = 0
 _START_SECONDS, _STOP_SECONDS, _ANSWER_SECONDS = 120, 10, 60
 _MOST_BODY_BYTES = 64 << 20

@@ -18,17 +18,6 @@ import numpy as np
 
 from benchmarks.harness.records import Batch
 
-__all__ = [
-    "ARROW",
-    "COLUMNS",
-    "INSTANCES",
-    "ROWS",
-    "TENSOR",
-    "TENSOR_BINARY",
-    "Answer",
-    "Wire",
-]
-
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _JSON: Mapping[str, str] = {"Content-Type": "application/json"}

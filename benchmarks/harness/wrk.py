@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LOAD_CORE", "Load", "WrkError", "command", "parse", "run"]
-
 LOAD_CORE = 1
 _SCRIPT = Path(__file__).with_name("post.lua")
 _TIMEOUT_SECONDS = 60

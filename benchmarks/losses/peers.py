@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from training.recipe import Recipe
 
-__all__ = ["LOSSES", "PACKAGE", "with_loss"]
-
 PACKAGE = "pytorch_metric_learning"
 
 

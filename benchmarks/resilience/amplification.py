@@ -15,8 +15,6 @@ from benchmarks.resilience.service import growth, reset_peak
 from benchmarks.resilience.stage import Stage, livez
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 _TIMES = 3
 _ANSWER_BYTES = 8_000
 _ANSWER_MS, _LIVEZ_MS, _MEMORY_MIB = 1000.0, 100.0, 128.0

@@ -13,8 +13,6 @@ import zstandard
 
 from benchmarks.harness.requests import http, real_body
 
-__all__ = ["Case", "cases"]
-
 _MOST = 16 << 20
 """Bytes that the service takes by default."""
 _REPORT = "?on_invalid=report"

@@ -13,8 +13,6 @@ from benchmarks.resilience.service import ROOMY
 from benchmarks.resilience.stage import Stage
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure", "ratio"]
-
 _SIZES = (1_000, 10_000)
 _MOST = 1.25
 _TEXT = """\

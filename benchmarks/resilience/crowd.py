@@ -17,8 +17,6 @@ from benchmarks.resilience.service import ROOMY, growth, open_files_of, reset_pe
 from benchmarks.resilience.stage import DELAY_MS, Stage, probe
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 _IDLE, _HALF = 1_000, 200
 _LIMITS = {"header_seconds": 5, "body_seconds": 10}
 _STALLED_SECONDS = 15

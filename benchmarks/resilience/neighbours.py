@@ -13,8 +13,6 @@ from benchmarks.resilience.service import ROOMY
 from benchmarks.resilience.stage import DELAY_MS, Stage, livez, probe
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 _TEXT = f"""\
 Single records and /livez, each 50 times a second: by themselves, and while batches of {LARGE:,}
 records are posted on 1 and on 4 connections that ask again as soon as they are answered. A probe

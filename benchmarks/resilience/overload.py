@@ -21,8 +21,6 @@ from benchmarks.resilience.service import growth, peak, reset_peak
 from benchmarks.resilience.stage import Stage, closed_loop, livez
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 _TIMES = 10
 _CLIENTS = 2_000
 _CONNECTIONS = 8

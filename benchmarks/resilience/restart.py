@@ -17,8 +17,6 @@ from benchmarks.resilience.service import ROOMY, serve
 from benchmarks.resilience.stage import Stage
 from benchmarks.serving.rounds import say
 
-__all__ = ["measure"]
-
 _TIMES = 5
 _READY_SECONDS = 3.0
 _AFTER_SECONDS = 4.0

@@ -18,17 +18,6 @@ from benchmarks.harness.server import SERVER_CORE, Running, ServerError, free_po
 from benchmarks.serving.contestants import OURS, SERVERS
 from benchmarks.serving.environments import ROOT
 
-__all__ = [
-    "ROOMY",
-    "ask",
-    "growth",
-    "open_files_of",
-    "peak",
-    "reset_peak",
-    "serve",
-    "wait_until_ready",
-]
-
 ROOMY: Mapping[str, str] = {"max_body_bytes": str(64 << 20)}
 """Settings for batches of 10,000 of these records, which are longer than 16 MiB of JSON."""
 

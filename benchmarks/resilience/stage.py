@@ -15,8 +15,6 @@ from benchmarks.harness.requests import LIVEZ_ANEW, singles
 from benchmarks.harness.server import Running
 from benchmarks.resilience.service import serve, wait_until_ready
 
-__all__ = ["DELAY_MS", "Stage", "closed_loop", "livez", "probe"]
-
 DELAY_MS = 50.0
 """By how much others may delay a small request, at p99."""
 _PROBES = 50

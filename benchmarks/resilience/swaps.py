@@ -17,8 +17,6 @@ from benchmarks.serving.environments import ROOT
 from benchmarks.serving.rounds import say
 from models import Bundle
 
-__all__ = ["measure", "shelve"]
-
 _SWAPS, _SWAPS_A_SECOND, _SPOILT_EVERY = 100, 4.0, 10
 _SHIPPED = ROOT / "models" / "iosxr"
 _KEY = "the key of the benchmark"

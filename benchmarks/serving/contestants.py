@@ -8,17 +8,6 @@ from dataclasses import dataclass
 from benchmarks.harness import wires
 from benchmarks.harness.wires import Wire
 
-__all__ = [
-    "CONTESTANTS",
-    "ECHO",
-    "ONNXRUNTIME",
-    "OURS",
-    "SERVERS",
-    "Contestant",
-    "Server",
-    "choose",
-]
-
 OURS, ECHO, ONNXRUNTIME = "faultcube", "echo", "onnxruntime"
 
 _V1, _V2 = "/v1/models/iosxr:predict", "/v2/models/iosxr/infer"

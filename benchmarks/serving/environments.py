@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["PEERS", "ROOT", "InstallError", "pinned", "python_of", "requirements"]
-
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).with_name("peers")
 _FOLDER = ROOT / "build" / "serving"

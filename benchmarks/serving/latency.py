@@ -24,8 +24,6 @@ from benchmarks.harness.wires import ROWS
 from benchmarks.serving.contestants import OURS, SERVERS
 from benchmarks.serving.rounds import Pace, say
 
-__all__ = ["BATCH", "Waits", "measure", "quantile"]
-
 BATCH, _LOOPS = 10_000, 2
 _PROBES_A_SECOND, _TIMEOUT_SECONDS = 50, 10.0
 _TIMES = 3

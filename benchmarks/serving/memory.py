@@ -14,8 +14,6 @@ from benchmarks.harness.wires import ROWS
 from benchmarks.serving.contestants import OURS, SERVERS
 from benchmarks.serving.rounds import say
 
-__all__ = ["BATCH", "FIRST", "Growth", "measure"]
-
 BATCH, FIRST = 1_000, 10_000
 
 

@@ -19,8 +19,6 @@ from benchmarks.serving.targets import (
     verdict,
 )
 
-__all__ = ["Results", "report", "shown", "table"]
-
 _RATES = """
 Medians over rounds. *CPU*: user and system time of all its processes for each request. *ours, times
 it*: how many times its requests a second `faultcube` (JSON rows) and the one of ours that takes the

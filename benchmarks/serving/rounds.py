@@ -21,8 +21,6 @@ from benchmarks.serving.environments import InstallError
 from benchmarks.serving.peers.predictor import Predictor
 from benchmarks.serving.samples import Measured, Sample, Scenario
 
-__all__ = ["Course", "Pace", "say", "window"]
-
 _FEWEST_REQUESTS, _MOST_TIMES = 30, 4
 """A window is made longer, up to so many times, for as many requests of a slow contestant."""
 

@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Measured", "Ratio", "Sample", "Scenario", "median_of", "ratio"]
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scenario:

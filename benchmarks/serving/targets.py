@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from benchmarks.serving.contestants import ECHO, OURS
 from benchmarks.serving.samples import Measured, Ratio, Scenario, ratio
 
-__all__ = ["LIVEZ_P99_MS", "MEMORY_GROWTH", "TARGETS", "Target", "reached", "verdict"]
-
 LIVEZ_P99_MS = 50.0
 """p99 of `/livez`, in ms, while batches of 10,000 records saturate the service: under this."""
 

@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-__all__ = ["BUNDLE", "Predictor"]
-
 BUNDLE = Path(__file__).parents[3] / "models" / "iosxr"
 
 Matrix = npt.NDArray[np.float32]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import process as processes
 from benchmarks.harness.server import Running, ServerError, post
 from benchmarks.harness.wires import ROWS
 from benchmarks.serving import environments
