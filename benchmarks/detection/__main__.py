@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import shlex
-import sys
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +18,10 @@ import polars as pl
 import typer
 
 from benchmarks.detection.measure import OURS, Result, Task, measure
-from benchmarks.detection.report import commit, machine, report, versions
+from benchmarks.detection.report import report
 from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
+from benchmarks.harness.command_line import choose
+from benchmarks.harness.report import command, commit, machine, progress, table, versions
 from benchmarks.losses import peers
 from training.recipe import FewShot, RecipeError
 
@@ -44,7 +44,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="Two short epochs a fit: only to try it.")] = False,
 ) -> None:
     """Measure, and write the report anew after each task."""
-    chosen, wanted = _chosen_sets(sets), _chosen_sections(sections)
+    chosen, parts = _chosen_sets(sets), choose(sections, SECTIONS, "section")
     path = out or Path("build" if quick else "benchmarks/results") / "detection.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     count = seeds or (1 if quick else 5)
@@ -52,11 +52,11 @@ def main(
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         tables, notes = _derived(chosen, data, Path(folder))
-        if "losses" in wanted and importlib.util.find_spec(peers.PACKAGE) is None:
-            wanted.remove("losses")
+        if "losses" in parts and importlib.util.find_spec(peers.PACKAGE) is None:
+            parts.remove("losses")
             notes.append("losses: pip install pytorch-metric-learning torch==2.13.0")
         heading += _described(tables)
-        tasks = list(_tasks(tables, wanted, count, _QUICK if quick else {}))
+        tasks = list(_tasks(tables, parts, count, _QUICK if quick else {}))
         path.write_text(report(results, heading, notes), encoding="utf-8")
         for i, (more, failure) in enumerate(_measured(tasks, jobs), 1):
             results += more
@@ -66,18 +66,11 @@ def main(
             path.write_text(report(results, heading, [*unfinished, *notes]), encoding="utf-8")
 
 
-def _chosen_sections(names: str) -> list[str]:
-    wanted = [name.strip() for name in names.split(",")]
-    if unknown := set(wanted) - set(SECTIONS):
-        raise typer.BadParameter(f"no section is called {min(unknown)!r}; {', '.join(SECTIONS)}")
-    return [name for name in SECTIONS if name in wanted]
-
-
 def _chosen_sets(names: str) -> list[Set]:
-    wanted = tuple(name.strip() for name in names.split(","))
-    chosen = [each for each in SETS if each.name.startswith(wanted)]
+    beginnings = tuple(name.strip() for name in names.split(","))
+    chosen = [data_set for data_set in SETS if data_set.name.startswith(beginnings)]
     if not chosen:
-        known = ", ".join(each.name for each in SETS)
+        known = ", ".join(data_set.name for data_set in SETS)
         raise typer.BadParameter(f"no set is called {names!r}; there are {known}")
     return chosen
 
@@ -85,14 +78,14 @@ def _chosen_sets(names: str) -> list[Set]:
 def _derived(
     chosen: Sequence[Set], data: Path, target: Path
 ) -> tuple[dict[Set, list[Path]], list[str]]:
-    """Each set's tables, and for sets whose data is not there, that it is not."""
+    """Write each set's tables; return them, and notes on sets whose data is missing."""
     tables, notes = {}, []
-    for each in chosen:
+    for data_set in chosen:
         try:
-            tables[each] = derive_tables(each, data, target)
+            tables[data_set] = derive_tables(data_set, data, target)
         except RecipeError as error:
-            notes.append(f"{each.name}: skipped, {error}")
-            _say(notes[-1])
+            notes.append(f"{data_set.name}: skipped, {error}")
+            progress(notes[-1])
     return tables, notes
 
 
@@ -103,55 +96,48 @@ def _tasks(
     fit: Mapping[str, Any],
 ) -> Iterator[Task]:
     for section in sections:
-        for each, paths in tables.items():
-            if section not in each.sections:
+        for data_set, paths in tables.items():
+            if section not in data_set.sections:
                 continue
-            plan = FewShot(hold_out=each.hold_out) if section == "few-shot" else None
-            for case in _cases(section, each, paths[0]):
+            plan = FewShot(hold_out=data_set.hold_out) if section == "few-shot" else None
+            for case in _cases(section, data_set, paths[0]):
                 for seed in range(1 if section == "open-set" else seeds):
-                    recipes = tuple(recipe_of(each, path, seed, fit) for path in paths)
-                    yield Task(section, each.name, recipes, not seed, case, plan)
+                    recipes = tuple(recipe_of(data_set, path, seed, fit) for path in paths)
+                    yield Task(section, data_set.name, recipes, not seed, case, plan)
 
 
-def _cases(section: str, each: Set, table: Path) -> Sequence[str]:
-    """Losses to try, classes to leave out, or the one case that there is."""
+def _cases(section: str, data_set: Set, table: Path) -> Sequence[str]:
+    """Return losses to try, classes to leave out, or a single empty case."""
     if section == "losses":
         return peers.LOSSES
     if section != "open-set":
         return ("",)
     rows = pl.read_parquet(table).filter(pl.col("part") == "train")
-    return each.left_out or sorted(set(rows["label"].cast(pl.String)) - {each.good})
+    return data_set.left_out or sorted(set(rows["label"].cast(pl.String)) - {data_set.good})
 
 
 def _measured(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[list[Result], str]]:
-    """Run tasks in order and say how each went."""
-    if jobs == 1:
-        yield from _told(tasks, map(measure, tasks))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        yield from _told(tasks, pool.map(measure, tasks))
-
-
-def _told(
-    tasks: Sequence[Task], measured: Iterable[tuple[list[Result], str]]
-) -> Iterator[tuple[list[Result], str]]:
-    begin = time.perf_counter()
-    for i, (task, (results, failure)) in enumerate(zip(tasks, measured, strict=True), 1):
-        seconds = time.perf_counter() - begin
-        ours = [r.value for r in results if r.method in (OURS, task.case, "distance")]
-        number = f"{ours[0]:.3f}" if ours else ""
-        _say(f"{seconds:6.0f} s  {i}/{len(tasks)}  {task.place}  {failure or number}")
-        yield results, failure
+    """Run tasks in order, in processes of their own if there are several at a time."""
+    with ExitStack() as stack:
+        run = map
+        if jobs > 1:
+            context = multiprocessing.get_context("spawn")
+            run = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context)).map
+        for i, (task, (results, failure)) in enumerate(
+            zip(tasks, run(measure, tasks), strict=True)
+        ):
+            values = [r.value for r in results if r.method in (OURS, task.case, "distance")]
+            number = f"{values[0]:.3f}" if values else ""
+            progress(f"{i + 1}/{len(tasks)}  {task.title}  {failure or number}")
+            yield results, failure
 
 
 def _heading(seeds: int, jobs: int, quick: bool) -> list[str]:
-    command = shlex.join(["python", "-m", "benchmarks.detection", *sys.argv[1:]])
     tried = ["**Two short epochs a fit (--quick): these numbers say nothing of Faultcube.**", ""]
     many = f", {jobs} fits at a time" if jobs > 1 else ""
     return [
         *(tried if quick else []),
-        f"- `{command}`",
+        command("benchmarks.detection"),
         f"- commit {commit()}",
         f"- seeds 0 to {seeds - 1}; mean ± standard deviation" if seeds > 1 else "- seed 0 only",
         f"- {versions(*_PACKAGES)}",
@@ -164,18 +150,13 @@ def _heading(seeds: int, jobs: int, quick: bool) -> list[str]:
 
 
 def _described(tables: Mapping[Set, Sequence[Path]]) -> list[str]:
-    """A table of the sets: what they are, and how many rows of each part they have."""
-    lines = ["| set | what | data | train | dev | test |", "|---|---|---|--:|--:|--:|"]
-    for each, paths in tables.items():
+    """Return a table of the sets: what they are, and the rows of each part."""
+    rows = []
+    for data_set, paths in tables.items():
         parts = pl.concat([pl.read_parquet(path, columns=["part"]) for path in paths])["part"]
         counts = [f"{(parts == name).sum() // len(paths)}" for name in ("train", "dev", "test")]
-        lines.append(f"| {' | '.join((each.name, each.about, each.folder, *counts))} |")
-    return lines
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+        rows.append((data_set.name, data_set.about, data_set.folder, *counts))
+    return table(("set", "what", "data", "train", "dev", "test"), rows, "<<<")[:-1]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ Points = npt.NDArray[np.float64]
 
 
 class Scaler:
-    """Every column of a table, standardised; text is one-hot before that, missing is 0 after.
+    """Standardises the columns of a table; text is one-hot before that, missing is 0 after.
 
     Args:
         known: the rows that means, deviations and categories are taken from.
@@ -53,7 +53,7 @@ class Scaler:
             if categories is None:
                 columns.append(table[name].cast(pl.Float64).to_numpy())
             else:
-                columns += [(table[name] == each).fill_null(value=False) for each in categories]
+                columns += [(table[name] == text).fill_null(value=False) for text in categories]
         values = np.stack(columns, axis=1).astype(np.float64)
         values[~np.isfinite(values)] = np.nan
         return values
@@ -65,11 +65,11 @@ def _is_text(column: pl.Series) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a baseline may see: train and dev rows.
+    """What a baseline may learn from: train and dev rows.
 
     Attributes:
-        scaler: fitted to them; scales any rows.
-        points: float64 [n, width], they themselves.
+        scaler: fitted to them.
+        points: float64 [n, width], scaled.
         labels: int64 [n].
     """
 
@@ -79,7 +79,7 @@ class Known:
 
 
 def known_rows(dataset: Dataset, label: str = "label", part: str = "part") -> Known:
-    """Train and dev rows of a dataset, with all columns but label and part."""
+    """Return the train and dev rows of a dataset, with all columns but label and part."""
     table = pl.concat([dataset.train.table, dataset.dev.table], how="vertical_relaxed")
     scaler = Scaler(table, [name for name in table.columns if name not in (label, part)])
     labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
@@ -96,13 +96,13 @@ CLASSIFIERS: Mapping[str, Callable[[int], Any]] = {
         learning_rate=0.05, l2_regularization=1, early_stopping=False
     ),
 }
-"""By name, the classifier for a seed. HistGB at its own learning rate diverges on some sets."""
+"""Makes each classifier from a seed. HistGB at its default learning rate diverges on some sets."""
 SEEDED = ("random forest",)
-"""Those whose result depends on the seed."""
+"""The classifiers whose result depends on the seed."""
 
 
 def fit_classifier(name: str, seed: int, known: Known) -> Any:
-    """Fit one; LDA without shrinkage where the covariance cannot be decomposed."""
+    """Fit a classifier; LDA without shrinkage where the covariance cannot be decomposed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "self.within_class_std_dev_ has")
@@ -113,20 +113,20 @@ def fit_classifier(name: str, seed: int, known: Known) -> Any:
 
 
 def classify(name: str, seed: int, known: Known, test: pl.DataFrame) -> tuple[Labels, float]:
-    """The class of each test row, and the seconds that fitting took."""
+    """Return the class of each test row, and the seconds that fitting took."""
     begin = time.perf_counter()
     classifier = fit_classifier(name, seed, known)
     seconds = time.perf_counter() - begin
     return classifier.predict(known.scaler(test)), seconds
 
 
-def scores(labels: Labels, found: Labels) -> dict[str, float]:
-    """Accuracy, and mean recall and mean F1 of the classes that the labels have."""
+def scores(labels: Labels, predicted: Labels) -> dict[str, float]:
+    """Return accuracy, and mean recall and mean F1 of the classes that the labels have."""
     present = np.unique(labels)
-    recalls = [(found[labels == c] == c).mean() for c in present]
-    macro_f1 = f1_score(labels, found, labels=present, average="macro", zero_division=0)
+    recalls = [(predicted[labels == c] == c).mean() for c in present]
+    macro_f1 = f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
     return {
-        "accuracy": float((labels == found).mean()),
+        "accuracy": float((labels == predicted).mean()),
         "balanced accuracy": float(np.mean(recalls)),
         "macro-F1": float(macro_f1),
     }

@@ -21,13 +21,13 @@ OURS = "Faultcube"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A fit or two, and what to measure on them.
+    """A fit or more, and what to measure on them.
 
     Attributes:
         section: detection, few-shot, open-set or losses.
         set: the set's name.
         recipes: one for each of its tables, with the seed in them.
-        first: whether this is the first seed: what knows no seed is measured once.
+        first: whether this is the first seed: what has no seed is measured once.
         case: the class left out (open-set) or the loss (losses).
         plan: what to hold out and draw (few-shot).
     """
@@ -45,8 +45,8 @@ class Task:
         return self.recipes[0].fit.seed
 
     @property
-    def place(self) -> str:
-        """What a line of progress calls it."""
+    def title(self) -> str:
+        """The task in a line."""
         return f"{self.section} {self.set}{self.case and f', {self.case}'}, seed {self.seed}"
 
 
@@ -78,21 +78,21 @@ Measured = Iterator[tuple[str, str, str, float, float]]
 
 
 def measure(task: Task) -> tuple[list[Result], str]:
-    """Everything that a task measures, on one thread, and why it failed if it did.
+    """Return what a task measures, on one thread, and why it failed if it did.
 
-    Hours of other tasks do not end with it, whatever it is.
+    No exception is raised: it would end hours of other tasks.
     """
     results = []
     try:
         with threadpool_limits(1):
             for case, method, metric, value, spread in _SECTIONS[task.section](task):
-                place = (task.section, task.set, case, method, metric)
-                results.append(Result(*place, task.seed, value, spread))
+                key = (task.section, task.set, case, method, metric)
+                results.append(Result(*key, task.seed, value, spread))
     except RecipeError as error:
-        return results, f"{task.place}: {error}"
+        return results, f"{task.title}: {error}"
     except Exception as error:
         traceback.print_exc()
-        return results, f"{task.place}: {type(error).__name__}: {error}"
+        return results, f"{task.title}: {type(error).__name__}: {error}"
     return results, ""
 
 
@@ -102,28 +102,20 @@ def _detection(task: Task) -> Measured:
     known = [baselines.known_rows(dataset) for dataset in datasets]
     for name in baselines.CLASSIFIERS:
         if task.first or name in baselines.SEEDED:
-            found, seconds = zip(
-                *(
-                    baselines.classify(name, task.seed, rows, dataset.test.table)
-                    for rows, dataset in zip(known, datasets, strict=True)
-                ),
-                strict=True,
-            )
-            yield from _scored(name, baselines.scores(labels, np.concatenate(found)))
-            yield "", name, "seconds", sum(seconds), 0.0
-    ours = [
-        fit_ours(with_dev(dataset), recipe)
-        for dataset, recipe in zip(datasets, task.recipes, strict=True)
-    ]
-    pairs = zip(ours, datasets, strict=True)
-    nearest = np.concatenate([each.decide(dataset.test).nearest for each, dataset in pairs])
-    yield from _scored(OURS, baselines.scores(labels, nearest))
-    alone = [
-        learned_nearest(each, dataset, recipe.encoder)
-        for each, dataset, recipe in zip(ours, datasets, task.recipes, strict=True)
-    ]
-    yield from _scored(f"{OURS}, learned part", baselines.scores(labels, np.concatenate(alone)))
-    yield "", OURS, "seconds", sum(each.seconds for each in ours), 0.0
+            pairs = zip(known, datasets, strict=True)
+            tries = [baselines.classify(name, task.seed, rows, d.test.table) for rows, d in pairs]
+            predicted = np.concatenate([classes for classes, _ in tries])
+            yield from _scored(name, baselines.scores(labels, predicted))
+            yield "", name, "seconds", sum(seconds for _, seconds in tries), 0.0
+    nearest, learned, seconds = [], [], 0.0
+    for dataset, recipe in zip(datasets, task.recipes, strict=True):
+        ours = fit_ours(with_dev(dataset), recipe)
+        nearest.append(ours.decide(dataset.test).nearest)
+        learned.append(learned_nearest(ours, dataset, recipe.encoder))
+        seconds += ours.seconds
+    for method, classes in {OURS: nearest, f"{OURS}, learned part": learned}.items():
+        yield from _scored(method, baselines.scores(labels, np.concatenate(classes)))
+    yield "", OURS, "seconds", seconds, 0.0
 
 
 def _scored(method: str, scores: Mapping[str, float], case: str = "") -> Measured:
@@ -159,8 +151,8 @@ def _losses(task: Task) -> Measured:
     dataset = load_dataset(task.recipes[0])
     recipe, loss = peers.with_loss(task.case, task.recipes[0], len(dataset.classes))
     ours = fit_ours(dataset, recipe, loss)
-    found = ours.decide(dataset.test).nearest
-    yield from _scored(task.case, baselines.scores(dataset.test.labels, found))
+    nearest = ours.decide(dataset.test).nearest
+    yield from _scored(task.case, baselines.scores(dataset.test.labels, nearest))
     yield "", task.case, "seconds", ours.seconds, 0.0
 
 

@@ -26,7 +26,7 @@ UNKNOWN_FOUND = 0.95
 
 
 def auroc(known: Scores, unknown: Scores) -> float:
-    """How probable it is that an unknown record scores more than a known one; ties count half."""
+    """Return how probably an unknown record scores more than a known one; ties count half."""
     ordered = np.sort(known)
     below = np.searchsorted(ordered, unknown, side="left")
     up_to = np.searchsorted(ordered, unknown, side="right")
@@ -34,13 +34,13 @@ def auroc(known: Scores, unknown: Scores) -> float:
 
 
 def rejected_known(known: Scores, unknown: Scores) -> float:
-    """FPR95: the share of known records rejected once 95 % of the unknown ones are."""
+    """Return FPR95: the share of known records rejected once 95 % of the unknown ones are."""
     threshold = np.sort(unknown)[::-1][math.ceil(UNKNOWN_FOUND * len(unknown)) - 1]
     return float((known >= threshold).mean())
 
 
 def leave_out(dataset: Dataset, name: str) -> tuple[Dataset, Rows]:
-    """The dataset without a class, and the class's test rows.
+    """Return the dataset without a class, and the class's test rows.
 
     The dataset must have been loaded with the class held out, so that its fields say nothing of it.
     """
@@ -52,19 +52,19 @@ def leave_out(dataset: Dataset, name: str) -> tuple[Dataset, Rows]:
         return Rows(rows.matrix[kept], labels - (labels > gone), rows.table.filter(kept))
 
     test = dataset.test
-    mine = test.labels == gone
+    left_out = test.labels == gone
     known = dataclasses.replace(
         dataset,
-        classes=tuple(each for each in dataset.classes if each != name),
+        classes=tuple(label for label in dataset.classes if label != name),
         train=without(dataset.train),
         dev=without(dataset.dev),
         test=without(test),
     )
-    return known, Rows(test.matrix[mine], test.labels[mine], test.table.filter(mine))
+    return known, Rows(test.matrix[left_out], test.labels[left_out], test.table.filter(left_out))
 
 
 def of_ours(ours: Ours, dataset: Dataset) -> Mapping[str, Score]:
-    """Scores from the cube, by name."""
+    """Return scores from the cube, by name."""
     rule = ours.rule
     reference = np.concatenate([ours.embed(rows) for rows in (dataset.train, dataset.dev)])
     fifth = _neighbour(reference, 5)
@@ -85,7 +85,7 @@ def of_ours(ours: Ours, dataset: Dataset) -> Mapping[str, Score]:
 
 
 def of_classifiers(known: Known) -> Mapping[str, Score]:
-    """Scores from raw standardised columns, by name."""
+    """Return scores from raw standardised columns, by name."""
     regression = fit_classifier("logistic regression", 0, known)
     distances = {
         "raw 5-NN": _neighbour(known.points, 5),
@@ -93,7 +93,7 @@ def of_classifiers(known: Known) -> Mapping[str, Score]:
         "Mahalanobis": _mahalanobis(known.points, known.labels),
         "1 - max softmax": lambda points: 1 - regression.predict_proba(points).max(axis=1),
     }
-    return {name: _on_scaled(known, each) for name, each in distances.items()}
+    return {name: _on_scaled(known, score) for name, score in distances.items()}
 
 
 def _on_scaled(known: Known, score: Callable[[Points], Scores]) -> Score:
@@ -103,13 +103,13 @@ def _on_scaled(known: Known, score: Callable[[Points], Scores]) -> Score:
 def _neighbour(
     reference: npt.NDArray[np.floating], k: int
 ) -> Callable[[npt.NDArray[np.floating]], Scores]:
-    """The distance to the k-th nearest of the reference points."""
+    """Score by the distance to the k-th nearest of the reference points."""
     neighbours = NearestNeighbors(n_neighbors=min(k, len(reference))).fit(reference)
     return lambda points: neighbours.kneighbors(points)[0][:, -1]
 
 
 def _mahalanobis(points: Points, labels: Labels) -> Callable[[Points], Scores]:
-    """To the nearest class mean, under one shrunk covariance (Lee et al., NeurIPS 2018)."""
+    """Score by distance to the nearest class mean, one shrunk covariance (Lee et al., 2018)."""
     means = np.stack([points[labels == c].mean(axis=0) for c in np.unique(labels)])
     covariance, _ = ledoit_wolf(points - means[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)

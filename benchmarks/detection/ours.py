@@ -27,16 +27,16 @@ class Ours:
     seconds: float
 
     def embed(self, rows: Rows) -> Matrix:
-        """Points of the cube: float32 [n, N]."""
+        """Embed rows: float32 [n, N]."""
         return embed(self.encoder, rows.matrix)
 
     def decide(self, rows: Rows) -> Decisions:
-        """What the rule says of the rows."""
+        """Decide rows."""
         return self.rule.decide(self.embed(rows))
 
 
 def with_dev(dataset: Dataset) -> Dataset:
-    """The dataset with dev rows among the training rows, as other classifiers get them.
+    """Return the dataset with dev rows among the training rows, as other classifiers get them.
 
     Nothing was chosen on them, but what is calibrated on them after that promises nothing.
     """
@@ -50,10 +50,7 @@ def with_dev(dataset: Dataset) -> Dataset:
 def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) -> Ours:
     """Fit on train rows and calibrate on dev rows, as `training.train` does.
 
-    Args:
-        dataset: the rows.
-        recipe: how to fit.
-        loss: another loss than the recipe's.
+    A loss that is given replaces the recipe's.
 
     Raises:
         RecipeError: the encoder collapsed.
@@ -69,7 +66,7 @@ def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) ->
 
 
 def learned_nearest(ours: Ours, dataset: Dataset, shape: EncoderRecipe) -> Labels:
-    """The nearest class of each test row when the linear part of the embedding is left out."""
+    """Return the nearest class of each test row without the linear part of the embedding."""
     width = shape.members * shape.dimensions
     points, centroids = ours.embed(dataset.test)[:, :width], ours.rule.centroids[:, :width]
     nearest: Labels = distances_between(points, centroids).argmin(axis=1)

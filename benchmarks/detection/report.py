@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import fmean, variance
 
 from benchmarks.detection.measure import OURS, Result
+from benchmarks.harness.report import table
 
 Row = tuple[str, ...]
 
@@ -55,20 +48,13 @@ Faultcube's sigmoid encoder as they are, which those that normalise put on a sph
 
 
 def report(results: Sequence[Result], heading: Sequence[str], notes: Sequence[str]) -> str:
-    """The whole file.
-
-    Args:
-        results: of all tasks so far.
-        heading: how it was measured, one paragraph or list item each.
-        notes: what is missing, and why.
-    """
+    """Return the whole file: how it was measured, what is missing and why, all results so far."""
     lines = ["# Detection, few-shot and open-set benchmark", "", *heading, ""]
     if notes:
         lines += ["**What is missing:**", "", *(f"- {note}" for note in notes), ""]
     of = {name: [r for r in results if r.section == name] for name in _WRITERS}
-    ours = [r for r in of["detection"] if r.method == OURS]
-    alike = {r.set for r in of["losses"]}
-    of["losses"] += [r for r in ours if r.set in alike]
+    with_losses = {r.set for r in of["losses"]}
+    of["losses"] += [r for r in of["detection"] if r.method == OURS and r.set in with_losses]
     for name, write in _WRITERS.items():
         if of[name]:
             lines += write(of[name])
@@ -96,11 +82,11 @@ def _few_shot(results: list[Result]) -> list[str]:
 def _open_set(results: list[Result]) -> list[str]:
     lines = ["## Open set", _OPEN_SET]
     for metric, best in (("AUROC", max), ("FPR95", min)):
-        mine = _of(results, metric)
+        rows = _of(results, metric)
         columns = ("set", "left out")
         lines += [f"### {metric}, mean of the classes left out", ""]
-        lines += grid(_means_of_cases(mine), _by_set, best=best)
-        lines += [f"### {metric} by class", "", *grid(mine, _by_case, columns, best=best)]
+        lines += grid(_means_of_cases(rows), _by_set, best=best)
+        lines += [f"### {metric} by class", "", *grid(rows, _by_case, columns, best=best)]
     return lines
 
 
@@ -134,7 +120,7 @@ def _by_case(result: Result) -> Row:
 
 
 def _means_of_cases(results: Iterable[Result]) -> list[Result]:
-    """For every set, method and seed, the mean over its cases."""
+    """Return the mean over cases for each set, method and seed."""
     groups: dict[tuple[str, str, str, str, int], list[float]] = {}
     for r in results:
         groups.setdefault((r.section, r.set, r.method, r.metric, r.seed), []).append(r.value)
@@ -151,25 +137,23 @@ def grid(
     best: Callable[[Iterable[float]], float] | None = None,
     digits: int = 3,
 ) -> list[str]:
-    """A Markdown table with a column for each method, Faultcube first, and an empty line after.
+    """Return a Markdown table with a column for each method, Faultcube first.
 
     Args:
         results: of one metric.
-        row: what names a row.
-        head: titles of those columns.
+        row: returns the name of a result's row.
+        head: titles of the columns of that name.
         best: picks the mean of each row that is set in bold.
         digits: after the point.
     """
     methods = sorted(dict.fromkeys(r.method for r in results), key=lambda name: name != OURS)
-    lines = [f"| {' | '.join((*head, *methods))} |"]
-    lines += ["|" + "---|" * len(head) + "--:|" * len(methods)]
+    rows = []
     for name in dict.fromkeys(map(row, results)):
         cells = {m: [r for r in results if row(r) == name and r.method == m] for m in methods}
-        means = {m: mean_and_spread(each) for m, each in cells.items() if each}
+        means = {m: mean_and_spread(cell) for m, cell in cells.items() if cell}
         top = best(round(mean, digits) for mean, _ in means.values()) if best else None
-        written = [_cell(means.get(m), digits, top) for m in methods]
-        lines.append(f"| {' | '.join((*name, *written))} |")
-    return [*lines, ""]
+        rows.append([*name, *(_cell(means.get(m), digits, top) for m in methods)])
+    return table((*head, *methods), rows, "<" * len(head))
 
 
 def _cell(numbers: tuple[float, float | None] | None, digits: int, top: float | None) -> str:
@@ -182,53 +166,9 @@ def _cell(numbers: tuple[float, float | None] | None, digits: int, top: float | 
 
 
 def mean_and_spread(results: Sequence[Result]) -> tuple[float, float | None]:
-    """Mean over seeds, and the standard deviation over seeds and draws; None for a single value."""
+    """Return the mean, and the deviation over seeds and draws; None for a single value."""
     values, within = [r.value for r in results], fmean(r.spread**2 for r in results)
     if len(values) == 1 and not within:
         return values[0], None
     between = variance(values) if len(values) > 1 else 0.0
     return fmean(values), math.sqrt(within + between)
-
-
-def asked(module: str) -> list[str]:
-    """How a report begins: the command that writes it, the commit and the time, as a list."""
-    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
-    now = datetime.datetime.now(datetime.UTC)
-    return [f"- `{command}`", f"- commit {commit()}, {now:%Y-%m-%d %H:%M} UTC"]
-
-
-def commit() -> str:
-    """The commit that the working tree stands on, and whether it was changed since."""
-
-    def git(*words: str) -> str:
-        command = ["git", "--no-optional-locks", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
-
-    try:
-        dirty = ", with uncommitted changes (dirty)" if git("status", "--porcelain") else ""
-        return git("rev-parse", "HEAD") + dirty
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (no git here)"
-
-
-def machine() -> str:
-    """Processor, cores and memory, in words."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (OSError, ValueError):
-        return platform.machine()
-    name = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} cores of {name}, {memory:.0f} GiB of memory, {platform.system()}"
-
-
-def versions(*packages: str) -> str:
-    """Python's and the packages' versions."""
-    found = [f"Python {platform.python_version()}"]
-    for name in packages:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            found.append(f"{name} not installed")
-    return ", ".join(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,26 @@ SECTIONS = ("detection", "few-shot", "open-set", "losses")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Set:
-    """A test.
+    """A data set with a split.
 
     Attributes:
-        name: what the tables of the report call it.
-        folder: where its data lies.
+        name: in the tables of the report.
         about: its classes and its split, in a line.
+        derive: returns its tables.
+        folder: of its data.
         good: the label of good traffic.
-        derive: makes its tables.
         sections: what is measured on it.
         hold_out: few-shot: classes that training never sees.
         left_out: open set: classes left out in turn; every fault class when empty.
-        overrides: laid over the default recipe, as {"encoder": {...}, "fit": {...}}.
-        fields: what is known of the fields, as in a recipe.
+        overrides: of the default recipe, as {"encoder": {...}, "fit": {...}}.
+        fields: what is known about the fields, as in a recipe.
     """
 
     name: str
-    folder: str
     about: str
-    good: str
     derive: Derive
+    folder: str
+    good: str
     sections: tuple[str, ...] = ("detection",)
     hold_out: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -43,47 +44,41 @@ class Set:
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def derive_tables(each: Set, data: Path, target: Path) -> list[Path]:
-    """Write a set's tables.
-
-    Args:
-        each: the set.
-        data: the folder of all data sets.
-        target: the folder to write to.
+def derive_tables(data_set: Set, data: Path, target: Path) -> list[Path]:
+    """Derive a set's tables from the folder of all data sets, and write them to another.
 
     Raises:
-        RecipeError: a file of the set is not there.
+        RecipeError: a file of the set is missing.
     """
     paths = []
-    for i, table in enumerate(each.derive(data / each.folder)):
-        paths.append(target / f"{each.name}-{i}.parquet")
+    for i, table in enumerate(data_set.derive(data / data_set.folder)):
+        paths.append(target / f"{data_set.name}-{i}.parquet")
         table.write_parquet(paths[-1])
     return paths
 
 
-def recipe_of(each: Set, table: Path, seed: int, fit: Mapping[str, Any]) -> Recipe:
-    """The default recipe for one of a set's tables, with the set's overrides.
+def recipe_of(data_set: Set, table: Path, seed: int, fit: Mapping[str, Any]) -> Recipe:
+    """Return the default recipe for one of a set's tables, with the set's overrides.
 
     Args:
-        each: the set.
+        data_set: the set.
         table: one of its derived tables.
         seed: of the fit.
-        fit: laid over all else, for a quick try.
+        fit: settings that override all others, for a quick try.
     """
     content = {
-        "name": each.name,
+        "name": data_set.name,
         "table": table,
         "label": "label",
-        "good": each.good,
-        "fields": each.fields,
+        "good": data_set.good,
+        "fields": data_set.fields,
         "split": {"by": "column", "column": "part"},
-        **each.overrides,
-        "fit": {**each.overrides.get("fit", {}), **fit, "seed": seed},
+        **data_set.overrides,
+        "fit": {**data_set.overrides.get("fit", {}), **fit, "seed": seed},
     }
     return Recipe.model_validate(content)
 
 
-_KDDI, _CISCO, _NSL = "kddi-ipcore", "cisco-iosxr", "nsl-kdd"
 _CISCO_FIELDS = {
     "rel_*": {"unit": "1"},
     "rate_*": {"kind": "rate", "unit": "1/s"},
@@ -94,96 +89,79 @@ _CISCO_RECIPE = {"encoder": {"views": ("log",)}}
 _BLOCKED = "first 60 % of each class's block to train, next 10 % dev, last 30 % test"
 _SPINE_LEAF = "runs 1 and 2; dev: the training routers' rows of the last 5 events of run 2"
 
+_kddi = partial(Set, folder="kddi-ipcore", good="normal")
+_cisco = partial(Set, folder="cisco-iosxr", good="normal", fields=_CISCO_FIELDS)
+_nsl = partial(Set, folder="nsl-kdd", good="normal")
+
 SETS: Sequence[Set] = (
-    Set(
+    _kddi(
         "kddi-7",
-        _KDDI,
         "7 classes; learning campaign (every 5th event dev), evaluation campaign a week later",
-        "normal",
         tables.kddi_7,
-        SECTIONS,
+        sections=SECTIONS,
         hold_out=("node_down", "bgp_injection"),
     ),
-    Set("kddi-6", _KDDI, "as kddi-7, packet loss and delay one class", "normal", tables.kddi_6),
-    Set(
+    _kddi("kddi-6", "as kddi-7, packet loss and delay one class", tables.kddi_6),
+    _kddi(
         "kddi-location",
-        _KDDI,
         "as kddi-7, without BGP faults: trained on faults at *-01 devices, tested at *-02",
-        "normal",
         tables.kddi_location,
     ),
-    Set(
+    _cisco(
         "cisco-a",
-        _CISCO,
         "3 classes; run 1 (dev: its last events), tested on run 2, five weeks later",
-        "normal",
         tables.cisco_a,
-        ("detection", "open-set", "losses"),
+        sections=("detection", "open-set", "losses"),
         overrides=_CISCO_RECIPE,
-        fields=_CISCO_FIELDS,
     ),
-    Set(
+    _cisco(
         "cisco-spine-leaf",
-        _CISCO,
         f"3 classes; trained on spines, tested on leaves; {_SPINE_LEAF}",
-        "normal",
         tables.cisco_spine_to_leaf,
-        fields=_CISCO_FIELDS,
     ),
-    Set(
+    _cisco(
         "cisco-leaf-spine",
-        _CISCO,
         f"3 classes; trained on leaves, tested on spines; {_SPINE_LEAF}",
-        "normal",
         tables.cisco_leaf_to_spine,
-        fields=_CISCO_FIELDS,
     ),
-    Set(
+    _cisco(
         "cisco-devices",
-        _CISCO,
         f"3 classes; each router tested by a model of the 10 others (rows: mean); {_SPINE_LEAF}",
-        "normal",
         tables.cisco_devices,
-        fields=_CISCO_FIELDS,
     ),
-    Set(
+    _cisco(
         "cisco-c",
-        _CISCO,
         "cisco-a and the first port flap; tested on run 2, run 3's normal records and other flaps",
-        "normal",
         tables.cisco_c,
-        ("few-shot", "open-set"),
+        sections=("few-shot", "open-set"),
         hold_out=("port_flap",),
         left_out=("port_flap",),
         overrides=_CISCO_RECIPE,
-        fields=_CISCO_FIELDS,
     ),
     Set(
         "unr",
-        "unr-idd",
         f"6 classes; {_BLOCKED}",
-        "Normal",
         tables.blocked("unr_idd_reduced.csv.gz", "Label", "Binary Label"),
+        "unr-idd",
+        "Normal",
         SECTIONS,
         hold_out=("Overflow", "Diversion"),
     ),
     Set(
         "snmp",
-        "snmp-mib-2016",
         f"8 classes; {_BLOCKED}",
-        "normal",
         tables.blocked("snmp_mib_2016.csv.gz", "class"),
+        "snmp-mib-2016",
+        "normal",
         SECTIONS,
         hold_out=("slowpost", "bruteForce"),
     ),
-    Set("nsl-2", _NSL, "normal or anomaly; dev a stratified tenth, Test+", "normal", tables.nsl_2),
-    Set(
+    _nsl("nsl-2", "normal or anomaly; dev a stratified tenth, Test+", tables.nsl_2),
+    _nsl(
         "nsl-5",
-        _NSL,
         "5 categories; dev a stratified tenth of the training rows, tested on Test+",
-        "normal",
         tables.nsl_5,
-        ("detection", "few-shot", "open-set"),
+        sections=("detection", "few-shot", "open-set"),
         hold_out=("probe",),
     ),
 )

@@ -1,7 +1,7 @@
 """Tables derived from the data sets, with the columns `label`, `part` and the fields.
 
-`part` is train, dev or test. PROVENANCE.md beside each data set tells where it comes from and why
-it is split as it is.
+`part` is train, dev or test. PROVENANCE.md beside each data set says where it comes from and why
+it is split like this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from training.dataset.tables import read_table
 
 Derive = Callable[[Path], list[pl.DataFrame]]
-"""From a data set's folder to its tables; more than one are folds, scored together."""
+"""Maps a data set's folder to its tables; more than one are folds, scored together."""
 
 
 def _kddi(folder: Path) -> pl.DataFrame:
@@ -28,18 +28,18 @@ _KDDI_META = (
 
 
 def kddi_7(folder: Path) -> list[pl.DataFrame]:
-    """Every class."""
+    """Keep every class."""
     return [_kddi(folder).drop(_KDDI_META)]
 
 
 def kddi_6(folder: Path) -> list[pl.DataFrame]:
-    """Packet loss and packet delay as one class."""
+    """Join packet loss and packet delay."""
     names = dict.fromkeys(("packet_loss", "packet_delay"), "packet_loss_or_delay")
     return [_kddi(folder).drop(_KDDI_META).with_columns(pl.col("label").replace(names))]
 
 
 def kddi_location(folder: Path) -> list[pl.DataFrame]:
-    """Faults at *-01 devices train, faults at *-02 devices test; BGP faults have no place."""
+    """Train on faults at *-01 devices, test on *-02 devices; BGP faults have no device."""
     side = pl.when(pl.col("part") == "test").then(pl.lit("-02")).otherwise(pl.lit("-01"))
     there = pl.col("node").str.ends_with(side).fill_null(value=False)
     return [_kddi(folder).filter(there | (pl.col("label") == "normal")).drop(_KDDI_META)]
@@ -58,7 +58,7 @@ _LABEL = pl.col("label")
 
 
 def _cisco(folder: Path, **parts: pl.Expr) -> pl.DataFrame:
-    """The rows that belong to a part; when several claim one, the first has it."""
+    """Return the rows that belong to a part; where several match, the first has it."""
     table = read_table(folder / "cisco_iosxr_features.csv.gz")
     chosen = pl.coalesce(pl.when(rows).then(pl.lit(part)) for part, rows in parts.items())
     left_out = _LABEL.is_in(["recovering", "port_flap_elsewhere"])
@@ -67,13 +67,13 @@ def _cisco(folder: Path, **parts: pl.Expr) -> pl.DataFrame:
 
 
 def cisco_a(folder: Path) -> list[pl.DataFrame]:
-    """Run 1, then run 2."""
+    """Train on run 1, test on run 2."""
     early = pl.col("time") < _LAST_EVENT_OF_RUN_1
     return [_cisco(folder, train=_RUN_1 & early, dev=_RUN_1, test=_RUN_2)]
 
 
 def cisco_c(folder: Path) -> list[pl.DataFrame]:
-    """Run 1 and the first port flap, then all that is left."""
+    """Train on run 1 and the first port flap, test on the rest."""
     early = pl.col("time") < _LAST_EVENT_OF_RUN_1
     flap = (_LABEL == "port_flap") & (pl.col("event_index") == 0)
     others = _RUN_2 | (_RUN_3 & _LABEL.is_in(["normal", "port_flap"]))
@@ -81,30 +81,30 @@ def cisco_c(folder: Path) -> list[pl.DataFrame]:
 
 
 def _cisco_to(folder: Path, tested: str) -> pl.DataFrame:
-    """Runs 1 and 2: test the routers whose name starts so, train on all others."""
+    """Split runs 1 and 2: the routers with a prefix test, all others train."""
     test, late = pl.col("device").str.starts_with(tested), pl.col("time") >= _LAST_EVENTS_OF_RUN_2
     runs = _RUN_1 | _RUN_2
     return _cisco(folder, test=runs & test, dev=_RUN_2 & late, train=runs)
 
 
 def cisco_spine_to_leaf(folder: Path) -> list[pl.DataFrame]:
-    """Leaves test."""
+    """Test on leaves."""
     return [_cisco_to(folder, "leaf")]
 
 
 def cisco_leaf_to_spine(folder: Path) -> list[pl.DataFrame]:
-    """Spines test."""
+    """Test on spines."""
     return [_cisco_to(folder, "spine")]
 
 
 def cisco_devices(folder: Path) -> list[pl.DataFrame]:
-    """Every router tests once."""
+    """Test on each router in turn."""
     devices = read_table(folder / "cisco_iosxr_features.csv.gz")["device"].unique().sort()
     return [_cisco_to(folder, device) for device in devices]
 
 
 def blocked(table: str, label: str, *meta: str) -> Derive:
-    """The split in file order within each class."""
+    """Split in file order within each class."""
 
     def derive(folder: Path) -> list[pl.DataFrame]:
         parts = read_table(folder / "splits.csv.gz")["split_blocked"].alias("part")
@@ -118,7 +118,7 @@ _NSL_META = ("attack", "difficulty", "category")
 
 
 def _nsl(folder: Path) -> pl.DataFrame:
-    """Both tables in one; dev is a tenth of each category of the training rows, drawn once."""
+    """Join both tables; dev is a tenth of each category of the training rows, drawn once."""
     train = read_table(folder / "KDDTrain_20Percent.csv.gz")
     random, parts = np.random.default_rng(0), np.full(len(train), "train", dtype="U5")
     for category in train["category"].unique().sort():
@@ -130,12 +130,12 @@ def _nsl(folder: Path) -> pl.DataFrame:
 
 
 def nsl_5(folder: Path) -> list[pl.DataFrame]:
-    """Five categories."""
+    """Keep the five categories."""
     return [_nsl(folder).with_columns(label="category").drop(_NSL_META)]
 
 
 def nsl_2(folder: Path) -> list[pl.DataFrame]:
-    """Normal and anomaly."""
+    """Join all categories of anomalies."""
     normal = pl.col("category") == "normal"
     label = pl.when(normal).then(pl.lit("normal")).otherwise(pl.lit("anomaly"))
     return [_nsl(folder).with_columns(label=label).drop(_NSL_META)]

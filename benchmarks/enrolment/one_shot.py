@@ -1,4 +1,4 @@
-"""A class from one record through the service, beside what the evaluation says of it."""
+"""A class from one record through the service, beside the figures of the evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import f1_score
 
-from benchmarks.enrolment.report import reaching
-from benchmarks.enrolment.stage import Answer, Desk, Plan, Record, serving
-from benchmarks.harness.report import Figure, Section, told
-from benchmarks.harness.server import ServerError
-from benchmarks.serving.environments import ROOT
-from benchmarks.serving.rounds import say
+from benchmarks.enrolment.client import AdminClient, Record, enrolling_service
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.client import Answer, ServerError
+from benchmarks.harness.records import ROOT
+from benchmarks.harness.report import Figure, Section, at_least, info, progress
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluation.few_shot import Draws, few_shot
 from training.recipe import FewShot, Recipe
@@ -48,7 +47,7 @@ the {classes} classes; mean ± standard deviation of the draws. Enrolments that 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one draw, shares of one."""
+    """Scores of one draw, shares of one."""
 
     accuracy: float
     macro_f1: float
@@ -57,7 +56,7 @@ class Scores:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the service answered, for each draw; shares of unknown ones of own and other rows."""
+    """What the service answered in each draw; shares of its own and other rows called unknown."""
 
     nearest: list[Scores] = field(default_factory=list)
     served: list[Scores] = field(default_factory=list)
@@ -68,22 +67,25 @@ class _Seen:
     refused: list[bool] = field(default_factory=list)
 
 
-def measure(plan: Plan) -> Section:
+def measure(options: Options) -> Section:
     """Fit, serve, enrol and classify."""
     recipe = Recipe.read(_RECIPE, {"split": {"column": _COLUMN}, "backtests": []})
-    say("one-shot: the evaluation's own figure")
-    asked = FewShot(hold_out=(CLASS,), shots=(1,), draws=plan.draws)
-    own = few_shot(recipe, asked, lambda *_: None)["embedding"][1]
+    progress("one-shot: the evaluation's own figure")
+    setup = FewShot(hold_out=(CLASS,), shots=(1,), draws=options.draws)
+    own = few_shot(recipe, setup, lambda *_: None)["embedding"][1]
     dataset = load_dataset(recipe, held_out=(CLASS,))
     bundle = _bundle(recipe)
-    url = f"sqlite:///{plan.folder / 'classes.sqlite'}"
-    with serving(plan.folder, url, bundle) as service, Desk(service.port) as desk:
-        seen = _ask(desk, dataset, plan.draws, recipe.fit.seed)
-    return Section(TITLE, _text(recipe, dataset, plan.draws), _figures(own, seen, plan.draws))
+    url = f"sqlite:///{options.folder / 'classes.sqlite'}"
+    with (
+        enrolling_service(options.folder, url, bundle) as service,
+        AdminClient(service.port) as client,
+    ):
+        seen = _ask(client, dataset, options.draws, recipe.fit.seed)
+    return Section(TITLE, _text(recipe, dataset, options.draws), _figures(own, seen, options.draws))
 
 
 def records_of(rows: Rows, names: Sequence[str]) -> list[Record]:
-    """Rows of a table as a client would send them; what is missing is null."""
+    """Return rows of a table as a client would send them; what is missing is null."""
     columns = rows.table.select(pl.col(list(names)).cast(pl.Float64))
     return [
         {name: value if value is not None and math.isfinite(value) else None for name, value in row}
@@ -91,15 +93,15 @@ def records_of(rows: Rows, names: Sequence[str]) -> list[Record]:
     ]
 
 
-def scores(right: Sequence[str], found: Sequence[str], name: str) -> Scores:
-    """How good labels are; a label that is no class is wrong.
+def scores(right: Sequence[str], predicted: Sequence[str], name: str) -> Scores:
+    """Score labels; a label that is no class is wrong.
 
     Args:
         right: labels.
-        found: labels.
-        name: of the class whose recall is told.
+        predicted: labels.
+        name: of the class to compute the recall of.
     """
-    truth, labels = np.array(right), np.array(found)
+    truth, labels = np.array(right), np.array(predicted)
     classes = sorted(set(right))
     macro_f1 = f1_score(truth, labels, labels=classes, average="macro", zero_division=0)
     recall = (labels[truth == name] == name).mean()
@@ -107,8 +109,8 @@ def scores(right: Sequence[str], found: Sequence[str], name: str) -> Scores:
 
 
 def _bundle(recipe: Recipe) -> Path:
-    """A bundle that never saw the class."""
-    say(f"one-shot: fitting without {CLASS}")
+    """Fit a bundle without the class and write it."""
+    progress(f"one-shot: fitting without {CLASS}")
     dropped = (*recipe.drop_labels, CLASS)
     bundle, _ = train(
         recipe.model_copy(update={"drop_labels": dropped}), datetime.now(UTC), lambda *_: None
@@ -120,7 +122,7 @@ def _bundle(recipe: Recipe) -> Path:
     return folder
 
 
-def _ask(desk: Desk, dataset: Dataset, draws: int, seed: int) -> _Seen:
+def _ask(client: AdminClient, dataset: Dataset, draws: int, seed: int) -> _Seen:
     names = [each.name for each in dataset.schema.fields]
     candidates = records_of(dataset.train, names) + records_of(dataset.dev, names)
     labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
@@ -131,13 +133,13 @@ def _ask(desk: Desk, dataset: Dataset, draws: int, seed: int) -> _Seen:
     right = [dataset.classes[label] for label in dataset.test.labels]
     # As training.evaluation.few_shot draws them.
     random, seen = np.random.default_rng(seed), _Seen()
-    before = [label for body in bodies for label, _ in _classify(desk, body, 0)]
+    before = [label for body in bodies for label, _ in _classify(client, body, 0)]
     _, seen.others_before = _unknown(before, right)
     for draw in range(draws):
         [chosen] = random.choice(mine, 1, replace=False)
-        answer = _enrol(desk, candidates[chosen], seen)
+        answer = _enrol(client, candidates[chosen], seen)
         seen.radii.append(answer.content["class"]["radius"])
-        labelled = [each for body in bodies for each in _classify(desk, body, answer.revision)]
+        labelled = [each for body in bodies for each in _classify(client, body, answer.revision)]
         nearest = [label if near is None else near for label, near in labelled]
         served = [label for label, _ in labelled]
         seen.nearest.append(scores(right, nearest, CLASS))
@@ -145,38 +147,32 @@ def _ask(desk: Desk, dataset: Dataset, draws: int, seed: int) -> _Seen:
         own, others = _unknown(served, right)
         seen.unknown.append(own)
         seen.others.append(others)
-        _expect(desk.ask("DELETE", f"/classes/{CLASS}"), 200)
-        say(f"one-shot: draw {draw + 1}/{draws}, macro-F1 {seen.nearest[-1].macro_f1:.3f}")
+        client.ask("DELETE", f"/classes/{CLASS}").expect()
+        progress(f"one-shot: draw {draw + 1}/{draws}, macro-F1 {seen.nearest[-1].macro_f1:.3f}")
     return seen
 
 
 def _unknown(labels: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
-    """Shares of unknown ones, of the class's own records and of the others."""
-    found, mine = np.array(labels) == "unknown", np.array(right) == CLASS
-    return float(found[mine].mean()), float(found[~mine].mean())
+    """Return the shares called unknown of the class's own records and of the others."""
+    unknown, own = np.array(labels) == "unknown", np.array(right) == CLASS
+    return float(unknown[own].mean()), float(unknown[~own].mean())
 
 
-def _enrol(desk: Desk, record: Record, seen: _Seen) -> Answer:
-    answer = desk.enrol(CLASS, record)
+def _enrol(client: AdminClient, record: Record, seen: _Seen) -> Answer:
+    answer = client.enrol(CLASS, record)
     if answer.status == 409 and answer.content.get("report", {}).get("swallowed"):
         seen.refused.append(True)
-        return _expect(desk.enrol(CLASS, record, force=True), 201)
+        return client.enrol(CLASS, record, force=True).expect(201)
     seen.refused.append(False)
-    return _expect(answer, 201)
+    return answer.expect(201)
 
 
-def _classify(desk: Desk, body: bytes, revision: int) -> list[tuple[str, str | None]]:
-    """Label and nearest class of each record."""
-    answer = _expect(desk.ask("POST", "/classify", body), 200)
+def _classify(client: AdminClient, body: bytes, revision: int) -> list[tuple[str, str | None]]:
+    """Return label and nearest class of each record."""
+    answer = client.post("/classify", body)
     if answer.revision < revision:
         raise ServerError(f"answers with revision {answer.revision} after {revision}")
     return [(each["label"], each.get("nearest")) for each in answer.content["results"]]
-
-
-def _expect(answer: Answer, status: int) -> Answer:
-    if answer.status != status:
-        raise ServerError(f"answers {answer.status}, not {status}: {str(answer.content)[:200]}")
-    return answer
 
 
 def _text(recipe: Recipe, dataset: Dataset, draws: int) -> str:
@@ -207,29 +203,29 @@ def _figures(own: Draws, seen: _Seen, draws: int) -> list[Figure]:
         ("accuracy", own.accuracy, "accuracy"),
         (f"recall of {CLASS}", own.held_out_recall, "recall"),
     ):
-        figures.append(told(f"{what}, the evaluation's own", f"{mean:.3f} ± {deviation:.3f}"))
-        for way, found in (("by nearest class", seen.nearest), ("as served", seen.served)):
-            values = [getattr(each, name) for each in found]
+        figures.append(info(f"{what}, the evaluation's own", f"{mean:.3f} ± {deviation:.3f}"))
+        for way, draws_scores in (("by nearest class", seen.nearest), ("as served", seen.served)):
+            values = [getattr(draw, name) for draw in draws_scores]
             title = f"{what}, service, {way}"
             if name == "macro_f1":
-                judged = reaching(title, statistics.fmean(values), mean - TOLERANCE)
+                judged = at_least(title, statistics.fmean(values), mean - TOLERANCE, 3)
                 shown = f"{judged.measured} ± {statistics.pstdev(values):.3f}"
-                figures.append(Figure(title, shown, judged.wanted, judged.reached))
+                figures.append(replace(judged, measured=shown))
             else:
                 shown = f"{statistics.fmean(values):.3f} ± {statistics.pstdev(values):.3f}"
-                figures.append(told(title, shown))
+                figures.append(info(title, shown))
     unknown = f"{statistics.fmean(seen.unknown):.3f}, at most {max(seen.unknown):.3f}"
-    figures.append(told(f"share of {CLASS} called unknown, as served", unknown))
+    figures.append(info(f"share of {CLASS} called unknown, as served", unknown))
     others = f"{statistics.fmean(seen.others):.3f}; {seen.others_before:.3f}"
     title = "share of the other classes called unknown, as served; before the class was enrolled"
-    figures.append(told(title, others))
+    figures.append(info(title, others))
     radii = f"{min(seen.radii):.4f} to {max(seen.radii):.4f}"
-    figures.append(told("radius of the enrolled class", radii))
-    figures.append(told("enrolments answered 409, swallows", f"{sum(seen.refused)} of {draws}"))
+    figures.append(info("radius of the enrolled class", radii))
+    figures.append(info("enrolments answered 409, swallows", f"{sum(seen.refused)} of {draws}"))
     for refused, which in ((False, "taken at once"), (True, "answered 409 first")):
         pairs = zip(seen.nearest, seen.refused, strict=True)
-        values = [each.macro_f1 for each, forced in pairs if forced is refused]
+        values = [draw.macro_f1 for draw, forced in pairs if forced is refused]
         if values:
             shown = f"{statistics.fmean(values):.3f}"
-            figures.append(told(f"macro-F1 by nearest class, of draws that were {which}", shown))
+            figures.append(info(f"macro-F1 by nearest class, of draws that were {which}", shown))
     return figures

@@ -24,7 +24,7 @@ class Ending:
     """How a request ended.
 
     Attributes:
-        begun, sent: when its first and its last byte were handed over; NaN when that never was.
+        begun, sent: when its first and its last byte were handed over; NaN if that never happened.
         status: of the answer, or `LOST`.
         opening: the answer's head and the beginning of its body.
         length: bytes of its body.
@@ -42,9 +42,9 @@ class Connection:
 
     Args:
         port: on loopback.
-        poll: told of what it waits for.
-        places: where it puts itself by its file's number, so that events find it.
-        ended: told how a request ended.
+        poll: registers what the connection waits for.
+        connections: by file number, where it registers itself so that events find it.
+        ended: is called with how a request ended.
         clock: seconds that only go forward.
     """
 
@@ -52,71 +52,72 @@ class Connection:
         self,
         port: int,
         poll: select.epoll,
-        places: dict[int, Connection],
+        connections: dict[int, Connection],
         ended: Callable[[Connection, Ending], None],
         clock: Callable[[], float],
     ) -> None:
-        self.port, self.poll, self.places, self.ended, self.clock = port, poll, places, ended, clock
+        self.port, self.poll, self.connections = port, poll, connections
+        self.ended, self.clock = ended, clock
         self.busy = False
         self._socket: socket.socket | None = None
-        self._left = memoryview(b"")
+        self._unsent = memoryview(b"")
         self._begun = self._sent = math.nan
-        self._waits_for_room = False
+        self._wants_write = False
         self._opening, self._status, self._length, self._missing = b"", LOST, 0, -1
 
     def open(self) -> socket.socket:
-        """Connect, unless that is done; it is not waited for."""
+        """Connect, unless that is done; do not wait for it."""
         if self._socket is None:
             self._socket = socket.socket()
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.connect_ex(("127.0.0.1", self.port))
-            self.places[self._socket.fileno()] = self
+            self.connections[self._socket.fileno()] = self
             self.poll.register(self._socket, select.EPOLLIN)
         return self._socket
 
     def close(self) -> None:
-        """Cut it off; a request that is under way is lost."""
+        """Close the connection; a request that is under way is lost."""
         if self._socket is not None:
-            self.places.pop(self._socket.fileno())
-            self._socket.close()  # the poll forgets it
+            self.connections.pop(self._socket.fileno())
+            self._socket.close()  # and so the poll forgets it
             self._socket = None
-        self._left, self._waits_for_room = memoryview(b""), False
+        self._unsent, self._wants_write = memoryview(b""), False
         if self.busy:
             self.busy = False
             self.ended(self, self._ending(LOST))
 
-    def start(self, request: bytes) -> None:
-        """Send a request, as far as there is room for it."""
-        self.busy, self._left = True, memoryview(request)
-        self._begun, self._sent = self.clock(), math.nan
+    def start(self, request: bytes, due: float | None = None) -> None:
+        """Send a request, as far as there is room for it; it begins now or when it was due."""
+        self.busy, self._unsent = True, memoryview(request)
+        self._begun, self._sent = self.clock() if due is None else due, math.nan
         self._opening, self._missing = b"", -1
         self._send(self.open())
 
     def happened(self, events: int) -> None:
-        """Go on."""
-        if self._socket is not None and self._left and events & select.EPOLLOUT:
+        """Go on after events of the poll."""
+        if self._socket is not None and self._unsent and events & select.EPOLLOUT:
             self._send(self._socket)
         if self._socket is not None and events & ~select.EPOLLOUT:
-            self._take(self._socket)
+            self._receive(self._socket)
 
     def _send(self, opened: socket.socket) -> None:
         try:
-            self._left = self._left[opened.send(self._left[:_CHUNK]) :]
+            self._unsent = self._unsent[opened.send(self._unsent[:_CHUNK]) :]
         except BlockingIOError:
-            pass  # so it is while the connection is made, too
+            pass  # the connection may still be under way
         except OSError:
-            # It may have been answered before it was cut off.
-            self._left = memoryview(b"")
-            self._take(opened)
+            # An answer may have come before the connection was closed.
+            self._unsent = memoryview(b"")
+            self._receive(opened)
             return
-        if not self._left:
+        if not self._unsent:
             self._sent = self.clock()
-        if self._waits_for_room != bool(self._left):
-            self._waits_for_room = bool(self._left)
-            self.poll.modify(opened, _BOTH if self._waits_for_room else select.EPOLLIN)
+        if self._wants_write != bool(self._unsent):
+            self._wants_write = bool(self._unsent)
+            self.poll.modify(opened, _BOTH if self._wants_write else select.EPOLLIN)
 
-    def _take(self, opened: socket.socket) -> None:
+    def _receive(self, opened: socket.socket) -> None:
         try:
             data = opened.recv(_CHUNK)
         except BlockingIOError:
@@ -135,18 +136,19 @@ class Connection:
             self._missing -= len(data)
         elif (end := self._opening.find(b"\r\n\r\n")) >= 0:
             self._status = int(self._opening[9:12])
-            found = _LENGTH.search(self._opening, 0, end)
-            self._length = int(found.group(1)) if found else 0
+            match = _LENGTH.search(self._opening, 0, end)
+            self._length = int(match.group(1)) if match else 0
             self._missing = end + 4 + self._length - len(self._opening)
         if self._missing == 0:
             self._answered()
 
     def _answered(self) -> None:
-        """The answer is complete; a request that was refused half-way leaves nothing to go on."""
+        """Finish a complete answer; a request refused half-way leaves no usable connection."""
         ending = self._ending(self._status)
         head = self._opening.partition(b"\r\n\r\n")[0].lower()
-        done, self.busy = not self._left and b"\r\nconnection: close" not in head, False
-        if not done:
+        reusable = not self._unsent and b"\r\nconnection: close" not in head
+        self.busy = False
+        if not reusable:
             self.close()
         self.ended(self, ending)
 

@@ -1,4 +1,4 @@
-"""The load generator: many connections in one loop, at a rate or each as fast as it is answered.
+"""A load generator: many connections in one loop, at a rate or each as fast as it is answered.
 
 A rate is kept whether or not there are answers: a request that is due goes out on any connection
 that has none under way. When every one has, it is counted, and never sent.
@@ -21,11 +21,10 @@ clock = time.perf_counter
 """The clock of all times."""
 
 _EVENTS = 64
-"""Requests and answers that are dealt with before what is urgent is looked for again: about a
-millisecond."""
+"""Handled before urgent events are looked for again: about a millisecond."""
 _REST_SECONDS = 0.05
-"""Before a connection that lost a request is used again."""
-_LONGEST_SECONDS = 0.05
+"""How long a connection that lost a request is not used."""
+_MAX_WAIT_SECONDS = 0.05
 _CONNECT_SECONDS = 60.0
 
 
@@ -34,21 +33,27 @@ class Stream:
     """Requests of one kind.
 
     Attributes:
-        requests: in HTTP; when they come to an end, so does the stream.
+        requests: in HTTP; the stream is over when they are.
         connections: at most, each with one request under way.
         rate: requests that are due in a second; None when each connection asks again as soon as
             it is answered.
-        urgent: whether its answers are looked for first, so that the load of others does not bend
-            its times.
-        judge: says what is wrong with an answer's opening, if anything is.
-        outcome: what became of them.
+        urgent: whether its answers are looked for first, so that the load of others does not
+            distort its times.
+        from_due: whether a request's time counts from when it was due, not from its first byte.
+        check: returns what is wrong with an answer's opening, if anything is.
+        outcome: what became of the requests.
+        over: whether there are no more requests.
+        due: requests that have been due so far.
+        idle: connections without a request.
+        resting: connections that lost a request, and when to use them again.
     """
 
     requests: Iterator[bytes]
     connections: int = 1
     rate: float | None = None
     urgent: bool = False
-    judge: Callable[[bytes], str | None] | None = None
+    from_due: bool = False
+    check: Callable[[bytes], str | None] | None = None
     outcome: Outcome = field(default_factory=Outcome)
     over: bool = False
     due: int = 0
@@ -56,7 +61,7 @@ class Stream:
     resting: deque[tuple[float, Connection]] = field(default_factory=deque)
 
     def ended(self, connection: Connection, ending: Ending) -> None:
-        """Note how a request ended."""
+        """Record how a request ended."""
         now, outcome = clock(), self.outcome
         outcome.add(ending.begun, ending.sent, now, ending.status)
         if ending.status == LOST:
@@ -65,7 +70,7 @@ class Stream:
         self.idle.append(connection)
         outcome.largest = max(outcome.largest, ending.length)
         outcome.retry += b"\r\nretry-after: " in ending.opening.lower()
-        if self.judge is not None and (fault := self.judge(ending.opening)):
+        if self.check is not None and (fault := self.check(ending.opening)):
             outcome.faults[fault] += 1
 
     def issue(self, now: float) -> None:
@@ -81,15 +86,16 @@ class Stream:
             self.outcome.unsent += max(0, due - self.due)
             self.due = max(due, self.due)
         for _ in range(min(due - self.due, len(self.idle), _EVENTS)):
+            moment = self.outcome.first + self.due / self.rate
             self.due += 1
-            self._start()
+            self._start(moment if self.from_due else None)
 
-    def _start(self) -> None:
+    def _start(self, due: float | None = None) -> None:
         request = next(self.requests, None)
         if request is None:
             self.over = True
         else:
-            self.idle.popleft().start(request)
+            self.idle.popleft().start(request, due)
 
 
 class Load:
@@ -104,18 +110,18 @@ class Load:
         self.streams = streams
         self._poll, self._urgent = select.epoll(), select.epoll()
         self._poll.register(self._urgent, select.EPOLLIN)
-        self._places: dict[int, Connection] = {}
+        self._open: dict[int, Connection] = {}
         self._connections = []
         for stream in streams:
             poll = self._urgent if stream.urgent else self._poll
             for _ in range(stream.connections):
-                made = Connection(port, poll, self._places, stream.ended, clock)
-                self._connections.append(made)
-                stream.idle.append(made)
+                connection = Connection(port, poll, self._open, stream.ended, clock)
+                self._connections.append(connection)
+                stream.idle.append(connection)
 
     def connect(self, greeting: bytes) -> None:
         """Make all connections beforehand, and wait until each was answered once."""
-        open_files()
+        raise_file_limit()
         for connection in self._connections:
             connection.ended = _ignore
             connection.start(greeting)
@@ -132,15 +138,15 @@ class Load:
         until: Stream | None = None,
         at: tuple[float, Callable[[], None]] | None = None,
     ) -> None:
-        """Send until the time is over, and wait for the answers that are due.
+        """Send until the time is over, then wait for answers.
 
         Args:
             seconds: how long requests are due.
-            drain: how long their answers may take after that; what is missing then is lost.
-            until: the stream whose end ends it all before.
-            at: something to do after so many seconds.
+            drain: seconds to wait for answers after that; what is missing then is lost.
+            until: a stream whose end ends it all earlier.
+            at: seconds, and what to call once they have passed.
         """
-        open_files()
+        raise_file_limit()
         gc.disable()
         try:
             self._send(seconds, until, at)
@@ -165,7 +171,7 @@ class Load:
             for stream in self.streams:
                 if not stream.over:
                     stream.issue(now)
-            self._happen(self._pause(now))
+            self._poll_once(self._pause(now))
             now = clock()
         for stream in self.streams:
             stream.outcome.last = now
@@ -173,34 +179,34 @@ class Load:
     def _drain(self, seconds: float) -> None:
         end = clock() + seconds
         while clock() < end and any(connection.busy for connection in self._connections):
-            self._happen(_LONGEST_SECONDS)
+            self._poll_once(_MAX_WAIT_SECONDS)
 
     def _pause(self, now: float) -> float:
-        """Seconds until the next request is due, at most."""
+        """Return the seconds to wait: until the next request is due, at most."""
         waits = [
             stream.outcome.first + stream.due / stream.rate - now
             for stream in self.streams
             if stream.rate is not None and not stream.over
         ]
-        return max(0.0, min([*waits, _LONGEST_SECONDS]))
+        return max(0.0, min([*waits, _MAX_WAIT_SECONDS]))
 
-    def _happen(self, seconds: float) -> None:
-        places, urgent = self._places, self._urgent.fileno()
+    def _poll_once(self, seconds: float) -> None:
+        opened, urgent = self._open, self._urgent.fileno()
         for file, events in self._poll.poll(seconds, _EVENTS):
             if file == urgent:
                 continue
-            if (connection := places.get(file)) is not None:
+            if (connection := opened.get(file)) is not None:
                 connection.happened(events)
         for file, events in self._urgent.poll(0):
-            if (connection := places.get(file)) is not None:
+            if (connection := opened.get(file)) is not None:
                 connection.happened(events)
 
 
 def _ignore(_connection: Connection, _ending: Ending) -> None:
-    """Nobody wants to know."""
+    """Forget a greeting."""
 
 
-def open_files() -> None:
-    """Let this process open as many files as it may."""
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

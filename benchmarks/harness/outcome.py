@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 LOST = 0
-"""Stands for the status of a request that got no answer, or half of one."""
+"""The status of a request that got no answer, or half of one."""
 ANSWERED = 200
 
 Times = npt.NDArray[np.float64]
@@ -23,13 +23,13 @@ class Outcome:
 
     Attributes:
         begun: when its first byte was handed over.
-        sent: when its last one was; NaN when it never was.
+        sent: when its last byte was; NaN if it never was.
         done: when the answer was complete, or nothing more could come.
         status: of the answer, or `LOST`.
         unsent: requests that were due while every connection had one under way.
-        retry: answers that said `Retry-After`.
+        retry: answers with `Retry-After`.
         largest: bytes of the longest body of an answer.
-        faults: what a stream's judge found wrong with answers.
+        faults: what a stream's check found wrong with answers, and how often.
         first: when the first request was due.
         last: when no more were due.
     """
@@ -61,17 +61,17 @@ class Outcome:
         return self.last - self.first
 
     @property
-    def wanted(self) -> float:
+    def due_rate(self) -> float:
         """Requests a second that were due."""
         return (len(self) + self.unsent) / self.seconds
 
     @property
-    def offered(self) -> float:
+    def sent_rate(self) -> float:
         """Requests a second that were sent."""
         return len(self) / self.seconds
 
     def count(self, status: int) -> int:
-        """How many ended so."""
+        """Count the requests with a status."""
         return self.status.count(status)
 
     @property
@@ -80,30 +80,30 @@ class Outcome:
         return len(self) + self.unsent - self.count(ANSWERED)
 
     def rate(self, status: int = ANSWERED) -> float:
-        """How many a second ended so while requests were due."""
-        ended = (self._of("status") == status) & (self._of("done") <= self.last)
+        """Return answers a second with a status while requests were due."""
+        ended = (self._array("status") == status) & (self._array("done") <= self.last)
         return float(np.count_nonzero(ended)) / self.seconds
 
     def waits(self, status: int = ANSWERED) -> Times:
-        """Milliseconds from first byte to answer of those that ended so."""
-        waits: Times = 1e3 * (self._of("done") - self._of("begun"))
-        chosen: Times = waits[self._of("status") == status]
+        """Return milliseconds from begin to answer of the requests with a status."""
+        waits: Times = 1e3 * (self._array("done") - self._array("begun"))
+        chosen: Times = waits[self._array("status") == status]
         return chosen
 
     def p99(self, status: int = ANSWERED) -> float:
-        """Of the waits; NaN when there is none."""
+        """Return the 99th percentile of the waits; NaN when there are none."""
         waits = self.waits(status)
         return float(np.quantile(waits, 0.99, method="higher")) if len(waits) else float("nan")
 
     def worst(self, status: int = ANSWERED) -> float:
-        """Of the waits; NaN when there is none."""
+        """Return the longest wait; NaN when there are none."""
         waits = self.waits(status)
         return float(waits.max()) if len(waits) else float("nan")
 
     def lost_before(self, moment: float) -> int:
-        """How many were all sent before a moment, and never answered."""
-        lost = (self._of("status") == LOST) & (self._of("sent") <= moment)
+        """Count the requests sent whole before a moment and never answered."""
+        lost = (self._array("status") == LOST) & (self._array("sent") <= moment)
         return int(np.count_nonzero(lost))
 
-    def _of(self, name: str) -> npt.NDArray[Any]:
+    def _array(self, name: str) -> npt.NDArray[Any]:
         return np.array(getattr(self, name))

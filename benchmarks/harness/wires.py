@@ -1,6 +1,6 @@
-"""Wire formats: how a batch becomes a request's body, and where the answer has its labels.
+"""Wire formats: how a batch becomes a request's body, and where an answer has its labels.
 
-JSON has the numbers as the table has them, binary tensors and Arrow have them in float32.
+JSON has numbers as the table has them; binary tensors and Arrow have them in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.client import Answer
 from benchmarks.harness.records import Batch
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -23,12 +24,8 @@ _ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The head, in lower case, and body of an answer."""
-
-    headers: Mapping[str, str]
-    body: bytes
+Encoded = tuple[bytes, Mapping[str, str]]
+"""A body, and headers that depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +33,12 @@ class Wire:
     """A wire format.
 
     Attributes:
-        encode: makes the body of a batch, and the headers that depend on it.
+        encode: returns the body of a batch, and the headers that depend on it.
         labels: reads the labels of an answer.
         headers: of every request.
     """
 
-    encode: Callable[[Batch], tuple[bytes, Mapping[str, str]]]
+    encode: Callable[[Batch], Encoded]
     labels: Callable[[Answer], list[str]]
     headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
 
@@ -50,8 +47,8 @@ def _json(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _sent(batch: Batch) -> list[dict[str, float | None]]:
-    """Records with null where a value is missing."""
+def _objects(batch: Batch) -> list[dict[str, float | None]]:
+    """Return records with null where a value is missing."""
     return [
         {
             name: None if math.isnan(value) else value
@@ -61,30 +58,30 @@ def _sent(batch: Batch) -> list[dict[str, float | None]]:
     ]
 
 
-def _rows_as(key: str) -> Callable[[Batch], tuple[bytes, Mapping[str, str]]]:
-    def encode(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
-        return _json({key: _sent(batch)}), {}
+def _rows_as(key: str) -> Callable[[Batch], Encoded]:
+    def encode(batch: Batch) -> Encoded:
+        return _json({key: _objects(batch)}), {}
 
     return encode
 
 
 def _labels_of_rows(answer: Answer) -> list[str]:
-    """Of a list of verdicts, or of an object that holds one list."""
+    """Read a list of verdicts, or an object that holds one list."""
     document: Any = json.loads(answer.body)
     if isinstance(document, dict):
         document = next(value for value in document.values() if isinstance(value, list))
     return [verdict["label"] for verdict in document]
 
 
-def _tensor(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
-    """Open Inference Protocol V2, one unnamed tensor; NaN as JSON's readers commonly take it."""
+def _tensor(batch: Batch) -> Encoded:
+    """Encode for Open Inference Protocol V2, one unnamed tensor; NaN as most parsers take it."""
     shape, data = list(batch.values.shape), batch.values.ravel().tolist()
     tensor = {"name": "records", "shape": shape, "datatype": "FP32", "data": data}
     return json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode(), {}
 
 
-def _columns(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
-    """Open Inference Protocol V2, an input for each field, as MLServer's pandas codec reads it."""
+def _columns(batch: Batch) -> Encoded:
+    """Encode for Open Inference Protocol V2, an input for each field (MLServer's pandas codec)."""
     shape = [len(batch), 1]
     inputs = [
         {"name": name, "shape": shape, "datatype": "FP64", "data": values}
@@ -93,8 +90,8 @@ def _columns(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
     return _json({"parameters": {"content_type": "pd"}, "inputs": inputs}), {}
 
 
-def _tensor_binary(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
-    """The same tensor by the binary extension, which the answer is asked to use as well."""
+def _tensor_binary(batch: Batch) -> Encoded:
+    """Encode the same tensor by the binary extension, which the answer is to use as well."""
     values = np.ascontiguousarray(batch.matrix, dtype="<f4").tobytes()
     tensor = {
         "name": "records",
@@ -107,7 +104,7 @@ def _tensor_binary(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
 
 
 def _labels_of_tensors(answer: Answer) -> list[str]:
-    """The output `label`, in JSON or binary."""
+    """Read the output `label`, in JSON or binary."""
     size = int(answer.headers.get(_HEADER_LENGTH.lower(), len(answer.body)))
     start = size
     for output in json.loads(answer.body[:size])["outputs"]:
@@ -121,17 +118,17 @@ def _labels_of_tensors(answer: Answer) -> list[str]:
 
 
 def _strings(data: bytes) -> list[str]:
-    """A BYTES tensor: each element after its length."""
-    found, place = [], 0
-    while place < len(data):
-        (length,) = struct.unpack_from("<I", data, place)
-        found.append(data[place + 4 : place + 4 + length].decode())
-        place += 4 + length
-    return found
+    """Read a BYTES tensor: each element after its length."""
+    texts, start = [], 0
+    while start < len(data):
+        (length,) = struct.unpack_from("<I", data, start)
+        texts.append(data[start + 4 : start + 4 + length].decode())
+        start += 4 + length
+    return texts
 
 
-def _arrow(batch: Batch) -> tuple[bytes, Mapping[str, str]]:
-    """One stream with a float32 column for each field.
+def _arrow(batch: Batch) -> Encoded:
+    """Encode as one stream with a float32 column for each field.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.

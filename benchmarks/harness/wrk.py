@@ -1,4 +1,4 @@
-"""The load generator: wrk on a core of its own, posting one body over and over."""
+"""A load generator in C: wrk on a core of its own, posting one body over and over."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import json
 import math
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-LOAD_CORE = 1
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.process import LOAD_CORE, cpu_seconds, pss
+from benchmarks.harness.server import Server
+
 _SCRIPT = Path(__file__).with_name("post.lua")
 _TIMEOUT_SECONDS = 60
 
 
-class WrkError(RuntimeError):
-    """wrk did not run to its end; the message says what it said."""
+class WrkError(ServerError):
+    """wrk did not run to its end; the message is what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw.
+    """What wrk measured.
 
     Attributes:
-        requests: answers that came while it ran, the refused ones included.
+        requests: answers that came while it ran, refusals included.
         seconds: how long it ran.
-        p50, p99: of the time from request to answer, in ms.
+        p50, p99: milliseconds from request to answer.
         errors: answers that were not 2xx, and connections that failed or timed out.
     """
 
@@ -43,7 +46,7 @@ class Load:
 
 
 def parse(text: str) -> Load:
-    """Read the line that the script wrote.
+    """Read the line that the script prints.
 
     Raises:
         WrkError: it is not there.
@@ -65,7 +68,7 @@ def parse(text: str) -> Load:
 def command(
     url: str, body: Path, headers: Mapping[str, str], *, connections: int, seconds: float
 ) -> list[str]:
-    """The command line: one thread, on the load's core."""
+    """Return the command: one thread, on the load's core."""
     wrk = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "--latency"]
     wrk += ["--timeout", f"{_TIMEOUT_SECONDS}s", "-s", str(_SCRIPT), url, "--", str(body)]
     lines = [f"{name}: {value}" for name, value in headers.items()]
@@ -75,14 +78,14 @@ def command(
 def run(
     url: str, body: Path, headers: Mapping[str, str], *, connections: int, seconds: float
 ) -> Load:
-    """Load a URL.
+    """Post to a URL.
 
     Args:
         url: where to post.
         body: file with the request's body.
         headers: of the request.
         connections: each of which waits for its answer before it sends again.
-        seconds: how long; whole seconds, rounded up.
+        seconds: how long; rounded up to whole ones.
 
     Raises:
         WrkError: wrk is not installed, or failed.
@@ -96,3 +99,44 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise WrkError(f"wrk did not end within {limit} s") from error
     return parse(done.stdout + done.stderr)
+
+
+def measure(
+    server: Server,
+    path: str,
+    body: Path,
+    headers: Mapping[str, str],
+    *,
+    connections: int,
+    warm_up: float,
+    seconds: Callable[[float], float],
+) -> tuple[Load, float, int]:
+    """Post to a server that was paused, after a warm-up, and pause it again.
+
+    Args:
+        server: to resume, measure and pause.
+        path: where to post.
+        body: file with the request's body.
+        headers: of the request.
+        connections: each of which waits for its answer before it sends again.
+        warm_up: its seconds.
+        seconds: returns how long to measure, by the requests a second of the warm-up.
+
+    Returns:
+        What wrk measured; of all processes of the server, CPU seconds meanwhile, and bytes of
+        memory afterwards.
+
+    Raises:
+        WrkError: wrk is not installed, or failed.
+    """
+    url = f"http://127.0.0.1:{server.port}{path}"
+    server.resume()
+    try:
+        warm = run(url, body, headers, connections=connections, seconds=warm_up)
+        server.settle()
+        pids = server.pids
+        before = cpu_seconds(pids)
+        load = run(url, body, headers, connections=connections, seconds=seconds(warm.rate))
+        return load, cpu_seconds(pids) - before, pss(server.pids)
+    finally:
+        server.pause()

@@ -1,4 +1,4 @@
-"""Who is measured: servers, and the ways in which each can be asked."""
+"""What is measured: servers, and the formats that each takes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _READY = "/v2/models/iosxr/ready"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A server process.
+class Peer:
+    """A server program.
 
     Attributes:
         name: ours, or that of its module in `peers`.
@@ -31,14 +31,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A row of the tables: a server, asked in one way.
+    """A row of the tables: a server with one wire format.
 
     Attributes:
         name: of the row.
         server: its name.
         path: where to post; `{size}` and `{label}` are those of our answer.
         wire: body and answer.
-        same: which of ours takes the same body.
+        same: the contestant of ours that takes the same body.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Contestant:
 
 
 SERVERS = {
-    each.name: each
-    for each in (
-        Server(OURS, "/readyz", own=False),
-        Server("fastapi", "/livez"),
-        Server("bentoml", "/livez"),
-        Server("litserve", "/health"),
-        Server("mlserver", _READY),
-        Server("kserve", _READY),
-        Server("ray", "/classify"),
-        Server("pytriton", _READY),
-        Server(ECHO, "/", own=False),
+    peer.name: peer
+    for peer in (
+        Peer(OURS, "/readyz", own=False),
+        Peer("fastapi", "/livez"),
+        Peer("bentoml", "/livez"),
+        Peer("litserve", "/health"),
+        Peer("mlserver", _READY),
+        Peer("kserve", _READY),
+        Peer("ray", "/classify"),
+        Peer("pytriton", _READY),
+        Peer(ECHO, "/", own=False),
     )
 }
 
@@ -85,11 +85,11 @@ CONTESTANTS = (
 
 
 def choose(peers: Collection[str]) -> list[Contestant]:
-    """Ours, and those whose server is among `peers`; everyone when that is empty.
+    """Return ours, and those whose server is among `peers`; all of them when that is empty.
 
     Raises:
-        ValueError: a name is no server's.
+        ValueError: there is no such server.
     """
     if unknown := set(peers) - {*SERVERS, ONNXRUNTIME}:
         raise ValueError(f"no peer is called {min(unknown)!r}; {', '.join(SERVERS)}, {ONNXRUNTIME}")
-    return [each for each in CONTESTANTS if not peers or each.server in {OURS, *peers}]
+    return [entry for entry in CONTESTANTS if not peers or entry.server in {OURS, *peers}]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness.client import Client
 from benchmarks.harness.process import rss
 from benchmarks.harness.records import Batch
-from benchmarks.harness.server import Running, ServerError
+from benchmarks.harness.report import progress
+from benchmarks.harness.server import LARGE_BODIES, running_service
 from benchmarks.harness.wires import ROWS
-from benchmarks.serving.contestants import OURS, SERVERS
-from benchmarks.serving.rounds import say
 
 BATCH, FIRST = 1_000, 10_000
 
@@ -24,7 +23,7 @@ class Growth:
     Attributes:
         first: after the first 10,000 records.
         last: after the last.
-        records: how many that were.
+        records: sent by then.
     """
 
     first: int
@@ -37,7 +36,7 @@ class Growth:
         return self.last / self.first
 
 
-def measure(batches: Mapping[int, Batch], records: int, scratch: Path) -> Growth:
+def measure(batches: Mapping[int, Batch], records: int, folder: Path) -> Growth:
     """Send records to a service of its own, in batches of 1,000, one after the other.
 
     Raises:
@@ -46,24 +45,11 @@ def measure(batches: Mapping[int, Batch], records: int, scratch: Path) -> Growth
     body, _ = ROWS.encode(batches[BATCH])
     first, total = FIRST // BATCH, max(records // BATCH, FIRST // BATCH)
     sizes: dict[int, int] = {}
-    with Running.start(SERVERS[OURS], scratch) as running:
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    with running_service(folder, LARGE_BODIES) as server, Client(server.port) as client:
         for i in range(1, total + 1):
-            _post(connection, body)
+            client.post("/classify", body, ROWS.headers)
             if i in (first, total):
-                sizes[i] = max(map(rss, running.pids))
+                sizes[i] = max(map(rss, server.pids))
             if i % 100 == 0 or i == total:
-                say(f"memory, {i * BATCH:,} of {total * BATCH:,} records")
-        connection.close()
+                progress(f"memory, {i * BATCH:,} of {total * BATCH:,} records")
     return Growth(sizes[first], sizes[total], total * BATCH)
-
-
-def _post(connection: http.client.HTTPConnection, body: bytes) -> None:
-    try:
-        connection.request("POST", "/classify", body, dict(ROWS.headers))
-        response = connection.getresponse()
-        response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ServerError(f"no answer: {error or type(error).__name__}") from error
-    if response.status != 200:
-        raise ServerError(f"answers {response.status} {response.reason}")

@@ -1,4 +1,4 @@
-"""What was measured, and ratios of it that a drifting machine does not bend."""
+"""What was measured, and ratios of it that a drifting machine does not distort."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Scenario:
 
     @property
     def words(self) -> str:
-        """As a heading says it."""
+        """As in a heading."""
         records = "1 record" if self.records == 1 else f"{self.records:,} records"
         return records + f", {self.connections} connection{'s' * (self.connections > 1)}"
 
     @classmethod
     def parse(cls, text: str) -> Scenario:
-        """Read RECORDSxCONNECTIONS.
+        """Parse RECORDSxCONNECTIONS.
 
         Raises:
             ValueError: it is something else.
@@ -68,8 +68,8 @@ class Sample:
     errors: int
 
     @property
-    def counts(self) -> bool:
-        """Whether it says anything of speed."""
+    def is_valid(self) -> bool:
+        """Whether it tells anything about speed."""
         return not self.errors and self.rate > 0
 
 
@@ -81,17 +81,14 @@ class Measured:
     failures: dict[tuple[str, Scenario], str] = field(default_factory=dict)
 
     def of(self, contestant: str, scenario: Scenario) -> list[Sample]:
-        """A row's samples."""
-        return [
-            each
-            for each in self.samples
-            if each.contestant == contestant and each.scenario == scenario
-        ]
+        """Return the samples of a row."""
+        row = (contestant, scenario)
+        return [sample for sample in self.samples if (sample.contestant, sample.scenario) == row]
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median, least and largest of the ratios of single rounds."""
+    """Median, smallest and largest of the ratios of single rounds."""
 
     median: float
     low: float
@@ -102,7 +99,7 @@ class Ratio:
 def ratio(
     ours: Iterable[Sample], theirs: Iterable[Sample], value: Callable[[Sample], float]
 ) -> Ratio | None:
-    """How many times the value of theirs ours is, round by round.
+    """Return how many times their value ours is, round by round.
 
     Args:
         ours: samples of a scenario; those with errors are left out.
@@ -112,8 +109,8 @@ def ratio(
     Returns:
         None when no round has both.
     """
-    mine = {each.round: value(each) for each in ours if each.counts}
-    others = {each.round: value(each) for each in theirs if each.counts}
+    mine = {sample.round: value(sample) for sample in ours if sample.is_valid}
+    others = {sample.round: value(sample) for sample in theirs if sample.is_valid}
     ratios = [mine[i] / others[i] for i in mine.keys() & others.keys() if others[i] > 0]
     if not ratios:
         return None
@@ -121,5 +118,5 @@ def ratio(
 
 
 def median_of(samples: Sequence[Sample], value: Callable[[Sample], float]) -> float:
-    """The median over rounds."""
-    return statistics.median(value(each) for each in samples)
+    """Return the median over rounds."""
+    return statistics.median(value(sample) for sample in samples)

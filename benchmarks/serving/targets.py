@@ -1,4 +1,4 @@
-"""What is promised of the service beside others: every number is in this file."""
+"""What the service must reach beside others: every number is in this file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Target:
     times: float
 
     def by_rate(self, measured: Measured) -> Ratio | None:
-        """The ratio that was measured."""
+        """Return the ratio that was measured."""
         return ratio(
             measured.of(self.ours, self.scenario),
             measured.of(self.theirs, self.scenario),
@@ -32,7 +32,7 @@ class Target:
         )
 
     def by_cpu(self, measured: Measured) -> Ratio | None:
-        """How many times the CPU time of ours theirs takes for a request."""
+        """Return how many times our CPU time theirs takes for a request."""
         return ratio(
             measured.of(self.theirs, self.scenario),
             measured.of(self.ours, self.scenario),
@@ -65,11 +65,11 @@ TARGETS = (
 )
 
 
-def reached(measured: float, wanted: float) -> bool:
-    """Whether at least what is wanted was measured."""
-    return measured >= wanted
+def reached(measured: float, target: float) -> bool:
+    """Whether at least the target was measured."""
+    return measured >= target
 
 
-def verdict(yes: bool | None) -> str:
-    """In words; None when there is nothing to judge."""
-    return "not measured" if yes is None else "reached" if yes else "**not reached**"
+def verdict(is_reached: bool | None) -> str:
+    """Return whether a target is reached, in words; None stands for not measured."""
+    return {None: "not measured", True: "reached", False: "**not reached**"}[is_reached]

@@ -39,7 +39,7 @@ def made_up(_: Path) -> list[pl.DataFrame]:
     ]
 
 
-SMALL = Set("small", ".", "made up", "fine", made_up, SECTIONS, hold_out=("slow",))
+SMALL = Set("small", "made up", made_up, ".", "fine", SECTIONS, hold_out=("slow",))
 
 
 @pytest.fixture(autouse=True)

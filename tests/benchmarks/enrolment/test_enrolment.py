@@ -16,16 +16,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.enrolment import acceptance, stage
-from benchmarks.enrolment.__main__ import PARTS, main
-from benchmarks.enrolment.acceptance import BORROWED, Case, Cells, Points, borrowed, drawn
+from benchmarks.enrolment import acceptance, client
+from benchmarks.enrolment.__main__ import PARTS, main, merged
+from benchmarks.enrolment.acceptance import BORROWED, Case, Cells, Points, borrowed, drawn, shares
+from benchmarks.enrolment.client import AdminClient
+from benchmarks.enrolment.database import fill
 from benchmarks.enrolment.kills import Tally
 from benchmarks.enrolment.one_shot import records_of, scores
-from benchmarks.enrolment.report import merged, reaching, section, shares
-from benchmarks.enrolment.stage import Desk
-from benchmarks.enrolment.throughput import Sample, fill, ratios
-from benchmarks.harness.report import Section, told
-from benchmarks.harness.server import ServerError
+from benchmarks.enrolment.options import Options
+from benchmarks.enrolment.throughput import Sample, ratios
+from benchmarks.harness import postgres
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.report import Section, at_least, info, table
 from models.decision import NearestCentroid
 from models.support import support_radius
 from service.classes import preview
@@ -62,8 +64,8 @@ def test_every_title_is_of_one_part() -> None:
 
 
 def test_a_section_tells_how_it_was_measured_and_what_it_must_reach() -> None:
-    figures = [told("enrolments", "7"), reaching("macro-F1", 0.8279, 0.828)]
-    text = section(Section("One", "So it was done.", figures), ["- how"])
+    figures = [info("enrolments", "7"), at_least("macro-F1", 0.8279, 0.828, 3)]
+    text = "\n".join(Section("One", "So it was done.", figures).lines(["- how"]))
     assert text.startswith("## One\n\n- how\n\nSo it was done.\n\n| what |")
     assert "| macro-F1 | 0.828 | ≥ 0.828 | **not reached** |" in text
     assert shares([0.12345, 1]) == ["12.3", "100.0"]
@@ -74,11 +76,11 @@ def test_the_parts_are_measured_and_a_failure_leaves_the_file_as_it_was(
 ) -> None:
     out, seen = tmp_path / "out.md", []
 
-    def fine(plan: stage.Plan) -> Section:
-        seen.append((plan.kills, plan.folder.is_dir(), plan.data.is_absolute()))
-        return Section("Kills", "So.", [told("number", "1")])
+    def fine(options: Options) -> Section:
+        seen.append((options.kills, options.folder.is_dir(), options.data.is_absolute()))
+        return Section("Kills", "So.", [info("number", "1")])
 
-    def broken(_: stage.Plan) -> Section:
+    def broken(_: Options) -> Section:
         raise ServerError("it ended")
 
     monkeypatch.setitem(PARTS, "kills", type(PARTS["kills"])("Kills", fine))
@@ -128,8 +130,8 @@ def test_far_classes_get_their_own_records_and_no_others(case: Case) -> None:
 
 
 def test_a_class_that_borrows_too_much_takes_others(case: Case) -> None:
-    near = Points(case.test.points.copy(), case.test.places)
-    near.points[near.places == 0] += 0.2  # good traffic moves towards the third class
+    near = Points(case.test.points.copy(), case.test.classes)
+    near.points[near.classes == 0] += 0.2  # good traffic moves towards the third class
     moved = Case("made", case.rule, 0.01, case.held_out, case.known, case.dev, near)
     tight, wide = (list(drawn(moved, 1, 2, borrow)) for borrow in (lambda *_: 0.0, lambda *_: 1.0))
     assert all(cells[0].good == 0 for cells in tight)
@@ -141,14 +143,15 @@ def test_a_class_that_borrows_too_much_takes_others(case: Case) -> None:
 
 
 def test_a_class_that_takes_over_another_one_is_said_to_be_refused(case: Case) -> None:
-    close = Points(case.known.points.copy(), case.known.places)
-    close.points[close.places == 2] -= 0.28
-    dev = Points(case.dev.points.copy(), case.dev.places)
-    dev.points[dev.places == 0] += 0.02  # good traffic is still accepted, but nearer to the third
+    close = Points(case.known.points.copy(), case.known.classes)
+    close.points[close.classes == 2] -= 0.28
+    dev = Points(case.dev.points.copy(), case.dev.classes)
+    dev.points[dev.classes == 0] += 0.02  # good traffic is still accepted, but nearer to the third
     same = Case("made", case.rule, 0.01, case.held_out, close, dev, case.test)
     found = list(drawn(same, 5, 4))
     assert all(third.refused and not fourth.refused for third, fourth in found)
-    row = acceptance._row("made", "third", 5, [third for third, _ in found])
+    cells = acceptance._row("made", "third", 5, [third for third, _ in found])
+    row = table(acceptance._HEADS, [cells])[2]
     assert row.endswith("| 100 | none |")
     assert (acceptance._SWALLOWED, acceptance._SWALLOWED_GOOD) == (
         preview._SWALLOWED,
@@ -204,9 +207,9 @@ def test_unknown_is_wrong_and_no_class_of_its_own() -> None:
 
 def test_what_was_acknowledged_and_is_gone_is_never_forgotten() -> None:
     tally = Tally(acknowledged={"a": {}, "b": {}}, sent={"a": {}, "b": {}, "c": {}})
-    tally.look({"a", "c", "d"})
+    tally.compare({"a", "c", "d"})
     assert (tally.missing, tally.strangers, tally.unanswered) == ({"b"}, {"d"}, 2)
-    tally.look({"a", "b", "c"})
+    tally.compare({"a", "b", "c"})
     assert (tally.missing, tally.strangers, tally.unanswered) == ({"b"}, {"d"}, 1)
 
 
@@ -225,7 +228,7 @@ def test_classes_are_put_into_a_database_at_once(tmp_path: Path) -> None:
     assert snapshot.revision == 1
     assert list(snapshot.classes) == ["class-0", "class-1", "class-2"]
     assert all(len(each.records) == 1 for each in snapshot.classes.values())
-    assert len(stage.records(3)[0]) == 46
+    assert len(client.records(3)[0]) == 46
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -263,24 +266,24 @@ def port() -> Iterator[int]:
 
 
 def test_the_client_enrols_with_its_key_and_reads_the_revision(port: int) -> None:
-    with Desk(port) as desk:
-        answer = desk.enrol("flap", {"a": 1}, force=True)
+    with AdminClient(port) as admin:
+        answer = admin.enrol("flap", {"a": 1}, force=True)
         assert (answer.status, answer.revision) == (201, 7)
         assert answer.content["path"] == "/classes?force=true"
         assert answer.content["body"] == {"name": "flap", "records": [{"a": 1}]}
-        assert answer.content["key"] == hashlib.sha256(stage._KEY.encode()).hexdigest()
-        assert desk.enrol("flap", {"a": 1}).content["path"] == "/classes"
+        assert answer.content["key"] == hashlib.sha256(client._KEY.encode()).hexdigest()
+        assert admin.enrol("flap", {"a": 1}).content["path"] == "/classes"
         with pytest.raises(ServerError, match="503"):
-            desk.classes()
-    with Desk(1) as desk, pytest.raises((OSError, http.client.HTTPException)):
-        desk.classes()
+            admin.classes()
+    with AdminClient(1) as admin, pytest.raises((OSError, http.client.HTTPException)):
+        admin.classes()
 
 
-def test_where_postgresql_is_missing_the_part_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        pytest.skip("PostgreSQL is not installed")
-
-    monkeypatch.setattr(stage, "running", missing)
-    with pytest.raises(ServerError, match="not installed"), stage.postgres():
+def test_where_postgresql_is_missing_the_part_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(postgres, "_PROGRAMS", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ServerError, match="not installed"), postgres.Postgres.running():
         pass
     assert os.environ.get("FAULTCUBE_DATABASE_URL") is None

@@ -116,7 +116,7 @@ def test_where_nobody_listens_everything_is_lost() -> None:
 
 
 def test_connections_are_made_beforehand_and_something_is_done_on_the_way(port: int) -> None:
-    stream, done = Stream(get("/ok"), 50, 10, judge=lambda opening: opening[-2:].decode()), []
+    stream, done = Stream(get("/ok"), 50, 10, check=lambda opening: opening[-2:].decode()), []
     load = Load(port, [stream])
     load.connect(http("GET", "/slow"))
     load.run(0.5, at=(0.2, lambda: done.append(len(stream.outcome))))

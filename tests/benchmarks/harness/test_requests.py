@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.requests import batch, http, real_body, same_bundle, singles
+from benchmarks.harness.requests import batch, http, real_body, singles
 from benchmarks.resilience.bodies import cases
-from benchmarks.resilience.swaps import shelve
+from benchmarks.resilience.swaps import bundle_fault, copy_bundle
 from models import Bundle, Model
 
 SHIPPED = Path(__file__).parents[3] / "models" / "iosxr"
@@ -49,8 +49,8 @@ def test_an_answer_names_one_bundle_that_is_known(
 ) -> None:
     body = f'{{"bundle":{{"name":"iosxr","version":"{version}"}},"results":[]}}'
     opening = f"HTTP/1.1 200 OK\r\nFaultcube-Bundle: {head}\r\n\r\n{body}".encode()
-    assert same_bundle(opening, frozenset("12")) == fault
-    assert same_bundle(b"HTTP/1.1 500 No\r\n\r\n", frozenset("12"))
+    assert bundle_fault(opening, frozenset("12")) == fault
+    assert bundle_fault(b"HTTP/1.1 500 No\r\n\r\n", frozenset("12"))
 
 
 def test_bodies_that_hurt_are_within_what_is_taken() -> None:
@@ -61,9 +61,9 @@ def test_bodies_that_hurt_are_within_what_is_taken() -> None:
 
 
 def test_shelved_bundles_differ_in_their_versions_and_may_be_spoilt(tmp_path: Path) -> None:
-    versions = {shelve(tmp_path, name) for name in ("even", "odd")}
+    versions = {copy_bundle(tmp_path, name) for name in ("even", "odd")}
     assert len(versions) == 2
     assert {Bundle.read(tmp_path / name).manifest.version for name in ("even", "odd")} == versions
-    shelve(tmp_path, "bad", spoilt=True)
+    copy_bundle(tmp_path, "bad", broken=True)
     with pytest.raises(Exception, match=r"encoder\.onnx"):
         Bundle.read(tmp_path / "bad")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.harness import wires
+from benchmarks.harness.client import Answer
 from benchmarks.harness.records import Batch
-from benchmarks.harness.wires import Answer
 
 BATCH = Batch(
     ("load", "loss-rate"), np.array([[0.25, 1e-7], [3.0, 0.1], [0.0, -5.5]]), ("x", "y", "x")

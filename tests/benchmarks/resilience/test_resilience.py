@@ -13,11 +13,10 @@ from benchmarks.harness.report import (
     at_least,
     at_most,
     below,
+    info,
     none_of,
-    page,
-    told,
 )
-from benchmarks.resilience.__main__ import SCENARIOS, main
+from benchmarks.resilience.__main__ import SCENARIOS, main, page
 from benchmarks.resilience.cost import ratio
 
 app = typer.Typer()
@@ -37,7 +36,7 @@ def test_a_scenario_that_is_not_known_is_refused_before_anything_starts() -> Non
 @pytest.mark.parametrize(
     ("figure", "wanted", "verdict"),
     [
-        (told("p99", 3.0, "ms"), "", ""),
+        (info("p99", 3.0, "ms"), "", ""),
         (below("p99", 3.0, 3.0, "ms"), "< 3 ms", "**not reached**"),
         (below("p99", 2.99, 3.0, "ms"), "< 3 ms", "reached"),
         (below("p99", math.nan, 3.0, "ms"), "< 3 ms", "**not reached**"),
@@ -51,11 +50,11 @@ def test_a_scenario_that_is_not_known_is_refused_before_anything_starts() -> Non
 def test_a_figure_stands_beside_what_it_must_reach(
     figure: object, wanted: str, verdict: str
 ) -> None:
-    assert (figure.wanted, figure.verdict) == (wanted, verdict)  # type: ignore[attr-defined]
+    assert (figure.target, figure.verdict) == (wanted, verdict)  # type: ignore[attr-defined]
 
 
 def test_a_page_begins_with_how_it_was_measured_and_how_much_was_not_reached() -> None:
-    figures = [told("rate", 1234.5, "requests/s"), none_of("lost", 1, 2), below("p99", 12.34, 50)]
+    figures = [info("rate", 1234.5, "requests/s"), none_of("lost", 1, 2), below("p99", 12.34, 50)]
     text = page(["- how"], [Section("Overload", "So it was done.", figures)], ["crowd: no answer"])
     assert text.startswith("# Resilience\n\n- how\n- **missing**: crowd: no answer\n- 2 figures")
     assert "have something to reach; 1 of them do not" in text
@@ -83,7 +82,7 @@ def test_times_and_rates_are_of_those_that_ended_so(outcome: Outcome) -> None:
     assert outcome.p99(503) == outcome.worst(503) == pytest.approx(500)
     assert math.isnan(outcome.p99(404))
     assert (outcome.rate(), outcome.rate(503)) == (50, 0.5)
-    assert (outcome.offered, outcome.wanted) == (51, 51.5)
+    assert (outcome.sent_rate, outcome.due_rate) == (51, 51.5)
 
 
 def test_lost_is_what_was_all_sent_before_a_moment_and_never_answered(outcome: Outcome) -> None:

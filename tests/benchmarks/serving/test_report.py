@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from benchmarks.harness.report import table
 from benchmarks.serving.contestants import CONTESTANTS, ONNXRUNTIME, OURS
 from benchmarks.serving.latency import Waits
 from benchmarks.serving.memory import Growth
-from benchmarks.serving.report import Results, report, shown, table
+from benchmarks.serving.report import Results, report, shown
 from benchmarks.serving.samples import Measured, Ratio, Sample, Scenario
 from benchmarks.serving.targets import TARGETS, Target, reached, verdict
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness import process as processes
-from benchmarks.harness.server import Running, ServerError, post
+from benchmarks.harness.client import Client, ServerError
 from benchmarks.harness.wires import ROWS
 from benchmarks.serving import environments
-from benchmarks.serving.contestants import CONTESTANTS, ECHO, OURS, SERVERS, Server, choose
+from benchmarks.serving.contestants import CONTESTANTS, ECHO, OURS, SERVERS, Peer, choose
 from benchmarks.serving.environments import InstallError, pinned, python_of, requirements
 from benchmarks.serving.rounds import check_labels, window
+from benchmarks.serving.servers import running
 
 needs_core_0 = pytest.mark.skipif(
     shutil.which("taskset") is None or 0 not in os.sched_getaffinity(0),
@@ -65,8 +66,8 @@ def test_memory_and_time_are_those_of_the_living(child: subprocess.Popen[bytes])
 
 def test_only_the_process_that_was_meant_is_killed(child: subprocess.Popen[bytes]) -> None:
     inner = processes.tree(child.pid)[1]
-    born = processes.born([child.pid, inner])
-    processes.kill({child.pid: "0", inner: born[inner]})
+    births = processes.start_times([child.pid, inner])
+    processes.kill({child.pid: "0", inner: births[inner]})
     # Its parent does not ask for it: it stays as a zombie.
     wait_until(lambda: state_of(inner) == "Z")
     assert child.poll() is None
@@ -74,21 +75,22 @@ def test_only_the_process_that_was_meant_is_killed(child: subprocess.Popen[bytes
 
 @needs_core_0
 def test_a_server_answers_rests_goes_on_and_ends(tmp_path: Path) -> None:
-    with Running.start(SERVERS[ECHO], tmp_path) as running:
-        answer = post(running.port, "/100/normal", b"x" * 100_000, {})
+    with running(SERVERS[ECHO], tmp_path) as server, Client(server.port) as client:
+        answer = client.post("/100/normal", b"x" * 100_000)
         assert len(answer.body) == 100
         assert ROWS.labels(answer) == ["normal"]
-        running.pause()
-        wait_until(lambda: state_of(running.process.pid) == "T")
-        running.resume()
-        assert post(running.port, "/64/normal", b"", {}).headers["content-length"] == "64"
-    assert running.process.returncode is not None
+        server.pause()
+        wait_until(lambda: state_of(server.pid) == "T")
+        server.resume()
+        assert client.post("/64/normal", b"").headers["content-length"] == "64"
+    assert server.process.returncode is not None
 
 
 @needs_core_0
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(ServerError, match="No module named"):
-        Running.start(Server("nobody", "/", own=False), tmp_path)
+    peer = Peer("nobody", "/", own=False)
+    with pytest.raises(ServerError, match="No module named"), running(peer, tmp_path):
+        pass
 
 
 def test_a_window_is_long_enough_for_slow_ones_but_ends() -> None:

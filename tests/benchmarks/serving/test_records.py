@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.harness.records import batches
 from benchmarks.serving.peers.predictor import BUNDLE, Predictor
+from benchmarks.serving.records import batches
 from models import Model
 
 
