@@ -328,9 +328,8 @@ def _calibration(cases: Sequence[Case], draws: int) -> list[str]:
                 columns = zip(*((c.accepted, c.unknown, c.false) for c in classes), strict=True)
                 totals[name].append([statistics.fmean(column) for column in columns])
             rows.append([case.name, str(shots), *(_cell(means[-1]) for means in totals.values())])
-    if cases:
-        rows.append(["mean", "", *(_cell(np.mean(m, axis=0).tolist()) for m in totals.values())])
-    return table(("set", "shots", *BORROWED), rows)[:-1]
+    means = [_cell(np.mean(m, axis=0).tolist()) for m in totals.values()] if cases else []
+    return [*table(("set", "shots", *BORROWED), rows)[:-1], f"| mean | | {' | '.join(means)} |"]
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz.crew import Crew
-from benchmarks.fuzz.mutation import mutated
-from benchmarks.fuzz.pieces import small_pieces
+from benchmarks.fuzz.application import Reply
+from benchmarks.fuzz.check import fault_of
+from benchmarks.fuzz.chunks import small_chunks
+from benchmarks.fuzz.mutation import mutate
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.seeds import seeds
-from benchmarks.fuzz.subject import Reply
-from benchmarks.fuzz.verdict import fault_of
-from benchmarks.fuzz.worker import Note, keep
+from benchmarks.fuzz.worker import Note, save_finding
+from benchmarks.fuzz.workers import Workers
 from models import Model
 from service.formats import json_reader
 
@@ -38,8 +38,8 @@ def test_a_body_arrives_in_the_chunks_that_it_is_cut_into() -> None:
 
 
 def test_the_same_chance_makes_the_same_request(starts: list[Request]) -> None:
-    made = [mutated(starts, random.Random(number)) for number in range(300)]
-    assert made == [mutated(starts, random.Random(number)) for number in range(300)]
+    made = [mutate(starts, random.Random(number)) for number in range(300)]
+    assert made == [mutate(starts, random.Random(number)) for number in range(300)]
     assert len({request.body for request in made}) > 150
     assert {len(request.headers) for request in made} > {0, 1, 2}
     assert all(0x21 <= byte < 0x7F for request in made for byte in request.query)
@@ -47,7 +47,7 @@ def test_the_same_chance_makes_the_same_request(starts: list[Request]) -> None:
 
 def test_pieces_are_small_for_a_while() -> None:
     before = dict(vars(json_reader))
-    with small_pieces() as changed:
+    with small_chunks() as changed:
         assert vars(json_reader)["PIECE_BYTES"] == 256
     assert vars(json_reader) == before
     assert changed > 5, "the service calls its sizes otherwise now"
@@ -79,27 +79,27 @@ def test_a_note_outlives_its_writer_and_a_finding_keeps_its_name(tmp_path: Path)
     Note(tmp_path / "note").write(7, ASKED)
     number, written = Note(tmp_path / "note").read()
     assert (number, Request.read(written)) == (7, ASKED)
-    keep(tmp_path, "slow: 3 s", written)
-    keep(tmp_path, "slow: 4 s", written)
+    save_finding(tmp_path, "slow: 3 s", written)
+    save_finding(tmp_path, "slow: 4 s", written)
     (kept,) = tmp_path.glob("slow-*.http")
     assert Request.read(kept.read_bytes()) == ASKED
     assert kept.with_suffix(".txt").read_text() == "slow: 4 s\n"
 
 
-def test_a_crew_asks_every_input_once(tmp_path: Path) -> None:
-    crew, said = Crew(0, 301, 2, (SHIPPED,), tmp_path, tmp_path), []
-    crew.run(lambda: said.append(crew.asked))
-    assert crew.asked == said[-1] == crew.statuses.total() == 301
-    assert not crew.kinds
+def test_a_workers_asks_every_input_once(tmp_path: Path) -> None:
+    workers, said = Workers(0, 301, 2, (SHIPPED,), tmp_path, tmp_path), []
+    workers.run(lambda: said.append(workers.sent))
+    assert workers.sent == said[-1] == workers.statuses.total() == 301
+    assert not workers.kinds
     assert not list(tmp_path.glob("*.http"))
-    first, now, peak = crew.memory
+    first, now, peak = workers.memory
     assert 1 << 24 < first <= now <= 1.05 * peak
 
 
 def test_a_process_that_ends_before_its_time_is_a_finding(tmp_path: Path) -> None:
     Note(tmp_path / "0.note").write(0, ASKED)
-    crew = Crew(0, 1, 1, (tmp_path / "no bundle",), tmp_path, tmp_path)
-    crew.run(lambda: None)
-    assert crew.kinds == {"crash": 1}
+    workers = Workers(0, 1, 1, (tmp_path / "no bundle",), tmp_path, tmp_path)
+    workers.run(lambda: None)
+    assert workers.kinds == {"crash": 1}
     (kept,) = tmp_path.glob("crash-*.http")
     assert Request.read(kept.read_bytes()) == ASKED

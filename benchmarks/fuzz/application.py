@@ -1,4 +1,4 @@
-"""The whole application in one process, asked without a server."""
+"""The whole application in this process, called without a server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Reply:
     """What the application answered.
 
     Attributes:
-        status: None when there was no answer.
+        status: None when there was no answer, or half of one.
         headers: with names in lower case.
         body: whole.
-        seconds: of CPU that it took.
-        error: that came out of the application.
+        seconds: of CPU.
+        error: that the application raised.
     """
 
     status: int | None
@@ -37,12 +37,8 @@ class Reply:
     error: BaseException | None = None
 
 
-class Subject:
-    """An application that serves a bundle.
-
-    Args:
-        bundle: its folder.
-    """
+class Application:
+    """An application that serves the bundle of a folder."""
 
     def __init__(self, bundle: Path) -> None:
         settings = Settings(
@@ -58,7 +54,7 @@ class Subject:
 
     @property
     def model(self) -> Model:
-        """The model that is served."""
+        """The model that it serves."""
         model: Model = self.state.serving.model
         return model
 
@@ -79,24 +75,23 @@ class Subject:
         except Exception as raised:
             error = raised
         seconds = time.thread_time() - begin
-        starts = [each for each in messages if each["type"] == "http.response.start"]
-        body = b"".join(each.get("body", b"") for each in messages)
+        starts = [item for item in messages if item["type"] == "http.response.start"]
+        body = b"".join(item.get("body", b"") for item in messages)
         if len(starts) != 1 or messages[-1].get("more_body"):
             return Reply(None, {}, body, seconds, error)
         return Reply(starts[0]["status"], dict(starts[0]["headers"]), body, seconds, error)
 
     def held(self) -> tuple[int, int]:
-        """Bytes that are held of bodies, and requests that wait: nothing when all were answered."""
+        """Return bytes held of bodies, and waiting requests: none once all are answered."""
         return self.state.turns.held, self.state.turns.waiting
 
 
 def _incoming(request: Request) -> Iterator[Message]:
-    chunks = request.chunks
-    for place, chunk in enumerate(chunks, start=1):
-        last = place == len(chunks)
-        if last and request.breaks_off:
-            return
-        yield {"type": "http.request", "body": chunk, "more_body": not last}
+    *others, last = request.chunks
+    for chunk in others:
+        yield {"type": "http.request", "body": chunk, "more_body": True}
+    if not request.breaks_off:
+        yield {"type": "http.request", "body": last, "more_body": False}
 
 
 def _scope(request: Request) -> dict[str, Any]:

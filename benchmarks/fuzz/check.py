@@ -8,53 +8,47 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.fuzz.pieces import small_pieces
+from benchmarks.fuzz.application import Application, Reply
+from benchmarks.fuzz.chunks import small_chunks
 from benchmarks.fuzz.request import Request
-from benchmarks.fuzz.subject import Reply, Subject
 
 _REFUSAL_BYTES = 8_000
 _SECONDS = 2.0
-"""Of CPU for a request of half a MiB at most: what takes longer was made to hurt."""
+"""Of CPU for a request of half a MiB at most; more would be a way to do harm."""
 _CLOSE = 1e-3
 _GONE = 499
 _REPORT = b"on_invalid=report"
 _RECORDS = frozenset({"/classify", "/embed"})
 
 
-async def judge(subject: Subject, request: Request) -> tuple[Reply, str | None]:
-    """Ask, and say what is wrong with the answer or with what it left behind."""
-    reply = await subject.ask(request)
+async def ask_and_check(application: Application, request: Request) -> tuple[Reply, str | None]:
+    """Send a request; return the answer, and what is wrong with it or with what it left behind."""
+    reply = await application.ask(request)
     fault = fault_of(request, reply)
-    if fault is None and subject.held() != (0, 0):
-        held, waiting = subject.held()
+    if fault is None and application.held() != (0, 0):
+        held, waiting = application.held()
         fault = f"left: {held} bytes held, {waiting} waiting"
     return reply, fault
 
 
-async def judge_twins(subject: Subject, request: Request, reply: Reply) -> str | None:
-    """Ask the same in other ways that must be answered alike.
-
-    Args:
-        subject: asked before.
-        request: that it was asked.
-        reply: its answer.
-    """
+async def check_variants(application: Application, request: Request, reply: Reply) -> str | None:
+    """Send an answered request in other ways that must be answered alike; return what is wrong."""
     if request.method != "POST" or request.breaks_off:
         return None
-    with small_pieces():
-        other, fault = await judge(subject, request)
+    with small_chunks():
+        other, fault = await ask_and_check(application, request)
     if fault is None and not _alike(reply, other):
-        fault = "pieces: answered otherwise when it is worked on in small pieces"
+        fault = "chunks: answered otherwise when it is worked on in small chunks"
     if fault is None and reply.status == 200 and request.path in _RECORDS:
         query = b"&".join(part for part in (request.query, _REPORT) if part)
-        other, fault = await judge(subject, replace(request, query=query))
-        if fault is None and _REPORT not in request.query and _is_other(reply, other):
-            fault = "report: answered otherwise when bad records would be told of"
+        other, fault = await ask_and_check(application, replace(request, query=query))
+        if fault is None and _REPORT not in request.query and _differs(reply, other):
+            fault = "report: answered otherwise when bad records would be reported"
     return fault
 
 
 def fault_of(request: Request, reply: Reply) -> str | None:
-    """What is wrong with an answer; the first word names its kind."""
+    """Return what is wrong with an answer; the first word names its kind."""
     if reply.error is not None:
         return f"raised: {type(reply.error).__name__}: {reply.error}"[:300]
     if reply.status is None:
@@ -95,8 +89,8 @@ def _fault_of_answer(request: Request, reply: Reply) -> str | None:
         return None
     if request.path in _RECORDS:
         document = _document(reply.body)
-        wanted = {"bundle", "results" if request.path == "/classify" else "embeddings"}
-        if not isinstance(document, dict) or document.keys() != wanted:
+        keys = {"bundle", "results" if request.path == "/classify" else "embeddings"}
+        if not isinstance(document, dict) or document.keys() != keys:
             return "form: an answer that is not what is promised"
     return None
 
@@ -113,13 +107,13 @@ def _refuse(constant: str) -> None:
 
 
 def _alike(one: Reply, other: Reply) -> bool:
-    """Both answered the same, or both refused for what the request is."""
+    """Whether both answered the same, or both refused."""
     if one.status == 200 or other.status == 200:
-        return one.status == other.status and not _is_other(one, other)
+        return one.status == other.status and not _differs(one, other)
     return True
 
 
-def _is_other(one: Reply, other: Reply) -> bool:
+def _differs(one: Reply, other: Reply) -> bool:
     if one.status != other.status:
         return True
     if b"arrow" in one.headers.get(b"content-type", b""):
@@ -128,10 +122,10 @@ def _is_other(one: Reply, other: Reply) -> bool:
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Whether only numbers differ, and these a little, and what is said of faults."""
+    """Whether two documents are equal but for small differences of numbers, and texts of errors."""
     if isinstance(one, dict) and isinstance(other, dict):
         if one.keys() == other.keys() == {"error"}:
-            return True  # of a long record, it is not said what is wrong
+            return True  # the text for a long record says less
         return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_close, one, other))

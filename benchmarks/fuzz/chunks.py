@@ -1,4 +1,4 @@
-"""Small bodies worked on as large ones are: piece by piece."""
+"""Small bodies worked on as large ones are: in chunks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _SIZES = {
     "_CHUNK": 64,
     "_STRINGS": 4,
 }
-"""Of the service's modules: how much they do at a time, by what they call it."""
+"""How much the service's modules do at a time, by the names that they use."""
 
 
 @contextmanager
-def small_pieces() -> Iterator[int]:
-    """Make every piece small for a while; gives how many sizes that changed."""
+def small_chunks() -> Iterator[int]:
+    """Make every chunk small until the context ends; yield how many sizes that changed."""
     changed = [
         (vars(module), name, vars(module)[name])
-        for module in [sys.modules[name] for name in list(sys.modules) if _is_ours(name)]
+        for path, module in list(sys.modules.items())
+        if path.startswith("service.")
         for name in _SIZES.keys() & vars(module).keys()
         if isinstance(vars(module)[name], int)
     ]
@@ -37,7 +38,3 @@ def small_pieces() -> Iterator[int]:
     finally:
         for names, name, size in changed:
             names[name] = size
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith("service.")
