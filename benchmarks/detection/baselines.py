@@ -24,12 +24,7 @@ Points = npt.NDArray[np.float64]
 
 
 class Scaler:
-    """Standardises the columns of a table; text is one-hot before that, missing is 0 after.
-
-    Args:
-        known: the rows that means, deviations and categories are taken from.
-        fields: the columns.
-    """
+    """Standardises columns as known rows have them; text is one-hot before, missing is 0 after."""
 
     def __init__(self, known: pl.DataFrame, fields: list[str]) -> None:
         self._categories = {
@@ -65,13 +60,7 @@ def _is_text(column: pl.Series) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a baseline may learn from: train and dev rows.
-
-    Attributes:
-        scaler: fitted to them.
-        points: float64 [n, width], scaled.
-        labels: int64 [n].
-    """
+    """Scaled train and dev rows, float64 [n, width], and their labels, int64 [n]."""
 
     scaler: Scaler
     points: Points

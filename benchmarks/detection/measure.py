@@ -52,15 +52,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One number.
+    """One number: a share of 1 or seconds, and its deviation over draws within the seed.
 
-    Attributes:
-        section, set, case: as in the task; few-shot: the case is the number of shots.
-        method: what was measured.
-        metric: what of it.
-        seed: of the fit.
-        value: the number, a share of 1 or seconds.
-        spread: standard deviation over draws within the seed.
+    The case is that of the task, or in few-shot the number of shots.
     """
 
     section: str
@@ -78,10 +72,7 @@ Measured = Iterator[tuple[str, str, str, float, float]]
 
 
 def measure(task: Task) -> tuple[list[Result], str]:
-    """Return what a task measures, on one thread, and why it failed if it did.
-
-    No exception is raised: it would end hours of other tasks.
-    """
+    """Return what a task measures, on one thread, and why it failed: others must go on."""
     results = []
     try:
         with threadpool_limits(1):

@@ -117,12 +117,12 @@ SETS: Sequence[Set] = (
     _cisco(
         "cisco-spine-leaf",
         f"3 classes; trained on spines, tested on leaves; {_SPINE_LEAF}",
-        tables.cisco_spine_to_leaf,
+        tables.cisco_to("leaf"),
     ),
     _cisco(
         "cisco-leaf-spine",
         f"3 classes; trained on leaves, tested on spines; {_SPINE_LEAF}",
-        tables.cisco_leaf_to_spine,
+        tables.cisco_to("spine"),
     ),
     _cisco(
         "cisco-devices",

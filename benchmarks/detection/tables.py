@@ -80,27 +80,22 @@ def cisco_c(folder: Path) -> list[pl.DataFrame]:
     return [_cisco(folder, train=(_RUN_1 & early) | flap, dev=_RUN_1, test=others)]
 
 
-def _cisco_to(folder: Path, tested: str) -> pl.DataFrame:
+def _cisco_to(tested: str, folder: Path) -> pl.DataFrame:
     """Split runs 1 and 2: the routers with a prefix test, all others train."""
     test, late = pl.col("device").str.starts_with(tested), pl.col("time") >= _LAST_EVENTS_OF_RUN_2
     runs = _RUN_1 | _RUN_2
     return _cisco(folder, test=runs & test, dev=_RUN_2 & late, train=runs)
 
 
-def cisco_spine_to_leaf(folder: Path) -> list[pl.DataFrame]:
-    """Test on leaves."""
-    return [_cisco_to(folder, "leaf")]
-
-
-def cisco_leaf_to_spine(folder: Path) -> list[pl.DataFrame]:
-    """Test on spines."""
-    return [_cisco_to(folder, "spine")]
+def cisco_to(tested: str) -> Derive:
+    """Test on spines or leaves."""
+    return lambda folder: [_cisco_to(tested, folder)]
 
 
 def cisco_devices(folder: Path) -> list[pl.DataFrame]:
     """Test on each router in turn."""
     devices = read_table(folder / "cisco_iosxr_features.csv.gz")["device"].unique().sort()
-    return [_cisco_to(folder, device) for device in devices]
+    return [_cisco_to(device, folder) for device in devices]
 
 
 def blocked(table: str, label: str, *meta: str) -> Derive:

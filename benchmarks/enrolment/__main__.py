@@ -88,13 +88,7 @@ def main(
 
 
 def merged(before: str, sections: Mapping[str, str], order: Sequence[str]) -> str:
-    """Return the whole file, with sections in place of those of the same title.
-
-    Args:
-        before: the file as it was, or nothing.
-        sections: those that were measured, by title.
-        order: of all titles.
-    """
+    """Return a file with sections, by title, in place of those that it had before."""
     parts = [part.strip() for part in f"\n{before}".split("\n## ")[1:]]
     kept = {part.partition("\n")[0]: f"## {part}" for part in parts}
     after = kept | dict(sections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -117,24 +118,23 @@ class Cells:
 
 
 Borrow = Callable[[NearestCentroid, Matrix], float]
-"""Maps the rule of the fit and a class's points to the radius that the class borrows."""
+"""Maps the rule of the fit and a class's points to the radius that the class borrows, unscaled."""
 
 
-def _times_median(factor: float) -> Borrow:
-    def borrow(rule: NearestCentroid, points: Matrix) -> float:
-        return factor * float(np.median(rule.radii)) * (1 + 1 / len(points))
-
-    return borrow
+def _of_the_median(factor: float, rule: NearestCentroid, _points: Matrix) -> float:
+    return factor * float(np.median(rule.radii))
 
 
 def _of_the_nearest(rule: NearestCentroid, points: Matrix) -> float:
     distances = distances_between(points.mean(axis=0, keepdims=True), rule.centroids)
-    return float(rule.radii[distances.argmin()]) * (1 + 1 / len(points))
+    return float(rule.radii[distances.argmin()])
 
 
 BORROWED: Mapping[str, Borrow] = {
-    **{f"{factor:g} x median": _times_median(factor) for factor in (0.5, 0.75, 1, 1.5, 2)},
-    "largest": lambda rule, points: float(rule.radii.max()) * (1 + 1 / len(points)),
+    **{
+        f"{factor:g} x median": partial(_of_the_median, factor) for factor in (0.5, 0.75, 1, 1.5, 2)
+    },
+    "largest": lambda rule, _: float(rule.radii.max()),
     "of the nearest class": _of_the_nearest,
     "without end": lambda *_: 1.0,
 }
@@ -197,13 +197,13 @@ def _joined(one: Points, other: Points) -> Points:
 def borrowed(case: Case, points: Matrix, borrow: Borrow) -> float:
     """Return the radius of a class: borrowed, or what its own points show if that is more."""
     own = support_radius(points, np.zeros(1, np.float32), case.rate)
-    return min(max(own, borrow(case.rule, points)), 1.0)
+    return min(max(own, borrow(case.rule, points) * (1 + 1 / len(points))), 1.0)
 
 
 def drawn(
     case: Case, shots: int, draws: int, borrow: Borrow | None = None, *, test: bool = True
 ) -> Iterator[list[Cells]]:
-    """Enrol the held-out classes again and again.
+    """Enrol the held-out classes again and again; yield the cells of each, in their order.
 
     Args:
         case: the fit.
@@ -211,9 +211,6 @@ def drawn(
         draws: how often.
         borrow: another way to borrow a radius than the service's.
         test: whether to decide test records; else dev records.
-
-    Yields:
-        The cells of each class, in the order of `held_out`.
     """
     seen, rule = len(case.rule.radii), case.rule
     random = np.random.default_rng(0)
@@ -226,10 +223,8 @@ def drawn(
         for index in range(seen, seen + len(case.held_out)):
             candidates = case.known.of(index)
             points = candidates[random.choice(len(candidates), shots, replace=False)]
-            if borrow is None:
-                radius = support_radius(points, rule.radii, case.rate)
-            else:
-                radius = borrowed(case, points, borrow)
+            served = support_radius(points, rule.radii, case.rate)
+            radius = borrowed(case, points, borrow) if borrow else served
             earlier, enrolled = enrolled, with_class(enrolled, index, points, radius)
             refused.append(test and any(_swallows(earlier, enrolled, batch) for batch in others))
             others.append(points)

@@ -20,11 +20,7 @@ _KEY = "the key of the benchmark"
 
 
 class AdminClient(Client):
-    """A client with an admin key and one connection; a context that closes it.
-
-    Args:
-        port: of the service.
-    """
+    """A client with an admin key and one connection; a context that closes it."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port, {"X-API-Key": _KEY})
@@ -35,11 +31,7 @@ class AdminClient(Client):
         return self.ask("POST", path, json.dumps({"name": name, "records": [record]}).encode())
 
     def classes(self) -> Answer:
-        """Return all classes and their revision.
-
-        Raises:
-            ServerError: the service does not list them.
-        """
+        """Return all classes and their revision."""
         return self.ask("GET", "/classes").expect()
 
 
@@ -47,14 +39,7 @@ class AdminClient(Client):
 def enrolling_service(
     folder: Path, url: str, bundle: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Run a service, ready, that lets classes be enrolled, until the context ends.
-
-    Args:
-        folder: for its log.
-        url: of its database.
-        bundle: to serve; the shipped one if None.
-        settings: others, by name.
-    """
+    """Run a service with a database of classes, ready, until the context ends."""
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(_KEY.encode()).hexdigest()
     chosen = {"admin_keys": key, "database_url": url, **(settings or {})}

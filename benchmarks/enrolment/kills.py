@@ -36,11 +36,9 @@ class Tally:
     """What was sent to one database.
 
     Attributes:
-        acknowledged: record of each class that was answered with 201.
-        sent: record of each class that was sent.
-        missing: classes that were acknowledged and not there, at any time.
-        strangers: classes that are there and were never sent.
-        kills: so far.
+        acknowledged, sent: record of each class that was answered with 201, or sent.
+        missing: classes that were acknowledged and not listed, at any time.
+        strangers: classes that are listed and were never sent.
         hit: kills that left a request without an answer.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import f1_score
 
+from benchmarks.detection import baselines
 from benchmarks.enrolment.client import AdminClient, Record, enrolling_service
 from benchmarks.enrolment.options import Options
 from benchmarks.harness.client import Answer, ServerError
@@ -86,26 +85,17 @@ def measure(options: Options) -> Section:
 
 def records_of(rows: Rows, names: Sequence[str]) -> list[Record]:
     """Return rows of a table as a client would send them; what is missing is null."""
-    columns = rows.table.select(pl.col(list(names)).cast(pl.Float64))
-    return [
-        {name: value if value is not None and math.isfinite(value) else None for name, value in row}
-        for row in (each.items() for each in columns.iter_rows(named=True))
-    ]
+    columns = pl.col(list(names)).cast(pl.Float64)
+    finite = rows.table.select(pl.when(columns.is_finite()).then(columns))
+    return finite.to_dicts()
 
 
 def scores(right: Sequence[str], predicted: Sequence[str], name: str) -> Scores:
-    """Score labels; a label that is no class is wrong.
-
-    Args:
-        right: labels.
-        predicted: labels.
-        name: of the class to compute the recall of.
-    """
+    """Score predicted labels, with the recall of a class; a label that is no class is wrong."""
     truth, labels = np.array(right), np.array(predicted)
-    classes = sorted(set(right))
-    macro_f1 = f1_score(truth, labels, labels=classes, average="macro", zero_division=0)
-    recall = (labels[truth == name] == name).mean()
-    return Scores(float((truth == labels).mean()), float(macro_f1), float(recall))
+    shares = baselines.scores(truth, labels)
+    recall = float((labels[truth == name] == name).mean())
+    return Scores(shares["accuracy"], shares["macro-F1"], recall)
 
 
 def _bundle(recipe: Recipe) -> Path:
@@ -123,26 +113,25 @@ def _bundle(recipe: Recipe) -> Path:
 
 
 def _ask(client: AdminClient, dataset: Dataset, draws: int, seed: int) -> _Seen:
-    names = [each.name for each in dataset.schema.fields]
+    names = [field.name for field in dataset.schema.fields]
     candidates = records_of(dataset.train, names) + records_of(dataset.dev, names)
     labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
-    mine = np.flatnonzero(labels == dataset.classes.index(CLASS))
+    own_rows = np.flatnonzero(labels == dataset.classes.index(CLASS))
     tested = records_of(dataset.test, names)
-    parts = [tested[start : start + _BATCH] for start in range(0, len(tested), _BATCH)]
-    bodies = [json.dumps({"records": part}).encode() for part in parts]
+    starts = range(0, len(tested), _BATCH)
+    bodies = [json.dumps({"records": tested[at : at + _BATCH]}).encode() for at in starts]
     right = [dataset.classes[label] for label in dataset.test.labels]
     # As training.evaluation.few_shot draws them.
     random, seen = np.random.default_rng(seed), _Seen()
     before = [label for body in bodies for label, _ in _classify(client, body, 0)]
     _, seen.others_before = _unknown(before, right)
     for draw in range(draws):
-        [chosen] = random.choice(mine, 1, replace=False)
+        [chosen] = random.choice(own_rows, 1, replace=False)
         answer = _enrol(client, candidates[chosen], seen)
         seen.radii.append(answer.content["class"]["radius"])
-        labelled = [each for body in bodies for each in _classify(client, body, answer.revision)]
-        nearest = [label if near is None else near for label, near in labelled]
-        served = [label for label, _ in labelled]
-        seen.nearest.append(scores(right, nearest, CLASS))
+        pairs = [pair for body in bodies for pair in _classify(client, body, answer.revision)]
+        served = [label for label, _ in pairs]
+        seen.nearest.append(scores(right, [near or label for label, near in pairs], CLASS))
         seen.served.append(scores(right, served, CLASS))
         own, others = _unknown(served, right)
         seen.unknown.append(own)
@@ -172,24 +161,24 @@ def _classify(client: AdminClient, body: bytes, revision: int) -> list[tuple[str
     answer = client.post("/classify", body)
     if answer.revision < revision:
         raise ServerError(f"answers with revision {answer.revision} after {revision}")
-    return [(each["label"], each.get("nearest")) for each in answer.content["results"]]
+    return [(row["label"], row.get("nearest")) for row in answer.content["results"]]
 
 
 def _text(recipe: Recipe, dataset: Dataset, draws: int) -> str:
-    place = dataset.classes.index(CLASS)
+    index = dataset.classes.index(CLASS)
     parts = [dataset.train, dataset.dev]
-    mine = pl.concat([rows.table.filter(rows.labels == place) for rows in parts])
+    candidates = pl.concat([rows.table.filter(rows.labels == index) for rows in parts])
     tested = (
         f"{(dataset.test.labels == c).sum():,} {name}" for c, name in enumerate(dataset.classes)
     )
-    devices = " and ".join(sorted(set(mine["device"])))
+    devices = " and ".join(sorted(set(candidates["device"])))
     command = f"faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out {CLASS}"
     return _TEXT.format(
         command=command,
         name=CLASS,
         draws=draws,
         seed=recipe.fit.seed,
-        candidates=len(mine),
+        candidates=len(candidates),
         devices=devices,
         tested=", ".join(tested),
         classes=len(dataset.classes),
@@ -207,13 +196,11 @@ def _figures(own: Draws, seen: _Seen, draws: int) -> list[Figure]:
         for way, draws_scores in (("by nearest class", seen.nearest), ("as served", seen.served)):
             values = [getattr(draw, name) for draw in draws_scores]
             title = f"{what}, service, {way}"
-            if name == "macro_f1":
-                judged = at_least(title, statistics.fmean(values), mean - TOLERANCE, 3)
-                shown = f"{judged.measured} ± {statistics.pstdev(values):.3f}"
-                figures.append(replace(judged, measured=shown))
-            else:
-                shown = f"{statistics.fmean(values):.3f} ± {statistics.pstdev(values):.3f}"
-                figures.append(info(title, shown))
+            average = statistics.fmean(values)
+            is_judged = name == "macro_f1"
+            figure = at_least(title, average, mean - TOLERANCE, 3) if is_judged else info(title, "")
+            shown = f"{average:.3f} ± {statistics.pstdev(values):.3f}"
+            figures.append(replace(figure, measured=shown))
     unknown = f"{statistics.fmean(seen.unknown):.3f}, at most {max(seen.unknown):.3f}"
     figures.append(info(f"share of {CLASS} called unknown, as served", unknown))
     others = f"{statistics.fmean(seen.others):.3f}; {seen.others_before:.3f}"

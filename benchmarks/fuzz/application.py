@@ -20,14 +20,9 @@ _MAX_BODY_BYTES, _MAX_RECORDS = 1 << 20, 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the application answered.
+    """What the application answered, in seconds of CPU, or the error that it raised.
 
-    Attributes:
-        status: None when there was no answer, or half of one.
-        headers: with names in lower case.
-        body: whole.
-        seconds: of CPU.
-        error: that the application raised.
+    The status is None when there was no answer, or half of one; names of headers are lower case.
     """
 
     status: int | None

@@ -12,10 +12,7 @@ class Request:
 
     Attributes:
         path: decoded.
-        query: as in the target.
         headers: names in lower case, and values.
-        body: as sent.
-        method: of HTTP.
         cuts: where in the body one chunk ends and the next begins.
         breaks_off: whether the client goes away before the last chunk.
     """

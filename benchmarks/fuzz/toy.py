@@ -69,21 +69,15 @@ def _graph(width: int) -> bytes:
 
 
 def _classes() -> list[dict[str, Any]]:
-    places = {
-        "normal": ("none", (0.001, 0.001, 0.018)),
-        "link-down": ("critical", (0.001, 0.001, 0.982)),
-        "overload": ("major", (0.999, 0.999, 0.018)),
+    centroids = {
+        ("normal", "none"): (0.001, 0.001, 0.018),
+        ("link-down", "critical"): (0.001, 0.001, 0.982),
+        ("overload", "major"): (0.999, 0.999, 0.018),
     }
+    same = {"radius": 0.05, "records": 100}
     return [
-        {
-            "name": name,
-            "good": severity == "none",
-            "severity": severity,
-            "centroid": centroid,
-            "radius": 0.05,
-            "records": 100,
-        }
-        for name, (severity, centroid) in places.items()
+        {"name": name, "good": grade == "none", "severity": grade, "centroid": centroid, **same}
+        for (name, grade), centroid in centroids.items()
     ]
 
 

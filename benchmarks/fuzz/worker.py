@@ -28,14 +28,10 @@ _MAX_OF_A_KIND = 20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker has to do.
+    """What a worker has to do: seed and number alone make an input.
 
-    Attributes:
-        seed: of all that is random.
-        numbers: of the inputs; seed and number alone make an input.
-        bundles: folders; each input is for one of them.
-        findings: the folder to save inputs that fail in.
-        note: the file to note the current input in.
+    Inputs are for the bundles in turn; those that fail are saved to a folder of findings, and the
+    current one is noted in a file.
     """
 
     seed: int
@@ -47,16 +43,7 @@ class Job:
 
 @dataclass(slots=True)
 class Report:
-    """What a worker has done so far.
-
-    Attributes:
-        sent: inputs.
-        statuses: of their answers.
-        kinds: of faults.
-        memory: resident bytes now.
-        peak: resident bytes at most.
-        slowest: seconds of CPU for an input.
-    """
+    """What a worker has done so far; resident bytes now and at most, slowest in CPU seconds."""
 
     sent: int = 0
     statuses: Counter[int | None] = field(default_factory=Counter)

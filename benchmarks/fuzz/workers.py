@@ -21,16 +21,7 @@ _FIRST_SHARE = 0.1
 
 @dataclass(slots=True)
 class _Worker:
-    """A process with a job.
-
-    Attributes:
-        job: what it does.
-        process: that does it.
-        pipe: where its reports come from.
-        last_seen: when the last one came.
-        report: the last one.
-        first: bytes of memory after a tenth of the job.
-    """
+    """A process with a job, its last report, and its bytes of memory after a tenth of the job."""
 
     job: Job
     process: BaseProcess
@@ -68,16 +59,7 @@ class _Worker:
 
 
 class Workers:
-    """Worker processes, and what they have found.
-
-    Args:
-        seed: of all that is random.
-        inputs: how many to send.
-        jobs: workers at a time.
-        bundles: folders to serve.
-        findings: an existing folder for inputs that fail.
-        scratch: an existing folder.
-    """
+    """Worker processes that share the inputs, and what they have found."""
 
     def __init__(
         self,

@@ -35,11 +35,7 @@ class Answer:
         return int(self.headers.get("faultcube-revision") or -1)
 
     def expect(self, status: int = 200) -> Self:
-        """Return the answer itself.
-
-        Raises:
-            ServerError: it has another status.
-        """
+        """Return the answer itself; raise ServerError if it has another status."""
         if self.status != status:
             text = self.body.decode(errors="replace").strip()
             with contextlib.suppress(ValueError, LookupError, TypeError):
@@ -76,11 +72,7 @@ class Client:
         return Answer(fields, response.read(), response.status)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        """Post a body and read the answer.
-
-        Raises:
-            ServerError: there is no answer, or its status is not 200.
-        """
+        """Post a body; raise ServerError if the answer does not come or is not 200."""
         try:
             return self.ask("POST", path, body, headers).expect()
         except (OSError, http.client.HTTPException) as error:

@@ -17,11 +17,7 @@ def names_in(text: str) -> list[str]:
 
 
 def choose(text: str, known: Iterable[str], kind: str) -> list[str]:
-    """Return the names in a list by commas, or all known ones if it is empty.
-
-    Raises:
-        typer.BadParameter: there is no such name.
-    """
+    """Return the names in a list by commas; all known ones if it is empty."""
     known = list(known)
     names = names_in(text) or known
     if unknown := set(names) - set(known):
@@ -37,11 +33,7 @@ def end_on_sigterm() -> None:
 
 
 def pin_to_load_core() -> None:
-    """Keep this process off the servers' core.
-
-    Raises:
-        typer.BadParameter: this machine has a single core.
-    """
+    """Keep this process off the servers' core."""
     if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         raise typer.BadParameter(f"this needs cores {SERVER_CORE} and {LOAD_CORE}")
     os.sched_setaffinity(0, {LOAD_CORE})

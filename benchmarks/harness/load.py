@@ -37,14 +37,10 @@ class Stream:
         connections: at most, each with one request under way.
         rate: requests that are due in a second; None when each connection asks again as soon as
             it is answered.
-        urgent: whether its answers are looked for first, so that the load of others does not
-            distort its times.
+        urgent: whether its answers are looked for first, so that other load does not distort times.
         from_due: whether a request's time counts from when it was due, not from its first byte.
         check: returns what is wrong with an answer's opening, if anything is.
-        outcome: what became of the requests.
-        over: whether there are no more requests.
         due: requests that have been due so far.
-        idle: connections without a request.
         resting: connections that lost a request, and when to use them again.
     """
 
@@ -99,12 +95,7 @@ class Stream:
 
 
 class Load:
-    """Streams of requests to one port.
-
-    Args:
-        port: on loopback.
-        streams: of requests.
-    """
+    """Streams of requests to one port on loopback."""
 
     def __init__(self, port: int, streams: Sequence[Stream]) -> None:
         self.streams = streams

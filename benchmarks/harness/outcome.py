@@ -22,16 +22,14 @@ class Outcome:
     """Requests of one kind, each with its times in seconds of one clock.
 
     Attributes:
-        begun: when its first byte was handed over.
-        sent: when its last byte was; NaN if it never was.
+        begun, sent: when the first and the last byte was handed over; NaN if it never was.
         done: when the answer was complete, or nothing more could come.
         status: of the answer, or `LOST`.
         unsent: requests that were due while every connection had one under way.
         retry: answers with `Retry-After`.
         largest: bytes of the longest body of an answer.
         faults: what a stream's check found wrong with answers, and how often.
-        first: when the first request was due.
-        last: when no more were due.
+        first, last: when the first request was due, and when no more were.
     """
 
     begun: array[float] = field(default_factory=lambda: array("d"))

@@ -23,12 +23,7 @@ _SECONDS = 60
 
 
 class Postgres:
-    """A server that listens on a socket in its folder, and syncs what it writes.
-
-    Args:
-        programs: where initdb and postgres are.
-        folder: of its own, empty.
-    """
+    """A server that listens on a socket in a folder of its own, and syncs what it writes."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs, self._folder = programs, folder
@@ -53,11 +48,7 @@ class Postgres:
             raise ServerError(f"initdb: {done.stderr}")
 
     def start(self) -> None:
-        """Start the server, and wait until it answers.
-
-        Raises:
-            ServerError: it ended or takes too long.
-        """
+        """Start the server, and wait until it answers."""
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._folder),
@@ -88,11 +79,7 @@ class Postgres:
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[Self]:
-        """Run a server until the context ends.
-
-        Raises:
-            ServerError: PostgreSQL is not installed, or does not start.
-        """
+        """Run a server until the context ends."""
         folder = Path(tempfile.mkdtemp(prefix="faultcube-pg-", dir="/tmp"))
         try:
             server = cls(programs(), folder)
@@ -143,11 +130,7 @@ class Postgres:
 
 
 def programs() -> Path:
-    """Find the folder of initdb and postgres.
-
-    Raises:
-        ServerError: PostgreSQL is not installed.
-    """
+    """Find the folder of initdb and postgres; raise ServerError if they are not installed."""
     folders = _PROGRAMS.glob("*/bin/initdb")
     if newest := max(folders, key=lambda path: float(path.parent.parent.name), default=None):
         return newest.parent

@@ -21,14 +21,7 @@ RUNTIME = ("onnxruntime", "numpy", "msgspec", "pydantic-core", "uvicorn", "uvloo
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured thing.
-
-    Attributes:
-        what: was measured.
-        measured: the value in words.
-        target: what it must be, in words; "" when there is no target.
-        reached: whether it is; None when there is no target.
-    """
+    """What was measured, the value, the target if there is one, and whether that is reached."""
 
     what: str
     measured: str
@@ -43,24 +36,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report.
-
-    Attributes:
-        title: its heading.
-        text: how it was measured.
-        figures: what was measured.
-    """
+    """A part of a report: how something was measured, and the figures."""
 
     title: str
     text: str
     figures: Sequence[Figure]
 
     def lines(self, heading: Sequence[str] = ()) -> list[str]:
-        """Return Markdown that ends with an empty line.
-
-        Args:
-            heading: list items to put under the title.
-        """
+        """Return Markdown that ends with an empty line, with list items under the title."""
         rows = [(f.what, f.measured, f.target, f.verdict) for f in self.figures]
         lines = [f"## {self.title}", "", *heading, *([""] if heading else []), self.text, ""]
         return [*lines, *table(("what", "measured", "must be", ""), rows, "<>><")]
@@ -100,13 +83,7 @@ def _shown(value: float, unit: str, digits: int | None = None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
-    """Return a Markdown table and an empty line.
-
-    Args:
-        head: titles of the columns.
-        rows: cells.
-        align: of each column, "<" left or ">" right; the rest is right.
-    """
+    """Return a Markdown table and an empty line; columns beyond `align` ("<" or ">") are right."""
     marks = "".join("---|" if mark == "<" else "--:|" for mark in align.ljust(len(head), ">"))
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     return [f"| {' | '.join(head)} |", f"|{marks}", *lines, ""]

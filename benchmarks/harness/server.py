@@ -52,13 +52,13 @@ class Server:
         *,
         adopts_orphans: bool = False,
     ) -> Server:
-        """Start a server; it need not be ready yet.
+        """Start a server in a folder, with its log there; it need not be ready yet.
 
         Args:
             command: to run.
-            port: that it is told to listen on.
-            folder: an existing one, to run in and for its log.
-            environment: beside this process's own without settings of the service.
+            port: that the command makes it listen on.
+            folder: an existing one.
+            environment: added to this process's own, which loses settings of the service.
             adopts_orphans: whether it becomes the parent of all that its children leave behind;
                 only for a program with a single thread.
         """
@@ -80,11 +80,7 @@ class Server:
         return cls(port, process, log)
 
     def wait_until_ready(self, path: str = "/readyz") -> None:
-        """Wait until a path answers 200.
-
-        Raises:
-            ServerError: the server ended or takes too long.
-        """
+        """Wait until a path answers 200; raise ServerError if the server ends or takes too long."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -148,13 +144,9 @@ def start_service(
     bundle: Path | None = None,
     port: int | None = None,
 ) -> Server:
-    """Start `faultcube serve`; it need not be ready yet.
+    """Start `faultcube serve`, by default of the shipped bundle and on any free port.
 
-    Args:
-        folder: an existing one for its log.
-        settings: of the service by name; the others have their defaults.
-        bundle: to serve, or a folder of bundles; the shipped one if None.
-        port: to listen on; any free one if None.
+    Settings are by name, without their prefix; the others have their defaults.
     """
     port = port or free_port()
     script = str(Path(sys.executable).with_name("faultcube"))

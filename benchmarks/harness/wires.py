@@ -30,13 +30,7 @@ Encoded = tuple[bytes, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A wire format.
-
-    Attributes:
-        encode: returns the body of a batch, and the headers that depend on it.
-        labels: reads the labels of an answer.
-        headers: of every request.
-    """
+    """A wire format: encodes a batch, reads an answer's labels, has headers for every request."""
 
     encode: Callable[[Batch], Encoded]
     labels: Callable[[Answer], list[str]]
@@ -128,11 +122,7 @@ def _strings(data: bytes) -> list[str]:
 
 
 def _arrow(batch: Batch) -> Encoded:
-    """Encode as one stream with a float32 column for each field.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is not installed.
-    """
+    """Encode as one stream with a float32 column for each field."""
     pyarrow: Any = importlib.import_module("pyarrow")
     columns = [np.ascontiguousarray(column) for column in batch.matrix.T]
     table = pyarrow.RecordBatch.from_arrays(list(map(pyarrow.array, columns)), list(batch.names))

@@ -28,7 +28,6 @@ class Load:
 
     Attributes:
         requests: answers that came while it ran, refusals included.
-        seconds: how long it ran.
         p50, p99: milliseconds from request to answer.
         errors: answers that were not 2xx, and connections that failed or timed out.
     """
@@ -46,11 +45,7 @@ class Load:
 
 
 def parse(text: str) -> Load:
-    """Read the line that the script prints.
-
-    Raises:
-        WrkError: it is not there.
-    """
+    """Parse the line that the script prints; raise WrkError if it is missing."""
     lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise WrkError(f"wrk said: {text.strip()[:200] or 'nothing'}")
@@ -78,18 +73,7 @@ def command(
 def run(
     url: str, body: Path, headers: Mapping[str, str], *, connections: int, seconds: float
 ) -> Load:
-    """Post to a URL.
-
-    Args:
-        url: where to post.
-        body: file with the request's body.
-        headers: of the request.
-        connections: each of which waits for its answer before it sends again.
-        seconds: how long; rounded up to whole ones.
-
-    Raises:
-        WrkError: wrk is not installed, or failed.
-    """
+    """Post the body in a file to a URL for some whole seconds; raise WrkError if that fails."""
     if shutil.which("wrk") is None:
         raise WrkError("wrk is not installed: apt-get install wrk")
     words = command(url, body, headers, connections=connections, seconds=seconds)
@@ -114,7 +98,7 @@ def measure(
     """Post to a server that was paused, after a warm-up, and pause it again.
 
     Args:
-        server: to resume, measure and pause.
+        server: to measure.
         path: where to post.
         body: file with the request's body.
         headers: of the request.
@@ -123,11 +107,7 @@ def measure(
         seconds: returns how long to measure, by the requests a second of the warm-up.
 
     Returns:
-        What wrk measured; of all processes of the server, CPU seconds meanwhile, and bytes of
-        memory afterwards.
-
-    Raises:
-        WrkError: wrk is not installed, or failed.
+        What wrk measured, and of all processes of the server CPU seconds and bytes of memory.
     """
     url = f"http://127.0.0.1:{server.port}{path}"
     server.resume()

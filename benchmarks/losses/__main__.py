@@ -11,10 +11,11 @@ import sys
 
 import torch
 
+from benchmarks.harness.report import table
 from benchmarks.losses.measure import (
     ENUMERATED,
     GROWTH,
-    MOST_BYTES,
+    MAX_BYTES,
     PAIRS,
     SIZES,
     TRIPLETS,
@@ -26,6 +27,11 @@ from benchmarks.losses.measure import (
     margin_differences,
 )
 
+_HEAD = (
+    *("B", "ours, ms", "all triplets, times ours", "pairs, times ours", "ours, MiB"),
+    *("all triplets, MiB", "pairs, MiB", "value off by", "gradient off by"),
+)
+
 
 def main() -> None:
     """Measure, and print as each size is done."""
@@ -34,13 +40,11 @@ def main() -> None:
     except ImportError:
         sys.exit("pip install pytorch-metric-learning torch==2.13.0, and run this again")
     torch.set_num_threads(1)
-    say("| B | ours, ms | all triplets, times ours | pairs, times ours ", end="")
-    say("| ours, MiB | all triplets, MiB | pairs, MiB | value off by | gradient off by |")
-    say("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    show("\n".join(table(_HEAD, [], ">")[:-1]))
     last: dict[str, float] = {}
     for size in SIZES:
         expected = {name: last.get(name, 0) * growth for name, growth in GROWTH.items()}
-        fitting = [name for name in GROWTH if expected[name] <= MOST_BYTES]
+        fitting = [name for name in GROWTH if expected[name] <= MAX_BYTES]
         last = {**expected, **{name: extra_bytes(name, size) for name in fitting}}
         pairs = interleaved(PAIRS, size)
         ratio = against(interleaved(TRIPLETS, size)) if TRIPLETS in fitting else "skipped"
@@ -48,18 +52,15 @@ def main() -> None:
         cells = [str(size), f"{ours:.3g}", ratio, against(pairs)]
         cells += [in_mib(name, last[name], fitting) for name in GROWTH]
         cells += [f"{off:.0e}" for off in differences(size)] if size <= ENUMERATED else ["", ""]
-        say(f"| {' | '.join(cells)} |")
+        show(f"| {' | '.join(cells)} |")
     value, gradient = margin_differences(256)
-    say(
-        "\nTripletMarginLoss, ours and theirs with one formula, B = 256: value and gradient ",
-        end="",
-    )
-    say(f"{value:.0e} and {gradient:.0e} apart.")
+    text = "TripletMarginLoss, ours and theirs with one formula, B = 256: value and gradient"
+    show(f"\n{text} {value:.0e} and {gradient:.0e} apart.")
 
 
-def say(text: str, end: str = "\n") -> None:
-    """Print now, whatever stdout is."""
-    sys.stdout.write(text + end)
+def show(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -7,31 +7,32 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.harness.process import peak, rss
 from training.fitting.losses import LosslessTripletLoss, TripletMarginLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 DIMENSIONS, CLASSES, SEED, EPSILON = 16, 8, 0, 1e-4
-ROUNDS, FEWEST_ROUNDS, SECONDS = 41, 3, 12.0
+ROUNDS, MIN_ROUNDS, SECONDS = 41, 3, 12.0
 """Rounds of a size: at most, at least, and the seconds after which no other is begun."""
-MOST_BYTES = 8 * 2**30
+MAX_BYTES = 8 * 2**30
 ENUMERATED = 1024
 """The largest batch whose triplets are enumerated to check the value and the gradient."""
 OURS, TRIPLETS, PAIRS = "ours", "all triplets", "pairs"
 
 
 def loss_of(name: str) -> Loss:
-    """The loss of a column; the peers are as they come."""
+    """Return the loss of a column; the peers have their defaults."""
     if name == OURS:
         return LosslessTripletLoss(epsilon=EPSILON)
     theirs: Any = importlib.import_module("pytorch_metric_learning.losses")
@@ -44,14 +45,14 @@ GROWTH = {OURS: 4, TRIPLETS: 8, PAIRS: 4}
 
 
 def batch(size: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Points anywhere in the cube and balanced labels: float [size, 16] and int [size]."""
+    """Return points anywhere in the cube and balanced labels: float [size, 16] and int [size]."""
     random = torch.Generator().manual_seed(SEED)
     points = torch.rand(size, DIMENSIONS, generator=random, dtype=torch.float32).to(dtype)
     return points.requires_grad_(), torch.arange(size) % CLASSES
 
 
 def seconds(loss: Loss, size: int) -> float:
-    """One forward and backward."""
+    """Time one forward and backward."""
     points, labels = batch(size)
     begin = time.perf_counter()
     loss(points, labels).backward()  # type: ignore[no-untyped-call]
@@ -59,7 +60,7 @@ def seconds(loss: Loss, size: int) -> float:
 
 
 def interleaved(name: str, size: int) -> list[tuple[float, float]]:
-    """Times of ours and of another, taken in turns, so that a busy moment strikes both."""
+    """Time ours and another in turn, so that a busy moment strikes both; return the seconds."""
     ours, other = loss_of(OURS), loss_of(name)
     for loss in (ours, other):
         seconds(loss, min(size, 256))
@@ -67,28 +68,28 @@ def interleaved(name: str, size: int) -> list[tuple[float, float]]:
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
     while len(times) < ROUNDS:
-        if len(times) >= FEWEST_ROUNDS and time.perf_counter() - begin > SECONDS:
+        if len(times) >= MIN_ROUNDS and time.perf_counter() - begin > SECONDS:
             break
         times.append((seconds(ours, size), seconds(other, size)))
     return times
 
 
 def against(times: list[tuple[float, float]]) -> str:
-    """Median, quartiles and number of the ratios to ours of each round."""
+    """Return median, quartiles and number of the ratios to ours of each round."""
     ratios = [theirs / ours for ours, theirs in times]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.3g} ({low:.3g} to {high:.3g}; {len(ratios)})"
 
 
 def in_mib(name: str, taken: float, fitting: list[str]) -> str:
-    """The memory, or why it was not tried."""
+    """Return the memory in words, or why it was not measured."""
     if name in fitting:
         return f"{taken / 2**20:.3g}"
     return f"skipped: about {taken / 2**30:.0f} GiB"
 
 
 def extra_bytes(name: str, size: int) -> float:
-    """Median of what three fresh processes (one, when it is much) took at most."""
+    """Return the median peak of three fresh processes, or of one when that is large."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "pytorch_metric_learning.losses"])
     taken: list[float] = []
@@ -106,19 +107,13 @@ def _measure(name: str, size: int, sender: Any) -> None:
     loss = loss_of(name)
     seconds(loss, 16)
     points, labels = batch(size)
-    before = _memory("VmRSS")
+    before = rss(os.getpid())
     loss(points, labels).backward()  # type: ignore[no-untyped-call]
-    sender.send(max(_memory("VmHWM") - before, 0))
-
-
-def _memory(field: str) -> int:
-    """Bytes of resident memory: VmRSS now, VmHWM the most so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+    sender.send(max(peak(os.getpid()) - before, 0))
 
 
 def enumerated(points: Tensor, labels: Tensor) -> Tensor:
-    """The same formula, all triplets one by one, an anchor's at a time; gradient in points."""
+    """Compute the same formula with every triplet, by anchor; leave the gradient in `points`."""
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     leaf = distances.detach().requires_grad_()
     total, number = torch.zeros((), dtype=points.dtype), 0
@@ -135,7 +130,7 @@ def enumerated(points: Tensor, labels: Tensor) -> Tensor:
 
 
 def differences(size: int) -> tuple[float, float]:
-    """Of float32 from enumeration in float64, as shares of the value and the largest gradient."""
+    """Compare float32 with enumeration in float64: shares of value and of the largest gradient."""
     points, labels = batch(size)
     value = LosslessTripletLoss(epsilon=EPSILON)(points, labels)
     value.backward()
@@ -148,7 +143,7 @@ def differences(size: int) -> tuple[float, float]:
 
 
 def margin_differences(size: int) -> list[float]:
-    """Of value and gradient in float64, theirs set to squared distances and the mean of all."""
+    """Compare value and gradient in float64, theirs set to squared distances and the mean."""
     package = "pytorch_metric_learning"
     distances: Any = importlib.import_module(f"{package}.distances")
     reducers: Any = importlib.import_module(f"{package}.reducers")

@@ -41,14 +41,10 @@ LOSSES = (*_OURS, *_THEIRS)
 
 
 def with_loss(name: str, recipe: Recipe, classes: int) -> tuple[Recipe, nn.Module | None]:
-    """The recipe of a bare encoder, and a loss of theirs unless it is one of ours.
+    """Return the recipe of a bare encoder, and a loss of theirs unless it is one of ours.
 
-    The encoder has one member and no linear part, so that the loss decides the whole embedding.
-
-    Args:
-        name: of the loss.
-        recipe: its seed decides where proxies and class weights begin.
-        classes: how many there are.
+    The encoder has one member and no linear part, so that the loss decides the whole embedding. The
+    seed of the recipe decides where proxies and class weights begin.
     """
     bare = recipe.encoder.model_copy(update={"members": 1, "linear": False})
     recipe = recipe.model_copy(update={"encoder": bare})

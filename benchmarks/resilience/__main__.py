@@ -16,24 +16,8 @@ import typer
 from benchmarks.harness.client import ServerError
 from benchmarks.harness.command_line import choose, end_on_sigterm, pin_to_load_core
 from benchmarks.harness.process import LOAD_CORE, SERVER_CORE
-from benchmarks.harness.report import (
-    RUNTIME,
-    Section,
-    busy,
-    heading,
-    machine,
-    progress,
-    versions,
-)
-from benchmarks.resilience import (
-    amplification,
-    cost,
-    crowd,
-    neighbours,
-    overload,
-    restart,
-    swaps,
-)
+from benchmarks.harness.report import RUNTIME, Section, busy, heading, machine, progress, versions
+from benchmarks.resilience import amplification, cost, crowd, neighbours, overload, restart, swaps
 from benchmarks.resilience.run import Run
 
 SCENARIOS: Mapping[str, Callable[[Run], Section]] = {
@@ -75,13 +59,7 @@ def main(
 
 
 def page(heading: Sequence[str], sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
-    """Return the whole file.
-
-    Args:
-        heading: how it was measured, a line each.
-        sections: in order.
-        notes: what is missing, and why.
-    """
+    """Return the whole file: how it was measured, what is missing and why, the sections."""
     judged = [f for section in sections for f in section.figures if f.reached is not None]
     missed = sum(not figure.reached for figure in judged)
     lines = ["# Resilience", "", *heading, *(f"- **missing**: {note}" for note in notes)]

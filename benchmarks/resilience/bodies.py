@@ -21,15 +21,7 @@ _ARROW = {"Content-Type": "application/vnd.apache.arrow.stream"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One body.
-
-    Attributes:
-        name: what the body is, in words.
-        body: its bytes.
-        query: of the request.
-        headers: of the request.
-        refused: whether the service must refuse all of it.
-    """
+    """A body with a name, and whether the service must refuse all of it."""
 
     name: str
     body: bytes

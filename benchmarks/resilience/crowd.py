@@ -31,14 +31,9 @@ after that. Whoever never reads asks for {LARGE:,} records with all their distan
 
 @dataclass(frozen=True, slots=True)
 class _Clients:
-    """Clients of one kind.
+    """Clients of one kind, each with one thing to send.
 
-    Attributes:
-        name: what they are, in words.
-        number: of them.
-        sent: all that each sends.
-        seconds: after which the service must close them; None when it must not.
-        buffer: bytes of each one's receive buffer.
+    The service must close them after some seconds, or never if these are None.
     """
 
     name: str

@@ -20,12 +20,7 @@ _WARM_UP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a scenario.
-
-    Attributes:
-        folder: of its own.
-        seconds: how long the longest of its measurements takes.
-    """
+    """A run of a scenario: a folder of its own, and the seconds of its longest measurement."""
 
     folder: Path
     seconds: float

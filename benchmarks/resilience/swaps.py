@@ -29,11 +29,7 @@ folder and asked for as well."""
 
 
 def copy_bundle(folder: Path, name: str, *, broken: bool = False) -> str:
-    """Write the shipped bundle, with an `about` of its own, to a folder of bundles.
-
-    Returns:
-        Its version.
-    """
+    """Write the shipped bundle, with an `about` of its own, to a folder; return its version."""
     shipped = Bundle.read(BUNDLE)
     content = shipped.manifest.model_dump(exclude={"version", "files", "format"})
     bundle = Bundle.make(shipped.files, **(content | {"about": name}))
@@ -87,11 +83,7 @@ def _traffic(versions: list[str]) -> list[Stream]:
 
 
 def bundle_fault(opening: bytes, versions: Collection[str]) -> str | None:
-    """Check that head and body of an answer name the same bundle, of one of the versions.
-
-    Returns:
-        What is wrong.
-    """
+    """Return what is wrong unless an answer's head and body name one bundle of these versions."""
     head, body = _HEADER.search(opening), _BUNDLE.search(opening)
     if head is None or body is None:
         return "an answer without its bundle"

@@ -29,11 +29,7 @@ def pinned(peer: str) -> list[str]:
 
 
 def python_of(peer: str) -> Path:
-    """Return the interpreter of a peer's environment; make that if it is missing or outdated.
-
-    Raises:
-        InstallError: pip cannot install it.
-    """
+    """Return the interpreter of a peer's environment; make that if it is missing or outdated."""
     folder = _FOLDER / peer
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
     text = requirements(peer).read_text(encoding="utf-8")

@@ -36,9 +36,7 @@ class Waits:
     """The waits of one kind of probe.
 
     Attributes:
-        probe: its request.
-        idle: p99 in ms of each round without batches.
-        loaded: the same with batches.
+        idle, loaded: p99 in ms of each round, without and with batches.
         failed: probes that were not answered with 200 in time; they count as the time-out.
         batches: answered in a second, of each round.
         refused: batches that were not answered with 2xx.
@@ -62,16 +60,7 @@ class Waits:
 
 
 def measure(batches: Mapping[int, Batch], pace: Pace, folder: Path) -> list[Waits]:
-    """Probe a service of its own.
-
-    Args:
-        batches: of 1 and of 10,000 records.
-        pace: rounds and their length.
-        folder: an existing one.
-
-    Raises:
-        ServerError: it cannot be started, or the batches cannot be sent.
-    """
+    """Probe a service of its own, beside no batches and beside batches of 10,000 records."""
     single, _ = ROWS.encode(batches[1])
     large = folder / "large"
     large.write_bytes(ROWS.encode(batches[BATCH])[0])

@@ -18,13 +18,7 @@ BATCH, FIRST = 1_000, 10_000
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Resident memory of the largest process, in bytes.
-
-    Attributes:
-        first: after the first 10,000 records.
-        last: after the last.
-        records: sent by then.
-    """
+    """Resident bytes of the largest process after the first 10,000 records and after the last."""
 
     first: int
     last: int
@@ -37,11 +31,7 @@ class Growth:
 
 
 def measure(batches: Mapping[int, Batch], records: int, folder: Path) -> Growth:
-    """Send records to a service of its own, in batches of 1,000, one after the other.
-
-    Raises:
-        ServerError: it cannot be started, or refuses a batch.
-    """
+    """Send records to a service of its own, in batches of 1,000, one after the other."""
     body, _ = ROWS.encode(batches[BATCH])
     first, total = FIRST // BATCH, max(records // BATCH, FIRST // BATCH)
     sizes: dict[int, int] = {}

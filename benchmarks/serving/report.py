@@ -41,14 +41,7 @@ _HEAD = (
 
 @dataclass(slots=True)
 class Results:
-    """Everything that was measured so far.
-
-    Attributes:
-        measured: of the rounds.
-        waits: of the probes.
-        growth: of memory.
-        notes: what is missing, and why.
-    """
+    """Everything that was measured so far, and notes on what is missing."""
 
     measured: Measured = field(default_factory=Measured)
     waits: Sequence[Waits] = ()
@@ -57,13 +50,7 @@ class Results:
 
 
 def report(results: Results, scenarios: Sequence[Scenario], heading: Sequence[str]) -> str:
-    """Return the whole file.
-
-    Args:
-        results: so far.
-        scenarios: that were to be measured.
-        heading: how it was measured, a line each.
-    """
+    """Return the whole file: how it was measured, targets, and the rows of each scenario."""
     lines = ["# Serving benchmark", "", *heading, ""]
     lines += [*(f"- **missing**: {note}" for note in results.notes), ""] if results.notes else []
     lines += ["## Targets", "", *_targets(results)]

@@ -29,13 +29,7 @@ _MIN_REQUESTS, _MAX_TIMES = 30, 4
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long everything takes.
-
-    Attributes:
-        rounds: in which contestants take turns.
-        seconds: of a measurement.
-        warm_up: seconds before each.
-    """
+    """Rounds in which contestants take turns, and seconds of each measurement and its warm-up."""
 
     rounds: int = 3
     seconds: float = 3.0

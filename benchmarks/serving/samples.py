@@ -9,12 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scenario:
-    """What is sent.
-
-    Attributes:
-        records: in a request.
-        connections: each with one request under way.
-    """
+    """What is sent: records in a request, and connections with one request under way each."""
 
     records: int
     connections: int
@@ -30,11 +25,7 @@ class Scenario:
 
     @classmethod
     def parse(cls, text: str) -> Scenario:
-        """Parse RECORDSxCONNECTIONS.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """Parse RECORDSxCONNECTIONS; raise ValueError if it is something else."""
         records, _, connections = text.strip().partition("x")
         scenario = cls(int(records), int(connections))
         if min(scenario.records, scenario.connections) < 1:
@@ -47,9 +38,6 @@ class Sample:
     """One contestant in one scenario and round.
 
     Attributes:
-        contestant: its name.
-        scenario: what was sent.
-        round: from 0.
         rate: requests a second.
         cpu: milliseconds of user and system time of all its processes for each request.
         p50, p99: milliseconds from request to answer.
@@ -99,15 +87,9 @@ class Ratio:
 def ratio(
     ours: Iterable[Sample], theirs: Iterable[Sample], value: Callable[[Sample], float]
 ) -> Ratio | None:
-    """Return how many times their value ours is, round by round.
+    """Return how many times their value ours is, round by round; None when no round has both.
 
-    Args:
-        ours: samples of a scenario; those with errors are left out.
-        theirs: of the same.
-        value: what is compared.
-
-    Returns:
-        None when no round has both.
+    Samples with errors are left out.
     """
     mine = {sample.round: value(sample) for sample in ours if sample.is_valid}
     others = {sample.round: value(sample) for sample in theirs if sample.is_valid}

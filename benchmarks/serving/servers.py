@@ -11,21 +11,13 @@ from benchmarks.harness.server import LARGE_BODIES, Server, free_port, running_s
 from benchmarks.serving.contestants import OURS, Peer
 from benchmarks.serving.environments import python_of
 
-_QUIET = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DO_NOT_TRACK": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+_QUIET = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 """Nothing leaves the machine."""
 
 
 @contextmanager
 def running(peer: Peer, folder: Path) -> Iterator[Server]:
     """Run a contestant's server, ready, until the context ends.
-
-    Args:
-        peer: ours or another.
-        folder: an existing one for its log and whatever it writes.
 
     Raises:
         InstallError: it cannot be installed.

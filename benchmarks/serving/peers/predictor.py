@@ -21,11 +21,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 class Predictor:
-    """Gives records their verdicts.
-
-    Args:
-        folder: a bundle, which is trusted here.
-    """
+    """Gives records their verdicts by a bundle, which is trusted here."""
 
     def __init__(self, folder: Path = BUNDLE) -> None:
         manifest = json.loads((folder / "manifest.json").read_bytes())
