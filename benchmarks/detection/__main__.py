@@ -70,8 +70,8 @@ def _chosen_sets(names: str) -> list[Set]:
     beginnings = tuple(name.strip() for name in names.split(","))
     chosen = [data_set for data_set in SETS if data_set.name.startswith(beginnings)]
     if not chosen:
-        known = ", ".join(data_set.name for data_set in SETS)
-        raise typer.BadParameter(f"no set is called {names!r}; there are {known}")
+        every = ", ".join(data_set.name for data_set in SETS)
+        raise typer.BadParameter(f"no set is called {names!r}; there are {every}")
     return chosen
 
 

@@ -24,14 +24,14 @@ Points = npt.NDArray[np.float64]
 
 
 class Scaler:
-    """Standardises columns as known rows have them; text is one-hot before, missing is 0 after."""
+    """Standardises columns by training rows; text is one-hot before, missing values are 0 after."""
 
-    def __init__(self, known: pl.DataFrame, fields: list[str]) -> None:
+    def __init__(self, training: pl.DataFrame, fields: list[str]) -> None:
         self._categories = {
-            name: sorted(known[name].drop_nulls().unique()) if _is_text(known[name]) else None
+            name: sorted(training[name].drop_nulls().unique()) if _is_text(training[name]) else None
             for name in fields
         }
-        values = self._numbers(known)
+        values = self._numbers(training)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom")
             self._mean, self._deviation = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
@@ -59,7 +59,7 @@ def _is_text(column: pl.Series) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TrainingRows:
     """Scaled train and dev rows, float64 [n, width], and their labels, int64 [n]."""
 
     scaler: Scaler
@@ -67,12 +67,12 @@ class Known:
     labels: Labels
 
 
-def known_rows(dataset: Dataset, label: str = "label", part: str = "part") -> Known:
+def training_rows(dataset: Dataset, label: str = "label", part: str = "part") -> TrainingRows:
     """Return the train and dev rows of a dataset, with all columns but label and part."""
     table = pl.concat([dataset.train.table, dataset.dev.table], how="vertical_relaxed")
     scaler = Scaler(table, [name for name in table.columns if name not in (label, part)])
     labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
-    return Known(scaler, scaler(table), labels)
+    return TrainingRows(scaler, scaler(table), labels)
 
 
 CLASSIFIERS: Mapping[str, Callable[[int], Any]] = {
@@ -90,23 +90,25 @@ SEEDED = ("random forest",)
 """The classifiers whose result depends on the seed."""
 
 
-def fit_classifier(name: str, seed: int, known: Known) -> Any:
+def fit_classifier(name: str, seed: int, training: TrainingRows) -> Any:
     """Fit a classifier; LDA without shrinkage where the covariance cannot be decomposed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "self.within_class_std_dev_ has")
         try:
-            return CLASSIFIERS[name](seed).fit(known.points, known.labels)
+            return CLASSIFIERS[name](seed).fit(training.points, training.labels)
         except np.linalg.LinAlgError:
-            return LinearDiscriminantAnalysis(solver="svd").fit(known.points, known.labels)
+            return LinearDiscriminantAnalysis(solver="svd").fit(training.points, training.labels)
 
 
-def classify(name: str, seed: int, known: Known, test: pl.DataFrame) -> tuple[Labels, float]:
+def classify(
+    name: str, seed: int, training: TrainingRows, test: pl.DataFrame
+) -> tuple[Labels, float]:
     """Return the class of each test row, and the seconds that fitting took."""
     begin = time.perf_counter()
-    classifier = fit_classifier(name, seed, known)
+    classifier = fit_classifier(name, seed, training)
     seconds = time.perf_counter() - begin
-    return classifier.predict(known.scaler(test)), seconds
+    return classifier.predict(training.scaler(test)), seconds
 
 
 def scores(labels: Labels, predicted: Labels) -> dict[str, float]:

@@ -21,12 +21,10 @@ OURS = "Faultcube"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A fit or more, and what to measure on them.
+    """Fits with one seed, and what to measure on them.
 
     Attributes:
-        section: detection, few-shot, open-set or losses.
-        set: the set's name.
-        recipes: one for each of its tables, with the seed in them.
+        recipes: one for each table of the set, with the seed in them.
         first: whether this is the first seed: what has no seed is measured once.
         case: the class left out (open-set) or the loss (losses).
         plan: what to hold out and draw (few-shot).
@@ -90,10 +88,10 @@ def measure(task: Task) -> tuple[list[Result], str]:
 def _detection(task: Task) -> Measured:
     datasets = [load_dataset(recipe) for recipe in task.recipes]
     labels = np.concatenate([dataset.test.labels for dataset in datasets])
-    known = [baselines.known_rows(dataset) for dataset in datasets]
+    training = [baselines.training_rows(dataset) for dataset in datasets]
     for name in baselines.CLASSIFIERS:
         if task.first or name in baselines.SEEDED:
-            pairs = zip(known, datasets, strict=True)
+            pairs = zip(training, datasets, strict=True)
             tries = [baselines.classify(name, task.seed, rows, d.test.table) for rows, d in pairs]
             predicted = np.concatenate([classes for classes, _ in tries])
             yield from _scored(name, baselines.scores(labels, predicted))
@@ -131,7 +129,7 @@ def _open_set(task: Task) -> Measured:
     known, unknown = openset.leave_out(dataset, task.case)
     scores = dict(openset.of_ours(fit_ours(known, recipe), known))
     if task.first:
-        scores |= openset.of_classifiers(baselines.known_rows(known))
+        scores |= openset.of_classifiers(baselines.training_rows(known))
     for name, score in scores.items():
         of_known, of_unknown = score(known.test), score(unknown)
         yield task.case, name, "AUROC", openset.auroc(of_known, of_unknown), 0.0

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.detection.baselines import Known, Points, fit_classifier
+from benchmarks.detection.baselines import Points, TrainingRows, fit_classifier
 from benchmarks.detection.ours import Ours
 from training.dataset.dataset import Dataset, Labels, Rows
 
@@ -84,20 +84,20 @@ def of_ours(ours: Ours, dataset: Dataset) -> Mapping[str, Score]:
     }
 
 
-def of_classifiers(known: Known) -> Mapping[str, Score]:
+def of_classifiers(training: TrainingRows) -> Mapping[str, Score]:
     """Return scores from raw standardised columns, by name."""
-    regression = fit_classifier("logistic regression", 0, known)
+    regression = fit_classifier("logistic regression", 0, training)
     distances = {
-        "raw 5-NN": _neighbour(known.points, 5),
-        "raw 1-NN": _neighbour(known.points, 1),
-        "Mahalanobis": _mahalanobis(known.points, known.labels),
+        "raw 5-NN": _neighbour(training.points, 5),
+        "raw 1-NN": _neighbour(training.points, 1),
+        "Mahalanobis": _mahalanobis(training.points, training.labels),
         "1 - max softmax": lambda points: 1 - regression.predict_proba(points).max(axis=1),
     }
-    return {name: _on_scaled(known, score) for name, score in distances.items()}
+    return {name: _on_scaled(training, score) for name, score in distances.items()}
 
 
-def _on_scaled(known: Known, score: Callable[[Points], Scores]) -> Score:
-    return lambda rows: score(known.scaler(rows.table))
+def _on_scaled(training: TrainingRows, score: Callable[[Points], Scores]) -> Score:
+    return lambda rows: score(training.scaler(rows.table))
 
 
 def _neighbour(

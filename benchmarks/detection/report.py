@@ -137,14 +137,10 @@ def grid(
     best: Callable[[Iterable[float]], float] | None = None,
     digits: int = 3,
 ) -> list[str]:
-    """Return a Markdown table with a column for each method, Faultcube first.
+    """Return a Markdown table of one metric with a column for each method, Faultcube first.
 
-    Args:
-        results: of one metric.
-        row: returns the name of a result's row.
-        head: titles of the columns of that name.
-        best: picks the mean of each row that is set in bold.
-        digits: after the point.
+    Rows have the names that `row` returns, under the titles `head`; the mean that `best` picks is
+    set in bold.
     """
     methods = sorted(dict.fromkeys(r.method for r in results), key=lambda name: name != OURS)
     rows = []

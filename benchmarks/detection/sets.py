@@ -45,11 +45,7 @@ class Set:
 
 
 def derive_tables(data_set: Set, data: Path, target: Path) -> list[Path]:
-    """Derive a set's tables from the folder of all data sets, and write them to another.
-
-    Raises:
-        RecipeError: a file of the set is missing.
-    """
+    """Derive a set's tables from the folder of all data sets, and write them to another."""
     paths = []
     for i, table in enumerate(data_set.derive(data / data_set.folder)):
         paths.append(target / f"{data_set.name}-{i}.parquet")
@@ -58,14 +54,7 @@ def derive_tables(data_set: Set, data: Path, target: Path) -> list[Path]:
 
 
 def recipe_of(data_set: Set, table: Path, seed: int, fit: Mapping[str, Any]) -> Recipe:
-    """Return the default recipe for one of a set's tables, with the set's overrides.
-
-    Args:
-        data_set: the set.
-        table: one of its derived tables.
-        seed: of the fit.
-        fit: settings that override all others, for a quick try.
-    """
+    """Return the default recipe for a table, with the set's overrides, and those of `fit` last."""
     content = {
         "name": data_set.name,
         "table": table,

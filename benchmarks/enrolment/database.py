@@ -35,4 +35,6 @@ def records_by_class(url: str) -> Mapping[str, Sequence[Record]]:
     """Read the records of each enrolled class."""
     with _store(url) as store:
         classes = store.read().classes
-    return {name: [each.record for each in stored.records] for name, stored in classes.items()}
+    return {
+        name: [support.record for support in stored.records] for name, stored in classes.items()
+    }

@@ -8,16 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much to measure, and where.
+    """A folder for databases and logs, that of the public data sets, and how much to measure.
 
-    Attributes:
-        folder: for databases and logs, empty.
-        data: of the public data sets.
-        draws: of support records.
-        times: that an enrolment is waited for on another replica.
-        kills: of the service, for each database.
-        rounds: of the throughput.
-        seconds: of one measurement of it.
+    Draws are of support records, times are enrolments between replicas, kills are for each
+    database, rounds and seconds are of the throughput.
     """
 
     folder: Path

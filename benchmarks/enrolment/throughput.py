@@ -18,6 +18,7 @@ from benchmarks.harness.records import BUNDLE
 from benchmarks.harness.report import Figure, Section, at_least, info, none_of, progress
 from benchmarks.harness.requests import real_body
 from benchmarks.harness.server import Server
+from benchmarks.harness.wires import ROWS
 from models import Bundle
 
 TITLE = "Throughput with enrolled classes"
@@ -58,18 +59,11 @@ def measure(options: Options) -> Section:
                     what = f"{turn + 1}/{options.rounds}, {number} classes, {size} records"
                     progress(f"throughput: round {what}: {sample.rate:.4g}/s")
     figures = [figure for size in _LOADS for figure in _figures(size, samples)]
-    every = [sample for found in samples.values() for sample in found]
-    figures.append(
-        none_of("measurements with errors", sum(s.errors > 0 for s in every), len(every))
-    )
+    failed = [sample.errors > 0 for row in samples.values() for sample in row]
+    figures.append(none_of("measurements with errors", sum(failed), len(failed)))
     known = len(Bundle.read(BUNDLE).manifest.classes)
-    text = _TEXT.format(
-        load=LOAD_CORE,
-        server=SERVER_CORE,
-        known=known,
-        rounds=options.rounds,
-        seconds=options.seconds,
-    )
+    pace = {"rounds": options.rounds, "seconds": options.seconds}
+    text = _TEXT.format(load=LOAD_CORE, server=SERVER_CORE, known=known, **pace)
     return Section(TITLE, text, figures)
 
 
@@ -103,7 +97,7 @@ def _sample(service: Server, body: Path, connections: int, seconds: float) -> Sa
         service,
         "/classify",
         body,
-        {"Content-Type": "application/json"},
+        ROWS.headers,
         connections=connections,
         warm_up=_WARM_UP_SECONDS,
         seconds=lambda _: seconds,

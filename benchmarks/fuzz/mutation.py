@@ -93,13 +93,13 @@ def _overwrite(body: bytes, random: Random) -> bytes:
     width = random.choice((1, 2, 4, 4, 8))
     if len(body) < width:
         return body
-    place = random.randrange(0, len(body) - width + 1)
-    place -= place % width if random.random() < 0.8 else 0
+    start = random.randrange(0, len(body) - width + 1)
+    start -= start % width if random.random() < 0.8 else 0
     number = random.choice(_INTEGERS) * random.choice((1, -1))
     if random.random() < 0.3:  # near the old value
-        number = int.from_bytes(body[place : place + width], "little") + random.randint(-8, 8)
+        number = int.from_bytes(body[start : start + width], "little") + random.randint(-8, 8)
     data = (number % (1 << 8 * width)).to_bytes(width, "little")
-    return body[:place] + data + body[place + width :]
+    return body[:start] + data + body[start + width :]
 
 
 def _span(body: bytes, random: Random) -> tuple[int, int]:
@@ -126,8 +126,8 @@ def _double(body: bytes, random: Random) -> bytes:
 
 
 def _insert(body: bytes, random: Random) -> bytes:
-    place = random.randrange(len(body) + 1)
-    return body[:place] + random.choice(TOKENS) + body[place:]
+    start = random.randrange(len(body) + 1)
+    return body[:start] + random.choice(TOKENS) + body[start:]
 
 
 def _noise(body: bytes, random: Random) -> bytes:

@@ -49,8 +49,8 @@ def _json(records: Sequence[Record]) -> Iterator[Request]:
 def _explained(records: Sequence[Record]) -> Iterator[Request]:
     few = json.dumps({"records": records, "explain": True}).encode()
     yield Request("/classify", b"", _JSON, few)
-    some = json.dumps({"records": [*records, {}, 5] * 3}).encode()
-    yield Request("/classify", b"explain=true&on_invalid=report", _JSON, some)
+    damaged = json.dumps({"records": [*records, {}, 5] * 3}).encode()
+    yield Request("/classify", b"explain=true&on_invalid=report", _JSON, damaged)
 
 
 def _arrow(model: Model, records: Sequence[Record]) -> Iterator[Request]:

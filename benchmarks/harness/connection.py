@@ -21,13 +21,9 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a request ended.
+    """How a request ended: when its first and last byte were sent (NaN: never), and the answer.
 
-    Attributes:
-        begun, sent: when its first and its last byte were handed over; NaN if that never happened.
-        status: of the answer, or `LOST`.
-        opening: the answer's head and the beginning of its body.
-        length: bytes of its body.
+    The opening is the answer's head and the beginning of its body, the length that of the body.
     """
 
     begun: float
@@ -38,14 +34,10 @@ class Ending:
 
 
 class Connection:
-    """A connection that is made when it is needed, and made again when it was closed.
+    """A connection to a port on loopback, made when it is needed, and again when it was closed.
 
-    Args:
-        port: on loopback.
-        poll: registers what the connection waits for.
-        connections: by file number, where it registers itself so that events find it.
-        ended: is called with how a request ended.
-        clock: seconds that only go forward.
+    It registers its file with a poll and itself by the file's number; `ended` is called with how a
+    request ended.
     """
 
     def __init__(

@@ -95,16 +95,9 @@ def measure(
     warm_up: float,
     seconds: Callable[[float], float],
 ) -> tuple[Load, float, int]:
-    """Post to a server that was paused, after a warm-up, and pause it again.
+    """Resume a server, post the body in a file after a warm-up, and pause the server again.
 
-    Args:
-        server: to measure.
-        path: where to post.
-        body: file with the request's body.
-        headers: of the request.
-        connections: each of which waits for its answer before it sends again.
-        warm_up: its seconds.
-        seconds: returns how long to measure, by the requests a second of the warm-up.
+    How long to measure depends on the requests a second of the warm-up.
 
     Returns:
         What wrk measured, and of all processes of the server CPU seconds and bytes of memory.

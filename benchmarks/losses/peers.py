@@ -52,5 +52,5 @@ def with_loss(name: str, recipe: Recipe, classes: int) -> tuple[Recipe, nn.Modul
         settings = recipe.fit.model_copy(update={"loss": _OURS[name]})
         return recipe.model_copy(update={"fit": settings}), None
     torch.manual_seed(recipe.fit.seed)
-    losses, miners = (importlib.import_module(f"{PACKAGE}.{each}") for each in ("losses", "miners"))
+    losses, miners = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("losses", "miners"))
     return recipe, _THEIRS[name](losses, miners, classes, recipe.encoder.dimensions)

@@ -94,7 +94,7 @@ def _scenarios(text: str) -> list[Scenario]:
 
 
 def _heading(pace: Pace) -> Sequence[str]:
-    pins = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.own]
+    pins = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.isolated]
     turns = f"{pace.rounds} rounds, contestants in turn, {pace.seconds:g} s each (up to 4 times "
     turns += f"that where requests are few) after {pace.warm_up:g} s of warm-up"
     return [

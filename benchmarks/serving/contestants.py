@@ -21,24 +21,19 @@ class Peer:
     Attributes:
         name: ours, or that of its module in `peers`.
         ready: path that answers 200 once it serves.
-        own: whether it has an environment of its own, made from its requirements file.
+        isolated: whether it has an environment of its own, made from its requirements file.
     """
 
     name: str
     ready: str
-    own: bool = True
+    isolated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A row of the tables: a server with one wire format.
+    """A row of the tables: a server with one wire format, and which of ours takes the same body.
 
-    Attributes:
-        name: of the row.
-        server: its name.
-        path: where to post; `{size}` and `{label}` are those of our answer.
-        wire: body and answer.
-        same: the contestant of ours that takes the same body.
+    In its path, `{size}` and `{label}` are those of our answer.
     """
 
     name: str
@@ -51,7 +46,7 @@ class Contestant:
 SERVERS = {
     peer.name: peer
     for peer in (
-        Peer(OURS, "/readyz", own=False),
+        Peer(OURS, "/readyz", isolated=False),
         Peer("fastapi", "/livez"),
         Peer("bentoml", "/livez"),
         Peer("litserve", "/health"),
@@ -59,7 +54,7 @@ SERVERS = {
         Peer("kserve", _READY),
         Peer("ray", "/classify"),
         Peer("pytriton", _READY),
-        Peer(ECHO, "/", own=False),
+        Peer(ECHO, "/", isolated=False),
     )
 }
 

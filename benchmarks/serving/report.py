@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from benchmarks.harness.report import table
 from benchmarks.serving.contestants import CONTESTANTS, ONNXRUNTIME, OURS
@@ -98,13 +99,13 @@ def _target(measured: Measured, target: Target) -> tuple[str, ...]:
 
 def _scenario(measured: Measured, scenario: Scenario) -> list[str]:
     rows = []
-    mine = measured.of(OURS, scenario)
+    ours = measured.of(OURS, scenario)
     for name, same in [*((entry.name, entry.same) for entry in CONTESTANTS), (ONNXRUNTIME, OURS)]:
         if reason := measured.failures.get((name, scenario)):
             rows.append((name, f"*{reason}*", *[""] * 9))
         elif samples := measured.of(name, scenario):
-            alike = measured.of(same, scenario)
-            rows.append((name, *_cells(samples, scenario, mine, alike, name == same)))
+            same_body = measured.of(same, scenario)
+            rows.append((name, *_cells(samples, scenario, ours, same_body, name == same)))
     if not rows:
         return []
     return [f"### {scenario.words}", "", *table(_HEAD, rows)]
@@ -113,29 +114,22 @@ def _scenario(measured: Measured, scenario: Scenario) -> list[str]:
 def _cells(
     samples: Sequence[Sample],
     scenario: Scenario,
-    mine: Sequence[Sample],
-    alike: Sequence[Sample],
+    ours: Sequence[Sample],
+    same_body: Sequence[Sample],
     is_ours: bool,
 ) -> list[str]:
-    def median(value: Callable[[Sample], float]) -> str:
-        return f"{median_of(samples, value):.4g}"
-
-    def rate(sample: Sample) -> float:
-        return sample.rate
-
+    rate, cpu, *others = map(attrgetter, ("rate", "cpu", "p50", "p99"))
     errors = sum(sample.errors for sample in samples)
-    memory = f"{median_of(samples, lambda s: s.memory) / 2**20:.0f}"
+    memory = f"{median_of(samples, attrgetter('memory')) / 2**20:.0f}"
     return [
-        median(rate),
+        f"{median_of(samples, rate):.4g}",
         f"{median_of(samples, rate) * scenario.records:,.0f}",
-        median(lambda s: s.cpu),
-        median(lambda s: s.p50),
-        median(lambda s: s.p99),
+        *(f"{median_of(samples, value):.4g}" for value in (cpu, *others)),
         "-" if memory == "0" else memory,
         f"**{errors}**" if errors else "0",
-        shown(ratio(mine, samples, rate)),
-        "" if is_ours else shown(ratio(alike, samples, rate)),
-        shown(ratio(samples, mine, lambda s: s.cpu)),
+        shown(ratio(ours, samples, rate)),
+        "" if is_ours else shown(ratio(same_body, samples, rate)),
+        shown(ratio(samples, ours, cpu)),
     ]
 
 

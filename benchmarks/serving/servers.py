@@ -28,7 +28,7 @@ def running(peer: Peer, folder: Path) -> Iterator[Server]:
             yield server
         return
     port = free_port()
-    python = python_of(peer.name) if peer.own else Path(sys.executable)
+    python = python_of(peer.name) if peer.isolated else Path(sys.executable)
     module = f"benchmarks.serving.peers.{peer.name}"
     command = [str(python), "-m", module, str(port), str(free_port()), str(folder)]
     environment = {**_QUIET, "BENTOML_HOME": str(folder), "TMPDIR": str(folder)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 from benchmarks.serving.contestants import ECHO, OURS
 from benchmarks.serving.samples import Measured, Ratio, Scenario, ratio
@@ -25,19 +26,13 @@ class Target:
 
     def by_rate(self, measured: Measured) -> Ratio | None:
         """Return the ratio that was measured."""
-        return ratio(
-            measured.of(self.ours, self.scenario),
-            measured.of(self.theirs, self.scenario),
-            lambda sample: sample.rate,
-        )
+        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        return ratio(ours, theirs, attrgetter("rate"))
 
     def by_cpu(self, measured: Measured) -> Ratio | None:
         """Return how many times our CPU time theirs takes for a request."""
-        return ratio(
-            measured.of(self.theirs, self.scenario),
-            measured.of(self.ours, self.scenario),
-            lambda sample: sample.cpu,
-        )
+        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        return ratio(theirs, ours, attrgetter("cpu"))
 
 
 _ARROW, _V2, _BINARY = "faultcube Arrow", "faultcube V2", "faultcube V2 binary"

@@ -73,7 +73,7 @@ def test_fpr95_is_what_is_lost_of_known_records_when_95_percent_of_unknown_are_f
 
 
 def test_no_classifier_learns_from_test_rows(dataset: Dataset) -> None:
-    known = baselines.known_rows(dataset)
+    known = baselines.training_rows(dataset)
     assert len(known.labels) == len(dataset.train.labels) + len(dataset.dev.labels)
     wild = dataset.test.table.with_columns(latency=pl.lit(1e6), vendor=pl.lit("new"))
     both = pl.concat([dataset.test.table, wild])
@@ -85,7 +85,7 @@ def test_no_classifier_learns_from_test_rows(dataset: Dataset) -> None:
 
 
 def test_missing_and_new_values_are_scaled_to_zero_and_to_no_category(dataset: Dataset) -> None:
-    scaler = baselines.known_rows(dataset).scaler
+    scaler = baselines.training_rows(dataset).scaler
     row = dataset.test.table[:1].with_columns(
         load=pl.lit(None, dtype=pl.Float64), vendor=pl.lit("new")
     )

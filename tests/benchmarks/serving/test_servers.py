@@ -88,7 +88,7 @@ def test_a_server_answers_rests_goes_on_and_ends(tmp_path: Path) -> None:
 
 @needs_core_0
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
-    peer = Peer("nobody", "/", own=False)
+    peer = Peer("nobody", "/", isolated=False)
     with pytest.raises(ServerError, match="No module named"), running(peer, tmp_path):
         pass
 
@@ -126,7 +126,7 @@ def test_contestants_have_names_of_their_own_and_are_compared_with_ours() -> Non
         assert each.server in SERVERS
 
 
-@pytest.mark.parametrize("name", [name for name, each in SERVERS.items() if each.own])
+@pytest.mark.parametrize("name", [name for name, each in SERVERS.items() if each.isolated])
 def test_every_peer_is_pinned_and_has_a_module(name: str) -> None:
     assert requirements(name).with_suffix(".py").is_file()
     lines = requirements(name).read_text().splitlines()
