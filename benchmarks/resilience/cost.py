@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from itertools import chain, repeat
 
@@ -38,7 +39,7 @@ def measure(run: Run) -> Section:
 
 
 def ratio(outcome: Outcome) -> float:
-    """Return the median of how many times as long every second request took as the one before."""
+    """Return how many times as long every second request took as the one before, as a median."""
     waits = [done - begun for begun, done in zip(outcome.begun, outcome.done, strict=True)]
     pairs = zip(waits[::2], waits[1::2], strict=False)
-    return statistics.median([second / first for first, second in pairs])
+    return statistics.median([second / first for first, second in pairs] or [math.nan])

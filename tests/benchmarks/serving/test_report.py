@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from benchmarks.harness.report import table
 from benchmarks.serving.contestants import CONTESTANTS, ONNXRUNTIME, OURS
 from benchmarks.serving.latency import Waits
 from benchmarks.serving.memory import Growth
@@ -18,11 +17,6 @@ def sample(contestant: str, rate: float, *, cpu: float = 1.0, errors: int = 0) -
 def rows(text: str, name: str) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def test_a_table_has_names_to_the_left_and_numbers_to_the_right() -> None:
-    lines = table(("who", "n"), [("a|b", "1")])
-    assert lines == ["| who | n |", "|---|--:|", "| a/b | 1 |", ""]
 
 
 def test_a_ratio_shows_its_spread_and_nothing_is_a_dash() -> None:
