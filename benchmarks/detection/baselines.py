@@ -28,8 +28,8 @@ class Scaler:
 
     def __init__(self, training: pl.DataFrame, fields: list[str]) -> None:
         self._categories = {
-            name: sorted(training[name].drop_nulls().unique()) if _is_text(training[name]) else None
-            for name in fields
+            column.name: sorted(column.drop_nulls().unique()) if column.dtype == pl.String else None
+            for column in training.select(fields)
         }
         values = self._numbers(training)
         with warnings.catch_warnings():
@@ -52,10 +52,6 @@ class Scaler:
         values = np.stack(columns, axis=1).astype(np.float64)
         values[~np.isfinite(values)] = np.nan
         return values
-
-
-def _is_text(column: pl.Series) -> bool:
-    return column.dtype == pl.String
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,7 @@ def with_dev(dataset: Dataset) -> Dataset:
 
 
 def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) -> Ours:
-    """Fit on train rows and calibrate on dev rows, as `training.train` does.
-
-    A loss that is given replaces the recipe's.
-
-    Raises:
-        RecipeError: the encoder collapsed.
-    """
+    """Fit on train rows, by another loss than the recipe's if given, and calibrate on dev rows."""
     begin = time.perf_counter()
     train, dev = dataset.train, dataset.dev
     encoder, _ = fit(

@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from benchmarks.enrolment.client import AdminClient, Record, enrolling_service, records
@@ -84,24 +84,18 @@ def _killed(kind: str, url: str, options: Options) -> list[Figure]:
         if number % 10 == 9:
             kept = f"{len(tally.acknowledged):,} acknowledged, {len(tally.missing)} missing"
             progress(f"kills: {kind}, {number + 1}/{options.kills}, {kept}")
-    changed = _changed(url, tally)
-    acknowledged = len(tally.acknowledged)
-    seconds = time.monotonic() - begin
-    return [
-        info(f"{kind}: kills", f"{tally.kills} in {seconds:.0f} s"),
-        info(f"{kind}: of them with a request under way", f"{tally.hit}"),
-        none_of(
-            f"{kind}: acknowledged enrolments that are not there", len(tally.missing), acknowledged
-        ),
-        none_of(f"{kind}: acknowledged enrolments with another record", changed, acknowledged),
-        none_of(
-            f"{kind}: more classes that were not acknowledged than requests under way",
-            max(0, tally.unanswered - tally.hit),
-            tally.kills,
-        ),
-        none_of(f"{kind}: classes that nobody sent", len(tally.strangers), len(tally.sent)),
-        info(f"{kind}: under way, not acknowledged, and there", f"{tally.unanswered}"),
+    acknowledged, extra = len(tally.acknowledged), max(0, tally.unanswered - tally.hit)
+    what = "more classes that were not acknowledged than requests under way"
+    figures = [
+        info("kills", f"{tally.kills} in {time.monotonic() - begin:.0f} s"),
+        info("of them with a request under way", f"{tally.hit}"),
+        none_of("acknowledged enrolments that are not there", len(tally.missing), acknowledged),
+        none_of("acknowledged enrolments with another record", _changed(url, tally), acknowledged),
+        none_of(what, extra, tally.kills),
+        none_of("classes that nobody sent", len(tally.strangers), len(tally.sent)),
+        info("under way, not acknowledged, and there", f"{tally.unanswered}"),
     ]
+    return [replace(figure, what=f"{kind}: {figure.what}") for figure in figures]
 
 
 def _enrol_until_killed(service: Server, client: AdminClient, tally: Tally, delay: float) -> None:

@@ -42,16 +42,13 @@ def measure(options: Options) -> Section:
                 time.sleep(0.05 + 0.25 * (number * 0.618 % 1))
     middle = statistics.median(waits)
     progress(f"replicas: median {middle:.3f} s, longest {max(waits):.3f} s")
-    return Section(
-        TITLE,
-        _TEXT,
-        [
-            info("enrolments", f"{len(waits)}"),
-            info("until the other replica answers with it, median", f"{1e3 * middle:.0f} ms"),
-            below("the same, longest", 1e3 * max(waits), 1e3 * _MAX_SECONDS, "ms"),
-            info("questions until then, median", f"{statistics.median(requests):g}"),
-        ],
-    )
+    figures = [
+        info("enrolments", f"{len(waits)}"),
+        info("until the other replica answers with it, median", f"{1e3 * middle:.0f} ms"),
+        below("the same, longest", 1e3 * max(waits), 1e3 * _MAX_SECONDS, "ms"),
+        info("questions until then, median", f"{statistics.median(requests):g}"),
+    ]
+    return Section(TITLE, _TEXT, figures)
 
 
 def _enrol_and_wait(

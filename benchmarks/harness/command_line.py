@@ -19,7 +19,7 @@ def names_in(text: str) -> list[str]:
 def choose(text: str, known: Iterable[str], kind: str) -> list[str]:
     """Return the names in a list by commas; all known ones if it is empty."""
     known = list(known)
-    names = names_in(text) or known
+    names = list(dict.fromkeys(names_in(text))) or known
     if unknown := set(names) - set(known):
         raise typer.BadParameter(
             f"no {kind} is called {min(unknown)!r}; there are {', '.join(known)}"

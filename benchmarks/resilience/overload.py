@@ -68,26 +68,24 @@ def _overload(
     load.run(seconds)
     memory, highest = growth(server.pid, at_rest), peak(server.pid) / 2**20
     progress(f"overload, {name}: afterwards")
+    share = calm().rate() / before.rate()
     return [
         *_during(before, flood.outcome, alive.outcome),
         info("peak of resident memory", highest, "MiB"),
         below("memory grew at most by", memory, _MEMORY_MIB, "MiB"),
-        at_least(
-            "afterwards, share of what was sustainable", calm().rate() / before.rate(), _AFTERWARDS
-        ),
+        at_least("afterwards, share of what was sustainable", share, _AFTERWARDS),
     ]
 
 
 def _during(before: Outcome, flood: Outcome, alive: Outcome) -> list[Figure]:
     accepted, refused = flood.count(ANSWERED), flood.count(_REFUSED)
+    share = flood.rate() / before.rate()
     offered = f"{flood.due_rate:,.0f}/s due, {flood.sent_rate:,.0f}/s sent"
     return [
         info("sustainable", before.rate(), "requests/s"),
         info("offered", f"{offered} ({flood.sent_rate / before.rate():.1f} times)"),
         info("accepted of those sent", f"{accepted:,} of {len(flood):,}"),
-        at_least(
-            "accepted, share of what is sustainable", flood.rate() / before.rate(), _ACCEPTED_SHARE
-        ),
+        at_least("accepted, share of what is sustainable", share, _ACCEPTED_SHARE),
         info("p99 at the sustainable rate", before.p99(), "ms"),
         below("p99 of accepted", flood.p99(), _ANSWER_MS, "ms"),
         none_of("neither accepted nor 503", len(flood) - accepted - refused, len(flood)),

@@ -57,19 +57,16 @@ def measure(run: Run) -> Section:
     small, large = (stream.outcome for stream in traffic)
     number, broken = len(small) + len(large), _SWAPS // _BROKEN_EVERY
     faults, quiet_p99 = small.faults + large.faults, quiet[0].outcome.p99()
-    return Section(
-        "Swaps",
-        _TEXT,
-        [
-            info("bundles activated", f"{swaps.outcome.count(200)} of {_SWAPS}"),
-            none_of("spoilt bundles activated", broken - swaps.outcome.count(409), broken),
-            info("traffic", f"{len(small):,} single records, {len(large):,} batches"),
-            none_of("requests that failed", small.failed + large.failed, number),
-            none_of("answers of mixed or unknown bundles", faults.total(), number),
-            info("p99 of single records without swaps", quiet_p99, "ms"),
-            at_most("p99 of single records", small.p99(), quiet_p99 + DELAY_MS, "ms"),
-        ],
-    )
+    figures = [
+        info("bundles activated", f"{swaps.outcome.count(200)} of {_SWAPS}"),
+        none_of("spoilt bundles activated", broken - swaps.outcome.count(409), broken),
+        info("traffic", f"{len(small):,} single records, {len(large):,} batches"),
+        none_of("requests that failed", small.failed + large.failed, number),
+        none_of("answers of mixed or unknown bundles", faults.total(), number),
+        info("p99 of single records without swaps", quiet_p99, "ms"),
+        at_most("p99 of single records", small.p99(), quiet_p99 + DELAY_MS, "ms"),
+    ]
+    return Section("Swaps", _TEXT, figures)
 
 
 def _traffic(versions: list[str]) -> list[Stream]:
