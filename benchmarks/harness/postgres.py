@@ -34,7 +34,7 @@ class Postgres:
             self._as = [*self._as, "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
             shutil.chown(folder, "nobody", "nogroup")
         self._server: subprocess.Popen[bytes] | None = None
-        words = ["--pgdata", folder / "data", "--username", "faultcube", "--auth", "trust"]
+        words = ["--pgdata", str(folder / "data"), "--username", "faultcube", "--auth", "trust"]
         words += ["--encoding", "UTF8", "--locale", "C", "--no-sync"]
         done = subprocess.run(  # noqa: S603
             [*self._as, programs / "initdb", *words],

@@ -75,8 +75,8 @@ def none_of(what: str, number: int, of: int) -> Figure:
 
 
 def _shown(value: float, unit: str, digits: int | None = None) -> str:
-    if math.isnan(value):
-        return "nothing"
+    if not math.isfinite(value):
+        return "nothing" if math.isnan(value) else "endless"
     if digits is None:
         digits = 0 if value == int(value) or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}{unit and f' {unit}'}"
