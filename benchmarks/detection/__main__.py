@@ -119,13 +119,12 @@ def _cases(section: str, data_set: Set, table: Path) -> Sequence[str]:
 def _measured(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[list[Result], str]]:
     """Run tasks in order, in processes of their own if there are several at a time."""
     with ExitStack() as stack:
-        run = map
+        outcomes: Iterator[tuple[list[Result], str]] = map(measure, tasks)
         if jobs > 1:
             context = multiprocessing.get_context("spawn")
-            run = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context)).map
-        for i, (task, (results, failure)) in enumerate(
-            zip(tasks, run(measure, tasks), strict=True)
-        ):
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
+            outcomes = pool.map(measure, tasks)
+        for i, (task, (results, failure)) in enumerate(zip(tasks, outcomes, strict=True)):
             values = [r.value for r in results if r.method in (OURS, task.case, "distance")]
             number = f"{values[0]:.3f}" if values else ""
             progress(f"{i + 1}/{len(tasks)}  {task.title}  {failure or number}")

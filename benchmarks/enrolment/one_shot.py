@@ -83,7 +83,7 @@ def measure(options: Options) -> Section:
     return Section(TITLE, _text(recipe, dataset, options.draws), _figures(own, seen, options.draws))
 
 
-def records_of(rows: Rows, names: Sequence[str]) -> list[Record]:
+def records_of(rows: Rows, names: Sequence[str]) -> list[dict[str, float | None]]:
     """Return rows of a table as a client would send them; what is missing is null."""
     columns = pl.col(list(names)).cast(pl.Float64)
     finite = rows.table.select(pl.when(columns.is_finite()).then(columns))
