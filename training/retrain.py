@@ -33,8 +33,8 @@ __all__ = ["TOLERANCE", "Outcome", "Side", "retrain", "target_of"]
 
 TOLERANCE = 0.01
 """How much less of macro-F1 on the test rows is let pass. Fits of the shipped recipe that differ in
-nothing but their seed have a standard deviation of 0.004 (benchmarks/comparison), and so two of
-them differ by 0.006: this is less than twice as much."""
+nothing but their seed have a standard deviation of 0.004 (benchmarks/results/comparison), and so
+two of them differ by 0.006: this is less than twice as much."""
 _TIME = "time"
 _LEAST = 2
 """Rows of a label that a fit needs: they are never held back."""

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +16,11 @@ from typing import Annotated
 import typer
 
 from benchmarks.enrolment import acceptance, kills, one_shot, replicas, throughput
-from benchmarks.enrolment.report import merged, section
-from benchmarks.enrolment.stage import Plan
-from benchmarks.report import asked, machine, versions
-from benchmarks.resilience.figures import Section
-from benchmarks.serving.environments import ROOT
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.command_line import choose, end_on_sigterm
+from benchmarks.harness.records import ROOT
+from benchmarks.harness.report import Section, busy, heading, machine, progress, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,7 @@ class Part:
     """A part of the benchmark, and the title of its section."""
 
     title: str
-    measure: Callable[[Plan], Section]
+    measure: Callable[[Options], Section]
 
 
 PARTS: Mapping[str, Part] = {
@@ -43,6 +39,11 @@ PARTS: Mapping[str, Part] = {
     "kills": Part(kills.TITLE, kills.measure),
 }
 _PACKAGES = ("torch", "onnxruntime", "numpy", "SQLAlchemy", "psycopg", "uvicorn")
+_HEAD = """\
+# Enrolment
+
+Classes that a running service learns over HTTP. `python -m benchmarks.enrolment` wrote this; each
+section says when and how it was measured, for each can be measured by itself (`--only`)."""
 
 
 def main(
@@ -57,50 +58,41 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Of one measurement of it.")] = 3.0,
     out: Annotated[
         Path, typer.Option(help="File to write; sections not measured now stay as they are.")
-    ] = ROOT / "benchmarks" / "enrolment.md",
+    ] = ROOT / "benchmarks" / "results" / "enrolment.md",
 ) -> None:
     """Measure, and write each section as it is done."""
     failed = False
-    names = _names(only)
-    # SIGTERM ends this as Ctrl-C does: what it started is ended too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    names = choose(only, PARTS, "part")
+    end_on_sigterm()
     for name in names:
-        part, how = PARTS[name], _how()
+        part = PARTS[name]
+        lines = [*heading("benchmarks.enrolment"), f"- {machine()}; {busy()}"]
+        lines.append(f"- {versions(*_PACKAGES)}")
         with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
-            plan = Plan(Path(folder), data.absolute(), draws, times, kill, rounds, seconds)
+            options = Options(Path(folder), data.absolute(), draws, times, kill, rounds, seconds)
             try:
-                found = part.measure(plan)
+                text = "\n".join(part.measure(options).lines(lines)[:-1])
             except (ServerError, OSError) as error:
                 kept = ROOT / "build" / "enrolment" / f"failed-{name}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(folder, kept)
-                say(f"{name}: {error}; its databases and logs are in {kept}")
+                progress(f"{name}: {error}; its databases and logs are in {kept}")
                 failed = True
                 continue
         before = out.read_text(encoding="utf-8") if out.exists() else ""
-        titles = [each.title for each in PARTS.values()]
-        out.write_text(merged(before, {part.title: section(found, how)}, titles), encoding="utf-8")
-        sys.stdout.write(section(found, how) + "\n\n")
+        titles = [part.title for part in PARTS.values()]
+        out.write_text(merged(before, {part.title: text}, titles), encoding="utf-8")
+        sys.stdout.write(text + "\n\n")
     if failed:
         raise typer.Exit(1)
 
 
-def _names(only: str) -> list[str]:
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(PARTS)
-    if unknown := set(names) - set(PARTS):
-        known = ", ".join(PARTS)
-        raise typer.BadParameter(f"no part is called {min(unknown)!r}; {known}")
-    return names
-
-
-def _how() -> list[str]:
-    """How a section was measured."""
-    busy = f"{os.getloadavg()[0]:.1f} processes were waiting for the cores before it began"
-    return [
-        *asked("benchmarks.enrolment"),
-        f"- {machine()}; {busy}",
-        f"- {versions(*_PACKAGES)}",
-    ]
+def merged(before: str, sections: Mapping[str, str], order: Sequence[str]) -> str:
+    """Return a file with sections, by title, in place of those that it had before."""
+    parts = [part.strip() for part in f"\n{before}".split("\n## ")[1:]]
+    kept = {part.partition("\n")[0]: f"## {part}" for part in parts}
+    after = kept | dict(sections)
+    return "\n\n".join([_HEAD, *(after[title] for title in order if title in after)]) + "\n"
 
 
 if __name__ == "__main__":

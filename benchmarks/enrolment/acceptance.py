@@ -1,28 +1,25 @@
-"""What a class of few records takes from others, and what it gets of its own."""
+"""What a class of few records accepts, of its own records and of others."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.enrolment.report import shares
-from benchmarks.enrolment.stage import Plan
-from benchmarks.openset import leave_out
-from benchmarks.resilience.figures import Figure, Section, told
-from benchmarks.serving.rounds import say
-from benchmarks.sets import SETS, Set, derive_tables, recipe_of
+from benchmarks.detection.openset import leave_out
+from benchmarks.detection.sets import SETS, Set, derive_tables, recipe_of
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.report import Figure, Section, info, progress, table
 from models.decision import NearestCentroid, distances_between
 from models.schema import Matrix
 from models.support import support_radius, with_class
 from training.dataset.dataset import load_dataset
 from training.fitting.estimator import SiameseClassifier
 from training.recipe import RecipeError
-
-__all__ = ["BORROWED", "Case", "Cells", "Points", "borrowed", "drawn", "measure"]
 
 TITLE = "What a class of few records accepts"
 _SHOTS = (1, 5)
@@ -58,25 +55,25 @@ class's other train and dev rows; the others are dev rows, and train rows of the
 training never saw. Own records that get the label / own records called unknown / others falsely
 accepted, in percent, mean over draws and classes."""
 
-_Places = npt.NDArray[np.intp]
+_Classes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Embedded records: float32 [n, N], and the place of the class of each."""
+    """Embedded records, float32 [n, N], and the index of the class of each."""
 
     points: Matrix
-    places: _Places
+    classes: _Classes
 
-    def of(self, place: int) -> Matrix:
-        """Those of a class."""
-        mine: Matrix = self.points[self.places == place]
-        return mine
+    def of(self, index: int) -> Matrix:
+        """Return the points of a class."""
+        points: Matrix = self.points[self.classes == index]
+        return points
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A fit, and the classes that it never saw, which come behind the others.
+    """A fit, and the classes that it never saw, which come after the others.
 
     Attributes:
         name: of the set.
@@ -99,7 +96,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Shares of one, of one class in one draw.
+    """Shares of records that a class accepts in one draw.
 
     Attributes:
         radius: of the class, not a share.
@@ -121,165 +118,161 @@ class Cells:
 
 
 Borrow = Callable[[NearestCentroid, Matrix], float]
-"""From the rule of the fit and a class's points to the radius that the class borrows."""
+"""Maps the rule of the fit and a class's points to the radius that the class borrows, unscaled."""
 
 
-def _times_median(factor: float) -> Borrow:
-    def borrow(rule: NearestCentroid, points: Matrix) -> float:
-        return factor * float(np.median(rule.radii)) * (1 + 1 / len(points))
-
-    return borrow
+def _of_the_median(factor: float, rule: NearestCentroid, _points: Matrix) -> float:
+    return factor * float(np.median(rule.radii))
 
 
 def _of_the_nearest(rule: NearestCentroid, points: Matrix) -> float:
     distances = distances_between(points.mean(axis=0, keepdims=True), rule.centroids)
-    return float(rule.radii[distances.argmin()]) * (1 + 1 / len(points))
+    return float(rule.radii[distances.argmin()])
 
 
 BORROWED: Mapping[str, Borrow] = {
-    **{f"{factor:g} x median": _times_median(factor) for factor in (0.5, 0.75, 1, 1.5, 2)},
-    "largest": lambda rule, points: float(rule.radii.max()) * (1 + 1 / len(points)),
+    **{
+        f"{factor:g} x median": partial(_of_the_median, factor) for factor in (0.5, 0.75, 1, 1.5, 2)
+    },
+    "largest": lambda rule, _: float(rule.radii.max()),
     "of the nearest class": _of_the_nearest,
     "without end": lambda *_: 1.0,
 }
 """Ways to borrow; the service's is 1 x median."""
 
 
-def measure(plan: Plan) -> Section:
+def measure(options: Options) -> Section:
     """Fit each set without some classes, and enrol them."""
     cases, notes = [], []
-    for each in SETS:
-        if each.name in _SET_NAMES:
-            say(f"acceptance: {each.name}")
+    for data_set in SETS:
+        if data_set.name in _SET_NAMES:
+            progress(f"acceptance: {data_set.name}")
             try:
-                cases.append(_fitted(each, plan))
+                cases.append(_fitted(data_set, options))
             except RecipeError as error:
-                notes.append(f"- **missing**: {each.name}: {error}")
+                notes.append(f"- **missing**: {data_set.name}: {error}")
     rows, figures = [], []
     for case in cases:
         for shots in _SHOTS:
-            found = list(drawn(case, shots, plan.draws))
-            for place, name in enumerate(case.held_out):
-                rows.append(_row(case.name, name, shots, [cells[place] for cells in found]))
-            figures.append(_figure(case, shots, found))
-    text = [_TEXT.format(seed=0, draws=plan.draws), "", *notes]
-    text += [f"| {' | '.join(_HEADS)} |", "|---|---|" + "--:|" * (len(_HEADS) - 2), *rows]
-    text += ["", _BORROWED_TEXT, "", *_calibration(cases, plan.draws)]
+            draws = list(drawn(case, shots, options.draws))
+            for i, name in enumerate(case.held_out):
+                rows.append(_row(case.name, name, shots, [cells[i] for cells in draws]))
+            figures.append(_figure(case, shots, draws))
+    text = [_TEXT.format(seed=0, draws=options.draws), "", *notes, *table(_HEADS, rows, "<<")]
+    text += [_BORROWED_TEXT, "", *_calibration(cases, options.draws)]
     return Section(TITLE, "\n".join(text), figures)
 
 
-def _fitted(each: Set, plan: Plan) -> Case:
-    [table] = derive_tables(each, plan.data, plan.folder)
-    recipe = recipe_of(each, table, 0, {})
-    dataset = load_dataset(recipe, held_out=each.hold_out)
+def _fitted(data_set: Set, options: Options) -> Case:
+    [table] = derive_tables(data_set, options.data, options.folder)
+    recipe = recipe_of(data_set, table, 0, {})
+    dataset = load_dataset(recipe, held_out=data_set.hold_out)
     seen = dataset
-    for name in each.hold_out:
+    for name in data_set.hold_out:
         seen, _ = leave_out(seen, name)
     classifier = SiameseClassifier.of(recipe, seen, lambda *_: None)
-    order = [*seen.classes, *each.hold_out]
-    place = np.array([order.index(name) for name in dataset.classes])
+    order = [*seen.classes, *data_set.hold_out]
+    indices = np.array([order.index(name) for name in dataset.classes])
     train, dev, test = (
-        Points(classifier.transform(rows.matrix), place[rows.labels])
+        Points(classifier.transform(rows.matrix), indices[rows.labels])
         for rows in (dataset.train, dataset.dev, dataset.test)
     )
-    unseen = train.places >= len(seen.classes)
+    unseen = train.classes >= len(seen.classes)
     return Case(
-        name=each.name,
+        name=data_set.name,
         rule=classifier.rule_,
         rate=recipe.unknown_rate,
-        held_out=each.hold_out,
+        held_out=data_set.hold_out,
         known=_joined(train, dev),
-        dev=_joined(Points(train.points[unseen], train.places[unseen]), dev),
+        dev=_joined(Points(train.points[unseen], train.classes[unseen]), dev),
         test=test,
     )
 
 
 def _joined(one: Points, other: Points) -> Points:
     points = np.concatenate([one.points, other.points])
-    return Points(points, np.concatenate([one.places, other.places]))
+    return Points(points, np.concatenate([one.classes, other.classes]))
 
 
 def borrowed(case: Case, points: Matrix, borrow: Borrow) -> float:
-    """The radius of a class if it borrows so; what its own points show may be more."""
+    """Return the radius of a class: borrowed, or what its own points show if that is more."""
     own = support_radius(points, np.zeros(1, np.float32), case.rate)
-    return min(max(own, borrow(case.rule, points)), 1.0)
+    return min(max(own, borrow(case.rule, points) * (1 + 1 / len(points))), 1.0)
 
 
 def drawn(
     case: Case, shots: int, draws: int, borrow: Borrow | None = None, *, test: bool = True
 ) -> Iterator[list[Cells]]:
-    """Enrol the classes, over and over.
+    """Enrol the held-out classes again and again; yield the cells of each, in their order.
 
     Args:
         case: the fit.
         shots: support records of each class.
         draws: how often.
         borrow: another way to borrow a radius than the service's.
-        test: whether test records are looked at; else dev records.
-
-    Yields:
-        What became of each class, in the order of `held_out`.
+        test: whether to decide test records; else dev records.
     """
     seen, rule = len(case.rule.radii), case.rule
     random = np.random.default_rng(0)
     rows = case.test if test else case.dev
     before = rule.decide(rows.points)
-    right = (before.nearest == rows.places) & before.accepted
+    right = (before.nearest == rows.classes) & before.accepted
     for _ in range(draws):
-        enrolled, kept = rule, np.ones(len(rows.places), bool)
-        others, refused = [case.dev.points[case.dev.places < seen]], []
-        for i in range(len(case.held_out)):
-            mine = case.known.of(seen + i)
-            points = mine[random.choice(len(mine), shots, replace=False)]
-            if borrow is None:
-                radius = support_radius(points, rule.radii, case.rate)
-            else:
-                radius = borrowed(case, points, borrow)
-            earlier, enrolled = enrolled, with_class(enrolled, seen + i, points, radius)
-            refused.append(test and any(_swallows(earlier, enrolled, each) for each in others))
+        enrolled, kept = rule, np.ones(len(rows.classes), bool)
+        others, refused = [case.dev.points[case.dev.classes < seen]], []
+        for index in range(seen, seen + len(case.held_out)):
+            candidates = case.known.of(index)
+            points = candidates[random.choice(len(candidates), shots, replace=False)]
+            served = support_radius(points, rule.radii, case.rate)
+            radius = borrowed(case, points, borrow) if borrow else served
+            earlier, enrolled = enrolled, with_class(enrolled, index, points, radius)
+            refused.append(test and any(_swallows(earlier, enrolled, batch) for batch in others))
             others.append(points)
             if not test:  # not the support records themselves, nor others that equal them
                 kept &= ~(rows.points[:, None] == points).all(axis=2).any(axis=1)
-        decided = enrolled.decide(rows.points)
-        found = np.where(decided.accepted, decided.nearest, -1)[kept]
-        places, were_right = rows.places[kept], right[kept]
+        labels, classes = _labels(enrolled, rows.points)[kept], rows.classes[kept]
         yield [
-            _cells(float(enrolled.radii[place]), found, places, were_right, place, seen, said_no)
-            for place, said_no in enumerate(refused, seen)
+            _cells(float(enrolled.radii[index]), labels, classes, right[kept], index, seen, forced)
+            for index, forced in enumerate(refused, seen)
         ]
 
 
+def _labels(rule: NearestCentroid, points: Matrix) -> _Classes:
+    """Return the class index of each point; -1 stands for unknown."""
+    decisions = rule.decide(points)
+    labels: _Classes = np.where(decisions.accepted, decisions.nearest, -1)
+    return labels
+
+
 def _swallows(before: NearestCentroid, after: NearestCentroid, points: Matrix) -> bool:
-    """Whether the last class takes over too much of what another one answers of some records."""
-    rules = (before.decide(points), after.decide(points))
-    old, new = (np.where(each.accepted, each.nearest, -1) for each in rules)
-    taken = new == len(after.radii) - 1
-    shares_taken = {place: taken[old == place].mean() for place in set(old.tolist()) - {-1}}
+    """Whether the last class takes over too many of the points that another one accepted."""
+    old, taken = _labels(before, points), _labels(after, points) == len(after.radii) - 1
+    taken_of = {index: taken[old == index].mean() for index in set(old.tolist()) - {-1}}
     return any(
-        share >= (_SWALLOWED if place else _SWALLOWED_GOOD) for place, share in shares_taken.items()
+        share >= (_SWALLOWED if index else _SWALLOWED_GOOD) for index, share in taken_of.items()
     )
 
 
 def _cells(
     radius: float,
-    found: _Places,
-    places: _Places,
+    labels: _Classes,
+    classes: _Classes,
     right: npt.NDArray[np.bool_],
-    place: int,
+    index: int,
     seen: int,
     refused: bool,
 ) -> Cells:
-    own, others = found[places == place], found[places != place] == place
+    own, others = labels[classes == index], labels[classes != index] == index
     return Cells(
         radius=radius,
-        accepted=_share(own == place),
+        accepted=_share(own == index),
         unknown=_share(own == -1),
-        lost=_share((own != -1) & (own != place)),
+        lost=_share((own != -1) & (own != index)),
         refused=refused,
         false=_share(others),
-        known=_share(found[places < seen] == place),
-        good=_share(found[places == 0] == place),
-        harmed=_share(others[right[places != place]]),
+        known=_share(labels[classes < seen] == index),
+        good=_share(labels[classes == 0] == index),
+        harmed=_share(others[right[classes != index]]),
     )
 
 
@@ -287,50 +280,51 @@ def _share(values: npt.NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _row(name: str, held_out: str, shots: int, found: Sequence[Cells]) -> str:
-    def mean(what: str) -> float:
-        return statistics.fmean(getattr(each, what) for each in found)
-
-    own = shares([mean(what) for what in ("accepted", "unknown", "lost")])
-    worst = max(each.false for each in found)
-    others = shares(
-        [mean("false"), worst, *(mean(what) for what in ("known", "good", "harmed"))], 2
-    )
-    taken = [each.false for each in found if not each.refused]
-    rest = shares([statistics.fmean(taken)], 2) if taken else ["none"]
-    cells = [name, held_out, str(shots), f"{mean('radius'):.4f}", *own, *others]
-    cells += [*shares([mean("refused")], 0), *rest]
-    return f"| {' | '.join(cells)} |"
+def shares(values: Sequence[float], digits: int = 1) -> list[str]:
+    """Return shares of one as percentages, for cells of a table."""
+    return [f"{100 * value:.{digits}f}" for value in values]
 
 
-def _figure(case: Case, shots: int, found: Sequence[Sequence[Cells]]) -> Figure:
-    every = [cells for draw in found for cells in draw]
-    accepted = 100 * statistics.fmean(each.accepted for each in every)
-    false = 100 * statistics.fmean(each.false for each in every)
-    passed = [each.false for each in every if not each.refused]
+def _row(name: str, held_out: str, shots: int, draws: Sequence[Cells]) -> list[str]:
+    def mean(attribute: str) -> float:
+        return statistics.fmean(getattr(cells, attribute) for cells in draws)
+
+    own = shares([mean("accepted"), mean("unknown"), mean("lost")])
+    worst = max(cells.false for cells in draws)
+    others = shares([mean("false"), worst, mean("known"), mean("good"), mean("harmed")], 2)
+    passed = [cells.false for cells in draws if not cells.refused]
+    rest = shares([statistics.fmean(passed)], 2) if passed else ["none"]
+    row = [name, held_out, str(shots), f"{mean('radius'):.4f}", *own, *others]
+    return [*row, *shares([mean("refused")], 0), *rest]
+
+
+def _figure(case: Case, shots: int, draws: Sequence[Sequence[Cells]]) -> Figure:
+    rows = [cells for draw in draws for cells in draw]
+    accepted = 100 * statistics.fmean(cells.accepted for cells in rows)
+    false = 100 * statistics.fmean(cells.false for cells in rows)
+    passed = [cells.false for cells in rows if not cells.refused]
     rest = f"{100 * statistics.fmean(passed):.2f}" if passed else "none"
-    many = f"{shots} record{'s' if shots > 1 else ''}"
-    measured = f"{false:.2f} ({rest}); {accepted:.1f}"
+    records = f"{shots} record{'s' if shots > 1 else ''}"
     what = "falsely accepted (where the service does not refuse it); of its own, %"
-    return told(f"{case.name}, {many}: {what}", measured)
+    return info(f"{case.name}, {records}: {what}", f"{false:.2f} ({rest}); {accepted:.1f}")
 
 
 def _calibration(cases: Sequence[Case], draws: int) -> list[str]:
-    lines = [f"| set | shots | {' | '.join(BORROWED)} |", "|---|--:|" + "--:|" * len(BORROWED)]
-    totals: dict[str, list[list[float]]] = {name: [] for name in BORROWED}
+    """Return a table with a column for each way to borrow, and the mean as its last row."""
+    rows, totals = [], {name: list[list[float]]() for name in BORROWED}
     for case in cases:
         for shots in _SHOTS:
             for name, borrow in BORROWED.items():
-                drawing = drawn(case, shots, draws, borrow, test=False)
-                found = [each for draw in drawing for each in draw]
-                rows = [(each.accepted, each.unknown, each.false) for each in found]
-                totals[name].append(
-                    [statistics.fmean(column) for column in zip(*rows, strict=True)]
-                )
-            cells = [_cell(each[-1]) for each in totals.values()]
-            lines.append(f"| {case.name} | {shots} | {' | '.join(cells)} |")
-    means = [np.mean(each, axis=0).tolist() for each in totals.values()] if cases else []
-    return [*lines, f"| mean | | {' | '.join(map(_cell, means))} |"]
+                classes = [
+                    cells
+                    for draw in drawn(case, shots, draws, borrow, test=False)
+                    for cells in draw
+                ]
+                columns = zip(*((c.accepted, c.unknown, c.false) for c in classes), strict=True)
+                totals[name].append([statistics.fmean(column) for column in columns])
+            rows.append([case.name, str(shots), *(_cell(means[-1]) for means in totals.values())])
+    means = [_cell(np.mean(m, axis=0).tolist()) for m in totals.values()] if cases else []
+    return [*table(("set", "shots", *BORROWED), rows)[:-1], f"| mean | | {' | '.join(means)} |"]
 
 
 def _cell(values: Sequence[float]) -> str:

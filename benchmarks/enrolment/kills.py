@@ -7,20 +7,20 @@ import random
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
-from benchmarks.enrolment.stage import Desk, Plan, Record, postgres, records, serving
-from benchmarks.resilience.figures import Figure, Section, none_of, told
-from benchmarks.serving.processes import send, tree
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running, ServerError
-from service.classes.database import Store
-
-__all__ = ["Tally", "measure"]
+from benchmarks.enrolment.client import AdminClient, Record, enrolling_service, records
+from benchmarks.enrolment.database import records_by_class
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.postgres import Postgres
+from benchmarks.harness.process import send
+from benchmarks.harness.report import Figure, Section, info, none_of, progress
+from benchmarks.harness.server import Server
 
 TITLE = "Kills"
-_LONGEST = 0.6
+_MAX_SECONDS = 0.6
 _RECORDS = 500
 _TEXT = """\
 A client enrols classes over HTTP, each from one real record, one as soon as the other is answered.
@@ -36,11 +36,9 @@ class Tally:
     """What was sent to one database.
 
     Attributes:
-        acknowledged: record of each class that was answered with 201.
-        sent: record of each class that was sent.
-        missing: classes that were acknowledged and not there, at any time.
-        strangers: classes that are there and were never sent.
-        kills: so far.
+        acknowledged, sent: record of each class that was answered with 201, or sent.
+        missing: classes that were acknowledged and not listed, at any time.
+        strangers: classes that are listed and were never sent.
         hit: kills that left a request without an answer.
     """
 
@@ -52,75 +50,64 @@ class Tally:
     kills: int = 0
     hit: int = 0
 
-    def look(self, names: set[str]) -> None:
-        """Compare with the names of the enrolled classes that are there."""
+    def compare(self, names: set[str]) -> None:
+        """Compare with the names of the enrolled classes that the service lists."""
         self.missing |= self.acknowledged.keys() - names
         self.strangers |= names - self.sent.keys()
         self.unanswered = len(names - self.acknowledged.keys())
 
 
-def measure(plan: Plan) -> Section:
-    """Kill services of either kind of database."""
-    file = plan.folder / "classes.sqlite"
-    figures = _killed("SQLite", f"sqlite:///{file}", plan)
-    with postgres() as server:
-        figures += _killed("PostgreSQL", server.database(), plan)
-    return Section(TITLE, _TEXT.format(longest=_LONGEST), figures)
+def measure(options: Options) -> Section:
+    """Kill services with each kind of database."""
+    file = options.folder / "classes.sqlite"
+    figures = _killed("SQLite", f"sqlite:///{file}", options)
+    with Postgres.running() as server:
+        figures += _killed("PostgreSQL", server.database(), options)
+    return Section(TITLE, _TEXT.format(longest=_MAX_SECONDS), figures)
 
 
-def _killed(kind: str, url: str, plan: Plan) -> list[Figure]:
+def _killed(kind: str, url: str, options: Options) -> list[Figure]:
     tally, chance, begin = Tally(), random.Random(1), time.monotonic()
-    folder = plan.folder / kind
-    for number in range(plan.kills + 1):
-        with serving(folder, url, settings={"max_classes": "10000"}) as service:
-            with Desk(service.port) as desk:
-                listed = desk.classes().content
-                names = {e["name"] for e in listed["classes"] if e["source"] == "enrolled"}
-                tally.look(names)
+    folder = options.folder / kind
+    for number in range(options.kills + 1):
+        with enrolling_service(folder, url, settings={"max_classes": "10000"}) as service:
+            with AdminClient(service.port) as client:
+                listed = client.classes().content
+                names = {row["name"] for row in listed["classes"] if row["source"] == "enrolled"}
+                tally.compare(names)
                 if listed["revision"] != len(names):
                     raise ServerError(f"{len(names)} classes at revision {listed['revision']}")
-                if number == plan.kills:
+                if number == options.kills:
                     break
-                _enrol_until_killed(service, desk, tally, chance.uniform(0, _LONGEST))
+                _enrol_until_killed(service, client, tally, chance.uniform(0, _MAX_SECONDS))
             service.process.wait(30)
         if number % 10 == 9:
             kept = f"{len(tally.acknowledged):,} acknowledged, {len(tally.missing)} missing"
-            say(f"kills: {kind}, {number + 1}/{plan.kills}, {kept}")
-    changed = _changed(url, tally)
-    acknowledged = len(tally.acknowledged)
-    seconds = time.monotonic() - begin
-    return [
-        told(f"{kind}: kills", f"{tally.kills} in {seconds:.0f} s"),
-        told(f"{kind}: of them with a request under way", f"{tally.hit}"),
-        none_of(f"{kind}: acknowledged enrolments that are not there", *_of(tally.missing, tally)),
-        none_of(f"{kind}: acknowledged enrolments with another record", changed, acknowledged),
-        none_of(
-            f"{kind}: more classes that were not acknowledged than requests under way",
-            max(0, tally.unanswered - tally.hit),
-            tally.kills,
-        ),
-        none_of(f"{kind}: classes that nobody sent", len(tally.strangers), len(tally.sent)),
-        told(f"{kind}: under way, not acknowledged, and there", f"{tally.unanswered}"),
+            progress(f"kills: {kind}, {number + 1}/{options.kills}, {kept}")
+    acknowledged, extra = len(tally.acknowledged), max(0, tally.unanswered - tally.hit)
+    what = "more classes that were not acknowledged than requests under way"
+    figures = [
+        info("kills", f"{tally.kills} in {time.monotonic() - begin:.0f} s"),
+        info("of them with a request under way", f"{tally.hit}"),
+        none_of("acknowledged enrolments that are not there", len(tally.missing), acknowledged),
+        none_of("acknowledged enrolments with another record", _changed(url, tally), acknowledged),
+        none_of(what, extra, tally.kills),
+        none_of("classes that nobody sent", len(tally.strangers), len(tally.sent)),
+        info("under way, not acknowledged, and there", f"{tally.unanswered}"),
     ]
+    return [replace(figure, what=f"{kind}: {figure.what}") for figure in figures]
 
 
-def _of(some: set[str], tally: Tally) -> tuple[int, int]:
-    return len(some), len(tally.acknowledged)
-
-
-def _enrol_until_killed(service: Running, desk: Desk, tally: Tally, delay: float) -> None:
-    """Enrol one after the other; the service is killed meanwhile."""
-    pids = tree(service.process.pid)
-    killer = threading.Timer(delay, send, [pids, signal.SIGKILL])
+def _enrol_until_killed(service: Server, client: AdminClient, tally: Tally, delay: float) -> None:
+    """Enrol one class after the other until the service is killed."""
+    killer = threading.Timer(delay, send, [service.pids, signal.SIGKILL])
     killer.start()
     try:
         for number in count():
             name = f"class-{tally.kills}-{number}"
             record = records(_RECORDS)[len(tally.sent) % _RECORDS]
             tally.sent[name] = record
-            answer = desk.enrol(name, record, force=True)
-            if answer.status != 201:
-                raise ServerError(f"answers {answer.status}: {str(answer.content)[:200]}")
+            client.enrol(name, record, force=True).expect(201)
             tally.acknowledged[name] = record
     except (OSError, http.client.HTTPException):
         tally.hit += 1
@@ -130,12 +117,6 @@ def _enrol_until_killed(service: Running, desk: Desk, tally: Tally, delay: float
 
 
 def _changed(url: str, tally: Tally) -> int:
-    """How many classes that were acknowledged have another record than was sent."""
-    store = Store(url)
-    try:
-        store.prepare()
-        there = store.read().classes
-    finally:
-        store.close()
-    kept = {name: [each.record for each in stored.records] for name, stored in there.items()}
+    """Count the acknowledged classes that have another record than was sent."""
+    kept = records_by_class(url)
     return sum(kept.get(name) != [record] for name, record in tally.acknowledged.items())

@@ -1,32 +1,28 @@
-"""A class from one record through the service, beside what the evaluation says of it."""
+"""A class from one record through the service, beside the figures of the evaluation."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import f1_score
 
-from benchmarks.enrolment.report import reaching
-from benchmarks.enrolment.stage import Answer, Desk, Plan, Record, serving
-from benchmarks.resilience.figures import Figure, Section, told
-from benchmarks.serving.environments import ROOT
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
+from benchmarks.detection import baselines
+from benchmarks.enrolment.client import AdminClient, Record, enrolling_service
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.client import Answer, ServerError
+from benchmarks.harness.records import ROOT
+from benchmarks.harness.report import Figure, Section, at_least, info, progress
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluation.few_shot import Draws, few_shot
 from training.recipe import FewShot, Recipe
 from training.train import train
-
-__all__ = ["Scores", "measure", "records_of", "scores"]
 
 TITLE = "One record through the service"
 CLASS = "port_flap"
@@ -50,7 +46,7 @@ the {classes} classes; mean ± standard deviation of the draws. Enrolments that 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one draw, shares of one."""
+    """Scores of one draw, shares of one."""
 
     accuracy: float
     macro_f1: float
@@ -59,7 +55,7 @@ class Scores:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the service answered, for each draw; shares of unknown ones of own and other rows."""
+    """What the service answered in each draw; shares of its own and other rows called unknown."""
 
     nearest: list[Scores] = field(default_factory=list)
     served: list[Scores] = field(default_factory=list)
@@ -70,47 +66,41 @@ class _Seen:
     refused: list[bool] = field(default_factory=list)
 
 
-def measure(plan: Plan) -> Section:
+def measure(options: Options) -> Section:
     """Fit, serve, enrol and classify."""
     recipe = Recipe.read(_RECIPE, {"split": {"column": _COLUMN}, "backtests": []})
-    say("one-shot: the evaluation's own figure")
-    asked = FewShot(hold_out=(CLASS,), shots=(1,), draws=plan.draws)
-    own = few_shot(recipe, asked, lambda *_: None)["embedding"][1]
+    progress("one-shot: the evaluation's own figure")
+    setup = FewShot(hold_out=(CLASS,), shots=(1,), draws=options.draws)
+    own = few_shot(recipe, setup, lambda *_: None)["embedding"][1]
     dataset = load_dataset(recipe, held_out=(CLASS,))
     bundle = _bundle(recipe)
-    url = f"sqlite:///{plan.folder / 'classes.sqlite'}"
-    with serving(plan.folder, url, bundle) as service, Desk(service.port) as desk:
-        seen = _ask(desk, dataset, plan.draws, recipe.fit.seed)
-    return Section(TITLE, _text(recipe, dataset, plan.draws), _figures(own, seen, plan.draws))
+    url = f"sqlite:///{options.folder / 'classes.sqlite'}"
+    with (
+        enrolling_service(options.folder, url, bundle) as service,
+        AdminClient(service.port) as client,
+    ):
+        seen = _ask(client, dataset, options.draws, recipe.fit.seed)
+    return Section(TITLE, _text(recipe, dataset, options.draws), _figures(own, seen, options.draws))
 
 
-def records_of(rows: Rows, names: Sequence[str]) -> list[Record]:
-    """Rows of a table as a client would send them; what is missing is null."""
-    columns = rows.table.select(pl.col(list(names)).cast(pl.Float64))
-    return [
-        {name: value if value is not None and math.isfinite(value) else None for name, value in row}
-        for row in (each.items() for each in columns.iter_rows(named=True))
-    ]
+def records_of(rows: Rows, names: Sequence[str]) -> list[dict[str, float | None]]:
+    """Return rows of a table as a client would send them; what is missing is null."""
+    columns = pl.col(list(names)).cast(pl.Float64)
+    finite = rows.table.select(pl.when(columns.is_finite()).then(columns))
+    return finite.to_dicts()
 
 
-def scores(right: Sequence[str], found: Sequence[str], name: str) -> Scores:
-    """How good labels are; a label that is no class is wrong.
-
-    Args:
-        right: labels.
-        found: labels.
-        name: of the class whose recall is told.
-    """
-    truth, labels = np.array(right), np.array(found)
-    classes = sorted(set(right))
-    macro_f1 = f1_score(truth, labels, labels=classes, average="macro", zero_division=0)
-    recall = (labels[truth == name] == name).mean()
-    return Scores(float((truth == labels).mean()), float(macro_f1), float(recall))
+def scores(right: Sequence[str], predicted: Sequence[str], name: str) -> Scores:
+    """Score predicted labels, with the recall of a class; a label that is no class is wrong."""
+    truth, labels = np.array(right), np.array(predicted)
+    shares = baselines.scores(truth, labels)
+    recall = float((labels[truth == name] == name).mean())
+    return Scores(shares["accuracy"], shares["macro-F1"], recall)
 
 
 def _bundle(recipe: Recipe) -> Path:
-    """A bundle that never saw the class."""
-    say(f"one-shot: fitting without {CLASS}")
+    """Fit a bundle without the class and write it."""
+    progress(f"one-shot: fitting without {CLASS}")
     dropped = (*recipe.drop_labels, CLASS)
     bundle, _ = train(
         recipe.model_copy(update={"drop_labels": dropped}), datetime.now(UTC), lambda *_: None
@@ -122,80 +112,73 @@ def _bundle(recipe: Recipe) -> Path:
     return folder
 
 
-def _ask(desk: Desk, dataset: Dataset, draws: int, seed: int) -> _Seen:
-    names = [each.name for each in dataset.schema.fields]
+def _ask(client: AdminClient, dataset: Dataset, draws: int, seed: int) -> _Seen:
+    names = [field.name for field in dataset.schema.fields]
     candidates = records_of(dataset.train, names) + records_of(dataset.dev, names)
     labels = np.concatenate([dataset.train.labels, dataset.dev.labels])
-    mine = np.flatnonzero(labels == dataset.classes.index(CLASS))
+    own_rows = np.flatnonzero(labels == dataset.classes.index(CLASS))
     tested = records_of(dataset.test, names)
-    parts = [tested[start : start + _BATCH] for start in range(0, len(tested), _BATCH)]
-    bodies = [json.dumps({"records": part}).encode() for part in parts]
+    starts = range(0, len(tested), _BATCH)
+    bodies = [json.dumps({"records": tested[at : at + _BATCH]}).encode() for at in starts]
     right = [dataset.classes[label] for label in dataset.test.labels]
     # As training.evaluation.few_shot draws them.
     random, seen = np.random.default_rng(seed), _Seen()
-    before = [label for body in bodies for label, _ in _classify(desk, body, 0)]
+    before = [label for body in bodies for label, _ in _classify(client, body, 0)]
     _, seen.others_before = _unknown(before, right)
     for draw in range(draws):
-        [chosen] = random.choice(mine, 1, replace=False)
-        answer = _enrol(desk, candidates[chosen], seen)
+        [chosen] = random.choice(own_rows, 1, replace=False)
+        answer = _enrol(client, candidates[chosen], seen)
         seen.radii.append(answer.content["class"]["radius"])
-        labelled = [each for body in bodies for each in _classify(desk, body, answer.revision)]
-        nearest = [label if near is None else near for label, near in labelled]
-        served = [label for label, _ in labelled]
-        seen.nearest.append(scores(right, nearest, CLASS))
+        pairs = [pair for body in bodies for pair in _classify(client, body, answer.revision)]
+        served = [label for label, _ in pairs]
+        seen.nearest.append(scores(right, [near or label for label, near in pairs], CLASS))
         seen.served.append(scores(right, served, CLASS))
         own, others = _unknown(served, right)
         seen.unknown.append(own)
         seen.others.append(others)
-        _expect(desk.ask("DELETE", f"/classes/{CLASS}"), 200)
-        say(f"one-shot: draw {draw + 1}/{draws}, macro-F1 {seen.nearest[-1].macro_f1:.3f}")
+        client.ask("DELETE", f"/classes/{CLASS}").expect()
+        progress(f"one-shot: draw {draw + 1}/{draws}, macro-F1 {seen.nearest[-1].macro_f1:.3f}")
     return seen
 
 
 def _unknown(labels: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
-    """Shares of unknown ones, of the class's own records and of the others."""
-    found, mine = np.array(labels) == "unknown", np.array(right) == CLASS
-    return float(found[mine].mean()), float(found[~mine].mean())
+    """Return the shares called unknown of the class's own records and of the others."""
+    unknown, own = np.array(labels) == "unknown", np.array(right) == CLASS
+    return float(unknown[own].mean()), float(unknown[~own].mean())
 
 
-def _enrol(desk: Desk, record: Record, seen: _Seen) -> Answer:
-    answer = desk.enrol(CLASS, record)
+def _enrol(client: AdminClient, record: Record, seen: _Seen) -> Answer:
+    answer = client.enrol(CLASS, record)
     if answer.status == 409 and answer.content.get("report", {}).get("swallowed"):
         seen.refused.append(True)
-        return _expect(desk.enrol(CLASS, record, force=True), 201)
+        return client.enrol(CLASS, record, force=True).expect(201)
     seen.refused.append(False)
-    return _expect(answer, 201)
+    return answer.expect(201)
 
 
-def _classify(desk: Desk, body: bytes, revision: int) -> list[tuple[str, str | None]]:
-    """Label and nearest class of each record."""
-    answer = _expect(desk.ask("POST", "/classify", body), 200)
+def _classify(client: AdminClient, body: bytes, revision: int) -> list[tuple[str, str | None]]:
+    """Return label and nearest class of each record."""
+    answer = client.post("/classify", body)
     if answer.revision < revision:
         raise ServerError(f"answers with revision {answer.revision} after {revision}")
-    return [(each["label"], each.get("nearest")) for each in answer.content["results"]]
-
-
-def _expect(answer: Answer, status: int) -> Answer:
-    if answer.status != status:
-        raise ServerError(f"answers {answer.status}, not {status}: {str(answer.content)[:200]}")
-    return answer
+    return [(row["label"], row.get("nearest")) for row in answer.content["results"]]
 
 
 def _text(recipe: Recipe, dataset: Dataset, draws: int) -> str:
-    place = dataset.classes.index(CLASS)
+    index = dataset.classes.index(CLASS)
     parts = [dataset.train, dataset.dev]
-    mine = pl.concat([rows.table.filter(rows.labels == place) for rows in parts])
+    candidates = pl.concat([rows.table.filter(rows.labels == index) for rows in parts])
     tested = (
         f"{(dataset.test.labels == c).sum():,} {name}" for c, name in enumerate(dataset.classes)
     )
-    devices = " and ".join(sorted(set(mine["device"])))
+    devices = " and ".join(sorted(set(candidates["device"])))
     command = f"faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out {CLASS}"
     return _TEXT.format(
         command=command,
         name=CLASS,
         draws=draws,
         seed=recipe.fit.seed,
-        candidates=len(mine),
+        candidates=len(candidates),
         devices=devices,
         tested=", ".join(tested),
         classes=len(dataset.classes),
@@ -209,29 +192,27 @@ def _figures(own: Draws, seen: _Seen, draws: int) -> list[Figure]:
         ("accuracy", own.accuracy, "accuracy"),
         (f"recall of {CLASS}", own.held_out_recall, "recall"),
     ):
-        figures.append(told(f"{what}, the evaluation's own", f"{mean:.3f} ± {deviation:.3f}"))
-        for way, found in (("by nearest class", seen.nearest), ("as served", seen.served)):
-            values = [getattr(each, name) for each in found]
+        figures.append(info(f"{what}, the evaluation's own", f"{mean:.3f} ± {deviation:.3f}"))
+        for way, draws_scores in (("by nearest class", seen.nearest), ("as served", seen.served)):
+            values = [getattr(draw, name) for draw in draws_scores]
             title = f"{what}, service, {way}"
-            if name == "macro_f1":
-                judged = reaching(title, statistics.fmean(values), mean - TOLERANCE)
-                shown = f"{judged.measured} ± {statistics.pstdev(values):.3f}"
-                figures.append(Figure(title, shown, judged.wanted, judged.reached))
-            else:
-                shown = f"{statistics.fmean(values):.3f} ± {statistics.pstdev(values):.3f}"
-                figures.append(told(title, shown))
+            average = statistics.fmean(values)
+            is_judged = name == "macro_f1"
+            figure = at_least(title, average, mean - TOLERANCE, 3) if is_judged else info(title, "")
+            shown = f"{average:.3f} ± {statistics.pstdev(values):.3f}"
+            figures.append(replace(figure, measured=shown))
     unknown = f"{statistics.fmean(seen.unknown):.3f}, at most {max(seen.unknown):.3f}"
-    figures.append(told(f"share of {CLASS} called unknown, as served", unknown))
+    figures.append(info(f"share of {CLASS} called unknown, as served", unknown))
     others = f"{statistics.fmean(seen.others):.3f}; {seen.others_before:.3f}"
     title = "share of the other classes called unknown, as served; before the class was enrolled"
-    figures.append(told(title, others))
+    figures.append(info(title, others))
     radii = f"{min(seen.radii):.4f} to {max(seen.radii):.4f}"
-    figures.append(told("radius of the enrolled class", radii))
-    figures.append(told("enrolments answered 409, swallows", f"{sum(seen.refused)} of {draws}"))
+    figures.append(info("radius of the enrolled class", radii))
+    figures.append(info("enrolments answered 409, swallows", f"{sum(seen.refused)} of {draws}"))
     for refused, which in ((False, "taken at once"), (True, "answered 409 first")):
         pairs = zip(seen.nearest, seen.refused, strict=True)
-        values = [each.macro_f1 for each, forced in pairs if forced is refused]
+        values = [draw.macro_f1 for draw, forced in pairs if forced is refused]
         if values:
             shown = f"{statistics.fmean(values):.3f}"
-            figures.append(told(f"macro-F1 by nearest class, of draws that were {which}", shown))
+            figures.append(info(f"macro-F1 by nearest class, of draws that were {which}", shown))
     return figures

@@ -1,4 +1,4 @@
-"""How soon a class that one replica learns is known by another one."""
+"""How soon another replica knows a class that one has learned."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import json
 import statistics
 import time
 
-from benchmarks.enrolment.stage import Desk, Plan, postgres, records, serving
-from benchmarks.resilience.figures import Section, below, told
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import ServerError
-
-__all__ = ["measure"]
+from benchmarks.enrolment.client import AdminClient, enrolling_service, records
+from benchmarks.enrolment.options import Options
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.postgres import Postgres
+from benchmarks.harness.report import Section, below, info, progress
 
 TITLE = "From one replica to another"
-_MOST_SECONDS = 1.0
-_PATIENCE = 30.0
+_MAX_SECONDS = 1.0
+_WAIT_SECONDS = 30.0
 _TEXT = """\
 Two `faultcube serve` processes on one PostgreSQL database, which syncs what it writes; both, and
 the database, share the cores of this machine. A class is enrolled from one record, at the one and
@@ -24,52 +23,46 @@ other replica is asked to classify that record, as often as it answers, until it
 `Faultcube-Revision` is that of the enrolment."""
 
 
-def measure(plan: Plan) -> Section:
-    """Enrol at one, and ask the other."""
-    waits, asked = [], []
-    with postgres() as server:
+def measure(options: Options) -> Section:
+    """Enrol at one replica, and ask the other."""
+    waits, requests = [], []
+    with Postgres.running() as server:
         url = server.database()
         with (
-            serving(plan.folder / "one", url) as one,
-            serving(plan.folder / "other", url) as other,
-            Desk(one.port) as first,
-            Desk(other.port) as second,
+            enrolling_service(options.folder / "one", url) as one,
+            enrolling_service(options.folder / "other", url) as other,
+            AdminClient(one.port) as first,
+            AdminClient(other.port) as second,
         ):
-            for number in range(plan.times):
+            for number in range(options.times):
                 here, there = (first, second) if number % 2 == 0 else (second, first)
-                wait, looks = _one(here, there, number, plan.times)
+                wait, looks = _enrol_and_wait(here, there, number, options.times)
                 waits.append(wait)
-                asked.append(looks)
+                requests.append(looks)
                 time.sleep(0.05 + 0.25 * (number * 0.618 % 1))
-    say(f"replicas: median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s")
-    return Section(
-        TITLE,
-        _TEXT,
-        [
-            told("enrolments", f"{len(waits)}"),
-            told("until the other replica answers with it, median", _ms(waits)),
-            below("the same, longest", 1e3 * max(waits), 1e3 * _MOST_SECONDS, "ms"),
-            told("questions until then, median", f"{statistics.median(asked):g}"),
-        ],
-    )
+    middle = statistics.median(waits)
+    progress(f"replicas: median {middle:.3f} s, longest {max(waits):.3f} s")
+    figures = [
+        info("enrolments", f"{len(waits)}"),
+        info("until the other replica answers with it, median", f"{1e3 * middle:.0f} ms"),
+        below("the same, longest", 1e3 * max(waits), 1e3 * _MAX_SECONDS, "ms"),
+        info("questions until then, median", f"{statistics.median(requests):g}"),
+    ]
+    return Section(TITLE, _TEXT, figures)
 
 
-def _ms(waits: list[float]) -> str:
-    return f"{1e3 * statistics.median(waits):.0f} ms"
-
-
-def _one(here: Desk, there: Desk, number: int, times: int) -> tuple[float, int]:
-    """Seconds from the 201 of one to an answer of the other, and how often it was asked."""
+def _enrol_and_wait(
+    here: AdminClient, there: AdminClient, number: int, times: int
+) -> tuple[float, int]:
+    """Return seconds from the 201 of one to an answer of the other, and requests until then."""
     record = records(times)[number]
     body = json.dumps({"records": [record]}).encode()
-    answer = here.enrol(f"class-{number}", record, force=True)
+    answer = here.enrol(f"class-{number}", record, force=True).expect(201)
     begin = time.perf_counter()
-    if answer.status != 201:
-        raise ServerError(f"answers {answer.status} to an enrolment: {answer.content}")
     looks = 0
-    while time.perf_counter() - begin < _PATIENCE:
+    while time.perf_counter() - begin < _WAIT_SECONDS:
         looks += 1
         if there.ask("POST", "/classify", body).revision >= answer.content["revision"]:
             return time.perf_counter() - begin, looks
         time.sleep(0.001)
-    raise ServerError(f"the other replica does not know of it after {_PATIENCE:g} s")
+    raise ServerError(f"the other replica does not know of it after {_WAIT_SECONDS:g} s")

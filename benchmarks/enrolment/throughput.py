@@ -1,4 +1,4 @@
-"""What many enrolled classes cost who only classifies."""
+"""What many enrolled classes cost a client that only classifies."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.enrolment.report import reaching
-from benchmarks.enrolment.stage import Desk, Plan, records, serving
-from benchmarks.resilience.figures import Figure, Section, none_of, told
-from benchmarks.resilience.messages import real_body
-from benchmarks.serving import wrk
-from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import cpu_seconds, settle
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import SERVER_CORE, Running, ServerError
-from benchmarks.serving.wrk import LOAD_CORE, WrkError
+from benchmarks.enrolment.client import AdminClient, enrolling_service
+from benchmarks.enrolment.database import fill
+from benchmarks.enrolment.options import Options
+from benchmarks.harness import wrk
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.process import LOAD_CORE, SERVER_CORE
+from benchmarks.harness.records import BUNDLE
+from benchmarks.harness.report import Figure, Section, at_least, info, none_of, progress
+from benchmarks.harness.requests import real_body
+from benchmarks.harness.server import Server
+from benchmarks.harness.wires import ROWS
 from models import Bundle
-from service.classes.database import Store
-from service.classes.entities import Stored, Support
-
-__all__ = ["Sample", "fill", "measure", "ratios"]
 
 TITLE = "Throughput with enrolled classes"
 _NUMBERS: Mapping[int, float] = {0: 0.0, 10: 0.95, 1_000: 0.75}
@@ -47,51 +44,31 @@ class Sample:
     errors: int
 
 
-def measure(plan: Plan) -> Section:
-    """Load services with few and with many classes in turn."""
+def measure(options: Options) -> Section:
+    """Measure services with few and with many classes in turn."""
     samples: dict[tuple[int, int], list[Sample]] = {}
     with ExitStack() as stack:
-        services = {number: _service(number, plan, stack) for number in _NUMBERS}
+        services = {number: _service(number, options, stack) for number in _NUMBERS}
         for size, connections in _LOADS.items():
-            body = plan.folder / f"{size}.json"
+            body = options.folder / f"{size}.json"
             body.write_bytes(real_body(size))
-            for turn in range(plan.rounds):
+            for turn in range(options.rounds):
                 for number, service in services.items():
-                    sample = _sample(service, body, connections, plan.seconds)
+                    sample = _sample(service, body, connections, options.seconds)
                     samples.setdefault((size, number), []).append(sample)
-                    what = f"{number} classes, {size} records"
-                    say(f"throughput: round {turn + 1}/{plan.rounds}, {what}: {sample.rate:.4g}/s")
+                    what = f"{turn + 1}/{options.rounds}, {number} classes, {size} records"
+                    progress(f"throughput: round {what}: {sample.rate:.4g}/s")
     figures = [figure for size in _LOADS for figure in _figures(size, samples)]
-    every = [sample for found in samples.values() for sample in found]
-    figures.append(
-        none_of("measurements with errors", sum(s.errors > 0 for s in every), len(every))
-    )
-    known = len(Bundle.read(ROOT / "models" / "iosxr").manifest.classes)
-    text = _TEXT.format(
-        load=LOAD_CORE, server=SERVER_CORE, known=known, rounds=plan.rounds, seconds=plan.seconds
-    )
+    failed = [sample.errors > 0 for row in samples.values() for sample in row]
+    figures.append(none_of("measurements with errors", sum(failed), len(failed)))
+    known = len(Bundle.read(BUNDLE).manifest.classes)
+    pace = {"rounds": options.rounds, "seconds": options.seconds}
+    text = _TEXT.format(load=LOAD_CORE, server=SERVER_CORE, known=known, **pace)
     return Section(TITLE, text, figures)
 
 
-def fill(url: str, number: int) -> None:
-    """Put so many classes of one record each into a database, in one revision."""
-    store = Store(url)
-    try:
-        store.prepare()
-        chosen = records(number) if number else []
-        new = [
-            Stored(f"class-{place}", records=(Support(1, dict(record)),), next_id=2)
-            for place, record in enumerate(chosen)
-        ]
-        if new:
-            after = {each.name: each for each in new}
-            store.commit(0, after, action="enrol", who=None, request_id="benchmark")
-    finally:
-        store.close()
-
-
 def ratios(samples: list[Sample], none: list[Sample]) -> tuple[float, float]:
-    """Medians of the rounds' ratios to none: of the rate, and of what a second of CPU does."""
+    """Return the medians of the rounds' ratios to none: of rate, and of requests by CPU time."""
     pairs = list(zip(samples, none, strict=True))
     return (
         statistics.median(one.rate / other.rate for one, other in pairs),
@@ -99,47 +76,44 @@ def ratios(samples: list[Sample], none: list[Sample]) -> tuple[float, float]:
     )
 
 
-def _service(number: int, plan: Plan, stack: ExitStack) -> Running:
-    folder = plan.folder / f"{number}-classes"
+def _service(number: int, options: Options, stack: ExitStack) -> Server:
+    folder = options.folder / f"{number}-classes"
     folder.mkdir()
     url = f"sqlite:///{folder / 'classes.sqlite'}"
     fill(url, number)
-    service = stack.enter_context(serving(folder, url))
-    with Desk(service.port) as desk:
-        listed = desk.classes().content["classes"]
-        active = sum(e["source"] == "enrolled" and e["state"] == "active" for e in listed)
+    service = stack.enter_context(enrolling_service(folder, url))
+    with AdminClient(service.port) as client:
+        listed = client.classes().content["classes"]
+        active = sum(row["source"] == "enrolled" and row["state"] == "active" for row in listed)
     if active != number:
         raise ServerError(f"{active} classes decide, not {number}")
-    settle(service.process.pid)
+    service.settle()
     service.pause()
     return service
 
 
-def _sample(service: Running, body: Path, connections: int, seconds: float) -> Sample:
-    url, headers = f"http://127.0.0.1:{service.port}/classify", {"Content-Type": "application/json"}
-    service.resume()
-    try:
-        wrk.run(url, body, headers, connections=connections, seconds=_WARM_UP_SECONDS)
-        settle(service.process.pid)
-        before = cpu_seconds(service.pids)
-        seen = wrk.run(url, body, headers, connections=connections, seconds=seconds)
-        spent = cpu_seconds(service.pids) - before
-    except WrkError as error:
-        raise ServerError(str(error)) from error
-    finally:
-        service.pause()
-    return Sample(seen.rate, seen.requests / max(spent, 0.01), seen.errors)
+def _sample(service: Server, body: Path, connections: int, seconds: float) -> Sample:
+    load, cpu, _ = wrk.measure(
+        service,
+        "/classify",
+        body,
+        ROWS.headers,
+        connections=connections,
+        warm_up=_WARM_UP_SECONDS,
+        seconds=lambda _: seconds,
+    )
+    return Sample(load.rate, load.requests / max(cpu, 0.01), load.errors)
 
 
 def _figures(size: int, samples: Mapping[tuple[int, int], list[Sample]]) -> list[Figure]:
     none = samples[size, 0]
     what = f"{size:,} record{'s' if size > 1 else ''} x {_LOADS[size]} connections"
     rate = statistics.median(sample.rate for sample in none)
-    figures = [told(f"{what}, no classes", rate, "requests/s")]
-    for number, least in _NUMBERS.items():
+    figures = [info(f"{what}, no classes", rate, "requests/s")]
+    for number, limit in _NUMBERS.items():
         if number:
             by_rate, by_cpu = ratios(samples[size, number], none)
             title = f"{what}, {number:,} classes"
-            figures.append(reaching(f"{title}: times by rate", by_rate, least))
-            figures.append(reaching(f"{title}: times by CPU time", by_cpu, least))
+            figures.append(at_least(f"{title}: times by rate", by_rate, limit, 3))
+            figures.append(at_least(f"{title}: times by CPU time", by_cpu, limit, 3))
     return figures

@@ -1,4 +1,4 @@
-"""Small and large damage to requests, by a generator that decides everything."""
+"""Small and large damage to requests, all of it by a random generator."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ import zstandard
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.values import HEADERS, NUMBERS, PATHS, QUERIES, TOKENS, VALUES
 
-__all__ = ["mutated"]
-
-_MOST_BYTES = 1 << 19
-"""Of a mutated body."""
+_MAX_BYTES = 1 << 19
+"""Of a mutate body."""
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _INTEGERS = [0, 1, 2, 7, 8, 127, 255, 1 << 15, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
 
@@ -29,16 +27,11 @@ _NOT_IN_TARGETS = bytes({*range(256)} - {*range(0x21, 0x7F)})
 Damage = Callable[[bytes, Random], bytes]
 
 
-def mutated(seeds: Sequence[Request], random: Random) -> Request:
-    """One of the seeds, damaged a little or a lot.
-
-    Args:
-        seeds: requests to start from.
-        random: decides everything.
-    """
+def mutate(seeds: Sequence[Request], random: Random) -> Request:
+    """Return one of the seeds, damaged a little or a lot."""
     request = random.choice(seeds)
     body = _mutated_body(request, seeds, random)
-    request = replace(request, body=body[:_MOST_BYTES])
+    request = replace(request, body=body[:_MAX_BYTES])
     if random.random() < 0.2:
         request = replace(request, query=_mutated_query(request.query, random))
     if random.random() < 0.2:
@@ -55,7 +48,7 @@ _METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE")
 
 
 def _mutated_body(request: Request, seeds: Sequence[Request], random: Random) -> bytes:
-    """Damage to what is inside a compressed body, or to the body as it is."""
+    """Damage the content of a compressed body, or the body itself."""
     encoding = dict(request.headers).get(b"content-encoding")
     body = request.body
     if encoding is None or random.random() < 0.3:
@@ -82,7 +75,7 @@ def _damaged(body: bytes, seeds: Sequence[Request], random: Random) -> bytes:
             body = _spliced(body, random.choice(seeds).body, random)
         else:
             body = random.choice(_DAMAGES)(body, random)
-        body = body[:_MOST_BYTES]
+        body = body[:_MAX_BYTES]
     return body
 
 
@@ -96,17 +89,17 @@ def _flip(body: bytes, random: Random) -> bytes:
 
 
 def _overwrite(body: bytes, random: Random) -> bytes:
-    """Put an integer of some width where one may stand: lengths, offsets, counts."""
+    """Overwrite an integer of some width: a length, an offset, a count."""
     width = random.choice((1, 2, 4, 4, 8))
     if len(body) < width:
         return body
-    place = random.randrange(0, len(body) - width + 1)
-    place -= place % width if random.random() < 0.8 else 0
+    start = random.randrange(0, len(body) - width + 1)
+    start -= start % width if random.random() < 0.8 else 0
     number = random.choice(_INTEGERS) * random.choice((1, -1))
-    if random.random() < 0.3:  # near what is there
-        number = int.from_bytes(body[place : place + width], "little") + random.randint(-8, 8)
+    if random.random() < 0.3:  # near the old value
+        number = int.from_bytes(body[start : start + width], "little") + random.randint(-8, 8)
     data = (number % (1 << 8 * width)).to_bytes(width, "little")
-    return body[:place] + data + body[place + width :]
+    return body[:start] + data + body[start + width :]
 
 
 def _span(body: bytes, random: Random) -> tuple[int, int]:
@@ -128,13 +121,13 @@ def _double(body: bytes, random: Random) -> bytes:
     start, end = _span(body, random)
     times = random.choice((1, 1, 2, 10, 100, 1000))
     return (
-        body[:end] + body[start:end] * min(times, 1 + _MOST_BYTES // (end - start + 1)) + body[end:]
+        body[:end] + body[start:end] * min(times, 1 + _MAX_BYTES // (end - start + 1)) + body[end:]
     )
 
 
 def _insert(body: bytes, random: Random) -> bytes:
-    place = random.randrange(len(body) + 1)
-    return body[:place] + random.choice(TOKENS) + body[place:]
+    start = random.randrange(len(body) + 1)
+    return body[:start] + random.choice(TOKENS) + body[start:]
 
 
 def _noise(body: bytes, random: Random) -> bytes:
@@ -143,10 +136,10 @@ def _noise(body: bytes, random: Random) -> bytes:
 
 
 def _renumber(body: bytes, random: Random) -> bytes:
-    found = list(_NUMBER.finditer(body, 0, 1 << 16))
-    if not found:
+    matches = list(_NUMBER.finditer(body, 0, 1 << 16))
+    if not matches:
         return _insert(body, random)
-    chosen = random.choice(found)
+    chosen = random.choice(matches)
     return body[: chosen.start()] + random.choice(NUMBERS) + body[chosen.end() :]
 
 
@@ -160,7 +153,7 @@ def _spliced(body: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _other_document(body: bytes, random: Random) -> bytes:
-    """The same document with something in it replaced, added, removed, doubled or renamed."""
+    """Return the document with something in it replaced, added, removed, doubled or renamed."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -188,17 +181,16 @@ def _other_document(body: bytes, random: Random) -> bytes:
 
 
 def _places(document: Any) -> list[tuple[Any, Any]]:
-    """Every container and key; of large ones only some."""
-    found: list[tuple[Any, Any]] = []
+    """Return every container and key; only some of large documents."""
+    places: list[tuple[Any, Any]] = []
     todo = [document]
-    while todo and len(found) < 2000:
+    while todo and len(places) < 2000:
         node = todo.pop()
         if isinstance(node, dict | list):
             keys = list(node) if isinstance(node, dict) else range(min(len(node), 200))
-            for key in keys:
-                found.append((node, key))
-                todo.append(node[key])
-    return found
+            places += [(node, key) for key in keys]
+            todo += [node[key] for key in keys]
+    return places
 
 
 def _mutated_query(query: bytes, random: Random) -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Request"]
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -14,10 +12,7 @@ class Request:
 
     Attributes:
         path: decoded.
-        query: as it stands in the target.
         headers: names in lower case, and values.
-        body: as sent.
-        method: of HTTP.
         cuts: where in the body one chunk ends and the next begins.
         breaks_off: whether the client goes away before the last chunk.
     """
@@ -33,11 +28,11 @@ class Request:
     @property
     def chunks(self) -> list[bytes]:
         """The body as it arrives."""
-        places = [0, *sorted(min(cut, len(self.body)) for cut in self.cuts), len(self.body)]
-        return [self.body[a:b] for a, b in pairwise(places)]
+        bounds = [0, *sorted(min(cut, len(self.body)) for cut in self.cuts), len(self.body)]
+        return [self.body[a:b] for a, b in pairwise(bounds)]
 
     def written(self) -> bytes:
-        """The request in the form of HTTP; how it arrives is not kept."""
+        """Return the request as HTTP; how it is cut into chunks is lost."""
         target = self.path.encode("utf-8", "surrogateescape") + (self.query and b"?" + self.query)
         lines = [self.method.encode() + b" " + target + b" HTTP/1.1"]
         lines += [name + b": " + value for name, value in self.headers]
@@ -45,7 +40,7 @@ class Request:
 
     @classmethod
     def read(cls, written: bytes) -> Request:
-        """Read what `written` gave."""
+        """Parse what `written` returned."""
         lines: list[bytes] = []
         while (cut := written.partition(b"\r\n"))[0] or not lines:
             lines.append(cut[0])

@@ -1,4 +1,4 @@
-"""Requests that are answered, in every form that is spoken: what mutations start from."""
+"""Requests with good answers in every format: what mutations start from."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ import zstandard
 from benchmarks.fuzz.request import Request
 from models import Model
 
-__all__ = ["seeds"]
-
 Record = dict[str, Any]
 
 _STREAM = b"application/vnd.apache.arrow.stream"
@@ -27,8 +25,8 @@ _JSON = ((b"content-type", b"application/json"),)
 
 
 def seeds(model: Model) -> list[Request]:
-    """Requests with the examples of a model's bundle."""
-    records: list[Record] = [dict(each) for each in model.examples]
+    """Return requests with the examples of a model's bundle."""
+    records: list[Record] = [dict(record) for record in model.examples]
     plain = [*_json(records), *_arrow(model, records), *_tensors(model, records)]
     if model.reference is not None:
         plain += _explained(records)
@@ -51,8 +49,8 @@ def _json(records: Sequence[Record]) -> Iterator[Request]:
 def _explained(records: Sequence[Record]) -> Iterator[Request]:
     few = json.dumps({"records": records, "explain": True}).encode()
     yield Request("/classify", b"", _JSON, few)
-    some = json.dumps({"records": [*records, {}, 5] * 3}).encode()
-    yield Request("/classify", b"explain=true&on_invalid=report", _JSON, some)
+    damaged = json.dumps({"records": [*records, {}, 5] * 3}).encode()
+    yield Request("/classify", b"explain=true&on_invalid=report", _JSON, damaged)
 
 
 def _arrow(model: Model, records: Sequence[Record]) -> Iterator[Request]:
@@ -73,16 +71,16 @@ def _arrow(model: Model, records: Sequence[Record]) -> Iterator[Request]:
 
 def _cast(table: pa.Table, types: dict[pa.DataType, pa.DataType]) -> pa.Table:
     for i, field in enumerate(table.schema):
-        column, wanted = table.column(i), types.get(field.type, field.type)
-        if pa.types.is_decimal(wanted):
+        column, kind = table.column(i), types.get(field.type, field.type)
+        if pa.types.is_decimal(kind):
             values = [None if v is None else Decimal(f"{v:.4f}") for v in column.to_pylist()]
-            column = pa.chunked_array([pa.array(values, wanted)])
-        elif pa.types.is_dictionary(wanted):
-            column = column.dictionary_encode().cast(wanted)
-        elif pa.types.is_float16(wanted):
-            column = column.cast(pa.float32()).cast(wanted, safe=False)
+            column = pa.chunked_array([pa.array(values, kind)])
+        elif pa.types.is_dictionary(kind):
+            column = column.dictionary_encode().cast(kind)
+        elif pa.types.is_float16(kind):
+            column = column.cast(pa.float32()).cast(kind, safe=False)
         else:
-            column = column.cast(wanted, safe=False)
+            column = column.cast(kind, safe=False)
         table = table.set_column(i, field.name, column)
     return table
 
@@ -95,17 +93,17 @@ def _stream(table: pa.Table, batch_records: int = 1000) -> bytes:
 
 
 def _tensors(model: Model, records: Sequence[Record]) -> Iterator[Request]:
-    """Requests of the Open Inference Protocol."""
+    """Yield requests of the Open Inference Protocol."""
     path = f"/v2/models/{model.manifest.name}/infer"
     matrix = model.schema.encode(records)
     shape = list(matrix.shape)
     whole = {"name": "records", "shape": shape, "datatype": "FP32"}
     data = [None if math.isnan(value) else value for value in matrix.ravel().tolist()]
-    wanted = [{"name": "label"}, {"name": "embedding", "parameters": {"binary_data": True}}]
+    outputs = [{"name": "label"}, {"name": "embedding", "parameters": {"binary_data": True}}]
     rows = [data[at : at + shape[1]] for at in range(0, len(data), shape[1])]
     yield Request(path, b"", _JSON, _document([whole | {"data": data}]))
-    yield Request(path, b"", _JSON, _document([whole | {"data": rows}], outputs=wanted))
-    yield Request(path, b"", _JSON, _document([whole | {"data": data}], id="7", outputs=wanted))
+    yield Request(path, b"", _JSON, _document([whole | {"data": rows}], outputs=outputs))
+    yield Request(path, b"", _JSON, _document([whole | {"data": data}], id="7", outputs=outputs))
     columns: list[dict[str, Any]] = [
         {
             "name": field.name,
@@ -115,11 +113,11 @@ def _tensors(model: Model, records: Sequence[Record]) -> Iterator[Request]:
         }
         for field in model.schema.fields
     ]
-    nested = [each | {"data": [[value] for value in each["data"]]} for each in columns]
+    nested = [tensor | {"data": [[value] for value in tensor["data"]]} for tensor in columns]
     yield Request(path, b"", _JSON, _document(columns))
     yield Request(path, b"", _JSON, _document(nested))
     yield _binary(path, [(whole, matrix.tobytes())])
-    yield _binary(path, [(each, _packed(each)) for each in columns])
+    yield _binary(path, [(tensor, _packed(tensor)) for tensor in columns])
 
 
 def _document(inputs: list[dict[str, Any]], **more: object) -> bytes:
@@ -147,7 +145,7 @@ def _binary(path: str, tensors: list[tuple[dict[str, Any], bytes]]) -> Request:
 
 def _compressed(plain: Sequence[Request]) -> Iterator[Request]:
     packers = {b"gzip": gzip.compress, b"zstd": zstandard.ZstdCompressor().compress}
-    for place, request in enumerate(plain):
-        name = (b"gzip", b"zstd")[place % 2]
+    for i, request in enumerate(plain):
+        name = (b"gzip", b"zstd")[i % 2]
         headers = (*request.headers, (b"content-encoding", name))
         yield Request(request.path, request.query, headers, packers[name](request.body))

@@ -5,32 +5,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.resilience import (
-    amplification,
-    cost,
-    crowd,
-    neighbours,
-    overload,
-    restart,
-    swaps,
-)
-from benchmarks.resilience.figures import Section, page
-from benchmarks.resilience.stage import Stage
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import SERVER_CORE, ServerError
-from benchmarks.serving.wrk import LOAD_CORE
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.command_line import choose, end_on_sigterm, pin_to_load_core
+from benchmarks.harness.process import LOAD_CORE, SERVER_CORE
+from benchmarks.harness.report import RUNTIME, Section, busy, heading, machine, progress, versions
+from benchmarks.resilience import amplification, cost, crowd, neighbours, overload, restart, swaps
+from benchmarks.resilience.run import Run
 
-SCENARIOS: Mapping[str, Callable[[Stage], Section]] = {
+SCENARIOS: Mapping[str, Callable[[Run], Section]] = {
     "overload": overload.measure,
     "swaps": swaps.measure,
     "restart": restart.measure,
@@ -39,7 +29,6 @@ SCENARIOS: Mapping[str, Callable[[Stage], Section]] = {
     "crowd": crowd.measure,
     "report": cost.measure,
 }
-_PACKAGES = ("onnxruntime", "numpy", "msgspec", "pydantic-core", "uvicorn", "uvloop", "pyarrow")
 
 
 def main(
@@ -50,48 +39,32 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File to write, anew as it goes on.")] = None,
 ) -> None:
     """Measure, and print the report."""
-    names = _names(only)
-    # SIGTERM ends this as Ctrl-C does: the services that it started are ended too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _pin()
-    heading, sections, notes = _heading(), list[Section](), list[str]()
+    names = choose(only, SCENARIOS, "scenario")
+    end_on_sigterm()
+    pin_to_load_core()
+    cores = f"service on core {SERVER_CORE}, load on core {LOAD_CORE}"
+    lines = [*heading("benchmarks.resilience"), f"- {machine()}; {cores}; {busy()}"]
+    lines.append(f"- {versions(*RUNTIME)}")
+    sections, notes = list[Section](), list[str]()
     for name in names:
         with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
             try:
-                sections.append(SCENARIOS[name](Stage(Path(folder), seconds)))
+                sections.append(SCENARIOS[name](Run(Path(folder), seconds)))
             except (ServerError, OSError) as error:
                 notes.append(f"{name}: {error}")
-                say(notes[-1])
+                progress(notes[-1])
         if out is not None:
-            out.write_text(page(heading, sections, notes), encoding="utf-8")
-    sys.stdout.write(page(heading, sections, notes))
+            out.write_text(page(lines, sections, notes), encoding="utf-8")
+    sys.stdout.write(page(lines, sections, notes))
 
 
-def _names(only: str) -> list[str]:
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(SCENARIOS)
-    if unknown := set(names) - set(SCENARIOS):
-        known = ", ".join(SCENARIOS)
-        raise typer.BadParameter(f"no scenario is called {min(unknown)!r}; {known}")
-    return names
-
-
-def _pin() -> None:
-    """Keep to the load's core: the other one is the service's."""
-    if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
-        raise typer.BadParameter(f"this needs cores {SERVER_CORE} and {LOAD_CORE}")
-    os.sched_setaffinity(0, {LOAD_CORE})
-
-
-def _heading() -> list[str]:
-    # It knows training's libraries, which are slow to load.
-    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
-
-    busy = f"{os.getloadavg()[0]:.1f} processes were waiting for them before it began"
-    return [
-        *asked("benchmarks.resilience"),
-        f"- {machine()}; service on core {SERVER_CORE}, load on core {LOAD_CORE}; {busy}",
-        f"- {versions(*_PACKAGES)}",
-    ]
+def page(heading: Sequence[str], sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """Return the whole file: how it was measured, what is missing and why, the sections."""
+    judged = [f for section in sections for f in section.figures if f.reached is not None]
+    missed = sum(not figure.reached for figure in judged)
+    lines = ["# Resilience", "", *heading, *(f"- **missing**: {note}" for note in notes)]
+    lines += [f"- {len(judged)} figures have something to reach; {missed} of them do not", ""]
+    return "\n".join([*lines, *(line for section in sections for line in section.lines())])
 
 
 if __name__ == "__main__":

@@ -6,30 +6,30 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.harness.load import Load, Stream, clock
+from benchmarks.harness.process import growth, reset_peak
+from benchmarks.harness.report import Figure, Section, below, none_of, progress, table
+from benchmarks.harness.server import Server
 from benchmarks.resilience.bodies import Case, cases
-from benchmarks.resilience.figures import Figure, Section, below, none_of
-from benchmarks.resilience.load import Load, Stream, clock
-from benchmarks.resilience.service import growth, reset_peak
-from benchmarks.resilience.stage import Stage, livez
-from benchmarks.serving.processes import settle
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
-
-__all__ = ["measure"]
+from benchmarks.resilience.run import Run, livez
 
 _TIMES = 3
 _ANSWER_BYTES = 8_000
 _ANSWER_MS, _LIVEZ_MS, _MEMORY_MIB = 1000.0, 100.0, 128.0
-_LONG_SECONDS, _LONGEST_SECONDS = 3.0, 120.0
+_LONG_SECONDS, _MAX_SECONDS = 3.0, 120.0
 _TEXT = f"""\
 Each body is sent {_TIMES} times (fewer if that takes long), one after the other, to a service with
 its defaults; *answered* is the median, from the first byte on. *Memory* is by how much the peak of
 the resident memory exceeds what was resident before. /livez is asked 50 times a second."""
+_HEAD = (
+    *("body", "bytes", "status", "answered, ms", "answer, bytes", "memory, MiB"),
+    "/livez worst, ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """What a body cost: bytes, milliseconds and MiB."""
+    """What a body cost: milliseconds, bytes of answer, MiB of memory, milliseconds of /livez."""
 
     case: Case
     statuses: frozenset[int]
@@ -39,35 +39,30 @@ class _Cost:
     livez: float
 
     @property
-    def row(self) -> str:
+    def row(self) -> list[str]:
         """Of the table."""
-        statuses = ", ".join("none" if not each else str(each) for each in sorted(self.statuses))
+        statuses = ", ".join(str(status or "none") for status in sorted(self.statuses))
         cells = [self.case.name, f"{len(self.case.body):,}", statuses]
         cells += [f"{self.milliseconds:,.0f}", f"{self.answer:,}"]
-        cells += [f"{self.memory:,.1f}", f"{self.livez:,.0f}"]
-        return f"| {' | '.join(cells)} |"
+        return [*cells, f"{self.memory:,.1f}", f"{self.livez:,.0f}"]
 
 
-def measure(stage: Stage) -> Section:
-    """Send them all."""
+def measure(run: Run) -> Section:
+    """Send all bodies."""
     costs = []
-    with stage.service() as running:
+    with run.service() as server:
         for case in cases():
-            costs.append(_cost(running, case))
-            say(f"amplification: {costs[-1].row}")
-    head = (
-        "| body | bytes | status | answered, ms | answer, bytes | memory, MiB | /livez worst, ms |"
-    )
-    marks = "|---|--:|--:|--:|--:|--:|--:|"
-    table = "\n".join([head, marks, *(cost.row for cost in costs)])
-    return Section("Amplification", f"{_TEXT}\n\n{table}", _figures(costs))
+            costs.append(_cost(server, case))
+            progress(f"amplification: {', '.join(costs[-1].row)}")
+    lines = ["", *table(_HEAD, [cost.row for cost in costs])[:-1]]
+    return Section("Amplification", "\n".join([_TEXT, *lines]), _figures(costs))
 
 
-def _cost(running: Running, case: Case) -> _Cost:
-    settle(running.process.pid)
-    before = reset_peak(running)
-    stream, alive = Stream(_some(case.request)), livez()
-    Load(running.port, [stream, alive]).run(_LONGEST_SECONDS, drain=_LONGEST_SECONDS, until=stream)
+def _cost(server: Server, case: Case) -> _Cost:
+    server.settle()
+    before = reset_peak(server.pid)
+    stream, alive = Stream(_repeated(case.request)), livez()
+    Load(server.port, [stream, alive]).run(_MAX_SECONDS, drain=_MAX_SECONDS, until=stream)
     outcome = stream.outcome
     waits = [1e3 * (d - b) for b, d in zip(outcome.begun, outcome.done, strict=True)]
     return _Cost(
@@ -75,13 +70,13 @@ def _cost(running: Running, case: Case) -> _Cost:
         statuses=frozenset(outcome.status),
         milliseconds=statistics.median(waits),
         answer=outcome.largest,
-        memory=growth(running, before),
+        memory=growth(server.pid, before),
         livez=alive.outcome.worst(),
     )
 
 
-def _some(request: bytes) -> Iterator[bytes]:
-    """The same again, unless it takes long."""
+def _repeated(request: bytes) -> Iterator[bytes]:
+    """Yield the same request again, unless it takes long."""
     begin = clock()
     for number in range(_TIMES):
         if number == 0 or clock() - begin < _LONG_SECONDS:
@@ -90,7 +85,7 @@ def _some(request: bytes) -> Iterator[bytes]:
 
 def _figures(costs: list[_Cost]) -> list[Figure]:
     refused = [cost for cost in costs if cost.case.refused]
-    odd = sum(not all(400 <= each < 500 for each in cost.statuses) for cost in refused)
+    odd = sum(not all(400 <= status < 500 for status in cost.statuses) for cost in refused)
     return [
         none_of("bodies that should be refused and are not with 4xx", odd, len(refused)),
         below("longest refusal", max(cost.answer for cost in refused), _ANSWER_BYTES, "bytes"),

@@ -1,4 +1,4 @@
-"""Bodies that were made to hurt."""
+"""Bodies that were made to do harm."""
 
 from __future__ import annotations
 
@@ -11,27 +11,17 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import zstandard
 
-from benchmarks.resilience.messages import http, real_body
+from benchmarks.harness.requests import http, real_body
 
-__all__ = ["Case", "cases"]
-
-_MOST = 16 << 20
-"""Bytes that the service takes by default."""
+_MAX_BYTES = 16 << 20
+"""What the service takes by default."""
 _REPORT = "?on_invalid=report"
 _ARROW = {"Content-Type": "application/vnd.apache.arrow.stream"}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One body.
-
-    Attributes:
-        name: what it is.
-        body: it is.
-        query: of the request.
-        headers: of the request.
-        refused: whether nothing of it may be answered.
-    """
+    """A body with a name, and whether the service must refuse all of it."""
 
     name: str
     body: bytes
@@ -41,12 +31,12 @@ class Case:
 
     @property
     def request(self) -> bytes:
-        """In HTTP."""
+        """The bytes of HTTP."""
         return http("POST", "/classify" + self.query, self.body, self.headers)
 
 
 def cases() -> Iterator[Case]:
-    """All bodies, each made when it is asked for."""
+    """Yield all bodies; they are large, so each is made when its turn comes."""
     yield from _json()
     yield from _compressed()
     yield from _arrow()
@@ -58,14 +48,14 @@ def _json() -> Iterator[Case]:
     for text in ("{}", "[]", '{"":0}', "0", '""'):
         yield Case(f"16 MiB of `{text}`", _full(text.encode()))
         yield Case(f"16 MiB of `{text}`, reported", _full(text.encode()), _REPORT)
-    yield Case("16 MiB of `[`", b"[" * _MOST)
+    yield Case("16 MiB of `[`", b"[" * _MAX_BYTES)
     yield Case("16 MiB of nested arrays as a record", _nested(b"[", b"]"))
     yield Case("16 MiB of nested objects as a record", _nested(b'{"a":', b"}", b"0"))
     yield Case("a record with a million fields", _wide(1_000_000))
     yield Case("a record with a million fields, reported", _wide(1_000_000), _REPORT)
-    yield Case("a string of 16 MiB as a record", _around(b'"' + b"a" * (_MOST - 20) + b'"'))
-    yield Case("a string of 16 MiB as the body", b'"' + b"a" * (_MOST - 2) + b'"')
-    yield Case("16 MiB of digits as a record", _around(b"9" * (_MOST - 20)))
+    yield Case("a string of 16 MiB as a record", _around(b'"' + b"a" * (_MAX_BYTES - 20) + b'"'))
+    yield Case("a string of 16 MiB as the body", b'"' + b"a" * (_MAX_BYTES - 2) + b'"')
+    yield Case("16 MiB of digits as a record", _around(b"9" * (_MAX_BYTES - 20)))
     yield Case("9,000 records, the last one wrong", _last_wrong())
     yield Case("9,000 records, the last one wrong, reported", _last_wrong(), _REPORT, refused=False)
 
@@ -78,20 +68,20 @@ def _compressed() -> Iterator[Case]:
     for name, pack in packers.items():
         headers = {"Content-Encoding": name}
         bomb = pack(bytes(64 << 20))
-        bombs = bomb * (_MOST // len(bomb))
+        bombs = bomb * (_MAX_BYTES // len(bomb))
         inflated = f"{len(bombs) // len(bomb) >> 4} GiB"
         yield Case(f"{name} of {inflated} of zeros", bombs, headers=headers)
         yield Case(f"{name} of 16 MiB of `{{}}`", pack(_full(b"{}")), headers=headers)
-        yield Case(f"{name} of 16 MiB of `[`", pack(b"[" * _MOST), headers=headers)
+        yield Case(f"{name} of 16 MiB of `[`", pack(b"[" * _MAX_BYTES), headers=headers)
         what = f"{name} of 16 MiB of `0`, reported"
         yield Case(what, pack(_full(b"0")), _REPORT, headers)
         empty = pack(b"")
-        yield Case(f"16 MiB of empty {name}", empty * (_MOST // len(empty)), headers=headers)
+        yield Case(f"16 MiB of empty {name}", empty * (_MAX_BYTES // len(empty)), headers=headers)
 
 
 def _arrow() -> Iterator[Case]:
     names = list(json.loads(real_body(1))["records"][0])
-    yield Case("Arrow, 16 MiB of zeros", bytes(_MOST), headers=_ARROW)
+    yield Case("Arrow, 16 MiB of zeros", bytes(_MAX_BYTES), headers=_ARROW)
     no_columns = pa.RecordBatch.from_arrays([], [])
     yield Case("Arrow, 100,000 batches without columns", _stream(no_columns, 100_000), "", _ARROW)
     nulls = pa.RecordBatch.from_arrays([pa.nulls(1_000_000_000)] * len(names), names)
@@ -109,11 +99,11 @@ def _records(record: bytes, number: int) -> bytes:
 
 
 def _full(record: bytes) -> bytes:
-    return _records(record, (_MOST - 14) // (len(record) + 1))
+    return _records(record, (_MAX_BYTES - 14) // (len(record) + 1))
 
 
 def _nested(opening: bytes, closing: bytes, middle: bytes = b"") -> bytes:
-    depth = (_MOST - 20) // (len(opening) + len(closing))
+    depth = (_MAX_BYTES - 20) // (len(opening) + len(closing))
     return _around(opening * depth + middle + closing * depth)
 
 
@@ -122,7 +112,7 @@ def _wide(fields: int) -> bytes:
 
 
 def _last_wrong() -> bytes:
-    """A body like any other, but for the last record's last number."""
+    """Return a good body, except for the last record's last number."""
     start, _, number = real_body(9_000).rpartition(b":")
     return start + b':"x"' + number[number.index(b"}") :]
 

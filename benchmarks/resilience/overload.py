@@ -1,27 +1,18 @@
-"""Ten times more than can be done: as much as can be done is done, and the rest is told so."""
+"""Ten times the sustainable load: the service does what it can and refuses the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import repeat
 
-from benchmarks.resilience.figures import (
-    Figure,
-    Section,
-    at_least,
-    below,
-    none_of,
-    told,
-)
-from benchmarks.resilience.load import Load, Stream
-from benchmarks.resilience.messages import LIVEZ, batch, singles
-from benchmarks.resilience.outcome import ANSWERED, Outcome
-from benchmarks.resilience.service import growth, peak, reset_peak
-from benchmarks.resilience.stage import Stage, closed_loop, livez
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running
-
-__all__ = ["measure"]
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.outcome import ANSWERED, Outcome
+from benchmarks.harness.process import growth, peak, reset_peak
+from benchmarks.harness.report import Figure, Section, at_least, below, info, none_of, progress
+from benchmarks.harness.requests import LIVEZ, batch, singles
+from benchmarks.harness.server import Server
+from benchmarks.resilience.run import Run, livez
 
 _TIMES = 10
 _CLIENTS = 2_000
@@ -42,7 +33,7 @@ connections allow, and every one of them waits all the time. They are made befor
 makes one for each request, as /livez is asked. p99 is from first byte to answer."""
 
 
-def measure(stage: Stage) -> Section:
+def measure(run: Run) -> Section:
     """Overload a service with single records, and another one with batches of 100."""
     kinds: dict[str, Callable[[], Iterator[bytes]]] = {
         "1 record": singles,
@@ -51,54 +42,55 @@ def measure(stage: Stage) -> Section:
     }
     figures: list[Figure] = []
     for name, requests in kinds.items():
-        with stage.service() as running:
-            found = _overload(name, running, requests, stage.seconds)
-        figures += [Figure(f"{name}: {f.what}", f.measured, f.wanted, f.reached) for f in found]
+        with run.service() as server:
+            found = _overload(name, server, requests, run.seconds)
+        figures += [replace(figure, what=f"{name}: {figure.what}") for figure in found]
     return Section("Overload", _TEXT, figures)
 
 
 def _overload(
-    name: str, running: Running, requests: Callable[[], Iterator[bytes]], seconds: float
+    name: str, server: Server, requests: Callable[[], Iterator[bytes]], seconds: float
 ) -> list[Figure]:
     def calm() -> Outcome:
-        return closed_loop(running, requests(), connections=_CONNECTIONS, seconds=seconds / 6)
+        server.settle()
+        stream = Stream(requests(), _CONNECTIONS)
+        Load(server.port, [stream]).run(seconds / 6)
+        return stream.outcome
 
-    say(f"overload, {name}: what is sustainable")
+    progress(f"overload, {name}: what is sustainable")
     before = calm()
-    at_rest = reset_peak(running)
-    say(f"overload, {name}: {_TIMES} times {before.rate():,.0f} requests a second")
+    at_rest = reset_peak(server.pid)
+    progress(f"overload, {name}: {_TIMES} times {before.rate():,.0f} requests a second")
     flood = Stream(requests(), _CLIENTS, _TIMES * before.rate())
     alive = livez()
-    load = Load(running.port, [flood, alive])
+    load = Load(server.port, [flood, alive])
     load.connect(LIVEZ)
     load.run(seconds)
-    memory, most = growth(running, at_rest), peak(running) / 2**20
-    say(f"overload, {name}: afterwards")
+    memory, highest = growth(server.pid, at_rest), peak(server.pid) / 2**20
+    progress(f"overload, {name}: afterwards")
+    share = calm().rate() / before.rate()
     return [
         *_during(before, flood.outcome, alive.outcome),
-        told("peak of resident memory", most, "MiB"),
+        info("peak of resident memory", highest, "MiB"),
         below("memory grew at most by", memory, _MEMORY_MIB, "MiB"),
-        at_least(
-            "afterwards, share of what was sustainable", calm().rate() / before.rate(), _AFTERWARDS
-        ),
+        at_least("afterwards, share of what was sustainable", share, _AFTERWARDS),
     ]
 
 
 def _during(before: Outcome, flood: Outcome, alive: Outcome) -> list[Figure]:
     accepted, refused = flood.count(ANSWERED), flood.count(_REFUSED)
-    offered = f"{flood.wanted:,.0f}/s due, {flood.offered:,.0f}/s sent"
+    share = flood.rate() / before.rate()
+    offered = f"{flood.due_rate:,.0f}/s due, {flood.sent_rate:,.0f}/s sent"
     return [
-        told("sustainable", before.rate(), "requests/s"),
-        told("offered", f"{offered} ({flood.offered / before.rate():.1f} times)"),
-        told("accepted of those sent", f"{accepted:,} of {len(flood):,}"),
-        at_least(
-            "accepted, share of what is sustainable", flood.rate() / before.rate(), _ACCEPTED_SHARE
-        ),
-        told("p99 at the sustainable rate", before.p99(), "ms"),
+        info("sustainable", before.rate(), "requests/s"),
+        info("offered", f"{offered} ({flood.sent_rate / before.rate():.1f} times)"),
+        info("accepted of those sent", f"{accepted:,} of {len(flood):,}"),
+        at_least("accepted, share of what is sustainable", share, _ACCEPTED_SHARE),
+        info("p99 at the sustainable rate", before.p99(), "ms"),
         below("p99 of accepted", flood.p99(), _ANSWER_MS, "ms"),
         none_of("neither accepted nor 503", len(flood) - accepted - refused, len(flood)),
         *_refusals(flood, refused),
-        told("p99 of /livez", alive.p99(), "ms"),
+        info("p99 of /livez", alive.p99(), "ms"),
         below("worst of /livez", alive.worst(), _ANSWER_MS, "ms"),
         none_of("/livez not answered with 200", alive.failed, len(alive) + alive.unsent),
     ]
@@ -106,7 +98,7 @@ def _during(before: Outcome, flood: Outcome, alive: Outcome) -> list[Figure]:
 
 def _refusals(flood: Outcome, refused: int) -> list[Figure]:
     if not refused:
-        return [told("refused", "none")]
+        return [info("refused", "none")]
     return [
         below("p99 of refused", flood.p99(_REFUSED), _ANSWER_MS, "ms"),
         none_of("503 without Retry-After", refused - flood.retry, refused),

@@ -1,4 +1,4 @@
-"""The end of a service and its return: nothing that it has received is lost."""
+"""A service is ended and started again: nothing that it has received is lost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 
-from benchmarks.resilience.figures import Figure, Section, below, none_of, told
-from benchmarks.resilience.load import Load, Stream, clock
-from benchmarks.resilience.messages import LARGE, batch, http, singles
-from benchmarks.resilience.outcome import ANSWERED, Outcome
-from benchmarks.resilience.service import ROOMY, serve
-from benchmarks.resilience.stage import Stage
-from benchmarks.serving.rounds import say
-
-__all__ = ["measure"]
+from benchmarks.harness.load import Load, Stream, clock
+from benchmarks.harness.outcome import ANSWERED, Outcome
+from benchmarks.harness.report import Figure, Section, below, info, none_of, progress
+from benchmarks.harness.requests import LARGE, batch, http, singles
+from benchmarks.harness.server import LARGE_BODIES, start_service
+from benchmarks.resilience.run import Run
 
 _TIMES = 5
 _READY_SECONDS = 3.0
@@ -33,7 +30,7 @@ seconds until `/readyz`, asked {_LOOKS} times a second, says 200."""
 
 @dataclass(slots=True)
 class _Ends:
-    """What happened to requests when services were told to end."""
+    """What happened to requests when services got SIGTERM."""
 
     before: int = 0
     lost: int = 0
@@ -42,7 +39,7 @@ class _Ends:
     failed: int = 0
 
     def add(self, outcome: Outcome, moment: float) -> None:
-        """Add a stream of one of them."""
+        """Add a stream of requests to one service."""
         lost = outcome.lost_before(moment)
         before = sum(sent <= moment for sent in outcome.sent)
         self.before += before
@@ -51,71 +48,71 @@ class _Ends:
         self.later_lost += outcome.count(0) - lost
 
 
-def measure(stage: Stage) -> Section:
+def measure(run: Run) -> Section:
     """End and start services."""
-    return Section("Restart", _TEXT, [*_told_to_end(stage), *_killed(stage)])
+    return Section("Restart", _TEXT, [*_terminated(run), *_killed(run)])
 
 
-def _told_to_end(stage: Stage) -> list[Figure]:
+def _terminated(run: Run) -> list[Figure]:
     ends = _Ends()
     for number in range(_TIMES):
-        say(f"restart: SIGTERM, {number + 1}/{_TIMES}")
-        with stage.service(ROOMY) as running:
+        progress(f"restart: SIGTERM, {number + 1}/{_TIMES}")
+        with run.service(LARGE_BODIES) as server:
             streams = _streams()
-            moment = _during(running.port, streams, stage, running.process.terminate)
-            ends.failed += running.process.wait(20) != 0
+            moment = _during(server.port, streams, run, server.process.terminate)
+            ends.failed += server.process.wait(20) != 0
         for stream in streams:
             ends.add(stream.outcome, moment)
     later = f"{ends.later:,}, of which {ends.later_lost:,} found nobody"
     return [
         none_of("requests lost with SIGTERM", ends.lost, ends.before),
-        told("requests that were not all sent by then", later),
+        info("requests that were not all sent by then", later),
         none_of("ends with another status than 0", ends.failed, _TIMES),
     ]
 
 
-def _killed(stage: Stage) -> list[Figure]:
+def _killed(run: Run) -> list[Figure]:
     figures = []
     for name, load in {"idle": list[Stream], "under load": _streams}.items():
         times = []
         for number in range(_TIMES):
-            say(f"restart: SIGKILL {name}, {number + 1}/{_TIMES}")
+            progress(f"restart: SIGKILL {name}, {number + 1}/{_TIMES}")
             with ExitStack() as stack:
-                times.append(_restart(stage, stack, load()))
+                times.append(_restart(run, stack, load()))
         what = f"until ready after SIGKILL, {name}"
-        figures.append(told(f"{what}, median", statistics.median(times), "s"))
+        figures.append(info(f"{what}, median", statistics.median(times), "s"))
         figures.append(below(f"{what}, longest", max(times), _READY_SECONDS, "s"))
     return figures
 
 
-def _restart(stage: Stage, stack: ExitStack, streams: Sequence[Stream]) -> float:
-    """Seconds from one process to the next that is ready."""
-    running = stack.enter_context(stage.service(ROOMY))
+def _restart(run: Run, stack: ExitStack, streams: Sequence[Stream]) -> float:
+    """Return the seconds from the end of one process until the next is ready."""
+    server = stack.enter_context(run.service(LARGE_BODIES))
 
     def replace() -> None:
-        running.process.kill()
-        running.process.wait()
-        stack.enter_context(serve(stage.folder, ROOMY, port=running.port))
+        server.process.kill()
+        server.process.wait()
+        stack.enter_context(start_service(run.folder, LARGE_BODIES, port=server.port))
 
     ready = Stream(repeat(http("GET", "/readyz")), _LOOKS, _LOOKS, urgent=True)
-    moment = _during(running.port, [ready, *streams], stage, replace)
+    moment = _during(server.port, [ready, *streams], run, replace)
     looks = zip(ready.outcome.begun, ready.outcome.done, ready.outcome.status, strict=True)
-    found = [done for begun, done, status in looks if begun > moment and status == ANSWERED]
-    return min(found, default=math.inf) - moment
+    times = [done for begun, done, status in looks if begun > moment and status == ANSWERED]
+    return min(times, default=math.inf) - moment
 
 
 def _streams() -> list[Stream]:
     return [Stream(singles(), 32), Stream(repeat(batch(LARGE)), 4)]
 
 
-def _during(port: int, streams: Sequence[Stream], stage: Stage, work: Callable[[], None]) -> float:
-    """Do something under load; gives the moment."""
+def _during(port: int, streams: Sequence[Stream], run: Run, work: Callable[[], None]) -> float:
+    """Call something under load; return the moment."""
     moments: list[float] = []
 
     def act() -> None:
         moments.append(clock())
         work()
 
-    before = max(1.0, stage.seconds / 20)
+    before = max(1.0, run.seconds / 20)
     Load(port, streams).run(before + _AFTER_SECONDS, at=(before, act))
     return moments[0]

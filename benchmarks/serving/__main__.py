@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,19 +13,20 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.serving import latency, memory
-from benchmarks.serving.contestants import ONNXRUNTIME, SERVERS, Contestant, choose
+from benchmarks.harness.client import ServerError
+from benchmarks.harness.command_line import choose, end_on_sigterm, names_in, pin_to_load_core
+from benchmarks.harness.process import LOAD_CORE, SERVER_CORE
+from benchmarks.harness.report import RUNTIME, heading, machine, progress, versions
+from benchmarks.serving import contestants, latency, memory
+from benchmarks.serving.contestants import ONNXRUNTIME, SERVERS, Contestant
 from benchmarks.serving.environments import pinned
 from benchmarks.serving.records import batches
 from benchmarks.serving.report import Results, report
-from benchmarks.serving.rounds import Course, Pace, say
+from benchmarks.serving.rounds import Pace, Rounds
 from benchmarks.serving.samples import Scenario
-from benchmarks.serving.servers import SERVER_CORE, ServerError
-from benchmarks.serving.wrk import LOAD_CORE, WrkError
 
 PARTS = ("rates", "latency", "memory")
 SCENARIOS = "1x1,1x8,1x64,100x1,100x8,100x64,1000x1,1000x2,1000x8,10000x1,10000x2"
-_PACKAGES = ("onnxruntime", "numpy", "msgspec", "pydantic-core", "uvicorn", "uvloop", "pyarrow")
 
 
 def main(
@@ -44,88 +43,66 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File to write, anew as it goes on.")] = None,
 ) -> None:
     """Measure, and print the report."""
-    parts, chosen, wanted = _parts(only), _contestants(peers), _scenarios(scenarios)
-    # SIGTERM ends this as Ctrl-C does: servers are ended too, the paused ones among them.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _pin()
+    parts, chosen = choose(only, PARTS, "part"), _contestants(peers)
+    planned = _scenarios(scenarios)
+    end_on_sigterm()
+    pin_to_load_core()
     pace = Pace(rounds=rounds, seconds=seconds)
-    heading, results = _heading(pace), Results()
+    lines, results = _heading(pace), Results()
 
     def write() -> None:
         if out is not None:
-            out.write_text(report(results, wanted, heading) + "\n", encoding="utf-8")
+            out.write_text(report(results, planned, lines) + "\n", encoding="utf-8")
 
-    sizes = sorted({each.records for each in wanted} | {1, memory.BATCH, latency.BATCH})
-    say(f"{len(sizes)} batches of real records")
+    sizes = sorted({scenario.records for scenario in planned} | {1, memory.BATCH, latency.BATCH})
+    progress(f"{len(sizes)} batches of real records")
     data = batches(sizes)
-    with tempfile.TemporaryDirectory(prefix="serving-", ignore_cleanup_errors=True) as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="serving-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         if "rates" in parts:
-            floor = not peers or ONNXRUNTIME in _names(peers)
-            Course(chosen, data, pace, scratch, floor, results.measured).run(wanted, write)
+            floor = not peers or ONNXRUNTIME in names_in(peers)
+            Rounds(chosen, data, pace, folder, floor, results.measured).run(planned, write)
         try:
             if "latency" in parts:
-                results.waits = latency.measure(data, pace, _folder(scratch, "latency"))
+                results.waits = latency.measure(data, pace, _made(folder / "latency"))
                 write()
             if "memory" in parts:
-                results.growth = memory.measure(data, records, _folder(scratch, "memory"))
-        except (ServerError, WrkError) as error:
+                results.growth = memory.measure(data, records, _made(folder / "memory"))
+        except ServerError as error:
             results.notes.append(str(error))
     write()
-    sys.stdout.write(report(results, wanted, heading) + "\n")
+    sys.stdout.write(report(results, planned, lines) + "\n")
 
 
-def _folder(scratch: Path, name: str) -> Path:
-    folder = scratch / name
+def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
 
 
-def _parts(text: str) -> list[str]:
-    parts = _names(text)
-    if unknown := set(parts) - set(PARTS):
-        raise typer.BadParameter(f"no part is called {min(unknown)!r}; {', '.join(PARTS)}")
-    return parts
-
-
 def _contestants(text: str) -> list[Contestant]:
     try:
-        return choose(_names(text))
+        return contestants.choose(names_in(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _scenarios(text: str) -> list[Scenario]:
     try:
-        return sorted({Scenario.parse(each) for each in _names(text or SCENARIOS)})
+        return sorted({Scenario.parse(name) for name in names_in(text or SCENARIOS)})
     except ValueError as error:
         raise typer.BadParameter(f"not RECORDSxCONNECTIONS by commas: {error}") from error
 
 
-def _pin() -> None:
-    """Keep to the load's core: the other one is the servers'."""
-    if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
-        raise typer.BadParameter(f"this needs cores {SERVER_CORE} and {LOAD_CORE}")
-    os.sched_setaffinity(0, {LOAD_CORE})
-
-
 def _heading(pace: Pace) -> Sequence[str]:
-    # It knows training's libraries, which are slow to load.
-    from benchmarks.report import asked, machine, versions  # noqa: PLC0415
-
-    own = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.own]
+    pins = [", ".join(pinned(name)) for name, server in SERVERS.items() if server.isolated]
     turns = f"{pace.rounds} rounds, contestants in turn, {pace.seconds:g} s each (up to 4 times "
     turns += f"that where requests are few) after {pace.warm_up:g} s of warm-up"
     return [
-        *asked("benchmarks.serving"),
+        *heading("benchmarks.serving"),
         f"- {machine()}; servers on core {SERVER_CORE}, load on core {LOAD_CORE}",
         f"- {turns}",
-        f"- ours: {versions(*_PACKAGES)}",
-        f"- peers: {'; '.join(own)}",
+        f"- ours: {versions(*RUNTIME)}",
+        f"- peers: {'; '.join(pins)}",
         "- ours runs with its defaults, but for bodies of up to 64 MiB (FAULTCUBE_MAX_BODY_BYTES)",
     ]
 

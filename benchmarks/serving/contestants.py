@@ -1,23 +1,12 @@
-"""Who is measured: servers, and the ways in which each can be asked."""
+"""What is measured: servers, and the formats that each takes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from benchmarks.serving import wires
-from benchmarks.serving.wires import Wire
-
-__all__ = [
-    "CONTESTANTS",
-    "ECHO",
-    "ONNXRUNTIME",
-    "OURS",
-    "SERVERS",
-    "Contestant",
-    "Server",
-    "choose",
-]
+from benchmarks.harness import wires
+from benchmarks.harness.wires import Wire
 
 OURS, ECHO, ONNXRUNTIME = "faultcube", "echo", "onnxruntime"
 
@@ -26,30 +15,25 @@ _READY = "/v2/models/iosxr/ready"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A server process.
+class Peer:
+    """A server program.
 
     Attributes:
         name: ours, or that of its module in `peers`.
         ready: path that answers 200 once it serves.
-        own: whether it has an environment of its own, made from its requirements file.
+        isolated: whether it has an environment of its own, made from its requirements file.
     """
 
     name: str
     ready: str
-    own: bool = True
+    isolated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A row of the tables: a server, asked in one way.
+    """A row of the tables: a server with one wire format, and which of ours takes the same body.
 
-    Attributes:
-        name: of the row.
-        server: its name.
-        path: where to post; `{size}` and `{label}` are those of our answer.
-        wire: body and answer.
-        same: which of ours takes the same body.
+    In its path, `{size}` and `{label}` are those of our answer.
     """
 
     name: str
@@ -60,17 +44,17 @@ class Contestant:
 
 
 SERVERS = {
-    each.name: each
-    for each in (
-        Server(OURS, "/readyz", own=False),
-        Server("fastapi", "/livez"),
-        Server("bentoml", "/livez"),
-        Server("litserve", "/health"),
-        Server("mlserver", _READY),
-        Server("kserve", _READY),
-        Server("ray", "/classify"),
-        Server("pytriton", _READY),
-        Server(ECHO, "/", own=False),
+    peer.name: peer
+    for peer in (
+        Peer(OURS, "/readyz", isolated=False),
+        Peer("fastapi", "/livez"),
+        Peer("bentoml", "/livez"),
+        Peer("litserve", "/health"),
+        Peer("mlserver", _READY),
+        Peer("kserve", _READY),
+        Peer("ray", "/classify"),
+        Peer("pytriton", _READY),
+        Peer(ECHO, "/", isolated=False),
     )
 }
 
@@ -96,11 +80,11 @@ CONTESTANTS = (
 
 
 def choose(peers: Collection[str]) -> list[Contestant]:
-    """Ours, and those whose server is among `peers`; everyone when that is empty.
+    """Return ours, and those whose server is among `peers`; all of them when that is empty.
 
     Raises:
-        ValueError: a name is no server's.
+        ValueError: there is no such server.
     """
     if unknown := set(peers) - {*SERVERS, ONNXRUNTIME}:
         raise ValueError(f"no peer is called {min(unknown)!r}; {', '.join(SERVERS)}, {ONNXRUNTIME}")
-    return [each for each in CONTESTANTS if not peers or each.server in {OURS, *peers}]
+    return [entry for entry in CONTESTANTS if not peers or entry.server in {OURS, *peers}]

@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["PEERS", "ROOT", "InstallError", "pinned", "python_of", "requirements"]
+from benchmarks.harness.records import ROOT
 
-ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).with_name("peers")
 _FOLDER = ROOT / "build" / "serving"
 _SECONDS = 1200
@@ -19,31 +18,27 @@ class InstallError(RuntimeError):
 
 
 def requirements(peer: str) -> Path:
-    """The file that pins a peer."""
+    """Return the file that pins a peer."""
     return PEERS / f"{peer}.txt"
 
 
 def pinned(peer: str) -> list[str]:
-    """What is pinned, as "name version"."""
+    """Return what is pinned, as "name version"."""
     lines = requirements(peer).read_text(encoding="utf-8").splitlines()
     return [line.replace("==", " ") for line in lines if "==" in line and line[0] != "#"]
 
 
 def python_of(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is made when it is not there or has changed.
-
-    Raises:
-        InstallError: pip cannot install it.
-    """
+    """Return the interpreter of a peer's environment; make that if it is missing or outdated."""
     folder = _FOLDER / peer
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
-    wanted = requirements(peer).read_text(encoding="utf-8")
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    text = requirements(peer).read_text(encoding="utf-8")
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == text:
         return python
     if not python.exists():
         _run([sys.executable, "-m", "venv", str(folder)])
     _run([str(python), "-m", "pip", "install", "-q", "-r", str(requirements(peer))])
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(text, encoding="utf-8")
     return python
 
 

@@ -6,7 +6,6 @@ its own, and a probe's time counts from the moment it was due.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import signal
 import statistics
@@ -14,17 +13,17 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
-from benchmarks.serving import wrk
-from benchmarks.serving.contestants import OURS, SERVERS
-from benchmarks.serving.processes import settle
-from benchmarks.serving.records import Batch
-from benchmarks.serving.rounds import Pace, say
-from benchmarks.serving.servers import Running
-from benchmarks.serving.wires import ROWS
-
-__all__ = ["BATCH", "Waits", "measure", "quantile"]
+from benchmarks.harness import wrk
+from benchmarks.harness.load import Load, Stream
+from benchmarks.harness.records import Batch
+from benchmarks.harness.report import progress
+from benchmarks.harness.requests import LIVEZ_ANEW, http
+from benchmarks.harness.server import LARGE_BODIES, running_service
+from benchmarks.harness.wires import ROWS
+from benchmarks.serving.rounds import Pace
 
 BATCH, _LOOPS = 10_000, 2
 _PROBES_A_SECOND, _TIMEOUT_SECONDS = 50, 10.0
@@ -34,12 +33,10 @@ _TIMES = 3
 
 @dataclass(slots=True)
 class Waits:
-    """Of one kind of probe.
+    """The waits of one kind of probe.
 
     Attributes:
-        probe: what was asked.
-        idle: p99 in ms of each round without batches.
-        loaded: the same with batches.
+        idle, loaded: p99 in ms of each round, without and with batches.
         failed: probes that were not answered with 200 in time; they count as the time-out.
         batches: answered in a second, of each round.
         refused: batches that were not answered with 2xx.
@@ -53,7 +50,7 @@ class Waits:
     refused: int = 0
 
     def median(self) -> tuple[float, float]:
-        """Idle and loaded, over rounds."""
+        """Return the medians over rounds, idle and loaded."""
         return statistics.median(self.idle), statistics.median(self.loaded)
 
     def add(self, times: list[float], target: list[float]) -> None:
@@ -62,39 +59,29 @@ class Waits:
         self.failed += sum(time >= 1e3 * _TIMEOUT_SECONDS for time in times)
 
 
-def measure(batches: Mapping[int, Batch], pace: Pace, scratch: Path) -> list[Waits]:
-    """Probe a service of its own.
-
-    Args:
-        batches: of 1 and of 10,000 records.
-        pace: rounds and their length.
-        scratch: an existing folder.
-
-    Raises:
-        ServerError: it cannot be started.
-        WrkError: the batches cannot be sent.
-    """
+def measure(batches: Mapping[int, Batch], pace: Pace, folder: Path) -> list[Waits]:
+    """Probe a service of its own, beside no batches and beside batches of 10,000 records."""
     single, _ = ROWS.encode(batches[1])
-    large = scratch / "large"
+    large = folder / "large"
     large.write_bytes(ROWS.encode(batches[BATCH])[0])
     probes = {
-        "GET /livez": _request("GET", "/livez", b""),
-        "POST /classify, 1 record": _request("POST", "/classify", single),
+        "GET /livez": LIVEZ_ANEW,
+        "POST /classify, 1 record": http("POST", "/classify", single, {"Connection": "close"}),
     }
-    found = [Waits(name) for name in probes]
+    results = [Waits(name) for name in probes]
     seconds = _TIMES * pace.seconds
-    with Running.start(SERVERS[OURS], scratch) as running:
+    with running_service(folder, LARGE_BODIES) as server:
         for number in range(pace.rounds):
-            for waits in found:
-                say(f"latency, round {number + 1}/{pace.rounds}, {waits.probe}")
-                settle(running.process.pid)
-                _round(waits, running.port, probes[waits.probe], large, seconds)
-    return found
+            for waits in results:
+                progress(f"latency, round {number + 1}/{pace.rounds}, {waits.probe}")
+                server.settle()
+                _round(waits, server.port, probes[waits.probe], large, seconds)
+    return results
 
 
 def _round(waits: Waits, port: int, request: bytes, large: Path, seconds: float) -> None:
     """Probe without and with batches."""
-    waits.add(asyncio.run(_probe(port, request, seconds)), waits.idle)
+    waits.add(_probe(port, request, seconds), waits.idle)
     words = wrk.command(
         f"http://127.0.0.1:{port}/classify",
         large,
@@ -105,55 +92,27 @@ def _round(waits: Waits, port: int, request: bytes, large: Path, seconds: float)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             time.sleep(1)
-            waits.add(asyncio.run(_probe(port, request, seconds)), waits.loaded)
+            waits.add(_probe(port, request, seconds), waits.loaded)
         finally:
             process.send_signal(signal.SIGINT)
-        said, _ = process.communicate()
-    load = wrk.parse(said)
+        output, _ = process.communicate()
+    load = wrk.parse(output)
     waits.batches.append(load.rate)
     waits.refused += load.errors
 
 
+def _probe(port: int, request: bytes, seconds: float) -> list[float]:
+    """Return milliseconds of every probe, failed ones at the time-out."""
+    # So many connections that one is free whenever a probe is due.
+    connections = int(_PROBES_A_SECOND * (seconds + _TIMEOUT_SECONDS))
+    stream = Stream(repeat(request), connections, _PROBES_A_SECOND, urgent=True, from_due=True)
+    Load(port, [stream]).run(seconds, drain=_TIMEOUT_SECONDS)
+    outcome, limit = stream.outcome, 1e3 * _TIMEOUT_SECONDS
+    answered = [min(wait, limit) for wait in outcome.waits().tolist()]
+    return [*answered, *[limit] * outcome.failed]
+
+
 def quantile(values: list[float], share: float) -> float:
-    """The smallest value that at least this share of them do not exceed."""
+    """Return the smallest value that at least this share of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def _request(method: str, path: str, body: bytes) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
-    if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-async def _probe(port: int, request: bytes, seconds: float) -> list[float]:
-    """Milliseconds of every probe, failed ones at the time-out."""
-    loop = asyncio.get_running_loop()
-    begin, tasks = loop.time(), []
-    for i in range(int(seconds * _PROBES_A_SECOND)):
-        due = begin + i / _PROBES_A_SECOND
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        tasks.append(asyncio.create_task(_one(port, request, due)))
-    return list(await asyncio.gather(*tasks))
-
-
-async def _one(port: int, request: bytes, due: float) -> float:
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
-            answer = await _ask(port, request)
-    except (OSError, TimeoutError):
-        answer = b""
-    if not answer.startswith(b"HTTP/1.1 200"):
-        return 1e3 * _TIMEOUT_SECONDS
-    return 1e3 * (loop.time() - due)
-
-
-async def _ask(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(request)
-        return await reader.read()
-    finally:
-        writer.close()

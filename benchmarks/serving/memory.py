@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.contestants import OURS, SERVERS
-from benchmarks.serving.processes import rss
-from benchmarks.serving.records import Batch
-from benchmarks.serving.rounds import say
-from benchmarks.serving.servers import Running, ServerError
-from benchmarks.serving.wires import ROWS
-
-__all__ = ["BATCH", "FIRST", "Growth", "measure"]
+from benchmarks.harness.client import Client
+from benchmarks.harness.process import rss
+from benchmarks.harness.records import Batch
+from benchmarks.harness.report import progress
+from benchmarks.harness.server import LARGE_BODIES, running_service
+from benchmarks.harness.wires import ROWS
 
 BATCH, FIRST = 1_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Resident memory of the largest process, in bytes.
-
-    Attributes:
-        first: after the first 10,000 records.
-        last: after the last.
-        records: how many that were.
-    """
+    """Resident bytes of the largest process after the first 10,000 records and after the last."""
 
     first: int
     last: int
@@ -39,33 +30,16 @@ class Growth:
         return self.last / self.first
 
 
-def measure(batches: Mapping[int, Batch], records: int, scratch: Path) -> Growth:
-    """Send records to a service of its own, in batches of 1,000, one after the other.
-
-    Raises:
-        ServerError: it cannot be started, or refuses a batch.
-    """
+def measure(batches: Mapping[int, Batch], records: int, folder: Path) -> Growth:
+    """Send records to a service of its own, in batches of 1,000, one after the other."""
     body, _ = ROWS.encode(batches[BATCH])
     first, total = FIRST // BATCH, max(records // BATCH, FIRST // BATCH)
     sizes: dict[int, int] = {}
-    with Running.start(SERVERS[OURS], scratch) as running:
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    with running_service(folder, LARGE_BODIES) as server, Client(server.port) as client:
         for i in range(1, total + 1):
-            _post(connection, body)
+            client.post("/classify", body, ROWS.headers)
             if i in (first, total):
-                sizes[i] = max(map(rss, running.pids))
+                sizes[i] = max(map(rss, server.pids))
             if i % 100 == 0 or i == total:
-                say(f"memory, {i * BATCH:,} of {total * BATCH:,} records")
-        connection.close()
+                progress(f"memory, {i * BATCH:,} of {total * BATCH:,} records")
     return Growth(sizes[first], sizes[total], total * BATCH)
-
-
-def _post(connection: http.client.HTTPConnection, body: bytes) -> None:
-    try:
-        connection.request("POST", "/classify", body, dict(ROWS.headers))
-        response = connection.getresponse()
-        response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ServerError(f"no answer: {error or type(error).__name__}") from error
-    if response.status != 200:
-        raise ServerError(f"answers {response.status} {response.reason}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+from benchmarks.harness.report import table
 from benchmarks.serving.contestants import CONTESTANTS, ONNXRUNTIME, OURS
 from benchmarks.serving.latency import Waits
 from benchmarks.serving.memory import Growth
@@ -18,8 +20,6 @@ from benchmarks.serving.targets import (
     reached,
     verdict,
 )
-
-__all__ = ["Results", "report", "shown", "table"]
 
 _RATES = """
 Medians over rounds. *CPU*: user and system time of all its processes for each request. *ours, times
@@ -34,18 +34,15 @@ p99 in ms of probes, 50 a second, each on a new connection and timed from the mo
 median (least to most) over rounds. *saturated*: two connections send batches of 10,000 records
 without a pause; *refused* are those of them that were not answered with 2xx.
 """
+_HEAD = (
+    *("who", "requests/s", "records/s", "CPU, ms", "p50, ms", "p99, ms", "memory, MiB"),
+    *("errors", "ours, times it", "ours of the same body, times it", "its CPU, times ours"),
+)
 
 
 @dataclass(slots=True)
 class Results:
-    """Everything that was measured so far.
-
-    Attributes:
-        measured: of the rounds.
-        waits: of the probes.
-        growth: of memory.
-        notes: what is missing, and why.
-    """
+    """Everything that was measured so far, and notes on what is missing."""
 
     measured: Measured = field(default_factory=Measured)
     waits: Sequence[Waits] = ()
@@ -54,13 +51,7 @@ class Results:
 
 
 def report(results: Results, scenarios: Sequence[Scenario], heading: Sequence[str]) -> str:
-    """The whole file.
-
-    Args:
-        results: so far.
-        scenarios: that were to be measured.
-        heading: how it was measured, a line each.
-    """
+    """Return the whole file: how it was measured, targets, and the rows of each scenario."""
     lines = ["# Serving benchmark", "", *heading, ""]
     lines += [*(f"- **missing**: {note}" for note in results.notes), ""] if results.notes else []
     lines += ["## Targets", "", *_targets(results)]
@@ -75,111 +66,83 @@ def report(results: Results, scenarios: Sequence[Scenario], heading: Sequence[st
     return "\n".join(lines)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """A Markdown table and an empty line; the first columns to the left, numbers to the right."""
-    marks = "---|" * left + "--:|" * (len(head) - left)
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    return [f"| {' | '.join(head)} |", f"|{marks}", *lines, ""]
-
-
-def shown(found: Ratio | None) -> str:
-    """A ratio in a cell."""
-    if found is None:
+def shown(value: Ratio | None) -> str:
+    """Return a cell for a ratio."""
+    if value is None:
         return "-"
-    return f"{found.median:.3g} ({found.low:.3g} to {found.high:.3g})"
+    return f"{value.median:.3g} ({value.low:.3g} to {value.high:.3g})"
 
 
 def _targets(results: Results) -> list[str]:
     rows = [_target(results.measured, target) for target in TARGETS]
-    probe = next((each for each in results.waits if "livez" in each.probe), None)
+    probe = next((waits for waits in results.waits if "livez" in waits.probe), None)
     loaded = probe.median()[1] if probe and not probe.refused else None
     low = None if loaded is None else loaded < LIVEZ_P99_MS
-    found = "-" if loaded is None else f"{loaded:.3g} ms"
+    text = "-" if loaded is None else f"{loaded:.3g} ms"
     what, of = "p99 of `/livez`", "beside batches of 10,000 records"
-    rows.append((what, of, f"< {LIVEZ_P99_MS:g} ms", found, "", verdict(low)))
+    rows.append((what, of, f"< {LIVEZ_P99_MS:g} ms", text, "", verdict(low)))
     growth = results.growth.ratio if results.growth else None
     level = None if growth is None else growth <= MEMORY_GROWTH
-    found = "-" if growth is None else f"{growth:.3f}"
+    text = "-" if growth is None else f"{growth:.3f}"
     what, of = "resident memory, last to first", "in batches of 1,000 records"
-    rows.append((what, of, f"≤ {MEMORY_GROWTH:g}", found, "", verdict(level)))
-    return table(("what", "of", "target", "measured", "by CPU time", ""), rows, left=2)
+    rows.append((what, of, f"≤ {MEMORY_GROWTH:g}", text, "", verdict(level)))
+    return table(("what", "of", "target", "measured", "by CPU time", ""), rows, "<<")
 
 
 def _target(measured: Measured, target: Target) -> tuple[str, ...]:
-    found = target.by_rate(measured)
-    yes = reached(found.median, target.times) if found else None
+    rates = target.by_rate(measured)
+    is_reached = reached(rates.median, target.times) if rates else None
     what = f"`{target.ours}` to `{target.theirs}`, requests/s"
-    cells = (f"≥ {target.times:g}", shown(found), shown(target.by_cpu(measured)))
-    return what, target.scenario.words, *cells, verdict(yes)
+    cells = (f"≥ {target.times:g}", shown(rates), shown(target.by_cpu(measured)))
+    return what, target.scenario.words, *cells, verdict(is_reached)
 
 
 def _scenario(measured: Measured, scenario: Scenario) -> list[str]:
     rows = []
-    mine = measured.of(OURS, scenario)
-    for name, same in _same_bodies().items():
+    ours = measured.of(OURS, scenario)
+    for name, same in [*((entry.name, entry.same) for entry in CONTESTANTS), (ONNXRUNTIME, OURS)]:
         if reason := measured.failures.get((name, scenario)):
             rows.append((name, f"*{reason}*", *[""] * 9))
         elif samples := measured.of(name, scenario):
-            alike = measured.of(same, scenario)
-            rows.append((name, *_cells(samples, scenario, mine, alike, name == same)))
+            same_body = measured.of(same, scenario)
+            rows.append((name, *_cells(samples, scenario, ours, same_body, name == same)))
     if not rows:
         return []
-    head: tuple[str, ...] = (
-        "who",
-        "requests/s",
-        "records/s",
-        "CPU, ms",
-        "p50, ms",
-        "p99, ms",
-        "memory, MiB",
-    )
-    head += ("errors", "ours, times it", "ours of the same body, times it", "its CPU, times ours")
-    return [f"### {scenario.words}", "", *table(head, rows)]
-
-
-def _same_bodies() -> dict[str, str]:
-    return {**{each.name: each.same for each in CONTESTANTS}, ONNXRUNTIME: OURS}
+    return [f"### {scenario.words}", "", *table(_HEAD, rows)]
 
 
 def _cells(
     samples: Sequence[Sample],
     scenario: Scenario,
-    mine: Sequence[Sample],
-    alike: Sequence[Sample],
+    ours: Sequence[Sample],
+    same_body: Sequence[Sample],
     is_ours: bool,
 ) -> list[str]:
-    def median(value: Callable[[Sample], float]) -> str:
-        return f"{median_of(samples, value):.4g}"
-
-    def rate(sample: Sample) -> float:
-        return sample.rate
-
+    rate, cpu, *others = map(attrgetter, ("rate", "cpu", "p50", "p99"))
     errors = sum(sample.errors for sample in samples)
-    memory = f"{median_of(samples, lambda s: s.memory) / 2**20:.0f}"
+    memory = f"{median_of(samples, attrgetter('memory')) / 2**20:.0f}"
     return [
-        median(rate),
+        f"{median_of(samples, rate):.4g}",
         f"{median_of(samples, rate) * scenario.records:,.0f}",
-        median(lambda s: s.cpu),
-        median(lambda s: s.p50),
-        median(lambda s: s.p99),
+        *(f"{median_of(samples, value):.4g}" for value in (cpu, *others)),
         "-" if memory == "0" else memory,
         f"**{errors}**" if errors else "0",
-        shown(ratio(mine, samples, rate)),
-        "" if is_ours else shown(ratio(alike, samples, rate)),
-        shown(ratio(samples, mine, lambda s: s.cpu)),
+        shown(ratio(ours, samples, rate)),
+        "" if is_ours else shown(ratio(same_body, samples, rate)),
+        shown(ratio(samples, ours, cpu)),
     ]
 
 
 def _latency(waits: Sequence[Waits]) -> list[str]:
     rows = []
-    for each in waits:
+    for probe in waits:
         cells = [
             f"{middle:.3g} ({min(values):.3g} to {max(values):.3g})"
-            for middle, values in zip(each.median(), (each.idle, each.loaded), strict=True)
+            for middle, values in zip(probe.median(), (probe.idle, probe.loaded), strict=True)
         ]
-        batches = f"{statistics.median(each.batches):.3g}"
-        refused = f"**{each.refused}**" if each.refused else "0"
-        rows.append((f"`{each.probe}`", *cells, str(each.failed), batches, refused))
+        batches = f"{statistics.median(probe.batches):.3g}"
+        refused = f"**{probe.refused}**" if probe.refused else "0"
+        rows.append((f"`{probe.probe}`", *cells, str(probe.failed), batches, refused))
     head = ("probe", "idle, p99, ms", "saturated, p99, ms", "failed", "batches/s", "refused")
     return table(head, rows)
 

@@ -1,4 +1,4 @@
-"""What was measured, and ratios of it that a drifting machine does not bend."""
+"""What was measured, and ratios of it that a drifting machine does not distort."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Measured", "Ratio", "Sample", "Scenario", "median_of", "ratio"]
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scenario:
-    """What is sent.
-
-    Attributes:
-        records: in a request.
-        connections: each with one request under way.
-    """
+    """What is sent: records in a request, and connections with one request under way each."""
 
     records: int
     connections: int
@@ -26,17 +19,13 @@ class Scenario:
 
     @property
     def words(self) -> str:
-        """As a heading says it."""
+        """As in a heading."""
         records = "1 record" if self.records == 1 else f"{self.records:,} records"
         return records + f", {self.connections} connection{'s' * (self.connections > 1)}"
 
     @classmethod
     def parse(cls, text: str) -> Scenario:
-        """Read RECORDSxCONNECTIONS.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """Parse RECORDSxCONNECTIONS; raise ValueError if it is something else."""
         records, _, connections = text.strip().partition("x")
         scenario = cls(int(records), int(connections))
         if min(scenario.records, scenario.connections) < 1:
@@ -49,9 +38,6 @@ class Sample:
     """One contestant in one scenario and round.
 
     Attributes:
-        contestant: its name.
-        scenario: what was sent.
-        round: from 0.
         rate: requests a second.
         cpu: milliseconds of user and system time of all its processes for each request.
         p50, p99: milliseconds from request to answer.
@@ -70,8 +56,8 @@ class Sample:
     errors: int
 
     @property
-    def counts(self) -> bool:
-        """Whether it says anything of speed."""
+    def is_valid(self) -> bool:
+        """Whether it tells anything about speed."""
         return not self.errors and self.rate > 0
 
 
@@ -83,17 +69,14 @@ class Measured:
     failures: dict[tuple[str, Scenario], str] = field(default_factory=dict)
 
     def of(self, contestant: str, scenario: Scenario) -> list[Sample]:
-        """A row's samples."""
-        return [
-            each
-            for each in self.samples
-            if each.contestant == contestant and each.scenario == scenario
-        ]
+        """Return the samples of a row."""
+        row = (contestant, scenario)
+        return [sample for sample in self.samples if (sample.contestant, sample.scenario) == row]
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median, least and largest of the ratios of single rounds."""
+    """Median, smallest and largest of the ratios of single rounds."""
 
     median: float
     low: float
@@ -104,18 +87,12 @@ class Ratio:
 def ratio(
     ours: Iterable[Sample], theirs: Iterable[Sample], value: Callable[[Sample], float]
 ) -> Ratio | None:
-    """How many times the value of theirs ours is, round by round.
+    """Return how many times their value ours is, round by round; None when no round has both.
 
-    Args:
-        ours: samples of a scenario; those with errors are left out.
-        theirs: of the same.
-        value: what is compared.
-
-    Returns:
-        None when no round has both.
+    Samples with errors are left out.
     """
-    mine = {each.round: value(each) for each in ours if each.counts}
-    others = {each.round: value(each) for each in theirs if each.counts}
+    mine = {sample.round: value(sample) for sample in ours if sample.is_valid}
+    others = {sample.round: value(sample) for sample in theirs if sample.is_valid}
     ratios = [mine[i] / others[i] for i in mine.keys() & others.keys() if others[i] > 0]
     if not ratios:
         return None
@@ -123,5 +100,5 @@ def ratio(
 
 
 def median_of(samples: Sequence[Sample], value: Callable[[Sample], float]) -> float:
-    """The median over rounds."""
-    return statistics.median(value(each) for each in samples)
+    """Return the median over rounds."""
+    return statistics.median(value(sample) for sample in samples)

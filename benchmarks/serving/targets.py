@@ -1,13 +1,12 @@
-"""What is promised of the service beside others: every number is in this file."""
+"""What the service must reach beside others: every number is in this file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 from benchmarks.serving.contestants import ECHO, OURS
 from benchmarks.serving.samples import Measured, Ratio, Scenario, ratio
-
-__all__ = ["LIVEZ_P99_MS", "MEMORY_GROWTH", "TARGETS", "Target", "reached", "verdict"]
 
 LIVEZ_P99_MS = 50.0
 """p99 of `/livez`, in ms, while batches of 10,000 records saturate the service: under this."""
@@ -26,20 +25,14 @@ class Target:
     times: float
 
     def by_rate(self, measured: Measured) -> Ratio | None:
-        """The ratio that was measured."""
-        return ratio(
-            measured.of(self.ours, self.scenario),
-            measured.of(self.theirs, self.scenario),
-            lambda sample: sample.rate,
-        )
+        """Return the ratio that was measured."""
+        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        return ratio(ours, theirs, attrgetter("rate"))
 
     def by_cpu(self, measured: Measured) -> Ratio | None:
-        """How many times the CPU time of ours theirs takes for a request."""
-        return ratio(
-            measured.of(self.theirs, self.scenario),
-            measured.of(self.ours, self.scenario),
-            lambda sample: sample.cpu,
-        )
+        """Return how many times our CPU time theirs takes for a request."""
+        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        return ratio(theirs, ours, attrgetter("cpu"))
 
 
 _ARROW, _V2, _BINARY = "faultcube Arrow", "faultcube V2", "faultcube V2 binary"
@@ -67,11 +60,11 @@ TARGETS = (
 )
 
 
-def reached(measured: float, wanted: float) -> bool:
-    """Whether at least what is wanted was measured."""
-    return measured >= wanted
+def reached(measured: float, target: float) -> bool:
+    """Whether at least the target was measured."""
+    return measured >= target
 
 
-def verdict(yes: bool | None) -> str:
-    """In words; None when there is nothing to judge."""
-    return "not measured" if yes is None else "reached" if yes else "**not reached**"
+def verdict(is_reached: bool | None) -> str:
+    """Return whether a target is reached, in words; None stands for not measured."""
+    return {None: "not measured", True: "reached", False: "**not reached**"}[is_reached]

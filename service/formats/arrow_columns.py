@@ -91,7 +91,7 @@ def numbers_of(column: pa.Array) -> Numbers:
 
 
 class Codes:
-    """Scheduler a column of strings into a category's codes.
+    """Turns a column of strings into a category's codes.
 
     Args:
         field: a category.

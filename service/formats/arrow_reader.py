@@ -72,7 +72,7 @@ def read(
 
 
 class _Table:
-    """Scheduler batches into chunks.
+    """Turns batches into chunks.
 
     Args:
         schema: what a record holds.

@@ -312,7 +312,7 @@ class Decoder:
 
 
 class _Rows:
-    """Scheduler decoded records into a matrix.
+    """Turns decoded records into a matrix.
 
     Args:
         fields: of the schema, in its order.

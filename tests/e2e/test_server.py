@@ -243,7 +243,7 @@ class Client:
             connection = None
 
     def _ask(self, connection: http.client.HTTPConnection) -> bool:
-        """RecordRequest once; gives whether the connection may be used again."""
+        """Ask once; gives whether the connection may be used again."""
         self.sent = time.monotonic()
         try:
             headers = {} if self.keeps else {"Connection": "close"}

@@ -26,10 +26,7 @@ def _type(field: dict[str, Any]) -> Any:
 
 def _record() -> type[BaseModel]:
     fields: dict[str, Any] = {
-        f"field_{i}": (
-            _type(field),
-            Field(... if field["required"] else None, alias=field["name"]),
-        )
+        f"field_{i}": (_type(field), Field(... if field["required"] else None, alias=field["name"]))
         for i, field in enumerate(predictor.fields)
     }
     config = ConfigDict(extra="forbid")

@@ -38,8 +38,7 @@ class Classifier(mlserver.MLModel):  # type: ignore[misc]
         labels = self.predictor.names_of(columns.pop("label"))
         outputs = [NumpyCodec.encode_output(name, column) for name, column in columns.items()]
         return mlserver.types.InferenceResponse(
-            model_name=self.name,
-            outputs=[StringCodec.encode_output("label", labels), *outputs],
+            model_name=self.name, outputs=[StringCodec.encode_output("label", labels), *outputs]
         )
 
 

@@ -15,29 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-__all__ = ["BUNDLE", "Predictor"]
-
 BUNDLE = Path(__file__).parents[3] / "models" / "iosxr"
 
 Matrix = npt.NDArray[np.float32]
 
 
 class Predictor:
-    """Gives records their verdicts.
-
-    Args:
-        folder: a bundle, which is trusted here.
-    """
+    """Gives records their verdicts by a bundle, which is trusted here."""
 
     def __init__(self, folder: Path = BUNDLE) -> None:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         self.fields: list[dict[str, Any]] = manifest["fields"]
         self.names: list[str] = [field["name"] for field in self.fields]
         classes = manifest["classes"]
-        self.labels: list[str] = [known["name"] for known in classes]
-        self._good = np.array([known["good"] for known in classes])
-        self._radii = np.array([known["radius"] for known in classes], np.float32)
-        self._centroids = np.array([known["centroid"] for known in classes], np.float32)
+        self.labels: list[str] = [entry["name"] for entry in classes]
+        self._good = np.array([entry["good"] for entry in classes])
+        self._radii = np.array([entry["radius"] for entry in classes], np.float32)
+        self._centroids = np.array([entry["centroid"] for entry in classes], np.float32)
         self._temperature = np.float32(manifest["calibration"]["temperature"])
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -78,8 +72,8 @@ class Predictor:
 
     def names_of(self, labels: npt.NDArray[Any]) -> list[str]:
         """Names of the classes with these indices."""
-        known = [*self.labels, "unknown"]
-        return [known[label] for label in labels.tolist()]
+        names = [*self.labels, "unknown"]
+        return [names[label] for label in labels.tolist()]
 
     def verdicts(self, matrix: Matrix) -> list[dict[str, Any]]:
         """Verdicts by record, as a client gets them."""

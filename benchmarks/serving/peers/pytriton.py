@@ -36,10 +36,7 @@ if __name__ == "__main__":
     # Triton's stub must run this very Python, not another one that the system has.
     os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     config = TritonConfig(
-        http_address="127.0.0.1",
-        http_port=int(port),
-        allow_grpc=False,
-        allow_metrics=False,
+        http_address="127.0.0.1", http_port=int(port), allow_grpc=False, allow_metrics=False
     )
     with Triton(config=config, workspace=f"{scratch}/workspace") as triton:
         triton.bind(

@@ -30,12 +30,7 @@ class Classifier:
 
 if __name__ == "__main__":
     port, _, scratch = sys.argv[1:]
-    ray.init(
-        num_cpus=1,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        _temp_dir=scratch,
-    )
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, _temp_dir=scratch)
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
     serve.run(
         Classifier.bind(),  # type: ignore[attr-defined]

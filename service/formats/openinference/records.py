@@ -29,7 +29,7 @@ def plan_of(schema: Schema) -> Plan:
 
 
 class Plan:
-    """Scheduler tensors into records.
+    """Turns tensors into records.
 
     Args:
         schema: what a record holds.

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz.mutation import mutated
+from benchmarks.fuzz.application import Application
+from benchmarks.fuzz.check import ask_and_check, check_variants
+from benchmarks.fuzz.mutation import mutate
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.seeds import seeds
-from benchmarks.fuzz.subject import Subject
 from benchmarks.fuzz.values import HEADERS, PATHS, QUERIES, VALUES
-from benchmarks.fuzz.verdict import judge, judge_twins
 
 MOST_GROWTH = 128 << 20
 """Bytes; the bodies are gigabytes in all, and hypothesis keeps some of its own."""
@@ -35,24 +35,24 @@ bounded = settings(
 class Target:
     """An application, and requests that it answers."""
 
-    def __init__(self, subject: Subject, runner: asyncio.Runner) -> None:
-        self.subject, self.runner = subject, runner
-        self.seeds = seeds(subject.model)
+    def __init__(self, application: Application, runner: asyncio.Runner) -> None:
+        self.application, self.runner = application, runner
+        self.seeds = seeds(application.model)
 
     def check(self, request: Request) -> int | None:
-        """RecordRequest in every way; gives the status."""
-        reply, fault = self.runner.run(judge(self.subject, request))
+        """Ask in every way; gives the status."""
+        reply, fault = self.runner.run(ask_and_check(self.application, request))
         assert fault is None
-        assert self.runner.run(judge_twins(self.subject, request, reply)) is None
+        assert self.runner.run(check_variants(self.application, request, reply)) is None
         return reply.status
 
 
 @pytest.fixture(scope="module")
 def target(bundle: Path) -> Iterator[Target]:
-    subject = Subject(bundle)
+    application = Application(bundle)
     with asyncio.Runner() as runner:
         before = resident()
-        yield Target(subject, runner)
+        yield Target(application, runner)
     assert resident() - before < MOST_GROWTH
 
 
@@ -69,7 +69,7 @@ def test_what_mutations_start_from_is_answered_in_every_form(target: Target) -> 
 @settings(bounded, max_examples=2000)
 @given(st.integers(0, (1 << 64) - 1))
 def test_damaged_requests_are_answered(target: Target, seed: int) -> None:
-    target.check(mutated(target.seeds, random.Random(seed)))
+    target.check(mutate(target.seeds, random.Random(seed)))
 
 
 @bounded

@@ -19,11 +19,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from benchmarks.fuzz.toy import DOWN, GOOD, OVERLOAD
 from models import Model
 from service.cli import classify
 from service.offline.batch import classify_table, destination
 from service.offline.tables import Table, TableError
-from tests.service.conftest import DOWN, GOOD, OVERLOAD
 
 PROGRAM = """
 import resource, sys, typer

@@ -1,0 +1,170 @@
+"""The results of the detection benchmark as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, variance
+
+from benchmarks.detection.measure import OURS, Result
+from benchmarks.harness.report import table
+
+Row = tuple[str, ...]
+
+_DETECTION = """
+Test rows, each given to its nearest class; classifiers of scikit-learn are fitted to train and dev
+rows of all columns, standardised, text one-hot, missing values 0 after that. So is Faultcube, with
+its default recipe, on the columns that its schema inference keeps. Everything runs on one thread.
+*Learned part*: the same fits without the whitened fields in the embedding. Where no spread is
+given, the method knows no seed.
+"""
+_FEW_SHOT = """
+Classes that training never saw, enrolled from 1 or 5 records (`faultcube evaluate`); all other
+centroids are means of their training rows, and test rows go to the nearest; in the cube, with what
+a mean of few records is off allowed for, as it is served. The spread is that of
+30 draws of the support records and of the seeds together.
+"""
+_OPEN_SET = """
+Each fault class in turn is left out of training (fields, scaling, encoder, classifiers), and its
+test records are to be told from the test records of all others. AUROC: how probable it is that a
+record of the class left out seems more unknown than one of a known class (0.5: no better than a
+coin). FPR95: share of known records that are refused when the threshold refuses 95 % of the
+unknown ones (less is better).
+
+From the cube: *distance* to the nearest centroid; the same over that class's radius, as served;
+1 - calibrated confidence; the distance to the 5th nearest train or dev record. From raw
+standardised columns of train and dev rows: the distance to the 5th and the 1st nearest record,
+Mahalanobis distance to the nearest class mean (shrunk common covariance), and 1 - the largest
+probability of logistic regression.
+"""
+_LOSSES = """
+One encoder (a single member without the linear part, so that the loss decides all), budget, batches
+and seeds, trained on train rows; test rows go to the nearest centroid in the cube. *Faultcube* is
+the fit of the detection tables, to train and dev rows. Losses of
+pytorch-metric-learning come with their defaults (MultiSimilarity with its own miner; proxies and
+class weights are learned with the encoder, at its learning rate). All are given the embeddings of
+Faultcube's sigmoid encoder as they are, which those that normalise put on a sphere for themselves.
+"""
+
+
+def report(results: Sequence[Result], heading: Sequence[str], notes: Sequence[str]) -> str:
+    """Return the whole file: how it was measured, what is missing and why, all results so far."""
+    lines = ["# Detection, few-shot and open-set benchmark", "", *heading, ""]
+    if notes:
+        lines += ["**What is missing:**", "", *(f"- {note}" for note in notes), ""]
+    of = {name: [r for r in results if r.section == name] for name in _WRITERS}
+    with_losses = {r.set for r in of["losses"]}
+    of["losses"] += [r for r in of["detection"] if r.method == OURS and r.set in with_losses]
+    for name, write in _WRITERS.items():
+        if of[name]:
+            lines += write(of[name])
+    return "\n".join(lines)
+
+
+def _detection(results: list[Result]) -> list[str]:
+    lines = ["## Detection", _DETECTION]
+    for metric in ("macro-F1", "balanced accuracy", "accuracy"):
+        lines += [f"### {metric}", "", *grid(_of(results, metric), _by_set, best=max)]
+    seconds = [r for r in _of(results, "seconds") if r.set == "kddi-7"]
+    if seconds:
+        lines += ["### Seconds to fit kddi-7", "", *grid(seconds, _by_set, digits=1)]
+    return lines
+
+
+def _few_shot(results: list[Result]) -> list[str]:
+    lines = ["## Few-shot", _FEW_SHOT]
+    for metric in ("accuracy", "macro-F1", "held-out recall"):
+        cells = grid(_of(results, metric), _by_case, ("set", "shots"), best=max)
+        lines += [f"### {metric}", "", *cells]
+    return lines
+
+
+def _open_set(results: list[Result]) -> list[str]:
+    lines = ["## Open set", _OPEN_SET]
+    for metric, best in (("AUROC", max), ("FPR95", min)):
+        rows = _of(results, metric)
+        columns = ("set", "left out")
+        lines += [f"### {metric}, mean of the classes left out", ""]
+        lines += grid(_means_of_cases(rows), _by_set, best=best)
+        lines += [f"### {metric} by class", "", *grid(rows, _by_case, columns, best=best)]
+    return lines
+
+
+def _losses(results: list[Result]) -> list[str]:
+    lines = ["## Losses", _LOSSES]
+    for metric in ("macro-F1", "balanced accuracy", "accuracy", "seconds"):
+        best, digits = (None, 1) if metric == "seconds" else (max, 3)
+        rows = grid(_of(results, metric), _by_set, best=best, digits=digits)
+        lines += [f"### {metric}", "", *rows]
+    return lines
+
+
+_WRITERS: dict[str, Callable[[list[Result]], list[str]]] = {
+    "detection": _detection,
+    "few-shot": _few_shot,
+    "open-set": _open_set,
+    "losses": _losses,
+}
+
+
+def _of(results: Iterable[Result], metric: str) -> list[Result]:
+    return [r for r in results if r.metric == metric]
+
+
+def _by_set(result: Result) -> Row:
+    return (result.set,)
+
+
+def _by_case(result: Result) -> Row:
+    return result.set, result.case
+
+
+def _means_of_cases(results: Iterable[Result]) -> list[Result]:
+    """Return the mean over cases for each set, method and seed."""
+    groups: dict[tuple[str, str, str, str, int], list[float]] = {}
+    for r in results:
+        groups.setdefault((r.section, r.set, r.method, r.metric, r.seed), []).append(r.value)
+    return [
+        Result(section, name, "", method, metric, seed, fmean(values))
+        for (section, name, method, metric, seed), values in groups.items()
+    ]
+
+
+def grid(
+    results: Sequence[Result],
+    row: Callable[[Result], Row],
+    head: Row = ("set",),
+    best: Callable[[Iterable[float]], float] | None = None,
+    digits: int = 3,
+) -> list[str]:
+    """Return a Markdown table of one metric with a column for each method, Faultcube first.
+
+    Rows have the names that `row` returns, under the titles `head`; the mean that `best` picks is
+    set in bold.
+    """
+    methods = sorted(dict.fromkeys(r.method for r in results), key=lambda name: name != OURS)
+    rows = []
+    for name in dict.fromkeys(map(row, results)):
+        cells = {m: [r for r in results if row(r) == name and r.method == m] for m in methods}
+        means = {m: mean_and_spread(cell) for m, cell in cells.items() if cell}
+        top = best(round(mean, digits) for mean, _ in means.values()) if best else None
+        rows.append([*name, *(_cell(means.get(m), digits, top) for m in methods)])
+    return table((*head, *methods), rows, "<" * len(head))
+
+
+def _cell(numbers: tuple[float, float | None] | None, digits: int, top: float | None) -> str:
+    if numbers is None:
+        return "-"
+    mean, spread = numbers
+    text = f"{mean:.{digits}f}"
+    text = f"**{text}**" if top is not None and round(mean, digits) == top else text
+    return text if spread is None else f"{text} ± {spread:.{digits}f}"
+
+
+def mean_and_spread(results: Sequence[Result]) -> tuple[float, float | None]:
+    """Return the mean, and the deviation over seeds and draws; None for a single value."""
+    values, within = [r.value for r in results], fmean(r.spread**2 for r in results)
+    if len(values) == 1 and not within:
+        return values[0], None
+    between = variance(values) if len(values) > 1 else 0.0
+    return fmean(values), math.sqrt(within + between)

@@ -1,0 +1,136 @@
+"""Tables derived from the data sets, with the columns `label`, `part` and the fields.
+
+`part` is train, dev or test. PROVENANCE.md beside each data set says where it comes from and why
+it is split like this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from training.dataset.tables import read_table
+
+Derive = Callable[[Path], list[pl.DataFrame]]
+"""Maps a data set's folder to its tables; more than one are folds, scored together."""
+
+
+def _kddi(folder: Path) -> pl.DataFrame:
+    return read_table(folder / "kddi_ipcore.csv.gz").rename({"split": "part"})
+
+
+_KDDI_META = (
+    *("campaign", "timestamp", "event_id", "status", "node", "interface", "sp", "original_sp"),
+)
+
+
+def kddi_7(folder: Path) -> list[pl.DataFrame]:
+    """Keep every class."""
+    return [_kddi(folder).drop(_KDDI_META)]
+
+
+def kddi_6(folder: Path) -> list[pl.DataFrame]:
+    """Join packet loss and packet delay."""
+    names = dict.fromkeys(("packet_loss", "packet_delay"), "packet_loss_or_delay")
+    return [_kddi(folder).drop(_KDDI_META).with_columns(pl.col("label").replace(names))]
+
+
+def kddi_location(folder: Path) -> list[pl.DataFrame]:
+    """Train on faults at *-01 devices, test on *-02 devices; BGP faults have no device."""
+    side = pl.when(pl.col("part") == "test").then(pl.lit("-02")).otherwise(pl.lit("-01"))
+    there = pl.col("node").str.ends_with(side).fill_null(value=False)
+    return [_kddi(folder).filter(there | (pl.col("label") == "normal")).drop(_KDDI_META)]
+
+
+_CISCO_META = (
+    *("run", "device", "time", "event", "event_role", "event_device", "event_index"),
+    *("seconds_since_event_start", "rates_missing"),
+)
+_LAST_EVENT_OF_RUN_1, _LAST_EVENTS_OF_RUN_2 = 1498755960, 1501868020
+"""Unix seconds: events 8 to 10 of the first run and 3 to 7 of the second come later."""
+_RUN_1, _RUN_2, _RUN_3 = (
+    pl.col("run") == name for name in ("bgpclear_first", "bgpclear_second", "portflap_first")
+)
+_LABEL = pl.col("label")
+
+
+def _cisco(folder: Path, **parts: pl.Expr) -> pl.DataFrame:
+    """Return the rows that belong to a part; where several match, the first has it."""
+    table = read_table(folder / "cisco_iosxr_features.csv.gz")
+    chosen = pl.coalesce(pl.when(rows).then(pl.lit(part)) for part, rows in parts.items())
+    left_out = _LABEL.is_in(["recovering", "port_flap_elsewhere"])
+    table = table.with_columns(part=chosen).filter(pl.col("part").is_not_null() & ~left_out)
+    return table.drop(_CISCO_META)
+
+
+def cisco_a(folder: Path) -> list[pl.DataFrame]:
+    """Train on run 1, test on run 2."""
+    early = pl.col("time") < _LAST_EVENT_OF_RUN_1
+    return [_cisco(folder, train=_RUN_1 & early, dev=_RUN_1, test=_RUN_2)]
+
+
+def cisco_c(folder: Path) -> list[pl.DataFrame]:
+    """Train on run 1 and the first port flap, test on the rest."""
+    early = pl.col("time") < _LAST_EVENT_OF_RUN_1
+    flap = (_LABEL == "port_flap") & (pl.col("event_index") == 0)
+    others = _RUN_2 | (_RUN_3 & _LABEL.is_in(["normal", "port_flap"]))
+    return [_cisco(folder, train=(_RUN_1 & early) | flap, dev=_RUN_1, test=others)]
+
+
+def _cisco_to(tested: str, folder: Path) -> pl.DataFrame:
+    """Split runs 1 and 2: the routers with a prefix test, all others train."""
+    test, late = pl.col("device").str.starts_with(tested), pl.col("time") >= _LAST_EVENTS_OF_RUN_2
+    runs = _RUN_1 | _RUN_2
+    return _cisco(folder, test=runs & test, dev=_RUN_2 & late, train=runs)
+
+
+def cisco_to(tested: str) -> Derive:
+    """Test on spines or leaves."""
+    return lambda folder: [_cisco_to(tested, folder)]
+
+
+def cisco_devices(folder: Path) -> list[pl.DataFrame]:
+    """Test on each router in turn."""
+    devices = read_table(folder / "cisco_iosxr_features.csv.gz")["device"].unique().sort()
+    return [_cisco_to(device, folder) for device in devices]
+
+
+def blocked(table: str, label: str, *meta: str) -> Derive:
+    """Split in file order within each class."""
+
+    def derive(folder: Path) -> list[pl.DataFrame]:
+        parts = read_table(folder / "splits.csv.gz")["split_blocked"].alias("part")
+        rows = read_table(folder / table).drop(meta).rename({label: "label"})
+        return [rows.with_columns(parts)]
+
+    return derive
+
+
+_NSL_META = ("attack", "difficulty", "category")
+
+
+def _nsl(folder: Path) -> pl.DataFrame:
+    """Join both tables; dev is a tenth of each category of the training rows, drawn once."""
+    train = read_table(folder / "KDDTrain_20Percent.csv.gz")
+    random, parts = np.random.default_rng(0), np.full(len(train), "train", dtype="U5")
+    for category in train["category"].unique().sort():
+        rows = np.flatnonzero((train["category"] == category).to_numpy())
+        parts[random.choice(rows, round(len(rows) / 10), replace=False)] = "dev"
+    train = train.with_columns(part=pl.Series(parts))
+    test = read_table(folder / "KDDTest_plus.csv.gz").with_columns(part=pl.lit("test"))
+    return pl.concat([train, test], how="vertical_relaxed")
+
+
+def nsl_5(folder: Path) -> list[pl.DataFrame]:
+    """Keep the five categories."""
+    return [_nsl(folder).with_columns(label="category").drop(_NSL_META)]
+
+
+def nsl_2(folder: Path) -> list[pl.DataFrame]:
+    """Join all categories of anomalies."""
+    normal = pl.col("category") == "normal"
+    label = pl.when(normal).then(pl.lit("normal")).otherwise(pl.lit("anomaly"))
+    return [_nsl(folder).with_columns(label=label).drop(_NSL_META)]

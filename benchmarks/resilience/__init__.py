@@ -1,0 +1,4 @@
+"""The service under overload, hostile bodies, swaps, kills and crowds of connections.
+
+Imports `models` and `benchmarks.harness`.
+"""
