@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,7 @@ def configure(settings: Settings) -> None:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
+            *([_add_pid] if settings.workers > 1 else []),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
         "processors": [
@@ -118,3 +120,9 @@ def _drop_colours(
     """Uvicorn adds its messages a second time, coloured."""
     event.pop("color_message", None)
     return event
+
+
+def _add_pid(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return event | {"pid": os.getpid()}
