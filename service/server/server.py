@@ -107,7 +107,7 @@ class Server(uvicorn.Server):
             await self._settle()
         # Accept here: under load, a server of uvloop hardly ever accepts new connections.
         self.servers = []
-        self._accepting: set[asyncio.Future[object]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._tls = tls.context(settings)
         for listening in self._sockets:
             listening.setblocking(False)
@@ -152,33 +152,30 @@ class Server(uvicorn.Server):
             self._accept(listening, _BACKLOG)
         loop.call_later(self.config.settings.grace_seconds, self._cut_off)
         await super().shutdown(sockets)
-        for accepting in self._accepting:
-            accepting.cancel()
+        for task in self._connecting:
+            task.cancel()
 
     def _accept(self, listening: socket.socket, limit: int) -> None:
-        loop, settings = asyncio.get_running_loop(), self.config.settings
-        factory = partial(Connection, self.config, self.server_state, self.lifespan.state)
+        loop = asyncio.get_running_loop()
         for _ in range(limit):
             try:
                 accepted, _address = listening.accept()
             except OSError:  # none is left
                 return
-            accepting = asyncio.ensure_future(
-                loop.connect_accepted_socket(
-                    factory,
-                    accepted,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=settings.header_seconds if self._tls else None,
-                    ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if self._tls else None,
-                )
-            )
-            self._accepting.add(accepting)
-            accepting.add_done_callback(self._on_accepted)
+            task = loop.create_task(self._connect(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
-    def _on_accepted(self, accepting: asyncio.Future[object]) -> None:
-        self._accepting.discard(accepting)
-        if not accepting.cancelled():
-            accepting.exception()  # a failed handshake is the client's
+    async def _connect(self, accepted: socket.socket) -> None:
+        seconds = self.config.settings.header_seconds
+        with suppress(OSError):  # a client that fails its handshake needs no line in the log
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(Connection, self.config, self.server_state, self.lifespan.state),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=seconds if self._tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if self._tls else None,
+            )
 
     def _check_timeouts(self, part: int) -> None:
         """Check one part of the connections: a thousand refusals at once would delay the others."""
