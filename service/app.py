@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import Model
 from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
 from service.api.endpoint import Exchange
+from service.observability.counters import ProcessStatus
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
-from service.observability.tracing import tracing
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import Guard
@@ -55,7 +55,12 @@ def create_app(
         clock: seconds that only go forward, for durations.
     """
     loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
-    state = State(settings, Metrics(), loader, clock)
+
+    def status() -> ProcessStatus:
+        store_up = None if state.store is None else state.away is None
+        return ProcessStatus(state.turns.waiting, state.turns.held, store=store_up)
+
+    state = State(settings, Metrics(status), loader, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),
@@ -69,8 +74,6 @@ def create_app(
         ),
     )
     app.state.faultcube = state
-    state.metrics.queue, state.metrics.held = lambda: state.turns.waiting, lambda: state.turns.held
-    state.metrics.store = lambda: None if state.store is None else state.away is None
     for module in _MODULES:
         app.include_router(module.router)
     exchanges = {
@@ -134,7 +137,11 @@ class _Shortcut:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.faultcube
-    with state.metrics.shared(), tracing(state.settings, app.state.watchers):
+    with state.metrics.shared(), ExitStack() as stack:
+        if state.settings.otlp_endpoint:
+            from service.observability.tracing import tracing  # noqa: PLC0415 - needs the extra
+
+            stack.enter_context(tracing(state.settings, app.state.watchers))
         stop = state.follow()
         yield
         stop()

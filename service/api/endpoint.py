@@ -128,7 +128,7 @@ class Exchange:
             await self.refusal(Broken(), state["request_id"])(scope, receive, send)
             raise  # the server logs it
         state["records"] = answer.records
-        self.state.metrics.tally.records += answer.records
+        self.state.metrics.counters.records += answer.records
         await self._send(send, serving, answer)
 
     async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Answer:

@@ -9,7 +9,7 @@ import sys
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
-from service.observability.multiprocess import common_folder
+from service.observability.multiprocess import reports_folder
 from service.server.server import Config, Server
 from service.settings import Settings
 
@@ -31,7 +31,7 @@ def run(settings: Settings, listening: socket.socket) -> None:
         return
     multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn's supervisor starts these
     supervisor = _Supervisor(config, [listening])
-    with common_folder():
+    with reports_folder():
         supervisor.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(STARTUP_FAILURE)
