@@ -23,7 +23,7 @@ audit = logging.getLogger("service.audit")
 _LONGEST_PATH = 200
 _FAILED = 400
 _MOST_LINES = 50
-"""Of failed requests in a second."""
+"""Of failed requests, in a second."""
 
 
 def configure(settings: Settings) -> None:
@@ -50,19 +50,19 @@ def configure(settings: Settings) -> None:
             "formatters": {"structured": formatter},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
-            "loggers": {"watchfiles": {"level": "WARNING"}},  # it tells of every file
+            "loggers": {"watchfiles": {"level": "WARNING"}},  # it logs every file
         }
     )
 
 
 class RequestLog:
-    """Writes one line for a request, and nothing of its content.
+    """A watcher that logs a line for a request, without its content.
 
-    A flood of failures must not become a flood of lines: only so many a second are written.
+    A flood of failures must not become a flood of lines, so their number per second is limited.
 
     Args:
-        which: `all`, `failed` or `none`; what changes something is always written.
-        clock: seconds that only go forward.
+        which: `all`, `failed` or `none`; changes are always logged.
+        clock: monotonic seconds.
     """
 
     def __init__(self, which: str, clock: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class RequestLog:
         self._second, self._lines = 0, 0
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
-        """Write a request's line."""
+        """Log a request."""
         state = scope["state"]
         if "changes" in state and (status < _FAILED or self._may_write()):
             audit.info("change", extra=_line(scope, status, seconds))
@@ -117,8 +117,7 @@ def _renderers(as_json: bool) -> list[structlog.typing.Processor]:
 def _drop_colours(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Uvicorn adds its messages a second time, coloured."""
-    event.pop("color_message", None)
+    event.pop("color_message", None)  # uvicorn's second copy of its messages
     return event
 
 
