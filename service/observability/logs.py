@@ -124,4 +124,5 @@ def _drop_colours(
 def _add_pid(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    return event | {"pid": os.getpid()}
+    event["pid"] = os.getpid()
+    return event

@@ -247,7 +247,8 @@ class Connection(HttpToolsProtocol):
 
     def _send_error(self, problem: Problem) -> None:
         response = _response(problem)
-        known = {"method": "-", "path": "-", "client": self.client} | (self.scope or {})
+        begun = cast("dict[str, Any] | None", self.scope) or {}
+        known = {"method": "-", "path": "-", "client": self.client} | begun
         known["state"] = {"request_id": response.headers["x-request-id"], "headers": {}}
         self.server_state.on_refused(known, problem)
         headers = [*self.server_state.default_headers, *response.raw_headers]
