@@ -78,7 +78,9 @@ def test_adding_a_tally_leaves_it_as_it_is(a: Counters, b: Counters) -> None:
 @settings(max_examples=30)
 @given(tallies())
 def test_a_report_survives_its_way_to_another_process(counters: Counters) -> None:
-    report = ProcessReport(counters, ProcessStatus(3, 4, ("toy", "1" * 16), {"process_open_fds": 5.0}))
+    report = ProcessReport(
+        counters, ProcessStatus(3, 4, ("toy", "1" * 16), {"process_open_fds": 5.0})
+    )
     assert ProcessReport.decoded(report.encoded()) == report
 
 
