@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import Model
 from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
 from service.api.endpoint import RecordEndpoint
+from service.observability.counters import ProcessStatus
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
-from service.observability.tracing import tracing
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
@@ -55,7 +55,12 @@ def create_app(
         clock: monotonic seconds, for durations.
     """
     loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
-    state = State(settings, Metrics(), loader, clock)
+
+    def status() -> ProcessStatus:
+        store_up = None if state.store is None else state.away is None
+        return ProcessStatus(state.scheduler.waiting, state.budget.held, store=store_up)
+
+    state = State(settings, Metrics(status), loader, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),
@@ -69,9 +74,6 @@ def create_app(
         ),
     )
     app.state.faultcube = state
-    state.metrics.queue = lambda: state.scheduler.waiting
-    state.metrics.held = lambda: state.budget.held
-    state.metrics.store = lambda: None if state.store is None else state.away is None
     for module in _MODULES:
         app.include_router(module.router)
     observers: list[RequestObserver] = [
@@ -121,7 +123,11 @@ class _Application(FastAPI):
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.faultcube
-    with state.metrics.shared(), tracing(state.settings, app.state.observers):
+    with state.metrics.shared(), ExitStack() as stack:
+        if state.settings.otlp_endpoint:
+            from service.observability.tracing import tracing  # noqa: PLC0415 - needs the extra
+
+            stack.enter_context(tracing(state.settings, app.state.observers))
         stop = state.follow()
         yield
         stop()

@@ -160,7 +160,7 @@ class RecordEndpoint:
             await self.error_response(problem, info.request_id)(scope, receive, send)
             raise  # the server logs it
         info.records = content.records
-        self.state.metrics.tally.records += content.records
+        self.state.metrics.counters.records += content.records
         await self._send(send, served, content)
 
     async def _answer(

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from models import UNKNOWN, BundleError, Decisions, Model
 from models.schema import UNSEEN, Field, Matrix, Schema
 from service.bundles.repository import MANIFEST
-from service.observability.counters import Tally
+from service.observability.counters import Counters
 
 __all__ = ["UNFIT", "Compare", "Shadow"]
 
@@ -142,8 +142,8 @@ class Shadow:
         loader: Callable[[Path], Model],
         folder: Path,
         clock: Callable[[], float],
-        tally: Tally,
-        together: Callable[[], Tally] | None = None,
+        tally: Counters,
+        together: Callable[[], Counters] | None = None,
     ) -> None:
         self.loader, self.folder, self.clock, self.tally = loader, folder, clock, tally
         self.refused: str | None = None

@@ -1,4 +1,4 @@
-"""The page that Prometheus reads, made of what all processes report."""
+"""The metrics of all processes in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.observability.counters import Histogram, Moment, Tally
+from service.observability.counters import Counters, Histogram, ProcessStatus
 from service.observability.drift import Drifts
 
-__all__ = ["CPU_SECONDS", "Page"]
+__all__ = ["CPU_SECONDS", "Exposition"]
 
 Labels = tuple[str, ...]
 K = TypeVar("K", bound=Labels)
@@ -40,109 +40,104 @@ _PROCESS: Mapping[str, tuple[Callable[[Iterable[float]], float], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Collector):
-    """What there is to tell.
+class Exposition(Collector):
+    """Metrics of all processes.
 
     Attributes:
-        tally: of all processes there are and were.
-        moments: of every process there is.
-        drift: sampled records, and their drift unless they are too few.
+        counters: sum over all processes, exited ones too.
+        statuses: of every running process.
+        drift: number of sampled records, and their drift unless they are too few.
     """
 
-    tally: Tally
-    moments: Sequence[Moment]
+    counters: Counters
+    statuses: Sequence[ProcessStatus]
     drift: tuple[int, Drifts | None]
 
     def text(self) -> bytes:
-        """The page in the Prometheus text format."""
+        """Render the Prometheus text format."""
         return prometheus.generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
-        """The page for prometheus-client."""
-        yield from self._of_requests()
-        yield from self._of_records()
-        yield from self._of_bundles()
-        yield from self._of_classes()
-        yield from self._of_drift()
-        yield from self._of_shadow()
-        yield from self._of_processes()
+        """Yield the metrics for prometheus-client."""
+        yield from self._requests()
+        yield from self._records()
+        yield from self._bundles()
+        yield from self._classes()
+        yield from self._drift()
+        yield from self._shadow()
+        yield from self._processes()
 
-    def _of_requests(self) -> Iterator[Metric]:
-        tally = self.tally
-        counts = {(route, str(status)): n for (route, status), n in tally.requests.items()}
-        yield _counter("requests", "Requests answered.", counts, "route", "status")
-        yield _histogram(
-            "request_seconds",
-            "Time from a request's headers to the end of its answer.",
-            {(route,): seconds for route, seconds in tally.seconds.items()},
-            "route",
-        )
-        refused = "Requests refused for what they are."
-        yield _counter("rejected_requests", refused, _keyed(tally.rejected), "reason")
-        queue = "Large requests under way or waiting."
-        yield _gauge("queue_requests", queue, {(): sum(each.queue for each in self.moments)})
-        held = "Bytes of request bodies that are held."
-        yield _gauge("held_bytes", held, {(): sum(each.held for each in self.moments)})
+    def _requests(self) -> Iterator[Metric]:
+        counters, statuses = self.counters, self.statuses
+        requests = {(route, str(status)): n for (route, status), n in counters.requests.items()}
+        yield _counter("requests", "Requests answered.", requests, "route", "status")
+        seconds = {(route,): histogram for route, histogram in counters.seconds.items()}
+        time = "Time from a request's headers to the end of its answer."
+        yield _histogram("request_seconds", time, seconds, "route")
+        rejected = "Requests refused for what they are."
+        yield _counter("rejected_requests", rejected, _keyed(counters.rejected), "reason")
+        queue = sum(status.queue for status in statuses)
+        yield _gauge("queue_requests", "Large requests under way or waiting.", {(): queue})
+        held = sum(status.held for status in statuses)
+        yield _gauge("held_bytes", "Bytes of request bodies that are held.", {(): held})
 
-    def _of_records(self) -> Iterator[Metric]:
-        tally = self.tally
-        yield _counter("records", "Records classified or embedded.", {(): tally.records})
-        yield _counter("verdicts", "Verdicts given.", _keyed(tally.verdicts), "label")
+    def _records(self) -> Iterator[Metric]:
+        counters = self.counters
+        yield _counter("records", "Records classified or embedded.", {(): counters.records})
+        yield _counter("verdicts", "Verdicts given.", _keyed(counters.verdicts), "label")
         distance = "Distance of records to their nearest class, 0 to 1."
-        yield _histogram("distance", distance, {(): tally.distance})
+        yield _histogram("distance", distance, {(): counters.distance})
         inference = "Time that the model takes for a piece of a request."
-        yield _histogram("inference_seconds", inference, {(): tally.inference})
+        yield _histogram("inference_seconds", inference, {(): counters.inference})
 
-    def _of_bundles(self) -> Iterator[Metric]:
-        bundles = {each.bundle: 1 for each in self.moments if each.bundle is not None}
+    def _bundles(self) -> Iterator[Metric]:
+        counters, statuses = self.counters, self.statuses
+        bundles = {status.bundle: 1 for status in statuses if status.bundle is not None}
         yield _gauge("bundle_info", "The bundle served.", bundles, "name", "version")
         swaps = "Times that another bundle took over."
-        yield _counter("bundle_swaps", swaps, {(): self.tally.swaps})
-        refused = "Times that a bundle was refused."
-        yield _counter("bundle_refused", refused, {(): self.tally.refused})
-        ready = all(each.bundle is not None for each in self.moments)
+        yield _counter("bundle_swaps", swaps, {(): counters.swaps})
+        yield _counter("bundle_refused", "Times that a bundle was refused.", {(): counters.refused})
+        ready = all(status.bundle is not None for status in statuses)
         yield _gauge("ready", "1 when a verified bundle is served, else 0.", {(): int(ready)})
 
-    def _of_classes(self) -> Iterator[Metric]:
-        revisions = [each.revision for each in self.moments]
+    def _classes(self) -> Iterator[Metric]:
+        revision = min((status.revision for status in self.statuses), default=0)
         oldest = "Revision of the enrolled classes that is served; of several workers the oldest."
-        yield _gauge("classes_revision", oldest, {(): min(revisions, default=0)})
-        enrolled = max((each.enrolled for each in self.moments), default=0)
+        yield _gauge("classes_revision", oldest, {(): revision})
+        enrolled = max((status.enrolled for status in self.statuses), default=0)
         yield _gauge("enrolled_classes", "Enrolled classes that decide.", {(): enrolled})
-        stores = [each.store for each in self.moments if each.store is not None]
+        stores = [status.store for status in self.statuses if status.store is not None]
         up = "1 when the database of classes can be asked, 0 when it is away."
         yield _gauge("store_up", up, {(): int(all(stores))} if stores else {})
 
-    def _of_drift(self) -> Iterator[Metric]:
+    def _drift(self) -> Iterator[Metric]:
         records, drift = self.drift
-        index: dict[Labels, float] = {}
-        if drift is not None:
-            index = {("mean",): drift.mean, ("max",): drift.largest}
+        index = {("mean",): drift.mean, ("max",): drift.largest} if drift else {}
         meaning = "Population stability index of the embedding, over its dimensions."
         yield _gauge("drift", meaning, index, "statistic")
         yield _gauge("drift_records", "Records sampled to measure drift.", {(): records})
 
-    def _of_shadow(self) -> Iterator[Metric]:
+    def _shadow(self) -> Iterator[Metric]:
         pairs, agreed = Counter[tuple[str, str]](), Counter[Labels]()
-        for found in self.tally.shadow.values():
-            pairs.update(found)
+        for counts in self.counters.shadow.values():
+            pairs.update(counts)
         for (label, other), number in pairs.items():
             agreed[label,] += number if label == other else 0
         records = "Records that the shadow decided on too, by both labels."
         yield _counter("shadow_records", records, pairs, "label", "shadow_label")
         same = "Records to which the shadow gave the same label."
         yield _counter("shadow_agreed", same, agreed, "label")
-        skipped = sum(self.tally.shadow_skipped.values())
+        skipped = sum(self.counters.shadow_skipped.values())
         yield _counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
 
-    def _of_processes(self) -> Iterator[Metric]:
-        for name, (summed, meaning) in _PROCESS.items():
-            values = [each.process[name] for each in self.moments if name in each.process]
+    def _processes(self) -> Iterator[Metric]:
+        for name, (reduce, meaning) in _PROCESS.items():
+            values = [status.process[name] for status in self.statuses if name in status.process]
             if values:
-                yield GaugeMetricFamily(name, meaning, summed(values))
-        if self.tally.cpu_seconds:
+                yield GaugeMetricFamily(name, meaning, reduce(values))
+        if self.counters.cpu_seconds:
             cpu = "Total user and system CPU time spent in seconds."
-            yield CounterMetricFamily(CPU_SECONDS, cpu, self.tally.cpu_seconds)
+            yield CounterMetricFamily(CPU_SECONDS, cpu, self.counters.cpu_seconds)
 
 
 def _keyed(counts: Mapping[str, int]) -> dict[Labels, int]:
@@ -150,16 +145,16 @@ def _keyed(counts: Mapping[str, int]) -> dict[Labels, int]:
 
 
 def _counter(name: str, meaning: str, counts: Mapping[K, int], *labels: str) -> Metric:
-    family = CounterMetricFamily(f"faultcube_{name}", meaning, labels=labels)
-    for values, number in counts.items():
-        family.add_metric(values, number)
-    return family
+    return _add(CounterMetricFamily(f"faultcube_{name}", meaning, labels=labels), counts)
 
 
 def _gauge(name: str, meaning: str, gauges: Mapping[K, float], *labels: str) -> Metric:
-    family = GaugeMetricFamily(f"faultcube_{name}", meaning, labels=labels)
-    for values, number in gauges.items():
-        family.add_metric(values, number)
+    return _add(GaugeMetricFamily(f"faultcube_{name}", meaning, labels=labels), gauges)
+
+
+def _add(family: CounterMetricFamily | GaugeMetricFamily, samples: Mapping[K, float]) -> Metric:
+    for labels, number in samples.items():
+        family.add_metric(labels, number)
     return family
 
 

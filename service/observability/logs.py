@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ audit = logging.getLogger("service.audit")
 _LONGEST_PATH = 200
 _FAILED = 400
 _MOST_LINES = 50
-"""Of failed requests in a second."""
+"""Of failed requests, in a second."""
 
 
 def configure(settings: Settings) -> None:
@@ -34,6 +35,7 @@ def configure(settings: Settings) -> None:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
+            *([_add_pid] if settings.workers > 1 else []),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
         "processors": [
@@ -49,19 +51,19 @@ def configure(settings: Settings) -> None:
             "formatters": {"structured": formatter},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
-            "loggers": {"watchfiles": {"level": "WARNING"}},  # it tells of every file
+            "loggers": {"watchfiles": {"level": "WARNING"}},  # it logs every file
         }
     )
 
 
 class RequestLog:
-    """Writes one line for a request, and nothing of its content.
+    """A watcher that logs a line for a request, without its content.
 
-    A flood of failures must not become a flood of lines: only so many a second are written.
+    A flood of failures must not become a flood of lines, so their number per second is limited.
 
     Args:
-        which: `all`, `failed` or `none`; what changes something is always written.
-        clock: seconds that only go forward.
+        which: `all`, `failed` or `none`; changes are always logged.
+        clock: monotonic seconds.
     """
 
     def __init__(self, which: str, clock: Callable[[], float]) -> None:
@@ -69,7 +71,7 @@ class RequestLog:
         self._second, self._lines = 0, 0
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
-        """Write a request's line."""
+        """Log a request."""
         if RequestInfo.of(scope).is_change and (status < _FAILED or self._may_write()):
             audit.info("change", extra=_line(scope, status, seconds))
         elif self.all or (not self.none and status >= _FAILED and self._may_write()):
@@ -96,11 +98,8 @@ def _line(scope: Scope, status: int, seconds: float) -> dict[str, Any]:
     }
     if client := scope.get("client"):
         line["client"] = client[0]
-    line |= {
-        name: value
-        for name, value in (("records", info.records), ("key", info.key))
-        if value is not None
-    }
+    more = {"records": info.records, "key": info.key}
+    line |= {name: value for name, value in more.items() if value is not None}
     return line
 
 
@@ -119,6 +118,12 @@ def _renderers(as_json: bool) -> list[structlog.typing.Processor]:
 def _drop_colours(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Uvicorn adds its messages a second time, coloured."""
-    event.pop("color_message", None)
+    event.pop("color_message", None)  # uvicorn's second copy of its messages
+    return event
+
+
+def _add_pid(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    event["pid"] = os.getpid()
     return event

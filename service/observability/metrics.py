@@ -1,7 +1,6 @@
-"""What Prometheus is told.
+"""Prometheus metrics of one application.
 
-Counting is on the way of every request, so it is done in plain numbers; prometheus-client turns
-them into its text when it is asked for them.
+Every request counts, so counters are plain numbers; prometheus-client only renders them.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from starlette.types import Scope
 
 from models import UNKNOWN, Decisions, Manifest
 from models.schema import Matrix
-from service.observability.counters import Histogram, Moment, Report, Tally
+from service.observability.counters import Counters, Histogram, ProcessReport, ProcessStatus
 from service.observability.drift import Drift
-from service.observability.exposition import CPU_SECONDS, Page
-from service.observability.multiprocess import Sharing, sharing
+from service.observability.exposition import CPU_SECONDS, Exposition
+from service.observability.multiprocess import SharedReports, share_reports
 from service.web.middleware import RequestInfo
 from service.web.problems import Problem
 
@@ -30,33 +29,31 @@ T = TypeVar("T")
 
 
 class Metrics:
-    """What one application counts, and tells of itself and of the other workers there are.
+    """Counts for this process, and exposes the sum over all workers.
+
+    Args:
+        status: returns the queue, the held bytes and the state of the database.
 
     Attributes:
-        tally: what is counted.
-        drift: of the bundle that is served, None when there is nothing to compare with.
-        queue: says how many large requests are under way or waiting.
-        held: says how many bytes of bodies are held.
-        store: says whether the database of classes can be asked, None when there is none.
+        counters: of this process.
+        drift: of the served bundle; None without a reference to compare with.
     """
 
-    def __init__(self) -> None:
-        self.tally = Tally()
+    def __init__(self, status: Callable[[], ProcessStatus] = ProcessStatus) -> None:
+        self.status = status
+        self.counters = Counters()
         self.drift: Drift | None = None
-        self.queue: Callable[[], int] = lambda: 0
-        self.held: Callable[[], int] = lambda: 0
-        self.store: Callable[[], bool | None] = lambda: None
         self._bundle: tuple[str, str] | None = None
         self._revision = self._enrolled = 0
         self._process = prometheus.ProcessCollector(registry=None)
-        self._sharing: Sharing | None = None
+        self._shared: SharedReports | None = None
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Answer for all workers, where there are several."""
-        with sharing(self.report) as self._sharing:
+        """Exchange reports with the other workers, if there are any."""
+        with share_reports(self.report) as self._shared:
             yield
-        self._sharing = None
+        self._shared = None
 
     def show_bundle(
         self,
@@ -66,31 +63,31 @@ class Metrics:
         labels: Sequence[str] | None = None,
         revision: int = 0,
     ) -> None:
-        """Say what is served; each of its labels starts at 0.
+        """Set what is served; the verdicts of each label start at 0.
 
         Args:
             manifest: of the bundle.
-            drift: compares what is answered with its reference.
+            drift: compares records with the bundle's reference.
             labels: of all classes that decide; those of the bundle unless given.
-            revision: of the classes that are enrolled.
+            revision: of the enrolled classes.
         """
-        own = [known.name for known in manifest.classes]
-        for label in (*(labels or own), UNKNOWN):
-            self.tally.verdicts.setdefault(label, 0)
+        bundled = [known.name for known in manifest.classes]
+        for label in (*(labels or bundled), UNKNOWN):
+            self.counters.verdicts.setdefault(label, 0)
         self.drift = drift
         self._bundle = (manifest.name, manifest.version)
-        self._revision, self._enrolled = revision, len(set(labels or own) - set(own))
+        self._revision, self._enrolled = revision, len(set(labels or bundled) - set(bundled))
 
     def timed(self, work: Callable[[Matrix], T], matrix: Matrix) -> T:
-        """Time what a model does with a piece."""
+        """Time what a model does with a chunk."""
         start = perf_counter()
         done = work(matrix)
-        self.tally.inference.observe(perf_counter() - start)
+        self.counters.inference.observe(perf_counter() - start)
         return done
 
     def count_verdicts(self, decisions: Decisions, labels: list[str]) -> None:
         """Count verdicts by label and by distance."""
-        verdicts = self.tally.verdicts
+        verdicts = self.counters.verdicts
         if len(labels) == 1:
             label = labels[0]
             verdicts[label] = verdicts.get(label, 0) + 1
@@ -98,11 +95,11 @@ class Metrics:
             for label, number in Counter(labels).items():
                 verdicts[label] = verdicts.get(label, 0) + number
         if labels:
-            self.tally.distance.observe_all(decisions.distance)
+            self.counters.distance.observe_all(decisions.distance)
 
     def count_rejected(self, problem: Problem) -> None:
         """Count a request that was refused."""
-        rejected = self.tally.rejected
+        rejected = self.counters.rejected
         rejected[problem.reason] = rejected.get(problem.reason, 0) + 1
 
     def count_request(self, scope: Scope, status: int, seconds: float) -> None:
@@ -110,47 +107,36 @@ class Metrics:
         # A path that is no route must not become a label: anyone can invent paths.
         found = RequestInfo.of(scope).route or getattr(scope.get("route"), "path", None)
         route: str = found or "none"
-        key, requests = (route, status), self.tally.requests
+        key, requests = (route, status), self.counters.requests
         requests[key] = requests.get(key, 0) + 1
-        histogram = self.tally.seconds.get(route)
+        histogram = self.counters.seconds.get(route)
         if histogram is None:
-            histogram = self.tally.seconds[route] = Histogram.of_seconds()
+            histogram = self.counters.seconds[route] = Histogram.of_seconds()
         histogram.observe(seconds)
 
-    def report(self) -> Report:
-        """What this process has to say; may be called in any thread."""
-        process = {
-            sample.name: sample.value
-            for family in self._process.collect()
-            for sample in family.samples
-        }
-        self.tally.cpu_seconds = process.pop(CPU_SECONDS, 0.0)
-        window = None
+    def report(self) -> ProcessReport:
+        """Return counters and status of this process; any thread may call it."""
+        status = self.status()
+        status.bundle, status.revision = self._bundle, self._revision
+        status.enrolled = self._enrolled
+        samples = (sample for family in self._process.collect() for sample in family.samples)
+        status.process = {sample.name: sample.value for sample in samples}
+        self.counters.cpu_seconds = status.process.pop(CPU_SECONDS, 0.0)
         if drift := self.drift:
             drift.look()
-            window = drift.window()
-        moment = Moment(
-            self.queue(),
-            self.held(),
-            self._bundle,
-            process,
-            window,
-            self._revision,
-            self._enrolled,
-            self.store(),
-        )
-        return Report(self.tally, moment)
+            status.drift = drift.window()
+        return ProcessReport(self.counters, status)
 
-    def together(self) -> tuple[Tally, list[Moment]]:
-        """What all workers have counted, and how each stands; takes milliseconds."""
-        if self._sharing:
-            return self._sharing.together()
-        own = Report.decoded(self.report().encoded())
-        return own.tally, [own.moment]
+    def totals(self) -> tuple[Counters, list[ProcessStatus]]:
+        """Return the sum over all workers, and the status of each; takes milliseconds."""
+        if self._shared:
+            return self._shared.totals()
+        own = ProcessReport.decoded(self.report().encoded())
+        return own.counters, [own.status]
 
     def text(self) -> bytes:
-        """Everything in the Prometheus text format; takes milliseconds: not for the event loop."""
-        tally, moments = self.together()
-        windows = [each.drift for each in moments if each.drift]
+        """Render the Prometheus text format; takes milliseconds: not for the event loop."""
+        counters, statuses = self.totals()
+        windows = [status.drift for status in statuses if status.drift]
         drift = self.drift.measure(windows) if self.drift else (0, None)
-        return Page(tally, moments, drift).text()
+        return Exposition(counters, statuses, drift).text()

@@ -1,14 +1,13 @@
-"""What workers tell each other, so that each can answer for all of them.
+"""Reports that workers share, so that each can expose the sum over all of them.
 
-A folder in memory holds a file with the last report of every worker. A worker that lives keeps a
-lock, which the kernel takes from it however it ends; what a dead one has counted goes into one
-more file, the estate. Whoever puts the reports together first leaves its own there, and nobody else
-does so meanwhile: no counter is ever seen to fall.
+A folder in memory holds a file with the last report of every worker. A live worker holds a lock,
+which the kernel releases however the process ends; counters of a dead one are added to `inherited`.
+Whoever sums up writes its own report first, both under a lock, so that no counter ever decreases.
 
     FOLDER/4711-9f2c.alive    locked by worker 4711
     FOLDER/4711-9f2c.report   its last report
-    FOLDER/estate             what workers have counted that are gone
-    FOLDER/turn               locked by whoever puts reports together
+    FOLDER/inherited          counters of workers that have exited
+    FOLDER/lock               locked by whoever sums up
 """
 
 from __future__ import annotations
@@ -27,112 +26,106 @@ from pathlib import Path
 
 import msgspec
 
-from service.observability.counters import Moment, Report, Tally
+from service.observability.counters import Counters, ProcessReport, ProcessStatus
 
-__all__ = ["FOLDER", "Sharing", "common_folder", "sharing"]
+__all__ = ["FOLDER", "SharedReports", "reports_folder", "share_reports"]
 
 FOLDER = "FAULTCUBE_METRICS_DIR"
 """The environment variable that names the folder; the parent of the workers sets it."""
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
-_SECONDS = 1.0
+_PUBLISH_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class _Estate(msgspec.Struct):
-    """What workers have counted that are gone.
+class _Inherited(msgspec.Struct):
+    """Counters inherited from exited workers.
 
     Attributes:
-        tally: of all of them.
-        last: the worker that was added last; its files may still be there.
+        counters: of all of them.
+        last: the worker that was added last; its files may still exist.
     """
 
-    tally: Tally = msgspec.field(default_factory=Tally)
+    counters: Counters = msgspec.field(default_factory=Counters)
     last: str = ""
 
 
-class Sharing:
-    """One worker's part in it.
+class SharedReports:
+    """Publishes the reports of one worker, and reads those of the others.
 
     Args:
         folder: common to all workers.
-        report: what this worker has to tell; may be called in any thread.
+        report: returns the report of this worker; called in any thread.
     """
 
-    def __init__(self, folder: Path, report: Callable[[], Report]) -> None:
+    def __init__(self, folder: Path, report: Callable[[], ProcessReport]) -> None:
         self.folder, self.report = folder, report
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._alive = (folder / f"{self.name}.alive").open("wb")
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="sharing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Leave what was counted to the others."""
+        """Publish a last report, and leave it to the other workers."""
         self._stop.set()
         self._thread.join()
         self._alive.close()
 
-    def publish(self) -> Report:
-        """Write this worker's report for the others, and give it."""
+    def publish(self) -> ProcessReport:
+        """Write the report of this worker for the others, and return it."""
         with self._lock:
             content = self.report().encoded()
-            try:
-                _write(self.folder / f"{self.name}.report", content)
-            except OSError as error:
-                _complain(error)
-        return Report.decoded(content)
+            _try_write(self.folder / f"{self.name}.report", content)
+        return ProcessReport.decoded(content)
 
-    def together(self) -> tuple[Tally, list[Moment]]:
-        """What all workers have counted, and how those that live stand; this one comes first."""
-        with (self.folder / "turn").open("wb") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+    def totals(self) -> tuple[Counters, list[ProcessStatus]]:
+        """Return the sum over all workers, and the status of those that live, this one first."""
+        with (self.folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             own = self.publish()
-            estate, moments = self._estate(), [own.moment]
+            inherited, statuses = self._inherited(), [own.status]
             for path in self.folder.glob("*.report"):
                 if path.stem == self.name:
                     continue
                 if _is_dead(path):
-                    self._inherit(estate, path)
+                    self._inherit(inherited, path)
                 else:
-                    report = _read(path)
-                    own.tally.add(report.tally)
-                    moments.append(report.moment)
-        own.tally.add(estate.tally)
-        return own.tally, moments
+                    report = ProcessReport.decoded(path.read_bytes())
+                    own.counters.add(report.counters)
+                    statuses.append(report.status)
+        own.counters.add(inherited.counters)
+        return own.counters, statuses
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         self.publish()
-        while not self._stop.wait(_SECONDS):
+        while not self._stop.wait(_PUBLISH_SECONDS):
             self.publish()
         self.publish()
 
-    def _estate(self) -> _Estate:
+    def _inherited(self) -> _Inherited:
         try:
-            return msgspec.msgpack.decode((self.folder / "estate").read_bytes(), type=_Estate)
+            return msgspec.msgpack.decode((self.folder / "inherited").read_bytes(), type=_Inherited)
         except FileNotFoundError:
-            return _Estate()
+            return _Inherited()
 
-    def _inherit(self, estate: _Estate, path: Path) -> None:
-        """Take over what a dead worker has counted: once, even if this is stopped half-way."""
-        if estate.last != path.stem:
-            estate.tally.add(_read(path).tally)
-            estate.last = path.stem
-            try:
-                _write(self.folder / "estate", msgspec.msgpack.encode(estate))
-            except OSError as error:
-                _complain(error)
+    def _inherit(self, inherited: _Inherited, path: Path) -> None:
+        """Add the counters of a dead worker: once, even if this is interrupted."""
+        if inherited.last != path.stem:
+            inherited.counters.add(ProcessReport.decoded(path.read_bytes()).counters)
+            inherited.last = path.stem
+            if not _try_write(self.folder / "inherited", msgspec.msgpack.encode(inherited)):
                 return
         for suffix in (".report", ".report.draft", ".alive"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 @contextmanager
-def common_folder() -> Iterator[None]:
-    """Give the processes that are started meanwhile a folder for their reports."""
+def reports_folder() -> Iterator[None]:
+    """Create the folder for the reports of processes that are started meanwhile."""
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(
         prefix="faultcube-", dir=memory, ignore_cleanup_errors=True
@@ -145,38 +138,36 @@ def common_folder() -> Iterator[None]:
 
 
 @contextmanager
-def sharing(report: Callable[[], Report]) -> Iterator[Sharing | None]:
-    """Take part in it, where there are several workers."""
+def share_reports(report: Callable[[], ProcessReport]) -> Iterator[SharedReports | None]:
+    """Share the reports of this process if it is one of several workers."""
     folder = os.environ.get(FOLDER)
     if folder is None:
         yield None
         return
-    part = Sharing(Path(folder), report)
+    shared = SharedReports(Path(folder), report)
     try:
-        yield part
+        yield shared
     finally:
-        part.close()
-        if _is_orphan():
+        shared.close()
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():  # nobody else removes the folder
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_orphan() -> bool:
-    parent = multiprocessing.parent_process()
-    return parent is not None and not parent.is_alive()
-
-
-def _complain(error: OSError) -> None:
-    log.warning("metrics are not shared", extra={"reason": str(error)})
+def _try_write(path: Path, content: bytes) -> bool:
+    """Write a file, or log why not: a full disk must not cost a response."""
+    try:
+        _write(path, content)
+    except OSError as error:
+        log.warning("metrics are not shared", extra={"reason": str(error)})
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f"{path.name}.draft")
     draft.write_bytes(content)
     draft.replace(path)
-
-
-def _read(path: Path) -> Report:
-    return Report.decoded(path.read_bytes())
 
 
 def _is_dead(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The most recent traffic: what a change is tried on before it is made."""
+"""The latest traffic, on which a change is tried before it is made."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from models.schema import Matrix
 
 __all__ = ["Recent"]
 
-_PIECES = 256
+_CHUNKS = 256
 _ROWS = 64
-"""Of each piece, at most: one large request is not all that there is."""
+"""Of each chunk, at most: one large request must not replace all others."""
 
 
 class Recent:
-    """Some of the records that were answered last; one thread writes and any may read."""
+    """Some of the latest records; one thread writes, any may read."""
 
     def __init__(self) -> None:
-        self._pieces: deque[Matrix] = deque(maxlen=_PIECES)
+        self._chunks: deque[Matrix] = deque(maxlen=_CHUNKS)
 
     def offer(self, matrix: Matrix) -> None:
-        """Keep records that were answered: float32 [n, fields], of a large piece the last."""
-        self._pieces.append(matrix if len(matrix) <= _ROWS else matrix[-_ROWS:].copy())
+        """Keep records that were answered, the last ones of a large chunk: float32 [n, fields]."""
+        self._chunks.append(matrix if len(matrix) <= _ROWS else matrix[-_ROWS:].copy())
 
     def matrix(self, fields: int) -> Matrix:
-        """All that is kept: float32 [n, fields]."""
-        return np.concatenate([np.empty((0, fields), np.float32), *self._pieces.copy()])
+        """Return all kept records: float32 [n, fields]."""
+        return np.concatenate([np.empty((0, fields), np.float32), *self._chunks.copy()])

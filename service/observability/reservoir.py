@@ -1,4 +1,4 @@
-"""A fair sample of all that has passed by, without keeping it."""
+"""A fair sample of a stream of records."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Reservoir"]
 
 
 class Reservoir:
-    """Keeps some of the rows that it is offered, each with the same probability.
+    """Keeps a random sample of the rows that it is offered, all with the same probability.
 
-    What is passed over costs a subtraction: how many rows to skip is drawn beforehand (algorithm L:
+    The number of rows to skip is drawn in advance, so skipping costs a subtraction (algorithm L:
     Li, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))", 1994).
 
     Args:
-        size: rows that are kept, at most.
-        random: where chance comes from.
+        size: most rows to keep.
+        random: the source of randomness.
 
     Attributes:
-        skip: rows to pass over before the next one is taken.
+        skip: rows to skip before the next one is kept.
     """
 
     def __init__(self, size: int, random: Random) -> None:
@@ -33,26 +33,19 @@ class Reservoir:
         self._log_weight = 0.0
 
     def offer(self, matrix: Matrix) -> None:
-        """Take some rows, or none: float32 [n, fields]."""
+        """Keep some rows, or none: float32 [n, fields]."""
         self.skip -= len(matrix)
-        if self.skip < 0:
-            self.take(matrix)
-
-    def take(self, matrix: Matrix) -> None:
-        """Take the row at `skip`, which is negative and counts from the end, and those after it."""
-        while self.skip < 0:
-            self._keep(matrix[self.skip].tobytes())
+        while self.skip < 0:  # it counts from the end of the matrix
+            row = matrix[self.skip].tobytes()
+            if len(self._rows) < self.size:
+                self._rows.append(row)
+            else:
+                self._rows[self.random.randrange(self.size)] = row
             self.skip += 1 + self._gap()
 
     def rows(self, fields: int) -> Matrix:
-        """What is kept: float32 [n, fields]."""
+        """Return the kept rows: float32 [n, fields]."""
         return np.frombuffer(b"".join(self._rows), np.float32).reshape(-1, fields)
-
-    def _keep(self, row: bytes) -> None:
-        if len(self._rows) < self.size:
-            self._rows.append(row)
-        else:
-            self._rows[self.random.randrange(self.size)] = row
 
     def _gap(self) -> int:
         if len(self._rows) < self.size:

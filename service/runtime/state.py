@@ -96,7 +96,7 @@ class State:
         self.scheduler = Scheduler(self.settings.queue, self.metrics.timed)
         self.budget = ByteBudget(self.settings.max_held_bytes)
         if (folder := self.settings.shadow) is not None:
-            tally, together = self.metrics.tally, lambda: self.metrics.together()[0]
+            tally, together = self.metrics.counters, lambda: self.metrics.totals()[0]
             self.shadow = Shadow(self.loader, folder, self.clock, tally, together)
 
     @property
@@ -310,7 +310,7 @@ class State:
         if not other:
             return
         if previous is not None:
-            self.metrics.tally.swaps += 1
+            self.metrics.counters.swaps += 1
             extra["previous"] = previous.version
         log.info("bundle loaded", extra=extra)
 
@@ -333,7 +333,7 @@ class State:
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:
-            self.metrics.tally.refused += 1
+            self.metrics.counters.refused += 1
             log.error("bundle refused", extra={"bundle": folder, "reason": reason})
         self.refused[folder] = reason
         self._why_not = f"The bundle {folder} is refused: {reason}."

@@ -1,4 +1,5 @@
-"""Sockets, connections and worker processes: everything that leans on uvicorn.
+"""Sockets, connections and worker processes: everything that depends on uvicorn.
 
-Imports `runtime`, `bundles`, `observability`, `settings` and `web`; only the CLI imports it.
+Imports `service.runtime`, `service.bundles`, `service.web` and `service.observability`. Only
+`service.cli` imports this room; without it, `service.app` runs on any ASGI server.
 """

@@ -1,8 +1,8 @@
-"""HTTP on one connection: uvicorn's, with an end to everything that a client can leave open.
+"""HTTP/1.1 on one connection: uvicorn's protocol, with a limit on all that a client can leave open.
 
-Uvicorn waits for ever for a client that does not finish its headers, that does not take its answer,
-or that never says anything. Here every connection is looked at once a second. What it waits for is
-compared with what it waited for the last time, so a request that moves costs nothing.
+Uvicorn waits forever for a client that does not finish its headers, does not read its response or
+never sends anything. Here the server calls `check_timeouts` once a second for every connection. It
+compares what the connection waits for now and waited for then, so requests pay nothing for it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, cast
 
 import httptools
 from starlette.responses import Response
@@ -33,102 +33,103 @@ from service.web.problems import (
     not_ready,
 )
 
-__all__ = ["Connection", "Refused"]
+__all__ = ["Connection", "Connections"]
 
-T = TypeVar("T")
-Refused = Callable[[Scope, Problem], None]
-"""Told of a request that was refused before the application saw it."""
-
-_HEAD_BYTES = 1 << 16
-"""Of a request's line and headers, at most; also of what frames a body."""
-_PIPELINED = 100
-"""Requests that may be sent ahead of their answers."""
+_MAX_HEAD_BYTES = 1 << 16
+"""Of the request line and headers; also of chunk headers and trailers."""
+_MAX_PIPELINED = 100
 _BODY_MARGIN = 5.0
-"""Seconds by which the application is ahead, where it waits for a body itself."""
+"""Seconds by which the application's own timeout for a body comes first."""
 _LINGER_SECONDS = 1.0
-"""For a client that still sends: it reads its refusal only if it is not cut off at once."""
+"""A client that is still sending reads its error only if the connection stays open for a while."""
 _FAREWELL_SECONDS = 1.0
-"""At the end, for requests that are on their way on connections that seem idle."""
+"""At shutdown, for requests that are on their way on idle connections."""
 _READINESS = frozenset({"/readyz", "/v2/health/ready"})
 
 
-class Connection(HttpToolsProtocol):
-    """One connection.
+class Connections(ServerState):
+    """What all connections of a server share.
 
     Args:
-        config: uvicorn's.
-        server_state: uvicorn's, with all the connections.
-        app_state: what the application's lifespan yielded.
-        settings: the limits.
-        most: connections at a time.
-        refused: told of what is refused here.
-        leaving: whether the service ends, and this is one of the last.
+        settings: with the time limits and the longest body.
+        max_connections: open at the same time.
+        on_refused: called for each request that is refused before the application sees it.
     """
 
     def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        *,
-        settings: Settings,
-        most: int,
-        refused: Refused,
-        leaving: bool = False,
+        self, settings: Settings, max_connections: int, on_refused: Callable[[Scope, Problem], None]
+    ) -> None:
+        super().__init__()
+        self.settings, self.max_connections = settings, max_connections
+        self.on_refused, self.shutting_down = on_refused, False
+
+
+class Connection(HttpToolsProtocol):
+    """One connection; takes uvicorn's arguments, with `Connections` as the server's state."""
+
+    server_state: Connections
+
+    def __init__(
+        self, config: Config, server_state: Connections, app_state: dict[str, Any]
     ) -> None:
         super().__init__(config, server_state, app_state)
-        self.settings, self.most, self.refused, self.leaving = settings, most, refused, leaving
-        self.pipeline = _Pipeline()
-        self.deaf = False
-        self._counted: object = None
-        self._bytes = self._pauses = 0
-        self._waited: tuple[object, ...] = ()
-        self._since = 0.0
+        self.settings = server_state.settings
+        self.closing = False
+        self._received_bytes = self._write_pauses = 0
+        self._waiting_for: tuple[object, ...] = ()
+        self._waiting_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start, unless there are too many."""
+        """Start, unless too many connections are open."""
         super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _Corked(transport))
-        if len(self.connections) > self.most:
+        self.transport = cast("asyncio.Transport", _HeadBuffer(transport))
+        if len(self.connections) > self.server_state.max_connections:
             self._refuse(Problem(OVERLOADED))
             transport.close()
-        elif self.leaving:
+        elif self.server_state.shutting_down:
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what cannot be read is refused in a form that all our errors have."""
-        if self.deaf:
+        """Parse; answer malformed input with a problem, as the application does."""
+        if self.closing:
             return
-        if len(data) > _HEAD_BYTES and not self._in_body():
-            self.data_received(data[:_HEAD_BYTES])
-            self.data_received(data[_HEAD_BYTES:])
+        if len(data) > _MAX_HEAD_BYTES and not self._in_body():
+            self.data_received(data[:_MAX_HEAD_BYTES])
+            self.data_received(data[_MAX_HEAD_BYTES:])
             return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._stay_with_http(data[upgrade.args[0] :])
+            self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
-            self._stumble(error)
+            self._on_parse_error(error)
             return
-        cycle = self.cycle
-        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
-            self._count(len(data))
-        if self.leaving and cycle is not None:
-            cycle.keep_alive = False
+        if self._in_head() or self._in_body():
+            self._limit_incomplete_request(len(data))
+        if self.server_state.shutting_down and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Let a client that has sent all it wants to send have its answer."""
-        # Over TLS there is no half of a connection.
-        if self._answered() or self.cycle.more_body or self.scheme == "https":
+        """Keep a half-closed connection open until its response is sent."""
+        # TLS has no half-closed connections.
+        if self._is_idle() or self.cycle.more_body or self.scheme == "https":
             return None
         self.cycle.keep_alive = False
         return True
 
+    def on_message_begin(self) -> None:
+        """Start a request, unless too many wait for the responses before theirs."""
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self.transport.abort()
+            raise ConnectionAbortedError
+        self._received_bytes = 0
+        super().on_message_begin()
+
     def on_response_complete(self) -> None:
-        """Go on with the next request; here no timer is set for it, see `look`."""
+        """Start the next request; unlike uvicorn, set no timer (see `check_timeouts`)."""
         self.server_state.total_requests += 1
-        cast("_Corked", self.transport).flush()
+        cast("_HeadBuffer", self.transport).flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -136,88 +137,76 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def pause_writing(self) -> None:
-        """Stop the application until the client has taken most of what it was given."""
-        self._pauses += 1
+        """Stop the application until the client has read most of what was sent."""
+        self._write_pauses += 1
         super().pause_writing()
 
-    def look(self, now: float) -> None:
-        """End what has waited too long.
-
-        Args:
-            now: the event loop's time.
-        """
-        waits, seconds, end = self._waits()
-        if waits != self._waited:
-            self._waited, self._since = waits, now
-        elif now - self._since >= seconds:
-            end()
+    def check_timeouts(self, now: float) -> None:
+        """End the connection if it waits for its client too long; `now` is the loop's time."""
+        waiting_for, seconds, on_timeout = self._timeout()
+        if waiting_for != self._waiting_for:
+            self._waiting_for, self._waiting_since = waiting_for, now
+        elif now - self._waiting_since >= seconds:
+            on_timeout()
 
     def shutdown(self) -> None:
-        """Answer what is under way or on its way, and nothing more."""
-        self.leaving = True
-        self.app = _leaving(self.app)
-        if self._answered():
-            self.loop.call_later(_FAREWELL_SECONDS, self._leave)
+        """Answer requests that are under way or on their way, then close."""
+        self.app = _not_ready(self.app)
+        if self._is_idle():
+            self.loop.call_later(_FAREWELL_SECONDS, self._close_if_idle)
         else:
             self.cycle.keep_alive = False
 
-    def _waits(self) -> tuple[tuple[object, ...], float, Callable[[], None]]:
-        """What the client is waited for, how long, and what happens then."""
-        settings, transport, cycle = self.settings, self.transport, self.cycle
-        if self.flow.write_paused or transport.is_closing():
-            return ("reading", cycle, self._pauses), settings.body_seconds / 2, transport.abort
-        if self.deaf and (self._answered() or cycle.disconnected):
-            return ("parting",), _LINGER_SECONDS, transport.close
-        if self.deaf:
-            return ("answer", cycle), math.inf, transport.close
-        if self._begun is None:
-            return ("beginning",), settings.header_seconds, transport.close
-        if cycle is None or cycle.scope is not self.scope:
-            return ("head", cycle), settings.header_seconds, self._give_up_head
-        if cycle.more_body:
-            return ("body", cycle), settings.body_seconds + _BODY_MARGIN, self._give_up_body
-        if cycle.response_complete:
-            return ("next", cycle), settings.idle_seconds, transport.close
-        return ("answer", cycle), math.inf, transport.close
-
-    def _give_up_head(self) -> None:
-        seconds = self.settings.header_seconds
-        self._refuse(
-            Problem(REQUEST_TIMEOUT, f"The headers did not arrive within {seconds:g} seconds.")
-        )
-
-    def _give_up_body(self) -> None:
-        seconds = self.settings.body_seconds
-        self._refuse(
-            Problem(REQUEST_TIMEOUT, f"The body did not arrive within {seconds:g} seconds.")
-        )
-
-    def _leave(self) -> None:
-        if self._answered():
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
             self.transport.close()
 
-    @property
-    def _begun(self) -> dict[str, Any] | None:
-        """The request that is being received, or that was received last."""
-        return cast("dict[str, Any] | None", self.scope)
+    def _timeout(self) -> tuple[tuple[object, ...], float, Callable[[], None]]:
+        """Return what the connection waits for, for how many seconds, and what happens then."""
+        settings, cycle, close = self.settings, self.cycle, self.transport.close
+        if self.flow.write_paused or self.transport.is_closing():
+            key = "reader", cycle, self._write_pauses
+            return key, settings.body_seconds / 2, self.transport.abort
+        if self.closing:
+            responding = not (self._is_idle() or cycle.disconnected)
+            return ("close", responding), math.inf if responding else _LINGER_SECONDS, close
+        if cast("Scope | None", self.scope) is None:
+            return ("first byte",), settings.header_seconds, close
+        if self._in_head():
+            seconds = settings.header_seconds
+            return ("headers", cycle), seconds, partial(self._time_out, "headers", seconds)
+        if cycle.more_body:
+            seconds = settings.body_seconds
+            on_timeout = partial(self._time_out, "body", seconds)
+            return ("body", cycle), seconds + _BODY_MARGIN, on_timeout
+        seconds = settings.idle_seconds if cycle.response_complete else math.inf
+        return ("next request", cycle, seconds), seconds, close
 
-    def _answered(self) -> bool:
+    def _time_out(self, what: str, seconds: float) -> None:
+        self._refuse(
+            Problem(REQUEST_TIMEOUT, f"The {what} did not arrive within {seconds:g} seconds.")
+        )
+
+    def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _in_head(self) -> bool:
+        return self.cycle is None or self.cycle.scope is not self.scope
 
     def _in_body(self) -> bool:
         return self.cycle is not None and self.cycle.more_body
 
-    def _count(self, size: int) -> None:
-        """Bound what is held of a request that is not complete."""
-        if self._counted is not self.scope:
-            self._counted, self._bytes = self.scope, 0
-        self._bytes += size
+    def _limit_incomplete_request(self, size: int) -> None:
+        """Refuse headers, chunk headers and trailers that never end."""
+        self._received_bytes += size
         if not self._in_body():
-            if self._bytes >= _HEAD_BYTES:
+            if self._received_bytes >= _MAX_HEAD_BYTES:
                 self._refuse(
-                    Problem(HEADERS_TOO_LARGE, f"The headers are longer than {_HEAD_BYTES} bytes.")
+                    Problem(
+                        HEADERS_TOO_LARGE, f"The headers are longer than {_MAX_HEAD_BYTES} bytes."
+                    )
                 )
-        elif self._bytes > 2 * self.settings.max_body_bytes + _HEAD_BYTES:
+        elif self._received_bytes > 2 * self.settings.max_body_bytes + _MAX_HEAD_BYTES:
             self._refuse(
                 Problem(
                     BODY_TOO_LARGE,
@@ -225,8 +214,11 @@ class Connection(HttpToolsProtocol):
                 )
             )
 
-    def _stay_with_http(self, rest: bytes) -> None:
-        """Read a request again as if it had not asked for another protocol (RFC 9110, 7.8)."""
+    def _should_upgrade(self) -> bool:
+        return True  # so that uvicorn leaves every upgrade to `_ignore_upgrade`
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its `Upgrade` header (RFC 9110, 7.8)."""
         if self.scope["method"] == "CONNECT":
             self._refuse(Problem(MALFORMED_REQUEST, "This is no proxy."))
             return
@@ -237,31 +229,22 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
-    def _should_upgrade(self) -> bool:
-        """Leave what asks for another protocol to `_stay_with_http`."""
-        return True
-
-    def _stumble(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, _TooManyError):
-            self.transport.abort()
-        elif isinstance(error, httptools.HttpParserCallbackError):
-            self._refuse(
-                Problem(
-                    MALFORMED_REQUEST, "This is no HTTP request: its target cannot be understood."
-                )
-            )
-        else:
-            self._refuse(Problem(MALFORMED_REQUEST, f"This is no HTTP request: {error}."))
+    def _on_parse_error(self, error: httptools.HttpParserError) -> None:
+        if self.transport.is_closing():  # too many pipelined requests
+            return
+        reason = str(error)
+        if isinstance(error, httptools.HttpParserCallbackError):
+            reason = "its target cannot be understood"
+        self._refuse(Problem(MALFORMED_REQUEST, f"This is no HTTP request: {reason}."))
 
     def _refuse(self, problem: Problem) -> None:
-        """Refuse what is being received, after the answers that are due, and listen no more."""
-        self.deaf = True
+        """Send a problem after the responses that are due, and ignore all further input."""
+        self.closing = True
         cycle = self.cycle
-        in_head = cycle is None or cycle.scope is not self.scope
-        if self._answered():
-            if in_head or not cycle.more_body:
-                self._say(problem)
-            else:  # the rest of a body whose answer has been given
+        if self._is_idle():
+            if self._in_head() or not cycle.more_body:
+                self._send_error(problem)
+            else:  # the rest of a body whose response was sent early
                 self.transport.close()
         elif self.pipeline or not cycle.more_body:
             cycle.keep_alive = False
@@ -270,13 +253,14 @@ class Connection(HttpToolsProtocol):
         else:
             cycle.disconnected = True
             cycle.message_event.set()
-            self._say(problem)
+            self._send_error(problem)
 
-    def _say(self, problem: Problem) -> None:
+    def _send_error(self, problem: Problem) -> None:
         response = _response(problem)
-        known = {"method": "-", "path": "-", "client": self.client} | (self._begun or {})
+        begun = cast("dict[str, Any] | None", self.scope) or {}
+        known = {"method": "-", "path": "-", "client": self.client} | begun
         RequestInfo({}, response.headers["x-request-id"]).attach(known)
-        self.refused(known, problem)
+        self.server_state.on_refused(known, problem)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
@@ -286,17 +270,16 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-class _Corked:
-    """A transport that sends the head of an answer with what follows, in one packet.
+class _HeadBuffer:
+    """A transport that sends a response's head with the first part of its body.
 
-    Uvicorn writes them one by one, and a system call takes longer than most of what we do.
+    Uvicorn writes them one by one, uvloop makes a system call of each: 4 % of a small request.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport, self._head = transport, b""
 
     def write(self, data: bytes) -> None:
-        """Send, or keep for the next time."""
         if self._head:
             self._head, data = b"", self._head + data
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
@@ -305,17 +288,14 @@ class _Corked:
         self._transport.write(data)
 
     def flush(self) -> None:
-        """Send what was kept: nothing follows."""
         if self._head:
             self.write(b"")
 
     def write_eof(self) -> None:
-        """Send all, and say that it is all."""
         self.flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Send all, and close."""
         self.flush()
         self._transport.close()
 
@@ -323,21 +303,8 @@ class _Corked:
         return getattr(self._transport, name)
 
 
-class _TooManyError(Exception):
-    """More requests were sent ahead than are kept."""
-
-
-class _Pipeline(deque[T]):
-    """Requests that wait for the answers to those before them, a bounded number."""
-
-    def appendleft(self, request: T) -> None:
-        if len(self) >= _PIPELINED:
-            raise _TooManyError
-        super().appendleft(request)
-
-
 def _response(problem: Problem) -> Response:
-    """A last answer, with the headers that all answers have."""
+    """Return the last response of a connection, with the headers that all responses have."""
     name = secrets.token_hex(6)
     response = problem.response(name)
     last = {"Connection": "close", "X-Request-ID": name, "X-Content-Type-Options": "nosniff"}
@@ -345,14 +312,14 @@ def _response(problem: Problem) -> Response:
     return response
 
 
-def _leaving(app: ASGIApp) -> ASGIApp:
-    """The application, but not ready for more."""
+def _not_ready(app: ASGIApp) -> ASGIApp:
+    """Wrap an application so that it reports not to be ready."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in _READINESS:
             problem = not_ready("The service is about to end.", retry_seconds=1)
             await _response(problem)(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return answer
+    return respond

@@ -1,22 +1,21 @@
-"""The HTTP server of one process, and what it says once it listens."""
+"""The HTTP server of one process, and the greeting that it prints once it listens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import multiprocessing
-import os
 import resource
 import shlex
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Scope
@@ -26,7 +25,7 @@ from service.bundles.repository import RepositoryError
 from service.observability.logs import configure
 from service.runtime.state import State
 from service.server import tls
-from service.server.connection import Connection
+from service.server.connection import Connection, Connections
 from service.settings import Settings
 from service.web.problems import Problem
 
@@ -34,11 +33,11 @@ __all__ = ["Config", "Server", "greeting", "listener"]
 
 log = logging.getLogger(__name__)
 
-_SPAWN = multiprocessing.get_context("spawn")
 _BACKLOG = 2048
-_FILES = 100
+_ACCEPTED_AT_ONCE = 100
+_OTHER_FILES = 100
 """That the process may open beside its connections."""
-_MOST_FILES = 65_536
+_MAX_FILES = 65_536
 _TICKS = 10
 """Of uvicorn, in a second."""
 _SETTLE_SECONDS = 30.0
@@ -46,17 +45,17 @@ _TLS_SHUTDOWN_SECONDS = 2.0
 
 
 class Config(uvicorn.Config):
-    """How uvicorn serves with our settings; a worker gets it whole, as its parent has it.
+    """Uvicorn's configuration for our settings; every worker gets a copy.
 
     Args:
         settings: to serve with.
 
     Attributes:
-        greetings: one for all workers; whoever acquires it says that the service is there.
-        made: the application, once it is loaded.
+        greetings: shared by all workers; the one that acquires it prints the greeting.
+        app_instance: the application, once it is loaded.
     """
 
-    made: Any
+    app_instance: FastAPI
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,68 +68,58 @@ class Config(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
-            # What is left of connections by then is cut off a moment before.
+            # Connections that are left are cut off a moment before.
             timeout_graceful_shutdown=int(settings.grace_seconds) + 2,
             timeout_worker_healthcheck=30,
-            backlog=_BACKLOG,
         )
         several = settings.workers > 1
-        self.greetings = _SPAWN.Semaphore() if several else threading.Semaphore()
+        spawn = multiprocessing.get_context("spawn")
+        self.greetings = spawn.Semaphore() if several else threading.Semaphore()
 
     def configure_logging(self) -> None:
-        """Set up the logs; several processes say which they are."""
+        """Set up logging in this process."""
         super().configure_logging()
         configure(self.settings)
-        if self.settings.workers > 1:
-            logging.setLogRecordFactory(_with_pid)
 
     def load_app(self) -> Callable[[], FastAPI]:
-        """Give what makes the application, once."""
-        # One more series for each series is of no use here.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        create = super().load_app()
-
-        def make() -> FastAPI:
-            made: FastAPI = create(self.settings)
-            self.made = made
-            return made
-
-        return make
+        """Create the application; uvicorn expects a function that returns it."""
+        self.app_instance = super().load_app()(self.settings)
+        return lambda: self.app_instance
 
 
 class Server(uvicorn.Server):
-    """Serves, says so once, and ends no request that it has received."""
+    """Uvicorn's server, with limits on connections and a shutdown that loses no request."""
 
     config: Config
-    state: State
+    server_state: Connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to serve; one worker of several only once it has settled about its bundle."""
+        """Accept connections; one of several workers waits for its bundle first."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
-        made = self.config.made
-        self.state, self.watchers = made.state.faultcube, made.front.observers
-        if self.config.workers > 1:
+        settings = self.config.settings
+        self.state: State = self.config.app_instance.state.faultcube
+        self._sockets = sockets or []
+        self.port = self._sockets[0].getsockname()[1]
+        self.server_state = Connections(settings, _raise_file_limit(), self._on_refused)
+        if settings.workers > 1:
             await self._settle()
-        self.most = _most_connections()
-        for bound in sockets or []:
-            _give_up_after(bound, self.config.settings.body_seconds)
-        self.tls = _tls(self.config.settings)
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._connection, sock=bound, backlog=self.config.backlog, **self.tls
-            )
-            for bound in sockets or []
-        ]
-        self._bound = sockets or []
-        self._accepting: list[asyncio.Future[object]] = []
-        self.port = self._bound[0].getsockname()[1]
+        # Accept here: under load, a server of uvloop hardly ever accepts new connections.
+        self.servers = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._tls = tls.context(settings)
+        for listening in self._sockets:
+            listening.setblocking(False)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux drops clients that acknowledge nothing
+                milliseconds = int(1000 * settings.body_seconds)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(listening, self._accept, listening, _ACCEPTED_AT_ONCE)
         self.started = True
 
     async def _settle(self) -> None:
-        """Leave requests to other workers while there is nothing to answer them with."""
+        """Leave requests to other workers until a bundle is loaded or refused."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE_SECONDS
         while not (self.state.settled.is_set() or self.should_exit or loop.time() > end):
@@ -142,46 +131,65 @@ class Server(uvicorn.Server):
         return self.started and self.state.settled.is_set()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after what nobody else looks after."""
-        self._look_at_connections(counter % _TICKS)
-        self._accepting = [task for task in self._accepting if not task.done()]
-        # While connections that are open have always something to say, uvloop accepts no new ones.
-        self._accepting += map(asyncio.ensure_future, self._waiting(self._bound))
+        """Check timeouts, end without a parent, and print the greeting."""
+        self._check_timeouts(counter % _TICKS)
         if counter % _TICKS == 0:
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
                 self.should_exit = True
         if self.settled and self.config.greetings.acquire(False):
-            self._greet()
+            sys.stdout.write(greeting(self.config.settings, self.port, self._served_bundle()))
+            sys.stdout.flush()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer everyone who has connected, then end; after the grace period, at once."""
+        """Answer every client that has connected, then end; cut off the rest in the end."""
         loop = asyncio.get_running_loop()
-        # Who is not accepted now would be cut off with the listening socket.
-        late = asyncio.gather(*self._waiting(sockets or []), return_exceptions=True)
+        self.server_state.shutting_down = True
+        for listening in self._sockets:
+            loop.remove_reader(listening)
+            # Closing the socket would reset connections that are not accepted yet.
+            self._accept(listening, _BACKLOG)
         loop.call_later(self.config.settings.grace_seconds, self._cut_off)
         await super().shutdown(sockets)
-        late.cancel()
+        for task in self._connecting:
+            task.cancel()
 
-    def _look_at_connections(self, part: int) -> None:
-        """Look at a part of them: a thousand that are refused at once would hold up the others."""
+    def _accept(self, listening: socket.socket, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(limit):
+            try:
+                accepted, _address = listening.accept()
+            except OSError:  # none is left
+                return
+            task = loop.create_task(self._connect(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        seconds = self.config.settings.header_seconds
+        with suppress(OSError):  # a client that fails its handshake needs no line in the log
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(Connection, self.config, self.server_state, self.lifespan.state),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=seconds if self._tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if self._tls else None,
+            )
+
+    def _check_timeouts(self, part: int) -> None:
+        """Check one part of the connections: a thousand refusals at once would delay the others."""
         now = asyncio.get_running_loop().time()
-        for connection in list(self.server_state.connections):
+        for connection in cast("list[Connection]", list(self.server_state.connections)):
             if hash(connection) % _TICKS != part:
                 continue
             try:
-                connection.look(now)  # type: ignore[union-attr]
-            except Exception:
-                # One connection must not end them all.
+                connection.check_timeouts(now)
+            except Exception:  # one connection must not end the server
                 log.exception("connection dropped")
                 connection.transport.abort()
 
-    def _greet(self) -> None:
-        sys.stdout.write(greeting(self.config.settings, self.port, self._served()))
-        sys.stdout.flush()
-
-    def _served(self) -> Path | None:
+    def _served_bundle(self) -> Path | None:
         if (model := self.state.loaded) is None:
             return None
         version, bundle = model.manifest.version, self.config.settings.bundle
@@ -190,70 +198,45 @@ class Server(uvicorn.Server):
             return next((entry.path for entry in entries if entry.version == version), bundle)
         return bundle
 
-    def _connection(self) -> Connection:
-        return Connection(
-            self.config,
-            self.server_state,
-            self.lifespan.state,
-            settings=self.config.settings,
-            most=self.most,
-            refused=self._refused,
-            leaving=self.should_exit,
-        )
-
-    def _refused(self, scope: Scope, problem: Problem) -> None:
+    def _on_refused(self, scope: Scope, problem: Problem) -> None:
         self.state.metrics.count_rejected(problem)
-        for watcher in self.watchers:
-            watcher(scope, problem.status, 0.0)
-
-    def _waiting(self, sockets: list[socket.socket]) -> list[Coroutine[Any, Any, object]]:
-        """Accept those whom the kernel has let in."""
-        loop = asyncio.get_running_loop()
-        found: list[Coroutine[Any, Any, object]] = []
-        for bound in sockets:
-            bound.setblocking(False)
-            for _ in range(self.config.backlog):
-                try:
-                    accepted, _address = bound.accept()
-                except OSError:
-                    break
-                found.append(loop.connect_accepted_socket(self._connection, accepted, **self.tls))
-        return found
+        for observe in self.config.app_instance.state.observers:
+            observe(scope, problem.status, 0.0)
 
     def _cut_off(self) -> None:
-        left = list(self.server_state.connections)
-        if left:
-            log.warning("connections cut off", extra={"number": len(left)})
-        for connection in left:
+        connections = list(self.server_state.connections)
+        if connections:
+            log.warning("connections cut off", extra={"number": len(connections)})
+        for connection in connections:
             connection.transport.abort()
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """Listen on an address; whoever connects before the service is there waits for it.
+    """Listen on an address; clients that connect before the service has started wait for it.
 
     Raises:
-        OSError: it is taken, or is none of this machine's.
+        OSError: the address is in use, or is not one of this machine.
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family)
+    listening = socket.socket(family)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        # Two may bind one address, but not listen on it.
-        bound.listen(_BACKLOG)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        # Two sockets may bind one address, but not listen on it.
+        listening.listen(_BACKLOG)
     except BaseException:
-        bound.close()
+        listening.close()
         raise
-    return bound
+    return listening
 
 
 def greeting(settings: Settings, port: int, bundle: Path | None) -> str:
-    """Say what is served where, with a request that is ready to be sent.
+    """Describe what is served where, with a request that is ready to be sent.
 
     Args:
-        settings: that are served with.
-        port: that is listened on.
-        bundle: the folder of what is served, if anything is.
+        settings: that the service runs with.
+        port: that it listens on.
+        bundle: the folder of the served bundle, if there is one.
     """
     host = settings.host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a name to replace
@@ -271,37 +254,14 @@ def greeting(settings: Settings, port: int, bundle: Path | None) -> str:
 
 
 def _nearby(path: Path) -> Path:
-    """The path as seen from the current directory when it is inside, absolute otherwise."""
+    """Return the path relative to the current directory if it is inside, absolute otherwise."""
     absolute, here = path.resolve(), Path.cwd()
     return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
 
 
-def _tls(settings: Settings) -> dict[str, Any]:
-    """The arguments of an event loop's functions that make connections."""
-    if (context := tls.context(settings)) is None:
-        return {}
-    return {
-        "ssl": context,
-        "ssl_handshake_timeout": settings.header_seconds,
-        "ssl_shutdown_timeout": _TLS_SHUTDOWN_SECONDS,
-    }
-
-
-def _most_connections() -> int:
-    """Let the process open as many files as it may, and say how many may be connections."""
+def _raise_file_limit() -> int:
+    """Let the process open as many files as it may; return how many may be connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(most - _FILES, most // 2)
-
-
-def _give_up_after(bound: socket.socket, seconds: float) -> None:
-    """Let the kernel drop who takes nothing of what it holds for them; where it can do so."""
-    if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
-        bound.setsockopt(socket.IPPROTO_TCP, option, int(1000 * seconds))
-
-
-def _with_pid(*args: Any, **kwargs: Any) -> logging.LogRecord:
-    record = logging.LogRecord(*args, **kwargs)
-    record.pid = os.getpid()
-    return record
+    limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(limit - _OTHER_FILES, limit // 2)

@@ -1,4 +1,4 @@
-"""Serve in one process, or in several on one port."""
+"""Serve in one process, or in several that share a port."""
 
 from __future__ import annotations
 
@@ -9,69 +9,63 @@ import sys
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
-from service.observability.multiprocess import common_folder
+from service.observability.multiprocess import reports_folder
 from service.server.server import Config, Server
 from service.settings import Settings
 
-__all__ = ["Workers", "run"]
+__all__ = ["run"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(settings: Settings, bound: socket.socket) -> None:
+def run(settings: Settings, listening: socket.socket) -> None:
     """Serve until a signal ends it.
 
     Args:
-        settings: how; workers get them as they are here.
-        bound: the socket to listen on.
+        settings: to serve with; workers get a copy.
+        listening: the socket to accept connections from.
     """
     config = Config(settings)
     if settings.workers == 1:
-        Server(config).run([bound])
+        Server(config).run([listening])
         return
-    workers = Workers(config, [bound])
-    with common_folder():
-        workers.run()
-    if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
+    multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn's supervisor starts these
+    supervisor = _Supervisor(config, [listening])
+    with reports_folder():
+        supervisor.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(STARTUP_FAILURE)
 
 
-class Worker(multiprocess.Process):
-    """A process that serves; its end is noticed, and it ends when its parent does."""
+class _Worker(multiprocess.Process):
+    """A process that serves; the supervisor notices its end, and it ends with the supervisor."""
 
     def start(self) -> None:
-        """Start it; it hears of signals when it can do with them."""
+        # A signal that comes before the worker can handle it has to wait.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        # Its own end of the pipe: kept open here, it would hide that the worker has closed it.
+        # Kept open here, the worker's end of the pipe would hide that the worker is dead.
         self.child_conn.close()
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, in the new process."""
         self._server = Server(self.config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         super().target(sockets)
 
     def pong(self) -> None:
-        """Tell the parent whether this worker has settled."""
         self.child_conn.recv()
-        server = self.server
-        self.child_conn.send(isinstance(server, Server) and server.settled)
+        self.child_conn.send(isinstance(self.server, Server) and self.server.settled)
 
 
-class Workers(multiprocess.Multiprocess):
-    """The parent of all workers: replaces one that dies, and ends them all."""
+class _Supervisor(multiprocess.Multiprocess):
+    """The parent of all workers: replaces a worker that dies or hangs."""
 
     def terminate_all(self) -> None:
-        """End them; the last to stop listening shall free the port."""
-        for bound in self.sockets:
-            bound.close()
+        # The last process that stops to listen frees the port.
+        for listening in self.sockets:
+            listening.close()
         super().terminate_all()
-
-
-# It starts `Process`, by that name.
-multiprocess.Process = Worker  # type: ignore[misc]

@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 
 from models import Bundle, BundleError, Field, Model
 from service.bundles.shadow import UNFIT, Shadow
-from service.observability.counters import Moment, Report, Tally
-from service.observability.exposition import Page
+from service.observability.counters import Counters, ProcessReport, ProcessStatus
+from service.observability.exposition import Exposition
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]
@@ -80,8 +80,8 @@ def rework(bundle: Path, tmp_path: Path) -> Rework:
     return write
 
 
-def shadow_of(folder: Path, clock: Clock, tally: Tally | None = None) -> Shadow:
-    return Shadow(Model.load, folder, clock, Tally() if tally is None else tally)
+def shadow_of(folder: Path, clock: Clock, tally: Counters | None = None) -> Shadow:
+    return Shadow(Model.load, folder, clock, Counters() if tally is None else tally)
 
 
 def settle(shadow: Shadow, clock: Clock) -> None:
@@ -204,7 +204,7 @@ def test_a_large_piece_is_compared_in_parts(
             sizes.append(len(matrix))
             return super().decide(matrix)
 
-    shadow = Shadow(Watched.load, bundle, clock, Tally())
+    shadow = Shadow(Watched.load, bundle, clock, Counters())
     answer = Answering(shadow, model)
     settle(shadow, clock)
     sizes.clear()
@@ -266,7 +266,7 @@ def test_the_folder_is_looked_at_now_and_then(rework: Rework, clock: Clock, mode
         raise BundleError(folder, "no")
 
     folder = rework()
-    shadow = Shadow(load, folder, clock, Tally())
+    shadow = Shadow(load, folder, clock, Counters())
     shadow.against(model)
     shadow.step()
     (folder / "note").write_text("")
@@ -295,7 +295,7 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
             raise ZeroDivisionError
         return Broken.load(folder)
 
-    shadow = Shadow(load, bundle, clock, Tally())
+    shadow = Shadow(load, bundle, clock, Counters())
     answer = Answering(shadow, model)
     shadow.start()
     try:
@@ -479,29 +479,29 @@ def test_a_schema_that_cannot_be_served_from_this_one_is_refused(
 
 
 def test_workers_are_counted_together() -> None:
-    a, b = Tally(), Tally()
+    a, b = Counters(), Counters()
     a.count_shadow(("1", "2"), {("x", "x"): 3, ("x", "y"): 1})
     b.count_shadow(("1", "2"), {("x", "x"): 2})
     b.count_shadow(("1", "3"), {("x", "x"): 9})
     b.skip_shadow(("1", "2"), 5)
-    a.add(Report.decoded(Report(b).encoded()).tally)
+    a.add(ProcessReport.decoded(ProcessReport(b).encoded()).counters)
     assert a.shadow == {("1", "2"): {("x", "x"): 5, ("x", "y"): 1}, ("1", "3"): {("x", "x"): 9}}
     assert a.shadow_skipped == {("1", "2"): 5}
     assert b.shadow[("1", "2")] == {("x", "x"): 2}
 
 
 def test_an_answer_is_of_all_workers(bundle: Path, model: Model, clock: Clock) -> None:
-    together = Tally()
+    together = Counters()
     versions = model.manifest.version, model.manifest.version
     together.count_shadow(versions, {("normal", "normal"): 7})
-    shadow = Shadow(Model.load, bundle, clock, Tally(), lambda: together)
+    shadow = Shadow(Model.load, bundle, clock, Counters(), lambda: together)
     shadow.against(model)
     settle(shadow, clock)
     assert shadow.describe()["records"] == 7
 
 
 def test_neither_many_bundles_nor_many_labels_make_it_grow_without_end() -> None:
-    tally = Tally()
+    tally = Counters()
     for number in range(50):
         versions = "served", str(number)
         tally.count_shadow(versions, {("a", "a"): 1})
@@ -527,11 +527,11 @@ def samples_of(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_prometheus_is_told_of_all_bundles_together() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.count_shadow(("1", "2"), {("x", "x"): 3, ("x", "y"): 1})
     tally.count_shadow(("2", "3"), {("x", "x"): 3, ("z", "y"): 4})
     tally.skip_shadow(("1", "2"), 5)
-    text = Page(tally, [Moment()], (0, None)).text().decode()
+    text = Exposition(tally, [ProcessStatus()], (0, None)).text().decode()
     told = samples_of(text)
     assert {key: n for key, n in told.items() if key[0].startswith("faultcube_shadow")} == {
         ("faultcube_shadow_records_total", ("x", "x")): 6,

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.observability.counters import Histogram, Moment, Report, Tally
+from service.observability.counters import Counters, Histogram, ProcessReport, ProcessStatus
 
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9))
 VALUES = st.lists(st.floats(0, 1, width=32), max_size=30)
 
 
 @st.composite
-def tallies(draw: st.DrawFn) -> Tally:
-    tally = Tally(
+def tallies(draw: st.DrawFn) -> Counters:
+    counters = Counters(
         requests=draw(st.dictionaries(st.tuples(st.sampled_from("ab"), st.just(200)), st.just(2))),
         verdicts=draw(COUNTS),
         rejected=draw(COUNTS),
@@ -26,16 +26,16 @@ def tallies(draw: st.DrawFn) -> Tally:
         cpu_seconds=float(draw(st.integers(0, 9))),
     )
     for route in draw(st.sets(st.sampled_from("ab"))):
-        tally.seconds[route] = Histogram.of_seconds()
-        tally.seconds[route].observe(1.0)
-    tally.distance.observe_all(np.array(draw(st.lists(st.just(0.25), max_size=3)), np.float32))
-    return tally
+        counters.seconds[route] = Histogram.of_seconds()
+        counters.seconds[route].observe(1.0)
+    counters.distance.observe_all(np.array(draw(st.lists(st.just(0.25), max_size=3)), np.float32))
+    return counters
 
 
-def total(*tallies: Tally) -> dict[str, object]:
-    together = Tally()
-    for tally in tallies:
-        together.add(tally)
+def total(*tallies: Counters) -> dict[str, object]:
+    together = Counters()
+    for counters in tallies:
+        together.add(counters)
     built: dict[str, object] = msgspec.to_builtins(
         together, str_keys=False, builtin_types=(dict, tuple)
     )
@@ -61,13 +61,15 @@ def test_a_value_on_a_bound_belongs_below_it() -> None:
 
 @settings(max_examples=30)
 @given(tallies(), tallies(), tallies())
-def test_the_order_in_which_tallies_are_added_does_not_matter(a: Tally, b: Tally, c: Tally) -> None:
+def test_the_order_in_which_tallies_are_added_does_not_matter(
+    a: Counters, b: Counters, c: Counters
+) -> None:
     assert total(a, b, c) == total(c, a, b)
 
 
 @settings(max_examples=30)
 @given(tallies(), tallies())
-def test_adding_a_tally_leaves_it_as_it_is(a: Tally, b: Tally) -> None:
+def test_adding_a_tally_leaves_it_as_it_is(a: Counters, b: Counters) -> None:
     before = total(b)
     a.add(b)
     assert total(b) == before
@@ -75,23 +77,25 @@ def test_adding_a_tally_leaves_it_as_it_is(a: Tally, b: Tally) -> None:
 
 @settings(max_examples=30)
 @given(tallies())
-def test_a_report_survives_its_way_to_another_process(tally: Tally) -> None:
-    report = Report(tally, Moment(3, 4, ("toy", "1" * 16), {"process_open_fds": 5.0}))
-    assert Report.decoded(report.encoded()) == report
+def test_a_report_survives_its_way_to_another_process(counters: Counters) -> None:
+    report = ProcessReport(
+        counters, ProcessStatus(3, 4, ("toy", "1" * 16), {"process_open_fds": 5.0})
+    )
+    assert ProcessReport.decoded(report.encoded()) == report
 
 
 def test_a_report_may_be_taken_while_another_thread_counts() -> None:
-    report, stop = Report(), threading.Event()
+    report, stop = ProcessReport(), threading.Event()
 
     def count() -> None:
         for number in range(10_000_000):
-            report.tally.requests[f"/{number % 5000}", 200] = number
+            report.counters.requests[f"/{number % 5000}", 200] = number
             if stop.is_set():
                 return
 
     counting = threading.Thread(target=count)
     counting.start()
-    sizes = [len(Report.decoded(report.encoded()).tally.requests) for _ in range(40)]
+    sizes = [len(ProcessReport.decoded(report.encoded()).counters.requests) for _ in range(40)]
     stop.set()
     counting.join()
     assert sizes == sorted(sizes)

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from models import Bundle
+from service.observability.counters import ProcessStatus
 from service.observability.metrics import Metrics
 from service.observability.multiprocess import FOLDER
 
@@ -152,7 +153,7 @@ def test_the_bundle_and_readiness_are_told(client: TestClient) -> None:
 def test_only_the_bundle_that_is_served_now_is_told_and_counts_go_on(bundle: Path) -> None:
     metrics, manifest = Metrics(), Bundle.read(bundle).manifest
     metrics.show_bundle(manifest)
-    metrics.tally.verdicts["normal"] += 2
+    metrics.counters.verdicts["normal"] += 2
     metrics.show_bundle(manifest.model_copy(update={"version": "f" * 16}))
     samples = samples_of(metrics.text().decode())
     told = [labels for name, labels in samples if name == "faultcube_bundle_info"]
@@ -166,7 +167,7 @@ def test_nothing_is_ready_before_a_bundle_is_loaded() -> None:
 
 def test_what_waits_and_what_is_held_is_asked_when_it_is_told() -> None:
     metrics = Metrics()
-    metrics.queue, metrics.held = lambda: 3, lambda: 4096
+    metrics.status = lambda: ProcessStatus(queue=3, held=4096)
     samples = samples_of(metrics.text().decode())
     assert samples["faultcube_queue_requests", ()] == 3
     assert samples["faultcube_held_bytes", ()] == 4096
@@ -174,7 +175,7 @@ def test_what_waits_and_what_is_held_is_asked_when_it_is_told() -> None:
 
 def test_two_applications_do_not_share_counters() -> None:
     first, second = Metrics(), Metrics()
-    first.tally.records += 5
+    first.counters.records += 5
     assert b"faultcube_records_total 5.0" in first.text()
     assert b"faultcube_records_total 0.0" in second.text()
 

@@ -12,12 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import service.observability.multiprocess
-from service.observability.counters import Moment, Report, Tally
+from service.observability.counters import Counters, ProcessReport, ProcessStatus
 from service.observability.metrics import Metrics
-from service.observability.multiprocess import FOLDER, Sharing, common_folder
+from service.observability.multiprocess import FOLDER, SharedReports, reports_folder
 
 WORKER = """
 import sys
+from service.observability.counters import ProcessStatus
 from service.observability.metrics import Metrics
 
 metrics = Metrics()
@@ -107,10 +108,10 @@ def published(folder: Path) -> None:
 def test_any_worker_tells_the_sum_over_all(workers: Workers, tmp_path: Path) -> None:
     several = workers(3)
     for number, worker in enumerate(several, start=1):
-        worker.do(f"metrics.tally.records += {number}")
-        worker.do(f"metrics.tally.distance.observe({number / 10})")
+        worker.do(f"metrics.counters.records += {number}")
+        worker.do(f"metrics.counters.distance.observe({number / 10})")
         worker.do("metrics.count_request({'state': {'route': '/classify'}}, 200, 0.002)")
-        worker.do(f"metrics.queue, metrics.held = lambda: {number}, lambda: {100 * number}")
+        worker.do(f"metrics.status = lambda: ProcessStatus({number}, {100 * number})")
     published(tmp_path)
     for worker in several:
         samples = worker.scrape()
@@ -158,7 +159,7 @@ def test_what_a_killed_worker_has_counted_stays_and_what_it_held_does_not(
     workers: Workers, tmp_path: Path
 ) -> None:
     first, second, third = workers(3)
-    second.do("metrics.queue = lambda: 5; metrics.tally.records += 40")
+    second.do("metrics.status = lambda: ProcessStatus(5); metrics.counters.records += 40")
     published(tmp_path)
     assert first.scrape()["faultcube_queue_requests", ()] == 5
     cpu = first.scrape()["process_cpu_seconds_total", ()]
@@ -175,7 +176,7 @@ def test_what_a_killed_worker_has_counted_stays_and_what_it_held_does_not(
 
 def test_a_worker_that_ends_leaves_what_it_has_counted_to_the_last(workers: Workers) -> None:
     first, second = workers(2)
-    second.do("metrics.tally.records += 7")
+    second.do("metrics.counters.records += 7")
     second.leave()
     assert first.records() == 7
 
@@ -186,7 +187,7 @@ def test_counters_never_fall_whichever_worker_tells_them_and_whichever_dies(
     alive, told = workers(3), [0.0]
     for round_ in range(30):
         for worker in alive:
-            worker.do("metrics.tally.records += 1")
+            worker.do("metrics.counters.records += 1")
         told.append(alive[round_ % len(alive)].records())
         if round_ % 10 == 9:
             alive[0].kill()
@@ -199,34 +200,36 @@ def test_counters_never_fall_whichever_worker_tells_them_and_whichever_dies(
 def test_a_dead_worker_counts_once_even_if_whoever_added_it_was_stopped_half_way(
     tmp_path: Path,
 ) -> None:
-    gone = Sharing(tmp_path, lambda: Report(Tally(records=5)))
+    gone = SharedReports(tmp_path, lambda: ProcessReport(Counters(records=5)))
     gone.close()
     content = (tmp_path / f"{gone.name}.report").read_bytes()
-    heir = Sharing(tmp_path, lambda: Report(Tally(records=1)))
-    assert heir.together()[0].records == 6
+    heir = SharedReports(tmp_path, lambda: ProcessReport(Counters(records=1)))
+    assert heir.totals()[0].records == 6
     (tmp_path / f"{gone.name}.report").write_bytes(content)
     (tmp_path / f"{gone.name}.alive").touch()
-    assert heir.together()[0].records == 6
-    assert heir.together()[0].records == 6
+    assert heir.totals()[0].records == 6
+    assert heir.totals()[0].records == 6
     heir.close()
 
 
 def test_a_full_disk_costs_the_others_their_news_and_no_one_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = Sharing(tmp_path, lambda: Report(Tally(records=5), Moment(queue=1)))
+    gone = SharedReports(
+        tmp_path, lambda: ProcessReport(Counters(records=5), ProcessStatus(queue=1))
+    )
     gone.close()
-    part = Sharing(tmp_path, lambda: Report(Tally(records=1)))
+    part = SharedReports(tmp_path, lambda: ProcessReport(Counters(records=1)))
 
     def fail(_path: Path, _content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
         full.setattr(service.observability.multiprocess, "_write", fail)
-        tally, moments = part.together()
+        tally, moments = part.totals()
         assert (tally.records, [moment.queue for moment in moments]) == (6, [0])
         assert "No space left on device" in str([vars(line) for line in caplog.records])
-    assert part.together()[0].records == 6
+    assert part.totals()[0].records == 6
     part.close()
 
 
@@ -239,7 +242,7 @@ def test_one_worker_alone_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(service.observability.multiprocess, "_write", fail)
     with metrics.shared():
-        metrics.tally.records = 3
+        metrics.counters.records = 3
         assert b"faultcube_records_total 3.0" in metrics.text()
 
 
@@ -247,7 +250,7 @@ def test_the_common_folder_is_there_for_processes_that_are_started_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(FOLDER, raising=False)
-    with common_folder():
+    with reports_folder():
         folder = Path(os.environ[FOLDER])
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "1.report").touch()

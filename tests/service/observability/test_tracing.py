@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
-from service.observability.spans import Spans
+from service.observability.tracing import Spans
 from service.settings import Settings, SettingsError
 from service.web.middleware import RequestInfo
 

@@ -376,7 +376,7 @@ def test_who_takes_its_answer_slowly_gets_all_of_it(served: Serve, good: dict[st
 
 def test_connections_beyond_the_most_are_refused_and_the_others_stay(served: Serve) -> None:
     running = served()
-    running.server.most = 2
+    running.server.server_state.max_connections = 2
     with running.connect() as first, running.connect() as second:
         for connection in (first, second):
             connection.sendall(LIVE)
