@@ -307,8 +307,8 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
         assert not shadow._waiting
     finally:
         shadow.stop()
-    assert shadow._thread
-    assert not shadow._thread.is_alive()
+    assert shadow.ident
+    assert not shadow.is_alive()
     assert [each.message for each in caplog.records].count("shadow failed") == 1
 
 
