@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models import UNKNOWN, BundleError, Decisions, Model
 from models.schema import UNSEEN, Field, Matrix, Schema
@@ -47,8 +47,6 @@ _PAUSE_SECONDS = 0.002
 _IDLE_SECONDS = 0.05
 _POLL_SECONDS = 2.0
 """Between two checks of the shadow's folder."""
-_STOP_SECONDS = 2.0
-"""Longest time that `stop` waits for a bundle that is loading."""
 _EXAMPLES = 20
 _UNSEEN_TEXT = "(not seen in training)"
 
@@ -64,70 +62,33 @@ class _Served:
     schema: Schema
 
 
+Versions = tuple[str, str]
+"""Of the bundle that answers, and of the shadow."""
+
 _Piece = tuple[_Served, Matrix, list[str], Decisions]
 """Answered records; a tuple, because one is made for every request."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Example:
-    """A record that the two bundles label differently.
-
-    Attributes:
-        versions: of both bundles.
-        verdicts: of both bundles.
-        schema: of the record.
-        row: float32 [fields].
-    """
-
-    versions: tuple[str, str]
-    verdicts: dict[str, Any]
-    schema: Schema
-    row: Matrix
-
-
-@dataclass(slots=True)
 class _Loaded:
-    """The loaded shadow.
+    """The shadow's model with its labels, `unknown` last."""
 
-    Attributes:
-        model: its model.
-        labels: its labels, `unknown` last.
-        mapping: from the schema of the bundle that was asked for last.
-    """
-
-    model: Model
-    labels: npt.NDArray[np.object_] = field(init=False)
-    mapping: tuple[_Served, SchemaMapping] | None = None
-
-    def __post_init__(self) -> None:
-        self.labels = np.array([*self.model.names, UNKNOWN], dtype=object)
-
-    @property
-    def version(self) -> str:
-        return self.model.manifest.version
+    def __init__(self, model: Model) -> None:
+        self.model, self.version = model, model.manifest.version
+        self.labels = np.array([*model.names, UNKNOWN], dtype=object)
+        self._mapping: tuple[_Served, SchemaMapping] | None = None
 
     def mapping_from(self, served: _Served) -> SchemaMapping:
         """Return the mapping of a bundle's records; raise `SchemaMismatchError` without one."""
-        if self.mapping is None or self.mapping[0] is not served:
-            self.mapping = served, SchemaMapping(served.schema, self.model.schema)
-        return self.mapping[1]
+        if self._mapping is None or self._mapping[0] is not served:
+            self._mapping = served, SchemaMapping(served.schema, self.model.schema)
+        return self._mapping[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Answered records with their verdicts."""
-
-    matrix: Matrix
-    labels: list[str]
-    distance: Matrix
-    confidence: Matrix
-
-
-class Shadow(threading.Thread):
+class Shadow:
     """Compares the verdicts of a second bundle with those that were answered.
 
     `against` is called by the thread that swaps bundles, its result by the event loop, `describe`
-    by any thread; all else runs in this thread. It is a daemon: it delays no exit.
+    by any thread; all else by the thread of `run`.
 
     Args:
         loader: returns the verified model of a folder, or raises `BundleError`.
@@ -145,7 +106,6 @@ class Shadow(threading.Thread):
         tally: Tally,
         together: Callable[[], Tally] | None = None,
     ) -> None:
-        super().__init__(name="shadow", daemon=True)
         self.loader, self.folder, self.clock, self.tally = loader, folder, clock, tally
         self.refused: str | None = None
         self._together = together or (lambda: tally)
@@ -154,29 +114,21 @@ class Shadow(threading.Thread):
         self._waiting: deque[_Piece] = deque()
         # Each is written by one thread, so neither needs a lock.
         self._offered = self._taken = 0
-        self._examples: deque[_Example] = deque(maxlen=_EXAMPLES)
+        self._examples: deque[tuple[Versions, dict[str, Any]]] = deque(maxlen=_EXAMPLES)
         self._fingerprint: Fingerprint | None = ()
         self._polled_at = -np.inf
         self._checked: tuple[_Served, str] | None = None
-        self._stopping = threading.Event()
 
-    def run(self) -> None:
-        """Load the bundle and compare, until `stop`."""
-        while not self._stopping.is_set():
+    def run(self, stop: threading.Event) -> None:
+        """Load the bundle and compare, until `stop` is set."""
+        while not stop.is_set():
             try:
                 self.step()
             except Exception as error:  # whatever it is, what is served goes on
                 log.exception("shadow failed")
                 self._refuse(f"unexpected {type(error).__name__}; the log says more")
             if not self._waiting:
-                self._stopping.wait(_IDLE_SECONDS)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self.is_alive():
-            # onnxruntime aborts the process when that ends while it reads a graph.
-            self.join(_STOP_SECONDS)
+                stop.wait(_IDLE_SECONDS)
 
     def against(self, model: Model) -> Compare:
         """Compare with this model from now on; counts of another bundle start anew.
@@ -231,23 +183,25 @@ class Shadow(threading.Thread):
         if refused is not None:
             report["refused"] = refused
         counts: dict[tuple[str, str], int] = {}
-        skipped, examples = 0, list[_Example]()
+        skipped, examples = 0, list[dict[str, Any]]()
         if served is not None and loaded is not None:
             versions = served.version, loaded.version
             tally = self._together()
             counts = dict(tally.shadow.get(versions, {}))
             skipped = tally.shadow_skipped.get(versions, 0)
-            examples = [example for example in list(self._examples) if example.versions == versions]
+            examples = [shown for of, shown in list(self._examples) if of == versions]
             source, target = served.schema.names, loaded.model.schema.names
             report["missing"] = [name for name in target if name not in set(source)]
             report["unused"] = [name for name in source if name not in set(target)]
         total, agreed = sum(counts.values()), sum(n for (a, b), n in counts.items() if a == b)
+        if not records:
+            examples = [{k: v for k, v in shown.items() if k != "record"} for shown in examples]
         return report | {
             "records": total,
             "skipped": skipped,
             "agreement": agreed / total if total else None,
             "classes": _by_class(counts),
-            "disagreements": [_described(each, records=records) for each in reversed(examples)],
+            "disagreements": examples[::-1],
         }
 
     def _poll(self) -> None:
@@ -301,50 +255,55 @@ class Shadow(threading.Thread):
             records += len(pieces[-1][2])
         try:
             if (loaded := self._loaded) is not None:
-                for chunk in _chunks(pieces):
-                    start = self.clock()
-                    self._compare(loaded, served, chunk)
-                    self._stopping.wait(max(self.clock() - start, _PAUSE_SECONDS))
+                self._compare_all(loaded, pieces)
         except SchemaMismatchError:  # of the bundle that answered before this one
             pass
         finally:
             self._taken += records
 
-    def _compare(self, loaded: _Loaded, served: _Served, chunk: _Chunk) -> None:
-        matrix, fits = loaded.mapping_from(served).convert(chunk.matrix)
-        decisions = loaded.model.decide(matrix)
-        labels = loaded.labels[np.where(decisions.accepted, decisions.nearest, -1)]
-        labels[~fits] = UNFIT
+    def _compare_all(self, loaded: _Loaded, pieces: list[_Piece]) -> None:
+        served = pieces[0][0]
+        matrix = np.concatenate([matrix for _, matrix, _, _ in pieces])
+        labels = [label for _, _, labels, _ in pieces for label in labels]
+        distance = np.concatenate([decisions.distance for *_, decisions in pieces])
+        confidence = np.concatenate([decisions.confidence for *_, decisions in pieces])
+        for first in range(0, len(labels), _CHUNK):
+            start, rows = self.clock(), slice(first, first + _CHUNK)
+            self._compare(
+                loaded, served, matrix[rows], labels[rows], distance[rows], confidence[rows]
+            )
+            time.sleep(max(self.clock() - start, _PAUSE_SECONDS))
+
+    def _compare(
+        self,
+        loaded: _Loaded,
+        served: _Served,
+        matrix: Matrix,
+        labels: list[str],
+        distance: Matrix,
+        confidence: Matrix,
+    ) -> None:
+        converted, fits = loaded.mapping_from(served).convert(matrix)
+        decisions = loaded.model.decide(converted)
+        theirs = loaded.labels[np.where(decisions.accepted, decisions.nearest, -1)]
+        theirs[~fits] = UNFIT
         versions = served.version, loaded.version
-        pairs = list(zip(chunk.labels, labels.tolist(), strict=True))
-        self.tally.count_shadow(versions, Counter(pairs))
+        self.tally.count_shadow(versions, Counter(zip(labels, theirs.tolist(), strict=True)))
         now = datetime.now(UTC)
-        for row in [row for row, (answered, label) in enumerate(pairs) if label != answered][
-            -_EXAMPLES:
-        ]:
-            verdicts: dict[str, Any] = {
+        for row in np.flatnonzero(theirs != np.array(labels, dtype=object))[-_EXAMPLES:]:
+            shown: dict[str, Any] = {
                 "time": now,
-                "label": chunk.labels[row],
-                "distance": float(chunk.distance[row]),
-                "confidence": float(chunk.confidence[row]),
-                "shadow_label": labels[row],
+                "label": labels[row],
+                "distance": float(distance[row]),
+                "confidence": float(confidence[row]),
+                "shadow_label": theirs[row],
             }
             if fits[row]:
-                verdicts["shadow_distance"] = float(decisions.distance[row])
-                verdicts["shadow_confidence"] = float(decisions.confidence[row])
-            self._examples.append(
-                _Example(versions, verdicts, served.schema, chunk.matrix[row].copy())
-            )
-
-
-def _chunks(pieces: list[_Piece]) -> Iterator[_Chunk]:
-    matrix = np.concatenate([matrix for _, matrix, _, _ in pieces])
-    labels = [label for _, _, labels, _ in pieces for label in labels]
-    distance = np.concatenate([decisions.distance for *_, decisions in pieces])
-    confidence = np.concatenate([decisions.confidence for *_, decisions in pieces])
-    for start in range(0, len(labels), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        yield _Chunk(matrix[rows], labels[rows], distance[rows], confidence[rows])
+                shown["shadow_distance"] = float(decisions.distance[row])
+                shown["shadow_confidence"] = float(decisions.confidence[row])
+            pairs = zip(served.schema.fields, matrix[row], strict=True)
+            shown["record"] = {field.name: _value(field, value) for field, value in pairs}
+            self._examples.append((versions, shown))
 
 
 def _by_class(counts: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
@@ -363,13 +322,6 @@ def _by_class(counts: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
         for label, others in classes.items()
     ]
     return sorted(described, key=lambda entry: (-entry["records"], entry["label"]))
-
-
-def _described(example: _Example, *, records: bool) -> dict[str, Any]:
-    if not records:
-        return example.verdicts
-    pairs = zip(example.schema.fields, example.row, strict=True)
-    return example.verdicts | {"record": {f.name: _value(f, value) for f, value in pairs}}
 
 
 def _value(found: Field, value: np.float32) -> object:

@@ -16,14 +16,12 @@ from service.web.problems import Problem, not_ready
 __all__ = ["BundleLoader"]
 
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
-_STOP_SECONDS = 2.0
-"""Longest time that `stop` waits for a bundle that is loading."""
 
 log = logging.getLogger(__name__)
 
 
-class BundleLoader(threading.Thread):
-    """Follows a repository in its thread, a daemon: a load that hangs keeps no process from ending.
+class BundleLoader:
+    """Loads bundles of a repository and hands their models on.
 
     Args:
         repository: bundles that may be served.
@@ -44,26 +42,17 @@ class BundleLoader(threading.Thread):
         serve: Callable[[Model], None],
         tally: Tally,
     ) -> None:
-        super().__init__(name="bundles", daemon=True)
         self.repository, self.load, self.serve, self.tally = repository, load, serve, tally
         self.version = ""
         self.refused: dict[str, str] = {}
         self.settled = threading.Event()
         self._reason, self._retry_seconds = "The bundle is still loading.", _RETRY_LOADING
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
 
-    def run(self) -> None:
-        """Refresh at first and after every change of the repository, until `stop`."""
-        for _ in Watcher(self.repository).changes(self._stopping):
+    def run(self, stop: threading.Event) -> None:
+        """Refresh at first and after every change of the repository, until `stop` is set."""
+        for _ in Watcher(self.repository).changes(stop):
             self.refresh()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self.is_alive():
-            # onnxruntime aborts the process when that ends while it reads a graph.
-            self.join(_STOP_SECONDS)
 
     def refresh(self) -> None:
         """Serve the bundle that is to be served now; log and count refused ones, never raise.

@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["ClassSync"]
 
 _POLL_SECONDS, _RETRY_SECONDS = 0.25, 30
-_STOP_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
 
-class ClassSync(threading.Thread):
-    """Polls the revision of the classes in its thread, a daemon.
-
-    While the database is away, the classes that were read last stay.
+class ClassSync:
+    """Polls the revision of the classes; while the database is away, those read last stay.
 
     Args:
         changed: called after each change of `snapshot`.
@@ -35,17 +32,15 @@ class ClassSync(threading.Thread):
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__(name="classes", daemon=True)
         self.changed = changed
         self.store: Store | None = None
         self.away: str | None = None
         self.snapshot = Snapshot(0, {})
         self._is_prepared = False
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
 
     def open(self, url: str | None) -> None:
-        """Open the database, if there is one, and follow it; one that is away is tried again.
+        """Open the database, if there is one; one that is away is tried again by `poll`.
 
         Raises:
             StoreError: the database must not be used as it is.
@@ -55,26 +50,17 @@ class ClassSync(threading.Thread):
 
             self.store = Store(url)
             self.poll()
-            self.start()
 
-    def run(self) -> None:
-        """Poll until `stop`."""
-        while not self._stopping.wait(_POLL_SECONDS):
+    def run(self, stop: threading.Event) -> None:
+        """Poll until `stop` is set."""
+        while not stop.wait(_POLL_SECONDS):
             try:
                 self.poll()
             except StoreError as error:  # it was replaced by one that must not be used
                 self._lose(error)
             except Exception:  # whatever it is, what is served goes on
                 log.exception("classes not loaded")
-                self._stopping.wait(_RETRY_SECONDS)
-
-    def stop(self) -> None:
-        """End the thread and close the database."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join(_STOP_SECONDS)
-        if self.store is not None:
-            self.store.close()
+                stop.wait(_RETRY_SECONDS)
 
     def poll(self) -> None:
         """Read the classes if the database has another revision of them.

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["State", "state_of"]
 
+_STOP_SECONDS = 2.0
+"""Longest time that the end waits for a bundle that is loading."""
+
 log = logging.getLogger(__name__)
 
 
@@ -118,21 +121,35 @@ class State:
         return self._recent.matrix(len(self.enrolment.base.schema))
 
     def follow(self) -> Callable[[], None]:
-        """Start the threads that follow the bundles and the classes; return what ends them.
+        """Follow the bundles and the classes, each in a thread; return what ends them.
+
+        The threads are daemons: a load that hangs keeps no process from ending.
 
         Raises:
             StoreError: the database must not be used as it is.
         """
         self.classes.open(self.settings.database())
-        threads = [self.shadow, self.loader] if self.shadow else [self.loader]
+        followers = [self.loader, self.shadow, self.classes if self.store else None]
+        stop = threading.Event()
+        threads = [
+            threading.Thread(
+                target=follower.run, args=[stop], name=type(follower).__name__, daemon=True
+            )
+            for follower in followers
+            if follower is not None
+        ]
         for thread in threads:
             thread.start()
 
-        def stop() -> None:
-            for thread in (*threads, self.classes):
-                thread.stop()
+        def end() -> None:
+            stop.set()
+            for thread in threads:
+                # onnxruntime aborts the process when that ends while it reads a graph.
+                thread.join(_STOP_SECONDS)
+            if self.store is not None:
+                self.store.close()
 
-        return stop
+        return end
 
     def _serve(self, base: Model) -> None:
         with self._lock:

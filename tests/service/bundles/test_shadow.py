@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -297,7 +298,9 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
 
     shadow = Shadow(load, bundle, clock, Tally())
     answer = Answering(shadow, model)
-    shadow.start()
+    stop = threading.Event()
+    thread = threading.Thread(target=shadow.run, args=[stop])
+    thread.start()
     try:
         eventually(lambda: shadow._loaded is not None or shadow.refused is not None)
         answer(good)
@@ -306,9 +309,9 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
         answer(good)
         assert not shadow._waiting
     finally:
-        shadow.stop()
-    assert shadow.ident
-    assert not shadow.is_alive()
+        stop.set()
+        thread.join(2)
+    assert not thread.is_alive()
     assert [each.message for each in caplog.records].count("shadow failed") == 1
 
 
