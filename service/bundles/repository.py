@@ -141,11 +141,7 @@ class BundleRepository:
     @property
     def is_bundle(self) -> bool:
         """Whether the path is itself a bundle."""
-        try:
-            (self.path / _MANIFEST).stat()
-        except OSError:
-            return False
-        return True
+        return os.access(self.path / _MANIFEST, os.F_OK)
 
     def folders(self) -> list[Path]:
         """Return the folders that may be bundles, by name; the path itself when it is one.

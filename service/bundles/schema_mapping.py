@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.schema import UNSEEN, Field, Matrix, Schema
+from models.schema import UNSEEN, Field, Matrix
 
 __all__ = ["SchemaMapping", "SchemaMismatchError"]
 
@@ -20,20 +20,20 @@ class SchemaMapping:
     """Converts records by the names of their fields.
 
     Args:
-        source: schema of the records.
-        target: schema to convert to.
+        source: fields of the records.
+        target: fields to convert to.
 
     Raises:
         SchemaMismatchError: a required field is not in the source, or is of another type there.
     """
 
-    def __init__(self, source: Schema, target: Schema) -> None:
-        self.is_same = source.fields == target.fields
+    def __init__(self, source: tuple[Field, ...], target: tuple[Field, ...]) -> None:
+        self.is_same = source == target
         self.columns: list[tuple[int, int]] = []
         self.codes: dict[int, Matrix] = {}
-        self.required = np.array([field.required for field in target.fields])
-        positions = {name: position for position, name in enumerate(source.names)}
-        for column, field in enumerate(target.fields):
+        self.required = np.array([field.required for field in target])
+        positions = {field.name: position for position, field in enumerate(source)}
+        for column, field in enumerate(target):
             if field.name not in positions:
                 if field.required:
                     raise SchemaMismatchError(
@@ -41,7 +41,7 @@ class SchemaMapping:
                     )
                 continue
             position = positions[field.name]
-            there = source.fields[position]
+            there = source[position]
             if _type(there) != _type(field):
                 raise SchemaMismatchError(
                     f"the field {field.name!r} is a {field.kind} to it, and a {there.kind} to "

@@ -16,7 +16,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from models import UNKNOWN, BundleError, Decisions, Model
-from models.schema import UNSEEN, Field, Matrix, Schema
+from models import UNKNOWN, BundleError, Decisions, Manifest, Model
+from models.schema import UNSEEN, Field, Matrix
 from service.bundles.repository import Fingerprint, fingerprint
 from service.bundles.schema_mapping import SchemaMapping, SchemaMismatchError
 from service.observability.counters import Tally
@@ -53,35 +52,11 @@ _UNSEEN_TEXT = "(not seen in training)"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Served:
-    """The bundle that answers."""
-
-    name: str
-    version: str
-    schema: Schema
-
-
 Versions = tuple[str, str]
 """Of the bundle that answers, and of the shadow."""
 
-_Piece = tuple[_Served, Matrix, list[str], Decisions]
+_Piece = tuple[Manifest, Matrix, list[str], Decisions]
 """Answered records; a tuple, because one is made for every request."""
-
-
-class _Loaded:
-    """The shadow's model with its labels, `unknown` last."""
-
-    def __init__(self, model: Model) -> None:
-        self.model, self.version = model, model.manifest.version
-        self.labels = np.array([*model.names, UNKNOWN], dtype=object)
-        self._mapping: tuple[_Served, SchemaMapping] | None = None
-
-    def mapping_from(self, served: _Served) -> SchemaMapping:
-        """Return the mapping of a bundle's records; raise `SchemaMismatchError` without one."""
-        if self._mapping is None or self._mapping[0] is not served:
-            self._mapping = served, SchemaMapping(served.schema, self.model.schema)
-        return self._mapping[1]
 
 
 class Shadow:
@@ -109,15 +84,16 @@ class Shadow:
         self.loader, self.folder, self.clock, self.tally = loader, folder, clock, tally
         self.refused: str | None = None
         self._together = together or (lambda: tally)
-        self._served: _Served | None = None
-        self._loaded: _Loaded | None = None
+        self._served: Manifest | None = None
+        self._loaded: Model | None = None
         self._waiting: deque[_Piece] = deque()
         # Each is written by one thread, so neither needs a lock.
         self._offered = self._taken = 0
         self._examples: deque[tuple[Versions, dict[str, Any]]] = deque(maxlen=_EXAMPLES)
         self._fingerprint: Fingerprint | None = ()
         self._polled_at = -np.inf
-        self._checked: tuple[_Served, str] | None = None
+        self._checked: Versions | None = None
+        self._mapped: Versions | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Load the bundle and compare, until `stop` is set."""
@@ -136,27 +112,24 @@ class Shadow:
         Returns:
             A function that takes the model's answers.
         """
-        manifest, served = model.manifest, self._served
-        if served is None or served.version != manifest.version:
-            served = _Served(manifest.name, manifest.version, model.schema)
-            self._served = served
-        return partial(self.offer, served)
+        self._served = model.manifest
+        return partial(self.offer, model.manifest)
 
     def offer(
-        self, served: _Served, matrix: Matrix, labels: list[str], decisions: Decisions
+        self, served: Manifest, matrix: Matrix, labels: list[str], decisions: Decisions
     ) -> None:
-        """Queue answered records, or skip them; the arguments must not change afterwards."""
+        """Queue answered records, or skip them."""
         if (loaded := self._loaded) is None:
             return
         records = len(labels)
         if self._offered - self._taken + records > _MAX_WAITING:
-            self.tally.skip_shadow((served.version, loaded.version), records)
+            self.tally.skip_shadow((served.version, loaded.manifest.version), records)
             return
-        whole = matrix.base
-        if isinstance(whole, np.ndarray) and whole.size > 2 * matrix.size:
-            matrix = matrix.copy()  # or all of it would stay in memory
         self._offered += records
-        self._waiting.append((served, matrix, labels, decisions))
+        for start in range(0, records, _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            # A copy, or all of the request's matrix would stay in memory.
+            self._waiting.append((served, matrix[rows].copy(), labels[rows], decisions[rows]))
 
     def step(self) -> None:
         """Check the folder if it is time, and compare some of the records that wait."""
@@ -177,22 +150,22 @@ class Shadow:
         served, loaded, refused = self._served, self._loaded, self.refused
         report: dict[str, Any] = {}
         if loaded is not None:
-            report["bundle"] = {"name": loaded.model.manifest.name, "version": loaded.version}
+            report["bundle"] = _name(loaded.manifest)
         if served is not None:
-            report["against"] = {"name": served.name, "version": served.version}
+            report["against"] = _name(served)
         if refused is not None:
             report["refused"] = refused
         counts: dict[tuple[str, str], int] = {}
         skipped, examples = 0, list[dict[str, Any]]()
         if served is not None and loaded is not None:
-            versions = served.version, loaded.version
+            versions = served.version, loaded.manifest.version
             tally = self._together()
             counts = dict(tally.shadow.get(versions, {}))
             skipped = tally.shadow_skipped.get(versions, 0)
             examples = [shown for of, shown in list(self._examples) if of == versions]
-            source, target = served.schema.names, loaded.model.schema.names
-            report["missing"] = [name for name in target if name not in set(source)]
-            report["unused"] = [name for name in source if name not in set(target)]
+            source, target = ([f.name for f in m.fields] for m in (served, loaded.manifest))
+            report["missing"] = [name for name in target if name not in source]
+            report["unused"] = [name for name in source if name not in target]
         total, agreed = sum(counts.values()), sum(n for (a, b), n in counts.items() if a == b)
         if not records:
             examples = [{k: v for k, v in shown.items() if k != "record"} for shown in examples]
@@ -211,7 +184,7 @@ class Shadow:
             return
         self._fingerprint = current
         try:
-            loaded = _Loaded(self.loader(self.folder.resolve()))
+            loaded = self.loader(self.folder.resolve())
         except BundleError as error:
             self._refuse(error.reason)
         except Exception as error:
@@ -219,24 +192,33 @@ class Shadow:
             self._refuse(f"unexpected {type(error).__name__}; the log says more")
         else:
             self.refused, self._checked, self._loaded = None, None, loaded
-            extra = {"bundle": loaded.model.manifest.name, "version": loaded.version}
+            manifest = loaded.manifest
+            extra = {"bundle": manifest.name, "version": manifest.version}
             log.info("shadow loaded", extra=extra)
 
-    def _check(self, served: _Served, loaded: _Loaded) -> None:
+    def _check(self, served: Manifest, loaded: Model) -> None:
         """Check whether the shadow understands the records of the bundle that answers now."""
-        if self._checked == (served, loaded.version):
+        versions = served.version, loaded.manifest.version
+        if self._checked == versions:
             return
-        self._checked = served, loaded.version
+        self._checked = versions
         try:
-            loaded.mapping_from(served)
+            self._map(served, loaded.manifest)
         except SchemaMismatchError as error:
             if self.refused != str(error):
                 self._log_refused(str(error))
             self.refused = str(error)
             return
         self.refused = None
+        self.tally.count_shadow(versions, {(x, x): 0 for x in (*loaded.names, UNKNOWN)})
+
+    def _map(self, served: Manifest, loaded: Manifest) -> SchemaMapping:
+        """Return the mapping between two bundles; the last one is kept."""
         versions = served.version, loaded.version
-        self.tally.count_shadow(versions, {(label, label): 0 for label in loaded.labels})
+        if self._mapped != versions:
+            self._mapping = SchemaMapping(served.fields, loaded.fields)
+            self._mapped = versions
+        return self._mapping
 
     def _refuse(self, reason: str) -> None:
         """Stop comparing until the files change."""
@@ -248,46 +230,32 @@ class Shadow:
 
     def _compare_some(self) -> None:
         pieces = [self._waiting.popleft()]
-        served, _, labels, _ = pieces[0]
-        records = len(labels)
-        while records < _CHUNK and self._waiting and self._waiting[0][0] is served:
+        version, records = pieces[0][0].version, len(pieces[0][2])
+        while records < _CHUNK and self._waiting and self._waiting[0][0].version == version:
             pieces.append(self._waiting.popleft())
             records += len(pieces[-1][2])
+        start = self.clock()
         try:
             if (loaded := self._loaded) is not None:
-                self._compare_all(loaded, pieces)
+                self._compare(loaded, pieces)
+                time.sleep(max(self.clock() - start, _PAUSE_SECONDS))
         except SchemaMismatchError:  # of the bundle that answered before this one
             pass
         finally:
             self._taken += records
 
-    def _compare_all(self, loaded: _Loaded, pieces: list[_Piece]) -> None:
+    def _compare(self, loaded: Model, pieces: list[_Piece]) -> None:
         served = pieces[0][0]
         matrix = np.concatenate([matrix for _, matrix, _, _ in pieces])
         labels = [label for _, _, labels, _ in pieces for label in labels]
         distance = np.concatenate([decisions.distance for *_, decisions in pieces])
         confidence = np.concatenate([decisions.confidence for *_, decisions in pieces])
-        for first in range(0, len(labels), _CHUNK):
-            start, rows = self.clock(), slice(first, first + _CHUNK)
-            self._compare(
-                loaded, served, matrix[rows], labels[rows], distance[rows], confidence[rows]
-            )
-            time.sleep(max(self.clock() - start, _PAUSE_SECONDS))
-
-    def _compare(
-        self,
-        loaded: _Loaded,
-        served: _Served,
-        matrix: Matrix,
-        labels: list[str],
-        distance: Matrix,
-        confidence: Matrix,
-    ) -> None:
-        converted, fits = loaded.mapping_from(served).convert(matrix)
-        decisions = loaded.model.decide(converted)
-        theirs = loaded.labels[np.where(decisions.accepted, decisions.nearest, -1)]
+        converted, fits = self._map(served, loaded.manifest).convert(matrix)
+        decisions = loaded.decide(converted)
+        names = np.array([*loaded.names, UNKNOWN], dtype=object)
+        theirs = names[np.where(decisions.accepted, decisions.nearest, -1)]
         theirs[~fits] = UNFIT
-        versions = served.version, loaded.version
+        versions = served.version, loaded.manifest.version
         self.tally.count_shadow(versions, Counter(zip(labels, theirs.tolist(), strict=True)))
         now = datetime.now(UTC)
         for row in np.flatnonzero(theirs != np.array(labels, dtype=object))[-_EXAMPLES:]:
@@ -301,9 +269,13 @@ class Shadow:
             if fits[row]:
                 shown["shadow_distance"] = float(decisions.distance[row])
                 shown["shadow_confidence"] = float(decisions.confidence[row])
-            pairs = zip(served.schema.fields, matrix[row], strict=True)
+            pairs = zip(served.fields, matrix[row], strict=True)
             shown["record"] = {field.name: _value(field, value) for field, value in pairs}
             self._examples.append((versions, shown))
+
+
+def _name(manifest: Manifest) -> dict[str, str]:
+    return {"name": manifest.name, "version": manifest.version}
 
 
 def _by_class(counts: dict[tuple[str, str], int]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ class BundleLoader:
     Args:
         repository: bundles that may be served.
         load: returns the verified model of a folder, or raises `BundleError`.
-        serve: takes a model that is to be served from now on.
+        serve: swaps a model in.
         tally: counts refused bundles.
 
     Attributes:

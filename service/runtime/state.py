@@ -36,13 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class State:
-    """The one object that routes use.
-
-    Args:
-        settings: of the application.
-        metrics: of the application.
-        load: returns the verified model of a folder, or raises `BundleError`.
-        clock: monotonic seconds.
+    """The one object that routes use; `load` and `clock` are as in `create_app`.
 
     Attributes:
         keys: API keys and what they permit.
@@ -81,7 +75,7 @@ class State:
 
     @property
     def loaded(self) -> Model | None:
-        """The model, or None when there is none."""
+        """The model that answers now, or None."""
         return self._served.model if self._served else None
 
     @property
@@ -129,14 +123,15 @@ class State:
             StoreError: the database must not be used as it is.
         """
         self.classes.open(self.settings.database())
-        followers = [self.loader, self.shadow, self.classes if self.store else None]
+        followers = {"bundles": self.loader.run}
+        if self.store is not None:
+            followers["classes"] = self.classes.run
+        if self.shadow is not None:
+            followers["shadow"] = self.shadow.run
         stop = threading.Event()
         threads = [
-            threading.Thread(
-                target=follower.run, args=[stop], name=type(follower).__name__, daemon=True
-            )
-            for follower in followers
-            if follower is not None
+            threading.Thread(target=run, args=[stop], name=name, daemon=True)
+            for name, run in followers.items()
         ]
         for thread in threads:
             thread.start()
