@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,8 @@ from service.bundles.repository import (
     RepositoryError,
     UnreadableError,
 )
+from tests.support.bundles import DAY
 
-DAY = datetime(2025, 6, 1, tzinfo=UTC)
 Put = Callable[..., str]
 
 
