@@ -166,7 +166,7 @@ class BundleRepository:
         """
         return [_entry(folder) for folder in self.folders()]
 
-    def find(self, wanted: str) -> Entry:
+    def find(self, name: str) -> Entry:
         """Return the bundle of a folder name, a version, or a version's first 4 or more digits.
 
         Raises:
@@ -174,14 +174,14 @@ class BundleRepository:
             RepositoryError: the folder cannot be read.
         """
         entries = self.entries()
-        if _VERSION_PREFIX.fullmatch(wanted) and not _matches(entries, wanted):
+        if _VERSION_PREFIX.fullmatch(name) and not _matches(entries, name):
             versions = {entry.version or "" for entry in entries}
-            begun = sorted(version for version in versions if version.startswith(wanted))
-            if len(begun) > 1:
-                reason = f"{len(begun)} versions begin with {wanted!r}: {', '.join(begun[:4])}"
+            matches = sorted(version for version in versions if version.startswith(name))
+            if len(matches) > 1:
+                reason = f"{len(matches)} versions begin with {name!r}: {', '.join(matches[:4])}"
                 raise AmbiguousError(self.path, reason)
-            wanted = begun[0] if begun else wanted
-        return self._only(entries, wanted)
+            name = matches[0] if matches else name
+        return self._only(entries, name)
 
     def choice(self) -> Choice:
         """Return the bundle to serve now.
@@ -211,7 +211,7 @@ class BundleRepository:
                 return choice.entry.folder
         return None
 
-    def activate(self, wanted: str) -> str | None:
+    def activate(self, name: str) -> str | None:
         """Point to a bundle: by its folder when that is given, by its version otherwise.
 
         Returns:
@@ -225,10 +225,10 @@ class BundleRepository:
         """
         if self.is_bundle:
             raise OneBundleError(self.path, "it is one bundle; there is no other to choose")
-        entry, previous = self.find(wanted), None
+        entry, previous = self.find(name), None
         with suppress(RepositoryError):
             previous = self.choice().entry.version
-        line = entry.folder if wanted == entry.folder == wanted.strip() else entry.version or ""
+        line = entry.folder if name == entry.folder == name.strip() else entry.version or ""
         try:
             _write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
         except OSError as error:
@@ -253,14 +253,14 @@ class BundleRepository:
             reason = f"the pointer {POINTER!r} cannot be read ({error.strerror})"
             raise RepositoryError(self.path, reason) from error
 
-    def _only(self, entries: list[Entry], wanted: str) -> Entry:
+    def _only(self, entries: list[Entry], name: str) -> Entry:
         """Return the entry of a folder name or version; of copies of one version, the first."""
-        matches = _matches(entries, wanted)
+        matches = _matches(entries, name)
         if not matches:
-            raise NotThereError(self.path, f"no folder or version is called {wanted[:80]!r}")
+            raise NotThereError(self.path, f"no folder or version is called {name[:80]!r}")
         if len({entry.version for entry in matches}) > 1:
             folders = " and ".join(entry.folder for entry in matches[:4])
-            reason = f"{wanted!r} means folders of different versions: {folders}"
+            reason = f"{name!r} means folders of different versions: {folders}"
             raise AmbiguousError(self.path, reason)
         if matches[0].reason is not None:
             raise UnreadableError(self.path, f"{matches[0].folder}: {matches[0].reason}")
@@ -307,8 +307,8 @@ def _may_be_bundle(item: os.DirEntry[str]) -> bool:
         return True
 
 
-def _matches(entries: list[Entry], wanted: str) -> list[Entry]:
-    return [entry for entry in entries if wanted in {entry.folder, entry.version}]
+def _matches(entries: list[Entry], name: str) -> list[Entry]:
+    return [entry for entry in entries if name in {entry.folder, entry.version}]
 
 
 def _entry(folder: Path) -> Entry:

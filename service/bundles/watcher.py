@@ -135,10 +135,10 @@ class Watcher:
 
     def _fingerprints(self) -> dict[str, Fingerprint]:
         """Return the fingerprint of each bundle by its folder's name, and of the pointer."""
-        found = {folder.name: fingerprint(folder) for folder in self._folders()}
+        prints = {folder.name: fingerprint(folder) for folder in self._folders()}
         if not self.repository.is_bundle:
-            found[POINTER] = _content(self.repository.path / POINTER) or found.get(POINTER)
-        return {name: value for name, value in found.items() if value}
+            prints[POINTER] = _content(self.repository.path / POINTER) or prints.get(POINTER)
+        return {name: value for name, value in prints.items() if value}
 
 
 def _content(pointer: Path) -> Fingerprint | None:
