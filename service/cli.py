@@ -1,7 +1,7 @@
 """The commands `faultcube serve`, `classify`, `export-feedback`, `openapi`, `settings` and `key`.
 
-What they stand on is imported when they are called: the command line stays quick, and works
-without the service's libraries.
+Commands import what they need when called: the command line starts fast, and works without the
+service's libraries.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP; options override the environment (see `faultcube settings`)."""
-    # SIGTERM ends the process as Ctrl-C does: what is under way is finished, and the exit is 0.
+    # SIGTERM ends the process as Ctrl-C does: requests in progress are finished, the exit is 0.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
@@ -75,7 +75,7 @@ def classify(
     ] = False,
 ) -> None:
     """Give every record of TABLE its verdict, without a server."""
-    # SIGTERM ends the process as Ctrl-C does: nothing half is left.
+    # SIGTERM ends the process as Ctrl-C does: no partial file is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from service.offline.batch import classify_table, destination, open_model
@@ -83,18 +83,18 @@ def classify(
 
         try:
             model = open_model(bundle)
-            found = Table(table, model.schema, keep or ())
-            _tell_columns(found.ignored, found.absent)
+            records = Table(table, model.schema, keep or ())
+            _print_columns(records.ignored, records.absent)
             started = perf_counter()
-            if out is None:  # whoever reads that may stop when he has enough
+            if out is None:  # the reader may stop when it has enough
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             with (
                 destination(out, force=force) if out else nullcontext(sys.stdout.buffer) as target,
-                _bar() as progress,
+                _progress_bar() as progress,
             ):
                 counts = classify_table(
                     model,
-                    found,
+                    records,
                     target,
                     distances=distances,
                     report=on_invalid == "report",
@@ -104,7 +104,7 @@ def classify(
             raise _refusal(str(error)) from error
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(130) from interrupt
-    _tell_counts(counts, perf_counter() - started)
+    _print_counts(counts, perf_counter() - started)
 
 
 def export_feedback(
@@ -142,14 +142,12 @@ def openapi() -> None:
     from service.web.problems import Problem
 
     app = create_app(_settings())
-    state = app.state.faultcube
-    state.refresh()
+    app.state.faultcube.refresh()
     try:
-        _ = state.served
+        _ = app.state.faultcube.served
     except Problem as error:
         raise _refusal(str(error)) from error
-    document = app.openapi()
-    typer.echo(to_json(document, indent=2).decode())
+    typer.echo(to_json(app.openapi(), indent=2).decode())
 
 
 def settings() -> None:
@@ -163,34 +161,34 @@ def key() -> None:
     """Make an API key: give it to a client, and its SHA-256 to the service."""
     from service.web.auth import new_key
 
-    made, digest = new_key()
-    typer.echo(f"key      {made}\nsha256   {digest}")
+    secret, digest = new_key()
+    typer.echo(f"key      {secret}\nsha256   {digest}")
 
 
-def _tell_columns(ignored: list[str], absent: list[str]) -> None:
+def _print_columns(ignored: list[str], absent: list[str]) -> None:
     if ignored:
         typer.echo(f"{len(ignored)} columns of the table are no fields and are ignored", err=True)
     if absent:
         typer.echo(f"{len(absent)} fields have no column and are missing values", err=True)
 
 
-def _tell_counts(counts: Counts, seconds: float) -> None:
+def _print_counts(counts: Counts, seconds: float) -> None:
     rate = counts.records / max(seconds, 1e-6)
     typer.echo(f"{counts.records:,} records in {seconds:.1f} s ({rate:,.0f} records/s)", err=True)
-    told = [*counts.labels.items(), *([("error", counts.faulty)] if counts.faulty else [])]
-    width = max(len(label) for label, _ in told)
-    for label, count in told:
+    rows = [*counts.labels.items(), *([("error", counts.faulty)] if counts.faulty else [])]
+    width = max(len(label) for label, _ in rows)
+    for label, count in rows:
         typer.echo(f"  {label:<{width}}  {count:>12,}", err=True)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr, told how much is done, 0..1; none off a terminal."""
+def _progress_bar() -> Iterator[Callable[[float], None]]:
+    """Yield the setter of a progress bar on stderr, 0..1; without a terminal there is no bar."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     with typer.progressbar(length=1000, label="classifying", file=sys.stderr) as bar:
-        yield lambda done: bar.update(int(1000 * done) - bar.pos)
+        yield lambda share: bar.update(int(1000 * share) - bar.pos)
 
 
 def _settings(**options: object) -> Settings:
@@ -212,7 +210,7 @@ def _settings(**options: object) -> Settings:
 
 
 def _check_store(chosen: Settings) -> None:
-    """Bring the database of classes up to date; one that is away is waited for by the service."""
+    """Migrate the database of classes; the service waits for one that is away."""
     if (url := chosen.database()) is None:
         return
     from service.classes.database import Store

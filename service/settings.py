@@ -1,9 +1,10 @@
-"""What an operator may set, each by an environment variable `FAULTCUBE_<NAME>`."""
+"""Settings of the service, each an environment variable `FAULTCUBE_<NAME>`."""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from importlib.util import find_spec
-from os import environ
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,18 +20,12 @@ __all__ = ["Settings", "SettingsError", "as_markdown"]
 _PREFIX = "FAULTCUBE_"
 
 
-def _traceable(endpoint: str) -> str:
-    if endpoint and not _can_trace():
-        message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
-        raise PydanticCustomError("extra", message)
-    return endpoint
-
-
-def _can_trace() -> bool:
-    try:
-        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
-    except ModuleNotFoundError:
-        return False
+def _check_exporter(endpoint: str) -> str:
+    with suppress(ModuleNotFoundError):
+        if not endpoint or find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter"):
+            return endpoint
+    message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
+    raise PydanticCustomError("extra", message)
 
 
 class SettingsError(ValueError):
@@ -117,7 +112,7 @@ class Settings(BaseSettings):
     reports where the two agree. Unset, there is none."""
 
     otlp_endpoint: Annotated[
-        str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_traceable)
+        str, Field(pattern=r"^(https?://[^\s/]\S*)?$"), AfterValidator(_check_exporter)
     ] = ""
     """Address of a collector that takes OpenTelemetry traces by OTLP over HTTP, such as
     `http://localhost:4318`; unset, nothing is traced. Needs the extra `tracing`."""
@@ -147,15 +142,15 @@ class Settings(BaseSettings):
     """File with more keys, one per line: `read` or `admin`, and a SHA-256."""
 
     def database(self) -> str | None:
-        """The database's address; None when there is none and nobody may make one."""
+        """Return the URL of the database; None when there is none and nobody may create one."""
         if self.database_url:
             return self.database_url
-        home = Path(environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
         file = home / "faultcube" / "classes.sqlite"
-        return f"sqlite:///{file}" if self.keys().admin or _is_there(file) else None
+        return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
 
     def keys(self) -> Keys:
-        """The keys of settings and file.
+        """Return the keys of the settings and of the file.
 
         Raises:
             SettingsError: they cannot be used.
@@ -170,7 +165,7 @@ class Settings(BaseSettings):
         """Read the environment; options that are not None override it.
 
         Raises:
-            SettingsError: a value is out of bounds or of another type.
+            SettingsError: a value is out of bounds or of the wrong type.
         """
         try:
             chosen = cls(**{name: value for name, value in options.items() if value is not None})
@@ -183,26 +178,13 @@ class Settings(BaseSettings):
 
 
 def as_markdown() -> str:
-    """The settings as a Markdown table, the same on every machine."""
+    """Return the settings as a Markdown table, the same on every machine."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        text = _as_text(field.default)
-        shown = extra["shown"] if isinstance(extra, dict) else f"`{text}`" if text else ""
-        lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {_line(field.description)} |")
+        extra, default = field.json_schema_extra, field.default
+        shown = (
+            extra["shown"] if isinstance(extra, dict) else f"`{default}`" if default != "" else ""
+        )
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"| `{_PREFIX}{name.upper()}` | {shown} | {meaning} |")
     return "\n".join(lines)
-
-
-def _is_there(file: Path) -> bool:
-    try:
-        return file.exists()
-    except OSError:  # a folder on the way to it cannot be entered
-        return False
-
-
-def _line(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
-def _as_text(default: object) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default)

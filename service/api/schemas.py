@@ -24,6 +24,7 @@ __all__ = [
     "KnownClass",
     "KnownInFull",
     "Noted",
+    "OnShelf",
     "Problem",
     "Ready",
     "Shadowed",
@@ -176,6 +177,8 @@ class OnShelf(_Answer):
     created: datetime | Absent = None
     refused: str | Absent = None
     """Why it cannot be served."""
+    pinned: bool | Absent = None
+    """True for the one that the folder's file `current` names: a newer one does not replace it."""
 
 
 class Shelved(_Answer):

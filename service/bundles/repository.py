@@ -1,20 +1,13 @@
-"""The shelf: a folder of bundles, which of them is to be served, and when that may have changed.
+"""Bundle repository: a folder of bundles, and which of them is to be served.
 
-    bundles/              what FAULTCUBE_BUNDLE names; where it names one bundle, all is decided
+    bundles/              FAULTCUBE_BUNDLE; it may be a bundle itself, the only one then
       current             the pointer: one line, a sub-folder's name or a version; may be missing
       iosxr-2025-06/      a bundle
-      iosxr -> /srv/b/7   followed wherever it leads: whoever may write here decides anyway
-      .iosxr-x8d2/        hidden, a draft: passed over, as are files and names beyond one line
+      iosxr -> /srv/b/7   links are followed anywhere: whoever may write here decides anyway
+      .iosxr-x8d2/        hidden, a draft: skipped, as are files and names that are not printable
 
-Without a pointer the newest bundle is served. Links are followed anew at every call, so they may
-be swapped at any time. A `current` that is a folder, or a link to one, points to that.
-
-RepositoryError               nothing can be served or chosen, and why
-├── NotThereError        no bundle is called so
-├── AmbiguousError       bundles of more than one version are called so
-├── UnreadableError      the one that is called so has no manifest that can be read
-├── OneBundleError       the path is itself a bundle
-└── NotWritableError     the pointer cannot be written
+Without a pointer the newest bundle is served. Links are resolved at every call, so they may be
+swapped at any time. A `current` that is a folder, or a link to one, points to that folder.
 """
 
 from __future__ import annotations
@@ -22,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,30 +27,34 @@ import pydantic
 from models import Manifest
 
 __all__ = [
-    "MANIFEST",
     "POINTER",
     "AmbiguousError",
     "BundleRepository",
     "Choice",
     "Entry",
+    "Fingerprint",
     "NotThereError",
     "NotWritableError",
     "OneBundleError",
     "RepositoryError",
     "UnreadableError",
+    "fingerprint",
 ]
 
 POINTER: Final = "current"
-"""Name of the file that says which bundle is to be served."""
+"""Name of the file that names the bundle to serve."""
 
-MANIFEST: Final = "manifest.json"
+_MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
-_BEGINNING = re.compile(r"[0-9a-f]{4,15}")
-_LONGEST_POINTER = 1024
+_VERSION_PREFIX = re.compile(r"[0-9a-f]{4,15}")
+_MAX_POINTER_BYTES = 1024
+
+Fingerprint = tuple[object, ...]
+"""Changes when the files do."""
 
 
 class RepositoryError(Exception):
-    """Nothing can be served or chosen; the message is one line, names the path and says why."""
+    """No bundle can be served or chosen; the message is one line with the path and the reason."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -64,19 +62,19 @@ class RepositoryError(Exception):
 
 
 class NotThereError(RepositoryError):
-    """No bundle on the shelf is called so."""
+    """No bundle has this folder name or version."""
 
 
 class AmbiguousError(RepositoryError):
-    """Bundles of more than one version are called so."""
+    """Bundles of different versions have this name."""
 
 
 class UnreadableError(RepositoryError):
-    """The bundle that is called so has no manifest that can be read."""
+    """The manifest of the named bundle cannot be read."""
 
 
 class OneBundleError(RepositoryError):
-    """The path is itself a bundle: there is nothing to choose."""
+    """The path is itself a bundle: there is no choice."""
 
 
 class NotWritableError(RepositoryError):
@@ -85,14 +83,14 @@ class NotWritableError(RepositoryError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A folder on the shelf, as its manifest has it; whether the rest is sound, a loader finds out.
+    """A folder of the repository as its manifest describes it; its other files are not verified.
 
     Attributes:
-        folder: its name on the shelf.
-        path: where it is, links not followed.
-        name: of the model; None when the manifest cannot be read, as are the next two.
+        folder: its name.
+        path: its path, links not followed.
+        name: of the model; None, as are the next two, when the manifest cannot be read.
         version: hash of the content.
-        created: when it was written; with a time zone, UTC when the manifest names none.
+        created: with a time zone; UTC when the manifest names none.
         reason: why the manifest cannot be read, or None.
     """
 
@@ -105,18 +103,18 @@ class Entry:
 
     @property
     def age(self) -> tuple[datetime, str, str]:
-        """Larger for what is newer; of one instant, for the larger version."""
+        """Sort key, larger for newer bundles; at equal times, for larger versions."""
         return self.created or datetime.min.replace(tzinfo=UTC), self.version or "", self.folder
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The bundle that is to be served.
+    """The bundle to serve.
 
     Attributes:
-        entry: the folder on the shelf.
-        folder: to load from: links are followed, so one swapped meanwhile does not mix two bundles.
-        decided: what decided: the path, which is a bundle, the pointer, or that it is the newest.
+        entry: its entry.
+        folder: to load from, links resolved: one swapped meanwhile does not mix two bundles.
+        decided: by what: the path is a bundle, the pointer names it, or it is the newest.
     """
 
     entry: Entry
@@ -129,8 +127,8 @@ class BundleRepository:
 
     Args:
         path: a folder of bundles, or one bundle.
-        settle_seconds: how long a bundle must be at rest before the watcher tells of it.
-        sweep_seconds: how often the watcher looks where the operating system reports nothing:
+        settle_seconds: how long a bundle's files must be unchanged before the watcher reports it.
+        sweep_seconds: interval of the watcher's polls where the operating system reports nothing:
             network file systems, links further up the path.
     """
 
@@ -143,50 +141,50 @@ class BundleRepository:
     @property
     def is_bundle(self) -> bool:
         """Whether the path is itself a bundle."""
-        return _is_there(self.path / MANIFEST)
+        return os.access(self.path / _MANIFEST, os.F_OK)
 
     def folders(self) -> list[Path]:
-        """Where bundles may be, by name: the path itself when it is one, or its sub-folders.
+        """Return the folders that may be bundles, by name; the path itself when it is one.
 
         Raises:
-            RepositoryError: the folder is not there or cannot be read.
+            RepositoryError: the folder is missing or cannot be read.
         """
         if self.is_bundle:
             return [self.path]
         try:
-            with os.scandir(self.path) as found:
-                return sorted(self.path / item.name for item in found if _may_be_bundle(item))
+            with os.scandir(self.path) as items:
+                return sorted(self.path / item.name for item in items if _may_be_bundle(item))
         except OSError as error:
             reason = f"the folder cannot be read ({error.strerror})"
             raise RepositoryError(self.path, reason) from error
 
     def entries(self) -> list[Entry]:
-        """What each of the folders holds.
+        """Read the manifest of each folder.
 
         Raises:
-            RepositoryError: the folder is not there or cannot be read.
+            RepositoryError: the folder is missing or cannot be read.
         """
         return [_entry(folder) for folder in self.folders()]
 
-    def find(self, wanted: str) -> Entry:
-        """The bundle of a folder's name, a version, or 4 or more digits that begin one version.
+    def find(self, name: str) -> Entry:
+        """Return the bundle of a folder name, a version, or a version's first 4 or more digits.
 
         Raises:
-            NotThereError, AmbiguousError, UnreadableError: there is no such bundle, or not one.
+            NotThereError, AmbiguousError, UnreadableError: no bundle, or not one, can be meant.
             RepositoryError: the folder cannot be read.
         """
         entries = self.entries()
-        if _BEGINNING.fullmatch(wanted) and not _called(entries, wanted):
+        if _VERSION_PREFIX.fullmatch(name) and not _matches(entries, name):
             versions = {entry.version or "" for entry in entries}
-            begun = sorted(version for version in versions if version.startswith(wanted))
-            if len(begun) > 1:
-                reason = f"{len(begun)} versions begin with {wanted!r}: {', '.join(begun[:4])}"
+            matches = sorted(version for version in versions if version.startswith(name))
+            if len(matches) > 1:
+                reason = f"{len(matches)} versions begin with {name!r}: {', '.join(matches[:4])}"
                 raise AmbiguousError(self.path, reason)
-            wanted = begun[0] if begun else wanted
-        return self._only(entries, wanted)
+            name = matches[0] if matches else name
+        return self._only(entries, name)
 
     def choice(self) -> Choice:
-        """The bundle that is to be served now.
+        """Return the bundle to serve now.
 
         Raises:
             NotThereError, AmbiguousError, UnreadableError: the pointer names no bundle, or not one.
@@ -201,16 +199,23 @@ class BundleRepository:
             newest = self._newest(entries)
             return Choice(newest, newest.path.resolve(), "newest")
         try:
-            named = self._only(entries, pointer)
+            entry = self._only(entries, pointer)
         except RepositoryError as error:
             raise type(error)(self.path, f"the pointer {POINTER!r}: {error.reason}") from error
-        return Choice(named, named.path.resolve(), "pointer")
+        return Choice(entry, entry.path.resolve(), "pointer")
 
-    def activate(self, wanted: str) -> str | None:
-        """Point to a bundle: by its folder when that is what is given, by its version otherwise.
+    def pinned(self) -> str | None:
+        """Return the folder name of the bundle that the pointer names; None when there is none."""
+        with suppress(RepositoryError):
+            if (choice := self.choice()).decided == "pointer":
+                return choice.entry.folder
+        return None
+
+    def activate(self, name: str) -> str | None:
+        """Point to a bundle: by its folder when that is given, by its version otherwise.
 
         Returns:
-            The version that was to be served before; None when none was.
+            The version that was to be served before; None when there was none.
 
         Raises:
             OneBundleError: the path is itself a bundle.
@@ -220,10 +225,12 @@ class BundleRepository:
         """
         if self.is_bundle:
             raise OneBundleError(self.path, "it is one bundle; there is no other to choose")
-        entry, previous = self.find(wanted), self._version()
-        line = entry.folder if wanted == entry.folder == wanted.strip() else entry.version or ""
+        entry, previous = self.find(name), None
+        with suppress(RepositoryError):
+            previous = self.choice().entry.version
+        line = entry.folder if name == entry.folder == name.strip() else entry.version or ""
         try:
-            _write_whole(self.path / POINTER, os.fsencode(f"{line}\n"))
+            _write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
         except OSError as error:
             reason = (
                 f"the pointer {POINTER!r} cannot be written ({error.strerror}): "
@@ -233,11 +240,11 @@ class BundleRepository:
         return previous
 
     def _pointer(self) -> str | None:
-        """What the pointer says, or None without one."""
+        """Return the pointer's line, or None without a pointer."""
         pointer = self.path / POINTER
         try:
             with pointer.open("rb") as file:
-                line = os.fsdecode(file.read(_LONGEST_POINTER)).strip()
+                return os.fsdecode(file.read(_MAX_POINTER_BYTES)).strip()
         except IsADirectoryError:
             return POINTER
         except FileNotFoundError:
@@ -245,20 +252,19 @@ class BundleRepository:
         except OSError as error:
             reason = f"the pointer {POINTER!r} cannot be read ({error.strerror})"
             raise RepositoryError(self.path, reason) from error
-        return line
 
-    def _only(self, entries: list[Entry], wanted: str) -> Entry:
-        """The entry that is called so; of several folders of one version any is as good."""
-        found = _called(entries, wanted)
-        if not found:
-            raise NotThereError(self.path, f"no folder or version is called {wanted[:80]!r}")
-        if len({entry.version for entry in found}) > 1:
-            folders = " and ".join(entry.folder for entry in found[:4])
-            reason = f"{wanted!r} means folders of different versions: {folders}"
+    def _only(self, entries: list[Entry], name: str) -> Entry:
+        """Return the entry of a folder name or version; of copies of one version, the first."""
+        matches = _matches(entries, name)
+        if not matches:
+            raise NotThereError(self.path, f"no folder or version is called {name[:80]!r}")
+        if len({entry.version for entry in matches}) > 1:
+            folders = " and ".join(entry.folder for entry in matches[:4])
+            reason = f"{name!r} means folders of different versions: {folders}"
             raise AmbiguousError(self.path, reason)
-        if found[0].reason is not None:
-            raise UnreadableError(self.path, f"{found[0].folder}: {found[0].reason}")
-        return found[0]
+        if matches[0].reason is not None:
+            raise UnreadableError(self.path, f"{matches[0].folder}: {matches[0].reason}")
+        return matches[0]
 
     def _newest(self, entries: list[Entry]) -> Entry:
         readable = [entry for entry in entries if entry.reason is None]
@@ -267,23 +273,32 @@ class BundleRepository:
             raise RepositoryError(self.path, f"it holds no bundle ({why})")
         return max(readable, key=lambda entry: entry.age)
 
-    def _version(self) -> str | None:
-        try:
-            return self.choice().entry.version
-        except RepositoryError:
-            return None
 
+def fingerprint(folder: Path) -> Fingerprint | None:
+    """Return the manifest's real path and the state of all files, two levels deep.
 
-def _is_there(path: Path) -> bool:
+    None where there is no manifest.
+    """
     try:
-        path.stat()
-    except OSError:
-        return False
-    return True
+        return (folder / _MANIFEST).resolve(strict=True), *sorted(_stats(folder, levels=2))
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return None
+
+
+def _stats(folder: Path, *, levels: int) -> Iterator[tuple[str, int, int, int]]:
+    with os.scandir(folder) as items:
+        for item in items:
+            with suppress(OSError):
+                if not item.is_dir():
+                    # No inode: some network file systems make one up at each call.
+                    stat = item.stat()
+                    yield item.path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+                elif levels > 1:
+                    yield from _stats(Path(item.path), levels=levels - 1)
 
 
 def _may_be_bundle(item: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link that leads nowhere is told of, not hidden."""
+    """Whether it is a folder or a link to one; a broken link is listed with its reason."""
     if item.name.startswith(".") or not item.name.isprintable():
         return False
     try:
@@ -292,26 +307,26 @@ def _may_be_bundle(item: os.DirEntry[str]) -> bool:
         return True
 
 
-def _called(entries: list[Entry], wanted: str) -> list[Entry]:
-    return [entry for entry in entries if wanted in {entry.folder, entry.version}]
+def _matches(entries: list[Entry], name: str) -> list[Entry]:
+    return [entry for entry in entries if name in {entry.folder, entry.version}]
 
 
 def _entry(folder: Path) -> Entry:
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
     except OSError as error:
-        return Entry(folder.name, folder, reason=f"{MANIFEST} cannot be read ({error.strerror})")
+        return Entry(folder.name, folder, reason=f"{_MANIFEST} cannot be read ({error.strerror})")
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "document"
-        return Entry(folder.name, folder, reason=f"{MANIFEST}: {place}: {first['msg']}")
+        location = ".".join(map(str, first["loc"])) or "document"
+        return Entry(folder.name, folder, reason=f"{_MANIFEST}: {location}: {first['msg']}")
     if not _VERSION.fullmatch(manifest.version):
-        return Entry(folder.name, folder, reason=f"{MANIFEST}: version: not 16 hex digits")
+        return Entry(folder.name, folder, reason=f"{_MANIFEST}: version: not 16 hex digits")
     created = manifest.created if manifest.created.tzinfo else manifest.created.replace(tzinfo=UTC)
     return Entry(folder.name, folder, manifest.name, manifest.version, created)
 
 
-def _write_whole(target: Path, data: bytes) -> None:
+def _write_atomically(target: Path, data: bytes) -> None:
     """Write a file so that no reader, second writer or crash ever meets a part of it."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     draft = Path(name)

@@ -122,6 +122,36 @@ def test_an_activated_bundle_is_served_until_it_is_rolled_back(
     wait_for(client, old)
 
 
+def test_activating_the_bundle_that_is_served_pins_it_and_the_list_says_so(
+    start: Serve, shelve: Callable[..., str], folder: Path
+) -> None:
+    shelve("old", year=2023)
+    version = shelve("served", year=2024)
+    client = start()
+
+    def pinned() -> dict[str, bool]:
+        listed = client.get("/models").json()["models"]
+        return {each["folder"]: each["pinned"] for each in listed if "pinned" in each}
+
+    assert pinned() == {}
+    response = client.post(f"/models/{version}/activate", headers=ADMIN)
+    assert response.json() == {"bundle": {"name": "toy", "version": version}, "previous": version}
+    assert (folder / POINTER).read_text() == "served\n"
+    assert pinned() == {"served": True}
+    shelve("newer", year=2025)
+    shelve("spoilt", year=2026, good=False)
+    client.app.state.faultcube.refresh()  # type: ignore[attr-defined]
+    assert served(client) == version
+    assert served(start()) == version
+    assert pinned() == {"served": True}
+    (folder / POINTER).write_text("spoilt\n")
+    assert pinned() == {"spoilt": True}
+    (folder / POINTER).write_text("nothing\n")
+    assert pinned() == {}
+    (folder / POINTER).write_text(f"{version}\n")
+    assert pinned() == {"served": True}
+
+
 def test_without_an_admin_key_nothing_can_be_changed(
     folder: Path, serve: Serve, shelve: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:

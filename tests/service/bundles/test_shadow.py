@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -297,7 +298,9 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
 
     shadow = Shadow(load, bundle, clock, Counters())
     answer = Answering(shadow, model)
-    shadow.start()
+    stop = threading.Event()
+    thread = threading.Thread(target=shadow.run, args=[stop])
+    thread.start()
     try:
         eventually(lambda: shadow._loaded is not None or shadow.refused is not None)
         answer(good)
@@ -306,9 +309,9 @@ def test_whatever_goes_wrong_in_it_is_told_and_compares_no_more(
         answer(good)
         assert not shadow._waiting
     finally:
-        shadow.stop()
-    assert shadow._thread
-    assert not shadow._thread.is_alive()
+        stop.set()
+        thread.join(2)
+    assert not thread.is_alive()
     assert [each.message for each in caplog.records].count("shadow failed") == 1
 
 
@@ -396,8 +399,8 @@ def test_fields_are_found_by_name_and_categories_by_text(
     shadow, answer = compare(*fields, examples=[good, down, overload])
     seen = []
     assert shadow._loaded
-    decide = shadow._loaded.model.decide
-    shadow._loaded.model.decide = lambda matrix: (seen.append(matrix), decide(matrix))[1]  # type: ignore[func-returns-value, method-assign]
+    decide = shadow._loaded.decide
+    shadow._loaded.decide = lambda matrix: (seen.append(matrix), decide(matrix))[1]  # type: ignore[func-returns-value, method-assign]
     answer(good, down, overload | {"vendor": "nobody"}, good | {"vendor": None})
     settle(shadow, clock)
     nan = np.nan
@@ -466,7 +469,7 @@ def test_a_schema_that_cannot_be_served_from_this_one_is_refused(
     assert (told["records"], told["agreement"]) == (0, None)
     assert [each.message for each in caplog.records].count("shadow refused") == 1
     assert shadow._loaded
-    own = Answering(shadow, shadow._loaded.model)  # after a swap it may do
+    own = Answering(shadow, shadow._loaded)  # after a swap it may do
     settle(shadow, clock)
     own(example)
     settle(shadow, clock)

@@ -20,8 +20,11 @@ WORKER = """
 import sys
 from service.observability.counters import ProcessStatus
 from service.observability.metrics import Metrics
+from service.web.middleware import RequestInfo
 
 metrics = Metrics()
+scope = {}
+RequestInfo({}, "1", route="/classify").attach(scope)
 with metrics.shared():
     print("ready", flush=True)
     for line in sys.stdin:
@@ -110,7 +113,7 @@ def test_any_worker_tells_the_sum_over_all(workers: Workers, tmp_path: Path) -> 
     for number, worker in enumerate(several, start=1):
         worker.do(f"metrics.counters.records += {number}")
         worker.do(f"metrics.counters.distance.observe({number / 10})")
-        worker.do("metrics.count_request({'state': {'route': '/classify'}}, 200, 0.002)")
+        worker.do("metrics.count_request(scope, 200, 0.002)")
         worker.do(f"metrics.status = lambda: ProcessStatus({number}, {100 * number})")
     published(tmp_path)
     for worker in several:
