@@ -168,6 +168,7 @@ def test_a_file_is_no_shelf(root: Path) -> None:
         Shelf(root / "file").choice()
 
 
+@pytest.mark.alone
 def test_two_hundred_entries_take_less_than_a_tenth_of_a_second(root: Path) -> None:
     manifest = (Path(models.__file__).parent / "iosxr" / "manifest.json").read_bytes()
     for number in range(200):
@@ -876,6 +877,7 @@ def test_a_change_while_the_listener_is_busy_is_told_of(root: Path, put: Put) ->
     watch(heard(root), scene, slow)
 
 
+@pytest.mark.alone
 def test_a_watch_ends_soon_after_it_is_told_to(root: Path, put: Put) -> None:
     put("a")
 
