@@ -13,10 +13,8 @@ help: ## Say what there is to make
 run: .venv-service/installed ## Install the service and start it
 	@.venv-service/bin/faultcube serve
 
-# One process more than there are cores: many tests wait, for containers and for time to pass.
 test: .venv/installed ## Run every test; ARGS="-k name" picks some
-	.venv/bin/python -m pytest -n $$(($$(nproc) + 1)) --dist loadgroup --no-loadscope-reorder \
-		--durations 10 $(ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder --durations 10 $(ARGS)
 
 check: .venv/installed ## Check format, lint and types
 	.venv/bin/ruff format --check .

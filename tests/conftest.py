@@ -8,6 +8,7 @@ files with the same `xdist_group` run in one process, too. Tests that measure ti
 from __future__ import annotations
 
 import fcntl
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,11 @@ class FileScheduling(LoadGroupScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return super()._split_scope(nodeid).partition("::")[0]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: many tests wait, for containers or for time to pass."""
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
