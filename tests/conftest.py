@@ -8,17 +8,20 @@ files with the same `xdist_group` run in one process, too. Tests that measure ti
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import SEEK_END
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 T = TypeVar("T")
 Once = Callable[[str, Callable[[], T]], T]
@@ -27,11 +30,19 @@ SLOW_ROOMS = ("e2e", "training", "service")
 """They start first, slowest first, so that no process ends long after the others."""
 
 
-class FileScheduling(LoadGroupScheduling):
+FOLDER = pytest.StashKey[TemporaryDirectory[str]]()
+
+
+class FileScheduling(LoadScopeScheduling):
     """Send each group of tests to one process, and each file that is in no group."""
 
+    def schedule(self) -> None:
+        groups = Path(self.config.stash[FOLDER].name) / "groups.json"
+        self._groups: dict[str, str] = json.loads(groups.read_text())
+        super().schedule()
+
     def _split_scope(self, nodeid: str) -> str:
-        return super()._split_scope(nodeid).partition("::")[0]
+        return self._groups.get(nodeid) or nodeid.partition("::")[0]
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -39,16 +50,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 1, 8)
 
 
+def pytest_configure_node(node: WorkerController) -> None:
+    if FOLDER not in node.config.stash:
+        node.config.stash[FOLDER] = TemporaryDirectory()
+    node.workerinput["folder"] = node.config.stash[FOLDER].name
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
     return FileScheduling(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if _is_alone(item):
-            item.add_marker(pytest.mark.xdist_group("alone"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_is_alone(item), _rank(item)))
+    if workerinput := getattr(config, "workerinput", None):
+        # xdist 3.8 appends the group to the name of a test, which pytest 9.2 does not let it.
+        groups = {item.nodeid: group for item in items if (group := _group(item))}
+        (Path(workerinput["folder"]) / "groups.json").write_text(json.dumps(groups))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -86,6 +103,13 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once[Any]:
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+def _group(item: pytest.Item) -> str | None:
+    if _is_alone(item):
+        return "alone"
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else None
 
 
 def _rank(item: pytest.Item) -> int:
