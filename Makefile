@@ -14,7 +14,7 @@ run: .venv-service/installed ## Install the service and start it
 	@.venv-service/bin/faultcube serve
 
 test: .venv/installed ## Run every test; ARGS="-k name" picks some
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadscope --no-loadscope-reorder --durations 10 $(ARGS)
 
 check: .venv/installed ## Check format, lint and types
 	.venv/bin/ruff format --check .

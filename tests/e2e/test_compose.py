@@ -34,6 +34,7 @@ print(json.dumps({
     "bundle": os.access("/bundle", os.W_OK),
 }))
 """
+pytestmark = pytest.mark.xdist_group("containers")
 ADMIN = {"X-API-Key": "an admin key"}
 Json = dict[str, Any]
 

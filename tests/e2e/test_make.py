@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Session:
 
 
 def make_run(checkout: Path, home: Path, body: bytes) -> Session:
-    env = environment(FAULTCUBE_PORT="0", HOME=str(home))
+    env = environment(FAULTCUBE_PORT="0", HOME=str(home), PIP_CACHE_DIR=pip_cache())
     start = time.monotonic()
     with running("make run", cwd=checkout, env=env, seconds=400) as (service, url):
         seconds = time.monotonic() - start
@@ -40,6 +41,12 @@ def make_run(checkout: Path, home: Path, body: bytes) -> Session:
         pasted = paste(service.output, checkout)
         status = service.stop()
     return Session(seconds, given, pasted, status, service.output)
+
+
+def pip_cache() -> str:
+    """The cache that filled while this environment was installed: nothing is fetched twice."""
+    command = [sys.executable, "-m", "pip", "cache", "dir"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def paste(output: str, cwd: Path) -> str:

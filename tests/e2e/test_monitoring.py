@@ -20,6 +20,7 @@ from models import UNKNOWN
 from tests.e2e.test_compose import Project, have_image
 from tests.support.running import classify, environment, eventually, output_of
 
+pytestmark = pytest.mark.xdist_group("containers")
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "docker" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "faultcube.json"

@@ -80,7 +80,7 @@ def test_an_unseen_class_is_enrolled_from_few_records(checkout: Path) -> None:
 
 
 def test_the_losses_are_compared(checkout: Path) -> None:
-    said = run(f"{COMPARE} --seeds 1 --epochs 2 --losses lossless,triplet", checkout)
+    said = run(f"{COMPARE} --seeds 1 --epochs 1 --losses lossless,triplet", checkout)
     folder = checkout / "build" / "comparison"
     written = (folder / "comparison.md").read_text()
     assert "| lossless |" in written

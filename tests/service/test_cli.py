@@ -119,6 +119,7 @@ def test_a_body_over_the_limit_is_cut_off_on_a_real_connection(start: Start, bun
     assert b"connection: close" in answer.lower()
 
 
+@pytest.mark.alone
 def test_a_slow_body_and_a_vanished_client_disturb_nobody(
     start: Start, bundle: Path, good: dict[str, Any]
 ) -> None:

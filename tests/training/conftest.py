@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import polars as pl
 import pytest
 
 from models.bundle import Bundle
+from models.encoder import Encoder
 from models.model import Model
 from models.schema import Field, Schema
 from training.dataset.dataset import Dataset, load_dataset
 from training.recipe import Recipe
+from training.reports import animation, animation_data
 from training.train import Fitted, train
 
 DATA = Path(__file__).parents[2] / "training/data/cisco-iosxr"
@@ -94,13 +97,22 @@ def real_recipe(
 
 
 @pytest.fixture(scope="session")
-def real_trained(real_recipe: Callable[..., Recipe]) -> tuple[Recipe, Bundle, Fitted]:
+def real_trained(
+    real_recipe: Callable[..., Recipe], once: Callable[..., Any]
+) -> tuple[Recipe, Bundle, Fitted]:
     """A recipe with a backtest, and what it was trained to."""
     split = {"by": "time", "column": "time", "within": "label"}
     backtest = {"name": "by time", "split": split}
-    recipe = real_recipe(backtests=[backtest])
-    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)
-    return recipe, bundle, fitted
+
+    def fit() -> tuple[Recipe, Bundle, dict[str, Any]]:
+        recipe = real_recipe(backtests=[backtest])
+        bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)
+        parts = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
+        del parts["encoder"]  # its session cannot be pickled
+        return recipe, bundle, parts
+
+    recipe, bundle, parts = once("real_trained", fit)
+    return recipe, bundle, Fitted(**parts, encoder=Encoder(parts["graph"]))
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +180,13 @@ def small_recipe(
 @pytest.fixture
 def small_dataset(small_recipe: Recipe) -> Dataset:
     return load_dataset(small_recipe)
+
+
+@pytest.fixture
+def short_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the first and the last frame of a film, once: drawing takes longer than the fits."""
+    monkeypatch.setattr(animation_data, "_MOST_FRAMES", 2)
+    monkeypatch.setattr(animation, "_HOLD", 1)
 
 
 @pytest.fixture(scope="session")

@@ -383,6 +383,7 @@ def small(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("short_film")
 def test_compare_prints_what_it_writes_and_the_command_that_gives_it_again(
     faultcube: Faultcube, small: Path
 ) -> None:

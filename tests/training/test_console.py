@@ -87,6 +87,7 @@ def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
     assert Model.load(folder / "bundle").manifest.name == "small"
 
 
+@pytest.mark.usefixtures("short_film")
 def test_fits_of_one_loss_share_a_line_that_counts_all_their_epochs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

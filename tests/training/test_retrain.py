@@ -56,11 +56,21 @@ def folder(tmp_path: Path, make_table: Callable[..., pl.DataFrame]) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def running(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., pl.DataFrame]
+) -> Bundle:
     """The bundle that the table alone gives."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_table(seed=1).write_parquet(folder / "t.parquet")
+    (folder / "r.toml").write_text(RECIPE)
     bundle, _ = train(Recipe.read(folder / "r.toml", {}), MADE, quiet)
-    bundle.write(folder / "running")
+    return bundle
+
+
+@pytest.fixture
+def running(folder: Path, trained: Bundle) -> Path:
+    trained.write(folder / "running")
     return folder / "running"
 
 

@@ -21,6 +21,7 @@ from service.api import classes as routes
 from service.classes.entities import AwayError
 from tests.support.databases import KINDS, Postgres
 
+pytestmark = pytest.mark.xdist_group("postgresql")
 KEY = "an admin key"
 ADMIN = {"X-API-Key": KEY}
 Json = dict[str, Any]
@@ -350,6 +351,7 @@ def test_changes_at_the_same_time_lose_nothing(desk: TestClient, odd: Json) -> N
     assert {*names} <= {each["name"] for each in content["classes"]}
 
 
+@pytest.mark.alone
 def test_another_replica_sees_a_change_within_a_second(start: Serve, odd: Json) -> None:
     one, other = start(), start()
     enrol(one, "odd", odd)

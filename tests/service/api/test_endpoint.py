@@ -207,6 +207,7 @@ def test_a_body_that_announces_too_much_is_refused_however_little_comes(
         assert response.headers["connection"] == "close"
 
 
+@pytest.mark.alone
 def test_ten_thousand_empty_objects_are_refused_at_once(serve: Any, bundle: Any) -> None:
     client = serve(bundle)
     body = json.dumps({"records": [{}] * 10_000})

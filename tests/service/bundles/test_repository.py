@@ -143,6 +143,7 @@ def test_a_file_is_no_shelf(root: Path) -> None:
         BundleRepository(root / "file").choice()
 
 
+@pytest.mark.alone
 def test_two_hundred_entries_take_less_than_a_tenth_of_a_second(root: Path) -> None:
     manifest = (Path(models.__file__).parent / "iosxr" / "manifest.json").read_bytes()
     for number in range(200):

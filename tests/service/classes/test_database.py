@@ -40,6 +40,7 @@ from service.classes.entities import (
 )
 from tests.support.databases import KINDS, Postgres, running
 
+pytestmark = pytest.mark.xdist_group("postgresql")
 ROOT = Path(__file__).parents[3]
 CABLE = Stored("cable", severity="critical", records=(Support(1, {"link up": False}),), next_id=2)
 FAN = Stored("fan", description="it stands still", records=(Support(4, {"rpm": 0.0}),), next_id=5)

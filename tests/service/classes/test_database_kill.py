@@ -20,6 +20,7 @@ from service.classes.database import Store
 from service.classes.entities import AwayError, Stored, Support
 from tests.support.databases import KINDS, Postgres, running
 
+pytestmark = pytest.mark.xdist_group("postgresql")
 ROOT = Path(__file__).parents[3]
 KILLS = 100
 CRASHES = 5

@@ -114,6 +114,7 @@ def test_places_that_a_dictionary_does_not_have_are_refused() -> None:
             chunks(stream(batch(2, link=column)))
 
 
+@pytest.mark.alone
 def test_many_views_of_one_long_string_cost_no_more_than_one() -> None:
     views = np.zeros((10_000, 4), np.int32)
     views[:, 0] = 1 << 20

@@ -209,6 +209,7 @@ def test_a_schema_without_a_batch_is_refused() -> None:
     assert errors(bytes(sink.getvalue()))[0]["got"] == "an empty stream"
 
 
+@pytest.mark.alone
 def test_batches_without_a_record_are_read_over_but_not_for_ever() -> None:
     (chunk,) = chunks(stream(batch(0), batch(), batch(0)))
     np.testing.assert_array_equal(chunk.matrix, [ROW])

@@ -135,6 +135,7 @@ def zstd_bomb(times: int) -> bytes:
     return b"".join([compressor.compress(bytes(MIB)) for _ in range(times)]) + compressor.flush()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("encoding", "bomb"), [("gzip", gzip_bomb(256)), ("zstd", zstd_bomb(256))]
 )  # fmt: skip
@@ -171,6 +172,7 @@ def test_much_that_inflates_to_nothing_is_read_over_in_steps(
     assert len(steps) > 20
 
 
+@pytest.mark.alone
 def test_a_million_empty_members_of_gzip_are_refused_at_once() -> None:
     start = time.perf_counter()
     with raises(MALFORMED_BODY, match="more than 4096 members"):

@@ -53,9 +53,9 @@ def parts_of(rows: pl.DataFrame, seed: int = 0, **split: Any) -> list[str | None
     ("name", "data"),
     [
         ("t.csv", CSV),
-        ("t.csv.gz", gzip.compress(CSV)),
+        ("t.csv.gz", gzip.compress(CSV, mtime=0)),
         ("t.tsv", CSV.replace(b",", b"\t")),
-        ("t.tsv.gz", gzip.compress(CSV.replace(b",", b"\t"))),
+        ("t.tsv.gz", gzip.compress(CSV.replace(b",", b"\t"), mtime=0)),
         ("with.dots.in.its.name.csv", CSV),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     [
         ("junk.csv", np.random.default_rng(0).bytes(4000)),
         ("junk.csv.gz", b"\x1f\x8b" + np.random.default_rng(0).bytes(400)),
-        ("cut.csv.gz", gzip.compress(CSV * 100)[:40]),
+        ("cut.csv.gz", gzip.compress(CSV * 100, mtime=0)[:40]),
         ("junk.parquet", np.random.default_rng(0).bytes(4000)),
         ("ragged.csv", CSV + b"1,2,3,4,5,6\n"),
         ("empty.csv", b""),

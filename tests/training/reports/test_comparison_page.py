@@ -124,6 +124,7 @@ def test_a_class_that_cannot_be_animated_is_refused_before_any_fit(
         run_comparison(small_recipe, Plan(animate=("fire", "slow")), COMMAND, quiet)
 
 
+@pytest.mark.usefixtures("short_film")
 def test_files_of_a_whole_comparison_say_the_same(small_recipe: Recipe) -> None:
     plan = Plan(losses=("lossless", "contrastive"), seeds=1)
     told: list[str] = []
