@@ -19,6 +19,7 @@ __all__ = [
     "FewShot",
     "FieldOverride",
     "FitRecipe",
+    "LossName",
     "Recipe",
     "RecipeError",
     "Split",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Points = TypeVar("_Points", "np.ndarray[Any, Any]", "Tensor")
+LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
@@ -138,7 +140,7 @@ class EncoderRecipe(_Part):
 class FitRecipe(_Part):
     """The loss and how it is minimised."""
 
-    loss: Literal["lossless", "linear", "triplet", "contrastive"] = "lossless"
+    loss: LossName = "lossless"
     alpha: Annotated[float, pydantic.Field(ge=0)] = 0.2
     """Margin of the triplet loss."""
     margin: Annotated[float, pydantic.Field(gt=0)] = 1.0

@@ -22,11 +22,11 @@ from models.schema import RecordError
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.fitting.calibration import decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
-from training.fitting.rule import decision_rule
 from training.onnx.export import export
 from training.recipe import Recipe, Split
 from training.reports import model_card_figures

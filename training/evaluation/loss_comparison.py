@@ -21,8 +21,8 @@ from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import Draws, few_shot
 from training.evaluation.gradients import zero_gradient_share
 from training.fitting.encoder import Encoder
-from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.fitting.losses import LOSSES, BatchLoss
+from training.fitting.fit import Epoch, centroids_of, embed, fit
+from training.fitting.losses import LOSSES, BatchLoss, make_loss
 from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 

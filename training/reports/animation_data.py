@@ -21,8 +21,8 @@ from training.evaluation.loss_comparison import (
     with_loss,
 )
 from training.fitting.encoder import Encoder
-from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.fitting.losses import BatchLoss
+from training.fitting.fit import Epoch, centroids_of, embed, fit
+from training.fitting.losses import BatchLoss, make_loss
 from training.recipe import FitRecipe, Recipe, RecipeError
 
 __all__ = ["SEPARATE", "Film", "Frame", "Scene", "Side", "faults_apart", "shoot", "stage"]
