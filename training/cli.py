@@ -1,15 +1,13 @@
-"""`faultcube train`, `retrain`, `evaluate`, `compare` and `schema`: what is asked for."""
+"""Parse the options of `faultcube train`, `retrain`, `evaluate`, `compare` and `schema`."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-
-from training.recipe import RecipeError
 
 __all__ = ["compare", "evaluate", "retrain", "schema", "train"]
 
@@ -95,25 +93,29 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
-    try:
-        split = _split_options(
-            split_column, split_table, split_time, split_within, split_group, split_random, shares
-        )
-    except RecipeError as error:
-        typer.echo(f"faultcube: {error}", err=True)
-        raise typer.Exit(2) from error
-    options = {
-        **_table_options(table, label, good, ignore, keep, drop_label, test_table),
-        "add": add,
-        "name": name or (None if recipe or table is None else _name_of(table)),
-        "split": split,
-        "encoder": _given(dimensions=dimensions),
-        "fit": _given(beta=beta, epochs=epochs, seed=seed),
-        "unknown_rate": unknown_rate,
-    }
     from training.console import train_and_write
 
-    raise typer.Exit(train_and_write(recipe, _given(**options), out))
+    ways = _given(
+        column=split_column, time=split_time, group=split_group, random=split_random or None
+    )
+    if name is None and recipe is None and table is not None:
+        name = table.name.split(".")[0][:64]
+    options = _given(
+        table=table,
+        test_table=test_table,
+        add=add,
+        name=name,
+        label=label,
+        good=good,
+        ignore=ignore,
+        keep=keep,
+        drop_labels=drop_label,
+        split=_split_options(ways, table=split_table, within=split_within, shares=shares),
+        encoder=_given(dimensions=dimensions),
+        fit=_given(beta=beta, epochs=epochs, seed=seed),
+        unknown_rate=unknown_rate,
+    )
+    raise typer.Exit(train_and_write(recipe, options, out))
 
 
 def retrain(
@@ -181,7 +183,7 @@ def compare(
         "encoder": _given(linear=linear),
         "fit": _given(epochs=epochs),
     }
-    asked = {
+    plan = {
         "losses": tuple(losses.split(",")),
         "seeds": seeds,
         "hold_out": tuple(hold_out or ()),
@@ -191,7 +193,7 @@ def compare(
     command = shlex.join(["faultcube", *sys.argv[1:]])
     from training.console import compare_and_write
 
-    raise typer.Exit(compare_and_write(recipe, _given(**options), asked, out, command))
+    raise typer.Exit(compare_and_write(recipe, _given(**options), plan, out, command))
 
 
 def schema(
@@ -204,56 +206,31 @@ def schema(
     drop_label: DropLabel = None,
 ) -> None:
     """Print the schema that TABLE gives, as the part of a recipe that overrides it."""
-    options = _table_options(table, label, good, ignore, keep, drop_label, None)
     from training.console import print_schema
 
+    options = _given(
+        table=table, label=label, good=good, ignore=ignore, keep=keep, drop_labels=drop_label
+    )
     raise typer.Exit(print_schema(recipe, options))
 
 
 def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that the user gave."""
     return {key: value for key, value in options.items() if value not in (None, [], {})}
 
 
-def _table_options(
-    table: Path | None,
-    label: str | None,
-    good: str | None,
-    ignore: list[str] | None,
-    keep: list[str] | None,
-    drop_label: list[str] | None,
-    test_table: Path | None,
-) -> dict[str, Any]:
-    return _given(
-        table=table,
-        label=label,
-        good=good,
-        ignore=ignore,
-        keep=keep,
-        drop_labels=drop_label,
-        test_table=test_table,
-    )
-
-
-def _name_of(table: Path) -> str:
-    return table.name.split(".")[0][:64]
-
-
-def _split_options(
-    column: str | None,
-    table: Path | None,
-    time: str | None,
-    within: str | None,
-    group: str | None,
-    random: bool,
-    shares: str | None,
-) -> dict[str, Any]:
-    ways = _given(column=column, time=time, group=group, random=random or None)
-    if len(ways) > 1:
-        raise RecipeError("give one way to split, not " + " and ".join(sorted(ways)))
+def _split_options(ways: dict[str, Any], shares: str | None, **others: Any) -> dict[str, Any]:
+    """Return the split of a recipe, or exit with code 2."""
     try:
-        parts = tuple(float(part) for part in shares.split(",")) if shares else None
-    except ValueError as error:
-        raise RecipeError("--shares takes three numbers: 0.6,0.15,0.25") from error
-    by = next(iter(ways), None)
-    column = None if random else ways.get(str(by))
-    return _given(by=by, column=column, table=table, within=within, shares=parts)
+        parts = [float(share) for share in shares.split(",")] if shares else None
+    except ValueError:
+        _refuse("--shares takes three numbers: 0.6,0.15,0.25")
+    if len(ways) > 1:
+        _refuse("give one way to split, not " + " and ".join(sorted(ways)))
+    by, column = next(iter(ways.items()), (None, None))
+    return _given(by=by, column=None if by == "random" else column, shares=parts, **others)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"faultcube: {message}", err=True)
+    raise typer.Exit(2)

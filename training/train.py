@@ -29,18 +29,18 @@ from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
 from training.recipe import Recipe, Split
-from training.reports import model_card_figures
+from training.reports import figures
 from training.reports.model_card import write_card
 
 __all__ = ["Fitted", "Report", "fit_and_test", "train"]
 
 Report = Callable[[str, Epoch, Encoder], None]
-"""Told the name of the fit in progress, and each epoch as it ends."""
+"""Called after every epoch with the name of the fit, the epoch and the encoder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """An encoder, its decision rule, and what both did on the test rows."""
+    """An encoder, its decision rule, and the results of both on the test rows."""
 
     dataset: Dataset
     graph: bytes
@@ -58,8 +58,8 @@ def train(
     Args:
         recipe: the table and all settings.
         created: goes into the manifest; not part of the version.
-        report: told of every epoch.
-        retrained_from: version of the bundle that this one is to follow.
+        report: called after every epoch.
+        retrained_from: version of the bundle that this one is to replace.
 
     Raises:
         RecipeError: the recipe or its table cannot be trained on.
@@ -67,8 +67,10 @@ def train(
     """
     fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
     backtests = {
-        each.name: fit_and_test(recipe, each.split, partial(report, each.name)).evaluation
-        for each in recipe.backtests
+        backtest.name: fit_and_test(
+            recipe, backtest.split, partial(report, backtest.name)
+        ).evaluation
+        for backtest in recipe.backtests
     }
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
@@ -80,15 +82,15 @@ def fit_and_test(
     report: Callable[[Epoch, Encoder], None],
     added: Sequence[Added] | None = None,
 ) -> Fitted:
-    """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split.
+    """Fit on train rows, calibrate on dev rows, and evaluate on test rows of one split.
 
-    Other rows may be added to the train rows than those of the tables that the recipe names.
+    `added` replaces the rows to add that the recipe names.
     """
     dataset = load_dataset(recipe, split, added=added)
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
-    # The graph's last digits are not torch's, and it is the graph that will serve.
+    # The graph serves, and its last digits differ from torch's.
     rule = decision_rule(encoder.embed, dataset.train, dataset.dev, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, recipe.encoder, loss)
@@ -106,18 +108,15 @@ def _bundle(
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
     distances = rule.decide(points).distances
     reference = _reference(dataset.dev, recipe.fit.seed)
-    card = write_card(recipe, dataset, rule, fitted.evaluation, backtests)
     files = {
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
         REFERENCE: reference.to_bytes(),
-        "card.md": card.encode(),
-        "figures/confusion.png": model_card_figures.confusion_figure(fitted.evaluation, classes),
-        "figures/distances.png": model_card_figures.distances_figure(
-            distances, labels, rule, classes
-        ),
-        "figures/embedding.png": model_card_figures.embedding_figure(points, labels, rule, classes),
-        "figures/history.png": model_card_figures.history_figure(fitted.history),
+        "card.md": write_card(recipe, dataset, rule, fitted.evaluation, backtests).encode(),
+        "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
+        "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
+        "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
+        "figures/history.png": figures.history_figure(fitted.history),
     }
     return Bundle.make(
         files,
@@ -137,7 +136,7 @@ def _bundle(
         | ({"retrained_from": retrained_from} if retrained_from else {}),
         metrics={
             "test": fitted.evaluation.as_json(),
-            "backtests": {name: each.as_json() for name, each in backtests.items()},
+            "backtests": {name: result.as_json() for name, result in backtests.items()},
         },
     )
 
@@ -162,7 +161,7 @@ def _counts(rows: Rows, classes: tuple[str, ...]) -> dict[str, int]:
 
 
 def _reference(dev: Rows, seed: int) -> Reference:
-    """The calibration rows, or a random sample of them in their order."""
+    """Return the calibration rows, or a random sample of them in their order."""
     rows = np.arange(len(dev.labels))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
@@ -170,35 +169,30 @@ def _reference(dev: Rows, seed: int) -> Reference:
 
 
 def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json", exclude={"about", "add"})
-    for part in (content, content["split"], *(each["split"] for each in content["backtests"])):
-        for key in ("table", "test_table"):
-            if part.get(key):  # the file's name; its folder is this machine's affair
-                part[key] = part[key].rsplit("/", 1)[-1]
     libraries = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
     return {
-        "recipe": content,
-        "rows": {p: len(getattr(dataset, p).labels) for p in ("train", "dev", "test")},
+        "recipe": recipe.as_recorded(),
+        "rows": {part: len(rows) for part, rows in dataset.parts.items()},
         "dropped": dict(dataset.dropped),
-        **({"added": [asdict(each) for each in dataset.added]} if dataset.added else {}),
+        **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},
     }
 
 
 def _examples(fitted: Fitted) -> bytes:
-    """A request body with one real record of each class, of those the model gets right."""
+    """Return a request body with one real record of each class."""
     records = [_example(fitted, c) for c in range(len(fitted.dataset.classes))]
     return json.dumps({"records": records}, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _example(fitted: Fitted, label: int) -> dict[str, object]:
-    """A typical record: of median distance among those the model gets right."""
+    """Return a record of median distance among those with the right verdict."""
     dataset = fitted.dataset
     for rows in (dataset.test, dataset.dev, dataset.train):
         decisions = fitted.rule.decide(fitted.encoder.embed(rows.matrix))
         right = (rows.labels == label) & (decisions.nearest == label) & decisions.accepted
-        mine = np.flatnonzero(right)
-        order = mine[np.argsort(decisions.distances[mine, label], kind="stable")]
+        indices = np.flatnonzero(right)
+        order = indices[np.argsort(decisions.distances[indices, label], kind="stable")]
         for row in np.roll(order, -len(order) // 2):
             record = _record(rows, int(row), dataset)
             try:
@@ -210,7 +204,7 @@ def _example(fitted: Fitted, label: int) -> dict[str, object]:
 
 
 def _record(rows: Rows, row: int, dataset: Dataset) -> dict[str, object]:
-    """A row of the table as a client would send it."""
+    """Return a row of the table as a client would send it."""
     record: dict[str, object] = {}
     for field in dataset.schema.fields:
         text = field.kind == "category"

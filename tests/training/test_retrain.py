@@ -17,8 +17,9 @@ from models.model import Model
 from training import cli
 from training import retrain as module
 from training.console import retrain_and_write
+from training.evaluation.evaluate import score
 from training.recipe import Recipe, RecipeError
-from training.retrain import Outcome, _newer_half, _side, _worse, retrain, target_of
+from training.retrain import Outcome, _newer_half, _worse, retrain, target_of
 from training.train import train
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -122,8 +123,8 @@ def test_a_worse_candidate_is_not_written(
 
 
 def test_both_figures_may_fall() -> None:
-    good = _side(["good", "bad"] * 2, ["good", "bad"] * 2, "good")
-    bad = _side(["good", "bad"] * 2, ["good", "unknown"] * 2, "good")
+    good = score(["good", "bad"] * 2, ["good", "bad"] * 2)
+    bad = score(["good", "bad"] * 2, ["good", "unknown"] * 2)
     assert _worse((good, good), (good, good), 0) == ()
     assert _worse((bad, good), (bad, good), 0) == ()
     assert _worse((good, bad), None, 0.6) == ()
@@ -137,13 +138,13 @@ def test_both_figures_may_fall() -> None:
 
 
 def test_sides_count_unknown_as_wrong() -> None:
-    side = _side(["good", "good", "a", "b"], ["good", "unknown", "a", "a"], "good")
+    side = score(["good", "good", "a", "b"], ["good", "unknown", "a", "a"])
     assert side.accuracy == 0.5
     assert side.balanced_accuracy == pytest.approx(0.5)
-    assert side.false_alarm_rate == 0.5
+    assert side.false_alarm_rate("good") == 0.5
     assert side.recall == {"good": 0.5, "a": 1, "b": 0}
     assert side.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
-    assert _side(["a"], ["a"], "good").false_alarm_rate is None
+    assert score(["a"], ["a"]).false_alarm_rate("good") is None
 
 
 def held(rows: pl.DataFrame, since: datetime | None = None) -> list[int]:

@@ -44,6 +44,9 @@ class Rows:
     labels: Labels
     table: pl.DataFrame = dataclasses.field(default_factory=pl.DataFrame)
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def select(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows where the mask, [n], is true."""
         table = self.table if self.table.is_empty() else self.table.filter(mask)
@@ -93,6 +96,11 @@ class Dataset:
     dropped: Mapping[str, str]
     notes: tuple[str, ...]
     added: tuple[Addition, ...] = ()
+
+    @property
+    def parts(self) -> dict[Part, Rows]:
+        """The three parts by name."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
 def load_dataset(
