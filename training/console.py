@@ -29,18 +29,9 @@ from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
-from training.reports.markdown import table
 from training.retrain import TOLERANCE, Outcome, recipe_changes, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle
-
-__all__ = [
-    "compare_and_write",
-    "evaluate_few_shot",
-    "print_schema",
-    "retrain_and_write",
-    "train_and_write",
-]
 
 _P = ParamSpec("_P")
 
@@ -103,13 +94,12 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
     with _Display(recipe) as display:
         result = few_shot(recipe, checked, partial(display.show, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
-    rows = []
+    typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
     for space, by_shots in result.items():
         for shots, draws in by_shots.items():
             values = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
-            cells = (f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in values)
-            rows.append([space, str(shots), *cells])
-    typer.echo(table(["space", "shots", "accuracy", "macro-F1", "held-out recall"], rows))
+            cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in values)
+            typer.echo(f"| {space} | {shots} | {cells} |")
     return 0
 
 
@@ -218,8 +208,7 @@ def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
     typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
     typer.echo("test           accuracy  balanced  macro-F1")
     for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
-        numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)
-        typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in numbers))
+        typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in scores.overall))
     typer.echo(
         f"called unknown {evaluation.false_unknown_rate:.2%}, "
         f"false alarms {evaluation.false_alarm_rate:.2%}, "
@@ -248,12 +237,9 @@ def _compare(outcome: Outcome, running: str, good: str) -> None:
 
 
 def _print_scores(name: str, good: str, before: Scores, after: Scores) -> None:
-    lines = {
-        "accuracy": (before.accuracy, after.accuracy),
-        "balanced accuracy": (before.balanced_accuracy, after.balanced_accuracy),
-        "macro-F1": (before.macro_f1, after.macro_f1),
-        "false alarm rate": (before.false_alarm_rate(good), after.false_alarm_rate(good)),
-    }
+    names = ("accuracy", "balanced accuracy", "macro-F1", "false alarm rate")
+    sides = [(*scores.overall, scores.false_alarm_rate(good)) for scores in (before, after)]
+    lines = dict(zip(names, zip(*sides, strict=True), strict=True))
     for label in sorted(before.recall, key=lambda label: (label != good, label)):
         lines[f"recall of {label}"] = (before.recall[label], after.recall[label])
     width = max(map(len, [f"{name} ({before.records})", *lines])) + 2

@@ -12,18 +12,6 @@ import pydantic
 from models.bundle import Name
 from models.schema import Kind, Matrix
 
-__all__ = [
-    "EncoderRecipe",
-    "FewShot",
-    "FieldOverride",
-    "FitRecipe",
-    "LossName",
-    "Recipe",
-    "RecipeError",
-    "Split",
-    "View",
-]
-
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -194,10 +182,8 @@ class Recipe(_Part):
     ) -> Recipe:
         """Read a recipe and override it with options; paths in the file are relative to the file.
 
-        Args:
-            path: TOML file, or None if the options are complete.
-            options: nested like the recipe. Tables to add are appended to those of the file.
-            defaults: the same, for keys in neither of them.
+        Options and defaults are nested like the recipe; defaults are for keys in neither of the
+        others. Tables to add are appended to those of the file.
 
         Raises:
             RecipeError: the file cannot be read, or the result is no valid recipe.

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pydantic
 
 from models.bundle import UNKNOWN, Bundle
 from models.decision import Decisions
@@ -30,8 +31,6 @@ from training.dataset.tables import Added, added_tables, aligned
 from training.evaluation.evaluate import Scores, score
 from training.recipe import Recipe, RecipeError
 from training.train import Fitted, Report, fit_and_test, train
-
-__all__ = ["TOLERANCE", "Outcome", "recipe_changes", "retrain", "target_of"]
 
 TOLERANCE = 0.01
 """Macro-F1 on the test rows that a candidate may lose. Fits of the shipped recipe that differ only
@@ -67,20 +66,12 @@ class Outcome:
 
 
 def retrain(
-    recipe: Recipe,
-    running: Model,
-    created: datetime,
-    report: Report,
-    tolerance: float = TOLERANCE,
+    recipe: Recipe, running: Model, created: datetime, report: Report, tolerance: float = TOLERANCE
 ) -> Outcome:
     """Fit a candidate on the recipe's tables and compare it with the running bundle.
 
-    Args:
-        recipe: names the tables, including those to add.
-        running: the model to compare with; may have other classes and fields.
-        created: goes into the manifest.
-        report: called after every epoch.
-        tolerance: how much macro-F1 on the test rows may fall.
+    The running bundle may have other classes and fields. Macro-F1 on the test rows may fall by the
+    tolerance.
 
     Raises:
         RecipeError: the tables cannot be trained on, or the running bundle cannot read them.
@@ -129,9 +120,7 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 def target_of(out: Path, bundle: Bundle | None = None) -> Path:
     """Return the folder to write a bundle to: `out`, or a new one in `out` if that has bundles.
 
-    Args:
-        out: a folder that does not exist, or one of bundles.
-        bundle: the bundle to write; None to check `out` only.
+    Without a bundle, `out` is only checked.
 
     Raises:
         RecipeError: `out` is a file or a bundle, or has this very bundle already.
@@ -199,24 +188,15 @@ def _from(rows: pl.DataFrame, since: datetime | None) -> _Mask:
     """Mark the rows from a time on, and those whose time cannot be read."""
     if since is None or _TIME not in rows.columns:
         return np.ones(len(rows), dtype=np.bool_)
-    bound = _aware(since)
     times = (_as_time(value) for value in rows[_TIME].to_list())
-    return np.array([time is None or time >= bound for time in times], dtype=np.bool_)
+    return np.array([time is None or time >= _aware(since) for time in times], dtype=np.bool_)
 
 
 def _as_time(value: object) -> datetime | None:
-    """Read ISO 8601, or seconds since 1970; None if it is neither."""
+    """Read ISO 8601, or seconds since 1970."""
     try:
-        match value:
-            case str():
-                return _aware(datetime.fromisoformat(value.strip()))
-            case int() | float():
-                return datetime.fromtimestamp(value, UTC)
-            case datetime():
-                return _aware(value)
-            case _:
-                return None
-    except (ValueError, OverflowError, OSError):
+        return _aware(pydantic.TypeAdapter(datetime).validate_python(value))
+    except pydantic.ValidationError:
         return None
 
 

@@ -32,8 +32,6 @@ from training.recipe import Recipe, Split
 from training.reports import figures
 from training.reports.model_card import write_card
 
-__all__ = ["Fitted", "Report", "fit_and_test", "train"]
-
 Report = Callable[[str, Epoch, Encoder], None]
 """Called after every epoch with the name of the fit, the epoch and the encoder."""
 
@@ -53,13 +51,10 @@ class Fitted:
 def train(
     recipe: Recipe, created: datetime, report: Report, retrained_from: str | None = None
 ) -> tuple[Bundle, Fitted]:
-    """Fit, export, calibrate and evaluate a model, and its backtests, as a bundle.
+    """Fit, export, calibrate and evaluate a model and its backtests, as a bundle.
 
-    Args:
-        recipe: the table and all settings.
-        created: goes into the manifest; not part of the version.
-        report: called after every epoch.
-        retrained_from: version of the bundle that this one is to replace.
+    The manifest records the time, which is no part of the version, and the version of the bundle
+    that this one is to replace, if any.
 
     Raises:
         RecipeError: the recipe or its table cannot be trained on.
@@ -107,11 +102,10 @@ def _bundle(
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
     distances = rule.decide(points).distances
-    reference = _reference(dataset.dev, recipe.fit.seed)
     files = {
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
-        REFERENCE: reference.to_bytes(),
+        REFERENCE: _reference(dataset.dev, recipe.fit.seed).to_bytes(),
         "card.md": write_card(recipe, dataset, rule, fitted.evaluation, backtests).encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
         "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
@@ -207,11 +201,9 @@ def _record(rows: Rows, row: int, dataset: Dataset) -> dict[str, object]:
     """Return a row of the table as a client would send it."""
     record: dict[str, object] = {}
     for field in dataset.schema.fields:
-        text = field.kind == "category"
-        cell = rows.table[field.name][row : row + 1].cast(pl.String if text else pl.Float64)
-        value: str | float | None = cell.item()
-        if value in (None, "") or (isinstance(value, float) and not math.isfinite(value)):
-            record[field.name] = None
-        else:
-            record[field.name] = bool(value) if field.kind == "boolean" else value
+        kind = pl.String if field.kind == "category" else pl.Float64
+        value: str | float | None = rows.table[field.name][row : row + 1].cast(kind).item()
+        if value == "" or (isinstance(value, float) and not math.isfinite(value)):
+            value = None
+        record[field.name] = bool(value) if field.kind == "boolean" and value is not None else value
     return record

@@ -15,18 +15,6 @@ from models.schema import Field, Matrix, Schema
 from training.dataset.dataset import Labels, Rows
 from training.recipe import RecipeError
 
-__all__ = [
-    "FitError",
-    "check_columns",
-    "checked_label",
-    "classes_of",
-    "fit_error",
-    "is_text",
-    "labelled",
-    "schema_of",
-    "set_aside",
-]
-
 Array = npt.NDArray[Any]
 
 
@@ -42,15 +30,12 @@ def fit_error(error: pydantic.ValidationError, **names: str) -> FitError:
 
 
 def schema_of(schema: Schema | None, width: int, names: Sequence[str] | None) -> Schema:
-    """Return the schema of a matrix: the given one, or numbers of any unit that may be missing.
+    """Return the schema of `width` columns: the given one, or numbers that may be missing.
 
-    Args:
-        schema: a schema that the matrix has to fit.
-        width: columns of the matrix.
-        names: their names; None for x0, x1, ...
+    `names` are the columns' names, x0, x1, ... if None.
 
     Raises:
-        FitError: the matrix does not fit, or a name is empty or too long.
+        FitError: the columns do not fit, or a name is empty or too long.
     """
     if schema is None:
         columns = [f"x{i}" for i in range(width)] if names is None else names
@@ -68,11 +53,7 @@ def schema_of(schema: Schema | None, width: int, names: Sequence[str] | None) ->
 
 
 def classes_of(y: Array) -> tuple[Array, Labels]:
-    """Return the sorted classes, and the index of each record's class.
-
-    Raises:
-        FitError: there is one class, or one has a single record: it has no pair to learn from.
-    """
+    """Return the sorted classes and the index of each record's class, or raise FitError."""
     classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise FitError(f"every record has the class {classes[0]!s}; a second class is needed")
@@ -92,11 +73,7 @@ def check_columns(schema: Schema, matrix: Matrix) -> None:
 def set_aside(rows: Rows, share: float, random: np.random.Generator) -> tuple[Rows, Rows]:
     """Draw a share of each class's rows, at least one, but leave at least two.
 
-    Returns:
-        The rows that are left, and those that were drawn.
-
-    Raises:
-        FitError: no class has a row to spare.
+    Returns the rows that are left, and those drawn. Raises FitError if no class has a row to spare.
     """
     drawn = np.zeros(len(rows.labels), dtype=bool)
     for c, count in enumerate(np.bincount(rows.labels)):
@@ -108,11 +85,7 @@ def set_aside(rows: Rows, share: float, random: np.random.Generator) -> tuple[Ro
 
 
 def labelled(matrix: Matrix, y: Array, classes: Array) -> Rows:
-    """Return rows whose labels are indices of `classes`.
-
-    Raises:
-        FitError: a label is not among the classes.
-    """
+    """Return rows whose labels are indices of `classes`, or raise FitError."""
     index = {label: c for c, label in enumerate(classes.tolist())}
     if unknown := set(y.tolist()) - index.keys():
         raise FitError(f"dev has the class {unknown.pop()!s}, which no training record has")
@@ -125,11 +98,7 @@ def is_text(classes: Array) -> bool:
 
 
 def checked_label(label: Any, classes: Array) -> str | float:
-    """Return the label in the kind of the classes.
-
-    Raises:
-        ValueError: it is NaN, None, or of another kind.
-    """
+    """Return the label in the kind of the classes, or raise ValueError."""
     text, whole = is_text(classes), classes.dtype.kind != "f"
     match label:
         case str() if text:

@@ -16,8 +16,6 @@ from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.tables import Added, Part, added_tables, aligned, labelled_rows
 from training.recipe import Recipe, RecipeError, Split
 
-__all__ = ["Addition", "Dataset", "Labels", "Rows", "class_names", "encode_rows", "load_dataset"]
-
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
     "split by time, group or a given column to know the truth"
@@ -111,11 +109,8 @@ def load_dataset(
 ) -> Dataset:
     """Read the recipe's table, split it, add rows, infer the schema and encode.
 
-    Args:
-        recipe: what the columns mean.
-        split: replaces the recipe's own split.
-        held_out: classes whose rows the schema is not inferred from, as if they were unknown.
-        added: replaces the tables to add that the recipe names.
+    Another split and other rows to add may replace the recipe's. The schema is inferred without the
+    rows of classes that are `held_out`, as if these were unknown.
 
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
@@ -188,11 +183,7 @@ def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
 
 
 def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
-    """Return the classes of the training rows, good traffic first.
-
-    Raises:
-        RecipeError: they cannot be told apart, or one cannot be served.
-    """
+    """Return the classes of the training rows, good traffic first, or raise RecipeError."""
     counts: dict[str, int] = dict(labels.value_counts().iter_rows())
     if recipe.good not in counts:
         raise RecipeError(
@@ -216,11 +207,7 @@ def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
 
 
 def encode_rows(table: pl.DataFrame, schema: Schema) -> Matrix:
-    """Encode rows in any schema: float32 [n, fields], NaN for what the service would reject.
-
-    Raises:
-        RecipeError: a column's values are not of its field's kind.
-    """
+    """Encode rows in any schema: float32 [n, fields], NaN for what the service would reject."""
     matrix = _matrix(_completed(table, schema.names), schema)
     matrix[np.isinf(matrix)] = np.nan
     return matrix

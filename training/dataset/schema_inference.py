@@ -14,8 +14,6 @@ from models.bundle import LONGEST_NAME
 from models.schema import LARGEST, Field, Kind
 from training.recipe import FieldOverride, Recipe, RecipeError
 
-__all__ = ["Inference", "choose_columns", "describe_fields", "infer_fields"]
-
 _IDENTIFIER = re.compile(r"(^|[^a-z])(id|uuid|guid|index|idx|row|serial)s?($|[^a-z])")
 _NAME = re.compile(
     r"(^|[^a-z])(name|host|hostname|device|node|router|switch|interface|port|link|ip|mac|addr|"
@@ -66,12 +64,8 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
 def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind], dict[str, str]]:
     """Choose the columns that are fields, from the training rows alone.
 
-    Returns:
-        The kind of every column that is a field, and the reason for every other.
-
-    Raises:
-        RecipeError: a field is missing in every row, an option names a column that is not there,
-            or no field is left.
+    Returns the kind of every column that is a field, and the reason for every other. Raises
+    RecipeError if a field is missing in every row, an option names no column, or no field is left.
     """
     _check_names(train, recipe)
     labels, is_good = train[recipe.label], train[recipe.label] == recipe.good
@@ -99,11 +93,7 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind]
 def describe_fields(
     rows: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe
 ) -> tuple[Field, ...]:
-    """Describe each field as the rows show it: unit, categories, typical value, may it be missing.
-
-    Raises:
-        RecipeError: a column's values are not of its kind.
-    """
+    """Describe fields as the rows show them: unit, categories, typical value, may it be missing."""
     is_good = rows[recipe.label] == recipe.good
     table = _cleaned(rows.select(*kinds))
     return tuple(

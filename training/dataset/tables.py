@@ -13,17 +13,6 @@ import polars as pl
 
 from training.recipe import Recipe, RecipeError, Split
 
-__all__ = [
-    "PARTS",
-    "Added",
-    "Part",
-    "added_tables",
-    "aligned",
-    "assign_parts",
-    "labelled_rows",
-    "read_table",
-]
-
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 
@@ -48,11 +37,7 @@ class Added:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read CSV, TSV (plain or .gz) or Parquet.
-
-    Raises:
-        RecipeError: it cannot be read, or holds no rows.
-    """
+    """Read CSV, TSV (plain or .gz) or Parquet, or raise RecipeError."""
     try:
         if path.suffix == ".parquet":
             table = pl.read_parquet(path, glob=False)
@@ -72,12 +57,9 @@ def read_table(path: Path) -> pl.DataFrame:
 def labelled_rows(
     recipe: Recipe, split: Split | None, more: Collection[str] = ()
 ) -> dict[Part, pl.DataFrame]:
-    """Read and split the recipe's tables; rows without a label or a part are left out.
+    """Read and split the recipe's tables, without rows that lack a label or a part.
 
-    Args:
-        recipe: names the tables and the label.
-        split: how to split; None makes every row a training row.
-        more: labels of rows that will be added.
+    Without a split every row is a training row. `more` are labels of rows that will be added.
 
     Raises:
         RecipeError: a column that the recipe names is not there, or a part stays empty.
@@ -103,11 +85,7 @@ def labelled_rows(
 
 
 def added_tables(recipe: Recipe) -> list[Added]:
-    """Read the tables to add, without the rows that have no label or one to leave out.
-
-    Raises:
-        RecipeError: one cannot be read, or has no label column.
-    """
+    """Read the tables to add, without the rows that have no label or one to leave out."""
     added = []
     for path in recipe.add:
         table = read_table(path)
@@ -120,11 +98,7 @@ def added_tables(recipe: Recipe) -> list[Added]:
 
 
 def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns that both tables have, in the types of the table they are added to.
-
-    Raises:
-        RecipeError: a column has values of another type.
-    """
+    """Return the columns that both tables have, in the types of the table they are added to."""
     columns = []
     for name in like.columns:
         if name not in added.rows.columns:

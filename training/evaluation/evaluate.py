@@ -18,8 +18,6 @@ from training.fitting.losses import LosslessTripletLoss
 from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe
 
-__all__ = ["Evaluation", "Scores", "evaluate", "score", "tightness"]
-
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -38,6 +36,11 @@ class Scores:
     macro_f1: float
     recall: Mapping[Any, float]
     records: int
+
+    @property
+    def overall(self) -> tuple[float, float, float]:
+        """Accuracy, balanced accuracy and macro-F1."""
+        return self.accuracy, self.balanced_accuracy, self.macro_f1
 
     def false_alarm_rate(self, good: object) -> float | None:
         """Return the share of good records whose verdict is another; None if there are none."""
@@ -96,13 +99,8 @@ def evaluate(
 ) -> Evaluation:
     """Classify records by the rule that serves, and compare with their labels.
 
-    Args:
-        encoder: the exported encoder.
-        rule: the decision rule.
-        classes: names by index, good traffic first.
-        rows: the records and their labels.
-        shape: gives the learned parts of an embedding.
-        loss: measured on the learned parts, against the floor for the classes that the rows have.
+    `classes` are names by index, good traffic first. The loss is measured on the learned parts of
+    the embedding, which `shape` gives, against the floor for the classes that the rows have.
     """
     embeddings, labels = encoder.embed(rows.matrix), rows.labels
     decisions = rule.decide(embeddings)
@@ -150,10 +148,7 @@ def score(labels: Sequence[str] | Labels, verdicts: Sequence[str] | Labels) -> S
 def tightness(points: Matrix, labels: Labels, centroids: Matrix) -> float:
     """Return the mean distance to the own centroid over the mean distance between centroids.
 
-    Args:
-        points: float32 [n, N], values in [0, 1].
-        labels: int64 [n], index of the class; a class may have no record.
-        centroids: float32 [classes, N].
+    Takes points float32 [n, N], labels int64 [n] and centroids float32 [classes, N].
     """
     own = distances_between(points, centroids)[np.arange(len(labels)), labels].mean()
     between = distances_between(centroids, centroids)[~np.eye(len(centroids), dtype=bool)].mean()

@@ -23,8 +23,6 @@ from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 
-__all__ = ["Draws", "FewShotResult", "few_shot"]
-
 Points = npt.NDArray[np.floating]
 Space = Callable[[Matrix], Points]
 """Maps raw records, float32 [n, fields], to points, float [n, width]."""
@@ -54,14 +52,9 @@ def few_shot(
 ) -> FewShotResult:
     """Fit without some fault classes, enrol them from a few records, and classify the test rows.
 
-    A class's support records are drawn from its train and dev rows; its centroid is their mean.
-    All other centroids are means of all training rows. In the cube, the decision rule allows for
-    the error of a mean of few records, as it does in the service.
-
-    Args:
-        recipe: the table and how to fit.
-        plan: the classes held out, numbers of support records, and the number of draws.
-        report: called after every epoch.
+    A class's support records are drawn from its train and dev rows; its centroid is their mean. All
+    other centroids are means of all training rows. In the cube, the decision rule allows for the
+    error of a mean of few records, as it does in the service.
 
     Raises:
         RecipeError: a class does not exist, is good traffic, or has too few records.
@@ -110,9 +103,7 @@ def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
     return dataclasses.replace(
         dataset,
         classes=tuple(dataset.classes[c] for c in kept),
-        train=rows(dataset.train),
-        dev=rows(dataset.dev),
-        test=rows(dataset.test),
+        **{part: rows(part_rows) for part, part_rows in dataset.parts.items()},
     )
 
 

@@ -7,30 +7,15 @@ from torch import Tensor
 
 from training.fitting.losses import BatchLoss, ContrastiveLoss, TripletMarginLoss
 
-__all__ = ["zero_gradient_share"]
-
 
 def zero_gradient_share(loss: BatchLoss, embeddings: Tensor, labels: Tensor) -> float:
     """Return the share of all triplets whose gradient is exactly 0 in all three embeddings.
 
     Each triplet is differentiated on its own, because gradients of a batch's mean may cancel. The
-    gradient of d_ap in p is 2 (p - a), so for a loss f(d_ap) + g(d_an):
-
-    - lossless and linear: f' and g' are never 0, and a triplet is silent only if its three points
-      coincide, as copies of one record do;
-    - triplet: silent if its value is 0, or if its three points coincide, where the value is alpha;
-    - contrastive: its values are those of pairs, and so is the share, as in `BatchLoss.zero_share`.
-      A pair is silent if its points coincide, or if it is negative and beyond the margin.
-
-    The gradient is that of the embedding; a saturated sigmoid may still stop it, under any loss.
-
-    Args:
-        loss: the loss, without class weights.
-        embeddings: float [B, N], values in [0, 1].
-        labels: int [B].
-
-    Returns:
-        A share in 0..1; 0 if there is no triplet.
+    gradient of d_ap in p is 2 (p - a), so a triplet is silent if its three points coincide, as
+    copies of one record do, and under the triplet loss also if its value is 0. Pairs are counted
+    instead under the contrastive loss, as in `BatchLoss.zero_share`; negative ones beyond the
+    margin are silent too. A saturated sigmoid may stop the other gradients as well, under any loss.
     """
     silent = total = 0
     for anchor in range(len(labels)):

@@ -114,13 +114,7 @@ class Trial:
 
 
 def compare(recipe: Recipe, dataset: Dataset, plan: Plan, report: Report) -> list[Trial]:
-    """Fit every loss with every seed, and score the results.
-
-    Args:
-        recipe: how to fit; its own loss does not matter.
-        dataset: the recipe's.
-        plan: losses, seeds, classes held out.
-        report: called after every epoch; after a whole fit if several run at the same time.
+    """Fit every loss with every seed, and score the results; the recipe's own loss is not used.
 
     Raises:
         RecipeError: an encoder collapsed, or a class cannot be held out.

@@ -18,20 +18,14 @@ from models.support import ROUNDING, conformal_quantile
 from training.dataset.dataset import Labels, Rows
 from training.fitting.fit import centroids_of
 
-__all__ = ["calibrate", "decision_rule"]
-
 
 def decision_rule(
     embedding: Callable[[Matrix], Matrix], train: Rows, dev: Rows, unknown_rate: float
 ) -> NearestCentroid:
     """Take centroids and scatter from the training records, radii and temperature from the others.
 
-    Args:
-        embedding: float32 [n, fields] to float32 [n, N], by the library that will decide: torch in
-            process, onnxruntime for a bundle. Their last digits differ.
-        train: labels are 0..K-1, and every class has a record.
-        dev: records that were not trained on, at least one.
-        unknown_rate: share of records of known classes that may be called unknown.
+    The embedding is by the library that will decide, torch in process and onnxruntime for a bundle,
+    for their last digits differ. Labels are 0..K-1, and every class has a training record.
     """
     classes = int(train.labels.max()) + 1
     points, labels = embedding(train.matrix), train.labels
@@ -51,16 +45,9 @@ def calibrate(
     nearest to it. So a new record of a known class, drawn from the same distribution, is called
     unknown with at most this probability (Vovk et al., "Algorithmic Learning in a Random World",
     2005; conditional on the nearest class). Distances to a record's own class would not do: one
-    record that lies in another cluster stretches the radius of its class beyond any use.
-
-    A class with too few held-out records (99 are needed for 1 %) takes the quantile over all
-    classes, or its own largest distance if that is larger.
-
-    Args:
-        embeddings: float32 [n, N], of records that were not trained on.
-        labels: int [n], their classes.
-        centroids: float32 [k, N].
-        unknown_rate: share of records of known classes that may be called unknown.
+    record that lies in another cluster stretches the radius of its class beyond any use. A class
+    with too few held-out records (99 are needed for 1 %) takes the quantile over all classes, or
+    its own largest distance if that is larger.
     """
     distances = distances_between(embeddings, centroids).astype(np.float64)
     nearest, shortest = distances.argmin(axis=1), distances.min(axis=1)

@@ -35,8 +35,6 @@ from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
-__all__ = ["SiameseClassifier", "one_thread"]
-
 _BLOCK = 16384
 """Records that are embedded at a time: a million would take gigabytes."""
 
@@ -124,11 +122,10 @@ class SiameseClassifier(
         Args:
             X: [n, fields], raw values, NaN where missing; columns need no scaling.
             y: [n], labels; every class has two records or more.
-            dev: records and labels that are not trained on: they calibrate, and every epoch is
-                measured on them. A pipeline passes them on untransformed. Without them rows are
-                drawn at random. Where neighbouring rows are nearly equal, as in time series, this
-                flatters: radii may be tighter than new traffic needs. Better pass records of
-                another time, event or device.
+            dev: records and labels that are not trained on. A pipeline passes them on
+                untransformed. Without them rows are drawn at random. Where neighbouring rows are
+                nearly equal, as in time series, radii may then be tighter than new traffic needs:
+                better pass records of another time, event or device.
             report: called after every epoch, with the encoder in its current state.
 
         Raises:
@@ -170,10 +167,7 @@ class SiameseClassifier(
     def predict_with_unknowns(self, X: Any, unknown: Any = "unknown") -> npt.NDArray[Any]:
         """Return the best class of each record, or `unknown` where that class rejects the record.
 
-        Args:
-            X: [n, fields].
-            unknown: a label that no class has, such as -1 where classes are numbers; text among
-                numbers gives an array of objects.
+        No class may have the label `unknown`; text among numbers gives an array of objects.
         """
         decisions = self._decide(X)
         if unknown in self.classes_.tolist():
@@ -186,14 +180,9 @@ class SiameseClassifier(
     def enrol(self, X: Any, label: Any) -> SiameseClassifier:
         """Learn a class from its support records; the encoder and all other classes stay.
 
-        For an existing label, these records replace all its former ones. A new label comes last in
-        `classes_` and in the columns of `predict_proba`. `support_radius` documents the radius,
-        and `models.decision.expected_distances` the allowance for few records; the temperature of
-        the confidence stays.
-
-        Args:
-            X: [n, fields], one record or more.
-            label: text where classes are text, else a number of their kind.
+        For an existing label, these records replace its former ones. A new label, of the kind of
+        the others, comes last in `classes_`. See `support_radius` for the radius, and
+        `models.decision.expected_distances` for the allowance for few records.
 
         Raises:
             ValueError: there is no record, its width is wrong, or the label is invalid.

@@ -18,8 +18,6 @@ from training.fitting.losses import BatchLoss, make_loss
 from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
-__all__ = ["Epoch", "centroids_of", "embed", "fit"]
-
 _COLLAPSED = 1e-3
 """Standard deviation of the embeddings below which all records are one point."""
 
@@ -46,17 +44,8 @@ def fit(
     """Fit an encoder for all epochs of the settings.
 
     The same data, settings and libraries give the same weights, bit for bit, on the same kind of
-    processor.
-
-    Args:
-        schema: the fields of the records.
-        train: training rows; labels are 0..K-1, and every class has two records or more.
-        dev: rows that every epoch is measured on.
-        shape: the encoder.
-        settings: the loss and how it is minimised.
-        report: called after every epoch, with the encoder in its current state.
-        loss: replaces the loss of the settings; called with embeddings and labels, and its own
-            parameters are learned too.
+    processor. Training labels are 0..K-1, and every class has two records or more. Another loss may
+    replace that of the settings; its own parameters are learned too.
 
     Raises:
         RecipeError: the encoder collapsed.

@@ -86,15 +86,12 @@ class BatchLoss(nn.Module):
         Args:
             embeddings: float [B, N], values in [0, 1]; half precision is computed in float32.
             labels: int [B].
-            indices_tuple: three int [T], the triplets (a, p, n) to average over instead of all;
-                the contrastive loss takes their pairs, and pairs (a, p, a, n) too.
+            indices_tuple: three int [T], the triplets (a, p, n) to average over instead of all; the
+                contrastive loss takes their pairs, and pairs (a, p, a, n) too.
 
         Returns:
-            A scalar, finite and with finite gradient anywhere in the closed cube. NaN that
-            carries a gradient gives NaN, which the training loop reports as a collapse.
-
-        Raises:
-            ValueError: an argument has another form, or beta is less than N.
+            A scalar, finite and with finite gradient anywhere in the closed cube. NaN that carries
+            a gradient gives NaN, which the training loop reports as a collapse.
         """
         costs, same = self._costs(embeddings, labels)
         weights = costs.new_ones(len(labels))

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["balanced_batches"]
-
 _MOST_CLASSES = 16
 """P, unless there are fewer classes: enough negatives, and still many records of each class."""
 
@@ -16,13 +14,10 @@ _MOST_CLASSES = 16
 def balanced_batches(
     labels: npt.NDArray[np.int64], batch: int, count: int, random: np.random.Generator
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Draw batches with the same number of records of each class.
+    """Draw `count` batches with the same number of records of each class.
 
-    Args:
-        labels: int [n].
-        batch: about how many records a batch has; P x K comes as near as it can, with K >= 2.
-        count: how many batches.
-        random: source of the draws. A class with fewer than K records is drawn with replacement.
+    P x K comes as near to `batch` as it can, with K >= 2. A class with fewer than K records is
+    drawn with replacement.
 
     Yields:
         int [P * K], row numbers.

@@ -20,8 +20,6 @@ from matplotlib.lines import Line2D
 from models.schema import Matrix
 from training.reports.animation_data import Animation, Frame, Recording
 
-__all__ = ["as_gif", "as_page"]
-
 _STYLES = (("#2e9e4f", "o"), ("#d62728", "^"), ("#ff7f0e", "s"))
 """Colour and marker of good traffic and two faults; colour alone would not do for everybody."""
 _CENTRES = (0.25, 0.75)
@@ -126,9 +124,7 @@ def _caption(frame: Frame, recording: Recording) -> dict[str, str]:
 def as_page(animation: Animation, command: str) -> str:
     """Render one HTML page, to play, to step through and to turn, that loads nothing else.
 
-    Args:
-        animation: both recordings.
-        command: the command that reproduces it.
+    `command` is the command that reproduces it.
     """
     labels = animation.selection.labels
     content = {

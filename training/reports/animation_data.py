@@ -14,27 +14,11 @@ from models.decision import distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, load_dataset
 from training.evaluation.evaluate import score
-from training.evaluation.loss_comparison import (
-    Report,
-    loss_and_zero_share,
-    run_tasks,
-    with_loss,
-)
+from training.evaluation.loss_comparison import Report, loss_and_zero_share, run_tasks, with_loss
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, centroids_of, embed, fit
 from training.fitting.losses import BatchLoss, make_loss
 from training.recipe import FitRecipe, Recipe, RecipeError
-
-__all__ = [
-    "SEPARATE",
-    "Animation",
-    "Frame",
-    "Recording",
-    "Selection",
-    "faults_apart",
-    "record",
-    "select",
-]
 
 SEPARATE = 0.9
 """Two faults separate if this share of their test records is nearer to the own centroid."""
@@ -50,12 +34,9 @@ _MAX_POINTS = 150
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the animation shows: three classes, good traffic first.
+    """Three classes to show, good traffic first, and int [n], the test rows that are drawn.
 
-    Attributes:
-        recipe: the user's, changed to an embedding in three dimensions and three classes.
-        dataset: the recipe's.
-        shown: int [n], the test rows that are drawn.
+    The recipe is the user's, changed to an embedding in three dimensions and these classes.
     """
 
     recipe: Recipe
@@ -74,15 +55,12 @@ class Frame:
 
     Attributes:
         epochs: epochs so far, in eighths if the batches of an epoch can be divided so.
-        loss, excess_loss: mean of triplets of training rows.
+        loss, excess_loss, zero_loss: of triplets of training rows.
         points: float32 [n, 3], those drawn.
         centroids: float32 [3, 3].
         macro_f1: by nearest centroid.
-        zero_loss: share of triplets of training rows that cost exactly 0.
-        gap: distance between the two fault centroids over the root mean square distance of their
-            records to them.
-        recall: share of a fault's records that are nearer to its centroid than to the other
-            fault's, mean of both.
+        gap: distance of the fault centroids over the root mean square distance of records to them.
+        recall: share of a fault's records nearer to its centroid than to the other's, mean of both.
     """
 
     epochs: float
@@ -134,12 +112,9 @@ class Animation:
 
 
 def select(recipe: Recipe, dataset: Dataset, faults: Sequence[str]) -> Selection | None:
-    """Select classes and rows; None if there are no two fault classes with test rows.
+    """Select two fault classes, by default those with most test rows; None if there are not two.
 
-    Args:
-        recipe: the user's; the ratio of beta to N is kept.
-        dataset: the recipe's.
-        faults: two fault classes; empty for those with the most test rows.
+    The ratio of beta to N stays that of the recipe.
 
     Raises:
         RecipeError: a class does not exist.
@@ -172,11 +147,7 @@ def select(recipe: Recipe, dataset: Dataset, faults: Sequence[str]) -> Selection
 
 
 def record(selection: Selection, report: Report, jobs: int = 1) -> Animation:
-    """Fit with both losses and the recipe's seed, all epochs each.
-
-    Raises:
-        RecipeError: an encoder collapsed.
-    """
+    """Fit with both losses and the recipe's seed, all epochs each."""
     recordings = run_tasks(partial(_record, selection), _TITLES, report, jobs)
     return Animation(selection, tuple(recordings))
 

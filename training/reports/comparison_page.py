@@ -16,8 +16,6 @@ from training.reports.animation_data import Animation, record, select
 from training.reports.figures import log_curve_figure, loss_by_epoch_figure
 from training.reports.markdown import table
 
-__all__ = ["run_comparison"]
-
 _ENOUGH_SEEDS = 5
 _LIBRARIES = ("faultcube", "torch", "scikit-learn", "numpy")
 _BASELINES = {"raw": "raw fields, standardised", "lda": "LDA"}
@@ -38,16 +36,9 @@ _ONE_SHOT = f"""
 
 
 def run_comparison(recipe: Recipe, plan: Plan, command: str, report: Report) -> dict[str, bytes]:
-    """Compare losses.
+    """Compare losses, and return files by name; comparison.md is the one to read first.
 
-    Args:
-        recipe: the table and how to fit.
-        plan: settings of the comparison.
-        command: the command that reproduces it; goes into the files.
-        report: called after every epoch.
-
-    Returns:
-        Files by name; comparison.md is the one to read first.
+    `command` is the command that reproduces them; it goes into the files.
 
     Raises:
         RecipeError: the recipe, its table or the plan cannot be used.
@@ -138,8 +129,7 @@ def _results(trials: Sequence[Trial]) -> str:
 
 
 def _numbers(trial: Trial) -> tuple[float, ...]:
-    scores = trial.scores.accuracy, trial.scores.balanced_accuracy, trial.scores.macro_f1
-    return *scores, trial.tightness, trial.zero_loss[-1], trial.zero_gradient
+    return *trial.scores.overall, trial.tightness, trial.zero_loss[-1], trial.zero_gradient
 
 
 def _one_shot(trials: Sequence[Trial], space: str) -> list[str]:

@@ -21,15 +21,6 @@ from training.evaluation.loss_comparison import Trial
 from training.fitting.fit import Epoch
 from training.fitting.losses import LOSSES
 
-__all__ = [
-    "confusion_figure",
-    "distances_figure",
-    "embedding_figure",
-    "history_figure",
-    "log_curve_figure",
-    "loss_by_epoch_figure",
-]
-
 _GOOD = "#2e9e4f"
 _FAULTS = ("#d62728", "#ff7f0e", "#8c1aff", "#1f77b4", "#c2187f", "#7f5539", "#d4b106", "#17becf")
 _STYLES = (("#2e9e4f", "-"), ("#1f77b4", "-."), ("#d62728", "--"), ("#8c5a00", ":"))
@@ -191,12 +182,7 @@ def log_curve_figure() -> bytes:
 
 
 def loss_by_epoch_figure(trials: Sequence[Trial], floors: Mapping[str, float]) -> bytes:
-    """Draw loss and share of zero-loss triplets by epoch: mean of seeds as line, range as band.
-
-    Args:
-        trials: all with the same number of epochs.
-        floors: lower bounds of some losses.
-    """
+    """Draw loss and share of zero-loss triplets by epoch: mean of seeds as line, range as band."""
     figure, [left, right] = _subplots(10, 4.2, columns=2)
     epochs = range(1, len(trials[0].losses) + 1)
     for name in dict.fromkeys(trial.loss for trial in trials):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset
-from training.evaluation.evaluate import Evaluation, Scores
+from training.evaluation.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
 from training.reports.markdown import table
-
-__all__ = ["write_card"]
 
 
 def write_card(
@@ -66,13 +64,13 @@ def _results(evaluations: Mapping[str, Evaluation]) -> str:
     rows = []
     for name, e in evaluations.items():
         others = e.false_unknown_rate, e.calibration_error, e.excess_loss, e.tightness
-        rows.append([name, str(e.records), "nearest class", *_scores(e.nearest), *[""] * 4])
-        rows.append(["", "", "as served", *_scores(e.served), *(f"{n:.3f}" for n in others)])
+        rows.append([name, str(e.records), "nearest class", *_digits(e.nearest.overall), *[""] * 4])
+        rows.append(["", "", "as served", *_digits(e.served.overall + others)])
     return table(header, rows)
 
 
-def _scores(scores: Scores) -> list[str]:
-    return [f"{n:.3f}" for n in (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)]
+def _digits(numbers: Sequence[float]) -> list[str]:
+    return [f"{number:.3f}" for number in numbers]
 
 
 def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
