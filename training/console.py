@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -55,8 +56,8 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
     """Train and write a bundle; returns the exit code."""
     recipe = Recipe.read(recipe_file, options)
     target = _new_folder(out or Path("models") / recipe.name)
-    with _Display(recipe) as display:
-        bundle, fitted = train_bundle(recipe, datetime.now(UTC), display.show)
+    with _progress(recipe) as report:
+        bundle, fitted = train_bundle(recipe, datetime.now(UTC), report)
     bundle.write(target)
     _summarise(bundle, fitted, target)
     return 0
@@ -73,8 +74,8 @@ def retrain_and_write(
     for change in recipe_changes(recipe, model):
         typer.echo(f"warning: the recipe is not that of the running bundle: {change}", err=True)
     allowed = TOLERANCE if tolerance is None else tolerance
-    with _Display(recipe) as display:
-        outcome = retrain(recipe, model, datetime.now(UTC), display.show, allowed)
+    with _progress(recipe) as report:
+        outcome = retrain(recipe, model, datetime.now(UTC), report, allowed)
     _compare(outcome, model.manifest.version, recipe.good)
     for reason in outcome.worse:
         typer.echo(f"faultcube: {reason}; nothing was written", err=True)
@@ -91,8 +92,8 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
     """Print scores of embedding, raw fields and LDA on unseen classes; returns the exit code."""
     recipe = Recipe.read(recipe_file, options)
     checked = FewShot.read(plan)
-    with _Display(recipe) as display:
-        result = few_shot(recipe, checked, partial(display.show, recipe.name))
+    with _progress(recipe) as report:
+        result = few_shot(recipe, checked, partial(report, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
     typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
     for space, by_shots in result.items():
@@ -111,8 +112,8 @@ def compare_and_write(
     checked = Plan(**plan)
     recipe = Recipe.read(recipe_file, options)
     target = _new_folder(out)
-    with _Display(recipe, checked.fits) as display:
-        files = run_comparison(recipe, checked, command, display.show)
+    with _progress(recipe, checked.fits) as report:
+        files = run_comparison(recipe, checked, command, report)
     for name, content in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,44 +158,35 @@ def _writable(target: Path) -> Path:
     return target
 
 
-class _Display:
-    """Progress on a terminal: a line for each fit, with loss, excess loss and dev macro-F1.
+@contextmanager
+def _progress(
+    recipe: Recipe, fits: Mapping[str, int] | None = None
+) -> Iterator[Callable[..., None]]:
+    """Show a line for each fit on a terminal; `fits` is the number of fits that share a name."""
+    tasks: dict[str, TaskID] = {}
+    columns = (
+        TextColumn(
+            "{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
+        BarColumn(bar_width=8),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+    )
+    silent = not sys.stderr.isatty()
+    with Progress(*columns, expand=True, console=Console(stderr=True), disable=silent) as progress:
 
-    `fits` is the number of fits that share a name, and so a line.
-    """
+        def show(fit: str, epoch: Epoch, _: Encoder | None = None) -> None:
+            if fit not in tasks:
+                total = recipe.fit.epochs * (fits or {}).get(fit, 1)
+                tasks[fit] = progress.add_task(fit, total=total, numbers="")
+            numbers = (
+                f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
+                f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
+            )
+            progress.update(tasks[fit], advance=1, numbers=numbers)
 
-    def __init__(self, recipe: Recipe, fits: Mapping[str, int] | None = None) -> None:
-        self._epochs, self._fits = recipe.fit.epochs, fits or {}
-        self._tasks: dict[str, TaskID] = {}
-        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=name),
-            BarColumn(bar_width=8),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
-            TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            expand=True,
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-
-    def __enter__(self) -> _Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exit_info: object) -> None:
-        self._progress.stop()
-
-    def show(self, name: str, epoch: Epoch, _: Encoder | None = None) -> None:
-        """Show an epoch of the fit that has this name."""
-        if name not in self._tasks:
-            total = self._epochs * self._fits.get(name, 1)
-            self._tasks[name] = self._progress.add_task(name, total=total, numbers="")
-        numbers = (
-            f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
-            f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
-        )
-        self._progress.update(self._tasks[name], advance=1, numbers=numbers)
+        yield show
 
 
 def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:

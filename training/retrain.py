@@ -37,32 +37,23 @@ TOLERANCE = 0.01
 in their seed have a standard deviation of 0.004 (benchmarks/comparison), so two of them differ by
 0.006: this is less than twice as much."""
 _TIME = "time"
-_LEAST = 2
-"""Rows of a label that a fit needs: they are never held back."""
+_LEAST = 2  # Rows of a label that a fit needs: they are never held back
 _ROUNDING = 1e-9
-_LONGEST = 60
-"""Characters of a value in a line about a change of the recipe."""
+_LONGEST = 60  # Characters of a value in a line about a change of the recipe
+_DATETIME = pydantic.TypeAdapter(datetime)
 _Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of a retraining; an unknown class or verdict counts as wrong in all scores.
+    """Result of a retraining; an unknown class or verdict counts as wrong in all scores."""
 
-    Attributes:
-        bundle: the candidate.
-        fitted: its fit.
-        test: running bundle and candidate on the test rows.
-        feedback: running bundle and trial fit on the added rows that were held back; None if
-            there are none.
-        worse: why the candidate must not follow, one line each.
-    """
-
-    bundle: Bundle
-    fitted: Fitted
-    test: tuple[Scores, Scores]
+    bundle: Bundle  # the candidate
+    fitted: Fitted  # its fit
+    test: tuple[Scores, Scores]  # running bundle and candidate on the test rows
+    # running bundle and trial fit on the added rows that were held back; None if there are none
     feedback: tuple[Scores, Scores] | None
-    worse: tuple[str, ...]
+    worse: tuple[str, ...]  # why the candidate must not follow, one line each
 
 
 def retrain(
@@ -195,7 +186,7 @@ def _from(rows: pl.DataFrame, since: datetime | None) -> _Mask:
 def _as_time(value: object) -> datetime | None:
     """Read ISO 8601, or seconds since 1970."""
     try:
-        return _aware(pydantic.TypeAdapter(datetime).validate_python(value))
+        return _aware(_DATETIME.validate_python(value))
     except pydantic.ValidationError:
         return None
 
@@ -209,8 +200,10 @@ def _verdicts(model: Model, matrix: Matrix) -> list[str]:
 
 
 def _named(decisions: Decisions, names: Sequence[str]) -> list[str]:
-    pairs = zip(decisions.nearest.tolist(), decisions.accepted.tolist(), strict=True)
-    return [names[nearest] if accepted else UNKNOWN for nearest, accepted in pairs]
+    verdicts: list[str] = np.where(
+        decisions.accepted, np.array(names)[decisions.nearest], UNKNOWN
+    ).tolist()
+    return verdicts
 
 
 def _worse(

@@ -30,16 +30,11 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One part of a table.
+    """One part of a table."""
 
-    Attributes:
-        matrix: float32 [n, fields], raw values, NaN where missing.
-        labels: int64 [n], index of the class.
-        table: the rows as read; empty for rows that come from arrays.
-    """
-
-    matrix: Matrix
-    labels: Labels
+    matrix: Matrix  # float32 [n, fields], raw values, NaN where missing
+    labels: Labels  # int64 [n], index of the class
+    # the rows as read; empty for rows that come from arrays
     table: pl.DataFrame = dataclasses.field(default_factory=pl.DataFrame)
 
     def __len__(self) -> int:
@@ -53,17 +48,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """The outcome of adding a table.
+    """The outcome of adding a table."""
 
-    Attributes:
-        table: the file's name.
-        rows: number of train rows that it added.
-        left_out: number of its rows that equal a dev or test row in every field.
-    """
-
-    table: str
-    rows: int
-    left_out: int
+    table: str  # the file's name
+    rows: int  # number of train rows that it added
+    left_out: int  # number of its rows that equal a dev or test row in every field
 
     @property
     def note(self) -> str:
@@ -75,25 +64,17 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A table ready for training.
+    """A table ready for training."""
 
-    Attributes:
-        schema: the fields, inferred from the training rows.
-        classes: labels in a fixed order, good traffic first.
-        train, dev, test: the three parts.
-        dropped: for every column that is no field, the reason.
-        notes: warnings for the user.
-        added: tables whose rows are among the train rows.
-    """
-
-    schema: Schema
-    classes: tuple[str, ...]
+    schema: Schema  # the fields, inferred from the training rows
+    classes: tuple[str, ...]  # labels in a fixed order, good traffic first
+    # train and dev and test: the three parts
     train: Rows
     dev: Rows
     test: Rows
-    dropped: Mapping[str, str]
-    notes: tuple[str, ...]
-    added: tuple[Addition, ...] = ()
+    dropped: Mapping[str, str]  # for every column that is no field, the reason
+    notes: tuple[str, ...]  # warnings for the user
+    added: tuple[Addition, ...] = ()  # tables whose rows are among the train rows
 
     @property
     def parts(self) -> dict[Part, Rows]:

@@ -20,10 +20,8 @@ _NAME = re.compile(
     r"address|site|location|run|campaign|event|incident)s?($|[^a-z])"
 )
 _TIME = re.compile(r"(^|[^a-z])(timestamp|time|datetime|date|epoch|ts|clock)($|[^a-z])")
-_FEW = 20
-"""Fewer rows or values than this say nothing by their order or range."""
-_MANY = 100
-"""A text column with more values than this is an identifier."""
+_FEW = 20  # Fewer rows or values than this say nothing by their order or range
+_MANY = 100  # A text column with more values than this is an identifier
 
 _UNITS = {
     r"kbps|kbit/s|kbits": "kbit/s",

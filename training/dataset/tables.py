@@ -17,23 +17,16 @@ Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 
 _PART = "__part__"
-_LABEL = "label"
-"""Label column of an added table that lacks the recipe's label column."""
+_LABEL = "label"  # Label column of an added table that lacks the recipe's label column
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Rows to be added to the train rows.
+    """Rows to be added to the train rows."""
 
-    Attributes:
-        name: name of the file.
-        rows: its labelled rows, with all of its columns.
-        labels: all of its labels, including those that the recipe leaves out.
-    """
-
-    name: str
-    rows: pl.DataFrame
-    labels: frozenset[str]
+    name: str  # name of the file
+    rows: pl.DataFrame  # its labelled rows, with all of its columns
+    labels: frozenset[str]  # all of its labels, including those that the recipe leaves out
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,28 +15,20 @@ from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
 from models.schema import Matrix
 from training.dataset.dataset import Labels, Rows
+from training.fitting.fit import balanced_batches
 from training.fitting.losses import LosslessTripletLoss
-from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Agreement of verdicts with labels, in 0..1; labels without a record do not count.
+    """Agreement of verdicts with labels, in 0..1; labels without a record do not count."""
 
-    Attributes:
-        accuracy: share of records with the right verdict.
-        balanced_accuracy: mean recall of the labels.
-        macro_f1: mean F1 of the labels.
-        recall: share of each label's records with the right verdict.
-        records: number of records.
-    """
-
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    recall: Mapping[Any, float]
-    records: int
+    accuracy: float  # share of records with the right verdict
+    balanced_accuracy: float  # mean recall of the labels
+    macro_f1: float  # mean F1 of the labels
+    recall: Mapping[Any, float]  # share of each label's records with the right verdict
+    records: int  # number of records
 
     @property
     def overall(self) -> tuple[float, float, float]:
@@ -49,44 +42,33 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Results on one set of records; shares and rates are in 0..1.
+    """Results on one set of records; shares and rates are in 0..1."""
 
-    Attributes:
-        records: number of records.
-        nearest: scores when every record goes to its nearest class, as other classifiers do.
-        served: scores of the verdicts as served, where unknown is always wrong.
-        recall: for each class, the share of its records with the right verdict, as served.
-        false_unknown_rate: share of records of known classes that were called unknown.
-        false_unknown_by_class: the same for each class.
-        false_alarm_rate: share of good records with a fault class or unknown as verdict.
-        missed_fault_rate: share of fault records that were called good.
-        confusion: records by true class (rows) and verdict (columns, unknown last).
-        calibration_error: expected calibration error of the confidence, 15 bins.
-        loss: mean lossless loss of all triplets of class-balanced batches, in the learned parts.
-        excess_loss: loss over the floor that geometry sets for this number of classes.
-        tightness: mean distance to the own centroid over mean distance between centroids.
-    """
-
-    records: int
-    nearest: Scores
-    served: Scores
+    records: int  # number of records
+    nearest: Scores  # scores when every record goes to its nearest class, as other classifiers do
+    served: Scores  # scores of the verdicts as served, where unknown is always wrong
+    # for each class, the share of its records with the right verdict, as served
     recall: dict[str, float]
-    false_unknown_rate: float
-    false_unknown_by_class: dict[str, float]
-    false_alarm_rate: float
-    missed_fault_rate: float
-    confusion: list[list[int]]
-    calibration_error: float
+    false_unknown_rate: float  # share of records of known classes that were called unknown
+    false_unknown_by_class: dict[str, float]  # the same for each class
+    false_alarm_rate: float  # share of good records with a fault class or unknown as verdict
+    missed_fault_rate: float  # share of fault records that were called good
+    confusion: list[list[int]]  # records by true class (rows) and verdict (columns, unknown last)
+    calibration_error: float  # expected calibration error of the confidence, 15 bins
+    # mean lossless loss of all triplets of class-balanced batches, in the learned parts
     loss: float
-    excess_loss: float
-    tightness: float
+    excess_loss: float  # loss over the floor that geometry sets for this number of classes
+    tightness: float  # mean distance to the own centroid over mean distance between centroids
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for the manifest, fractions with six digits."""
         content = asdict(self)
         for rule in ("nearest", "served"):  # what all records have in common is said once
             del content[rule]["records"], content[rule]["recall"]
-        return {key: _rounded(value) for key, value in content.items()}
+        rounded: dict[str, Any] = json.loads(
+            json.dumps(content), parse_float=lambda digits: round(float(digits), 6)
+        )
+        return rounded
 
 
 def evaluate(
@@ -170,12 +152,3 @@ def _calibration_error(decisions: Decisions, labels: Labels, bins: int = 15) -> 
     of_bin = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(of_bin, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def _rounded(value: Any) -> Any:
-    match value:
-        case float():
-            return round(value, 6)
-        case dict():
-            return {key: _rounded(part) for key, part in value.items()}
-    return value

@@ -30,17 +30,11 @@ Space = Callable[[Matrix], Points]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Mean and standard deviation of scores over draws of the support records; in 0..1.
+    """Mean and standard deviation of scores over draws of the support records; in 0..1."""
 
-    Attributes:
-        accuracy: over all test records.
-        macro_f1: over all classes, including those held out.
-        held_out_recall: mean recall of the classes held out.
-    """
-
-    accuracy: tuple[float, float]
-    macro_f1: tuple[float, float]
-    held_out_recall: tuple[float, float]
+    accuracy: tuple[float, float]  # over all test records
+    macro_f1: tuple[float, float]  # over all classes, including those held out
+    held_out_recall: tuple[float, float]  # mean recall of the classes held out
 
 
 FewShotResult = Mapping[str, Mapping[int, Draws]]

@@ -19,9 +19,8 @@ from training.evaluation.evaluate import Scores, score, tightness
 from training.evaluation.few_shot import Draws, few_shot
 from training.evaluation.gradients import zero_gradient_share
 from training.fitting.encoder import Encoder
-from training.fitting.fit import Epoch, centroids_of, embed, fit
+from training.fitting.fit import Epoch, balanced_batches, centroids_of, embed, fit
 from training.fitting.losses import LOSSES, BatchLoss, make_loss
-from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 __all__ = [
@@ -43,6 +42,9 @@ DRAWS = 30
 _BATCH, _BATCHES = 120, 2
 """Records in a batch whose triplets are measured, and number of such batches."""
 
+_HELD_OUT = ", held out"
+"""Follows the loss in the name of the fit that does not see the held-out classes."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -51,27 +53,21 @@ Result = TypeVar("Result")
 class Plan:
     """Settings of a comparison.
 
-    Attributes:
-        losses: names of `LOSSES`.
-        seeds: fits of each loss; their seeds are the recipe's, the next, and so on.
-        hold_out: fault classes that a second fit does not see; may be empty.
-        animate: the two fault classes of the animation; empty for those with most test records.
-        jobs: processes that fit at the same time; the results do not depend on it.
-
     Raises:
         RecipeError: a setting is invalid.
     """
 
-    losses: tuple[str, ...] = tuple(LOSSES)
-    seeds: int = 5
-    hold_out: tuple[str, ...] = ()
+    losses: tuple[str, ...] = tuple(LOSSES)  # names of `LOSSES`
+    seeds: int = 5  # fits of each loss; their seeds are the recipe's, the next, and so on
+    hold_out: tuple[str, ...] = ()  # fault classes that a second fit does not see; may be empty
+    # the two fault classes of the animation; empty for those with most test records
     animate: tuple[str, ...] = ()
-    jobs: int = 1
+    jobs: int = 1  # processes that fit at the same time; the results do not depend on it
 
     @property
     def fits(self) -> Mapping[str, int]:
         """Number of fits that are reported under each name."""
-        names = [name for loss in self.losses for name in (loss, _without_held_out(loss))]
+        names = [name for loss in self.losses for name in (loss, loss + _HELD_OUT)]
         return dict.fromkeys(names, self.seeds)
 
     def __post_init__(self) -> None:
@@ -90,26 +86,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Results of one loss with one seed; shares are in 0..1.
+    """Results of one loss with one seed; shares are in 0..1."""
 
-    Attributes:
-        loss, seed: the loss and the seed.
-        scores: of the test rows, by nearest centroid.
-        tightness: mean distance of test rows to their own centroid over that between centroids.
-        losses: after every epoch, mean loss of triplets of training rows.
-        zero_loss: after every epoch, the share of them that cost exactly 0.
-        zero_gradient: after the last, the share of them that moves no embedding.
-        one_shot: by space (embedding, raw, lda), with the held-out classes enrolled from one
-            record; empty when none was held out.
-    """
-
+    # loss and seed: the loss and the seed
     loss: str
     seed: int
-    scores: Scores
-    tightness: float
-    losses: tuple[float, ...]
-    zero_loss: tuple[float, ...]
-    zero_gradient: float
+    scores: Scores  # of the test rows, by nearest centroid
+    tightness: float  # mean distance of test rows to their own centroid over that between centroids
+    losses: tuple[float, ...]  # after every epoch, mean loss of triplets of training rows
+    zero_loss: tuple[float, ...]  # after every epoch, the share of them that cost exactly 0
+    zero_gradient: float  # after the last, the share of them that moves no embedding
+    # by space (embedding, raw, lda), with the held-out classes enrolled from one record; empty when
+    # none was held out
     one_shot: Mapping[str, Draws]
 
 
@@ -190,13 +178,8 @@ def _try(
     )
 
 
-def _without_held_out(loss: str) -> str:
-    return f"{loss}, held out"
-
-
 def _one_shot(recipe: Recipe, hold_out: tuple[str, ...], report: Report) -> Mapping[str, Draws]:
-    plan = FewShot(hold_out=hold_out, shots=(1,), draws=DRAWS)
-    name = _without_held_out(recipe.fit.loss)
+    plan, name = FewShot(hold_out=hold_out, shots=(1,), draws=DRAWS), recipe.fit.loss + _HELD_OUT
     result = few_shot(recipe, plan, lambda epoch, _: report(name, epoch))
     return {space: by_shots[1] for space, by_shots in result.items()}
 

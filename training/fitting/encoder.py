@@ -26,8 +26,7 @@ SATURATION = 15.0
 """Pre-activations are cut here: the sigmoid in float32 is then below 1 and above 0."""
 LINEAR_GAIN = 0.5
 """Weight of whitened fields: their shifts from run to run must not outweigh the learned part."""
-_SHRINKAGE = 0.01
-"""Share of the mean variance in the diagonal of a covariance."""
+_SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
 
 
 class Scaling(nn.Module):

@@ -35,8 +35,7 @@ from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
-_BLOCK = 16384
-"""Records that are embedded at a time: a million would take gigabytes."""
+_BLOCK = 16384  # Records that are embedded at a time: a million would take gigabytes
 
 Report = Callable[[Epoch, Encoder], None]
 
@@ -144,7 +143,12 @@ class SiameseClassifier(
         else:
             held_out = arrays.labelled(*self._checked(*dev), classes)
         arrays.check_columns(schema, train.matrix)
-        encoder, history = _fit(schema, train, held_out, settings, report)
+        report = report or (lambda *_: None)
+        try:
+            with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
+                encoder, history = fit(schema, train, held_out, settings, settings, report)
+        except RecipeError as error:
+            raise FitError(str(error)) from error
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
         self.rule_ = decision_rule(self._embed, train, held_out, settings.unknown_rate)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
@@ -262,13 +266,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _fit(
-    schema: Schema, train: Rows, dev: Rows, settings: _Settings, report: Report | None
-) -> tuple[Encoder, list[Epoch]]:
-    try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
-            return fit(schema, train, dev, settings, settings, report or (lambda *_: None))
-    except RecipeError as error:
-        raise FitError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,13 @@ from models.schema import Matrix, Schema
 from training.dataset.dataset import Labels, Rows
 from training.fitting.encoder import Encoder
 from training.fitting.losses import BatchLoss, make_loss
-from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
-_COLLAPSED = 1e-3
-"""Standard deviation of the embeddings below which all records are one point."""
+_COLLAPSED = 1e-3  # Standard deviation of the embeddings below which all records are one point
+
+
+_MAX_CLASSES = 16
+"""P if there are as many classes: enough negatives, and still many records of each class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,27 @@ def fit(
         history.append(Epoch(number, mean_loss, excess, float(macro_f1)))
         report(history[-1], encoder)
     return encoder.eval(), history
+
+
+def balanced_batches(
+    labels: Labels, batch: int, count: int, random: np.random.Generator
+) -> Iterator[Labels]:
+    """Draw `count` batches with the same number of records of each class.
+
+    P x K comes as near to `batch` as it can, with K >= 2. A class with fewer than K records is
+    drawn with replacement.
+
+    Yields:
+        int [P * K], row numbers.
+    """
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    classes = min(len(rows), _MAX_CLASSES)
+    size = max(batch // classes, 2)
+    for _ in range(count):
+        chosen = random.permutation(len(rows))[:classes]
+        yield np.concatenate(
+            [random.choice(rows[c], size, replace=len(rows[c]) < size) for c in chosen]
+        )
 
 
 def _warm_up(steps: int) -> float:

@@ -58,27 +58,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """An encoder for serving.
+    """An encoder for serving."""
 
-    Attributes:
-        scaling: imputation, flags, categories and bins are unchanged.
-        standard: window of the distance from the median.
-        log: window of sign(u) ln(1 + |u|) with u that distance in spreads.
-        seen, plain: names of the parts that members see and that are whitened, in order.
-        members: each member's layers, with ReLU between them; without hidden layers, one for all
-            members. The last output is logits.
-        whitening: from the plain parts to logits; None without a linear part.
-        dimensions: N.
-    """
-
-    scaling: Scaling
-    standard: Window
-    log: Window
+    scaling: Scaling  # imputation, flags, categories and bins are unchanged
+    standard: Window  # window of the distance from the median
+    log: Window  # window of sign(u) ln(1 + |u|) with u that distance in spreads
+    # seen and plain: names of the parts that members see and that are whitened, in order
     seen: tuple[str, ...]
+    # each member's layers, with ReLU between them; without hidden layers, one for all members. The
+    # last output is logits
     members: tuple[tuple[Layer, ...], ...]
     plain: tuple[str, ...]
-    whitening: Layer | None
-    dimensions: int
+    whitening: Layer | None  # from the plain parts to logits; None without a linear part
+    dimensions: int  # N
 
 
 def fold(encoder: Encoder) -> Folded:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
 _OPSET: Final = 18
-_FORM: Final = 10
-"""Version of the file format that every onnxruntime of the last years reads."""
+_FORM: Final = 10  # Version of the file format that every onnxruntime of the last years reads
 
 
 class Graph:

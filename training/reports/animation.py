@@ -22,12 +22,9 @@ from training.reports.animation_data import Animation, Frame, Recording
 
 _STYLES = (("#2e9e4f", "o"), ("#d62728", "^"), ("#ff7f0e", "s"))
 """Colour and marker of good traffic and two faults; colour alone would not do for everybody."""
-_CENTRES = (0.25, 0.75)
-"""Centres of the two cubes, as shares of the figure's width."""
-_HOLD = 12
-"""Repetitions of the last frame."""
-_STEPS = 1000
-"""Steps of a coordinate on the page."""
+_CENTRES = (0.25, 0.75)  # Centres of the two cubes, as shares of the figure's width
+_HOLD = 12  # Repetitions of the last frame
+_STEPS = 1000  # Steps of a coordinate on the page
 
 
 def as_gif(animation: Animation) -> bytes:

@@ -28,8 +28,7 @@ _CUBE = {"dimensions": 3, "members": 1, "linear": False, "gain": 4.0}
 _FRAMES = 48
 _PARTS = 8
 """Parts of an epoch: most happens in the first one, so frames are dense there and rare later."""
-_MAX_POINTS = 150
-"""Test records of a class that are shown."""
+_MAX_POINTS = 150  # Test records of a class that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +50,19 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """State of a fit; centroids are those of training rows, everything else is of test rows.
+    """State of a fit; centroids are those of training rows, everything else is of test rows."""
 
-    Attributes:
-        epochs: epochs so far, in eighths if the batches of an epoch can be divided so.
-        loss, excess_loss, zero_loss: of triplets of training rows.
-        points: float32 [n, 3], those drawn.
-        centroids: float32 [3, 3].
-        macro_f1: by nearest centroid.
-        gap: distance of the fault centroids over the root mean square distance of records to them.
-        recall: share of a fault's records nearer to its centroid than to the other's, mean of both.
-    """
-
-    epochs: float
+    epochs: float  # epochs so far, in eighths if the batches of an epoch can be divided so
+    # loss and excess_loss and zero_loss: of triplets of training rows
     loss: float
     excess_loss: float
-    points: Matrix
-    centroids: Matrix
-    macro_f1: float
+    points: Matrix  # float32 [n, 3], those drawn
+    centroids: Matrix  # float32 [3, 3]
+    macro_f1: float  # by nearest centroid
     zero_loss: float
+    # distance of the fault centroids over the root mean square distance of records to them
     gap: float
+    # share of a fault's records nearer to its centroid than to the other's, mean of both
     recall: float
 
 

@@ -14,7 +14,7 @@ from training.recipe import EncoderRecipe, Recipe
 from training.reports.animation import as_gif, as_page
 from training.reports.animation_data import Animation, record, select
 from training.reports.figures import log_curve_figure, loss_by_epoch_figure
-from training.reports.markdown import table
+from training.reports.model_card import table
 
 _ENOUGH_SEEDS = 5
 _LIBRARIES = ("faultcube", "torch", "scikit-learn", "numpy")

@@ -24,18 +24,12 @@ from training.fitting.losses import LOSSES
 _GOOD = "#2e9e4f"
 _FAULTS = ("#d62728", "#ff7f0e", "#8c1aff", "#1f77b4", "#c2187f", "#7f5539", "#d4b106", "#17becf")
 _STYLES = (("#2e9e4f", "-"), ("#1f77b4", "-."), ("#d62728", "--"), ("#8c5a00", ":"))
-_STYLE_OF = dict(zip(LOSSES, cycle(_STYLES), strict=False))
-"""Colour and line of each loss."""
-_MAX_SIDE = 20.0
-"""Inches of a figure's side."""
-_MAX_NAMES = 30
-"""Classes that a figure still names."""
-_MAX_POINTS = 400
-"""Points of a class that are drawn."""
-_NEGATIVE = 1.0
-"""Distance of the negative in the figure of loss curves; the hinge needs one."""
-_LINEAR = 1e-3
-"""Losses below this are drawn on a linear axis down to 0."""
+_STYLE_OF = dict(zip(LOSSES, cycle(_STYLES), strict=False))  # Colour and line of each loss
+_MAX_SIDE = 20.0  # Inches of a figure's side
+_MAX_NAMES = 30  # Classes that a figure still names
+_MAX_POINTS = 400  # Points of a class that are drawn
+_NEGATIVE = 1.0  # Distance of the negative in the figure of loss curves; the hinge needs one
+_LINEAR = 1e-3  # Losses below this are drawn on a linear axis down to 0
 
 
 def _subplots(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:

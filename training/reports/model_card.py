@@ -11,7 +11,6 @@ from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset
 from training.evaluation.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
-from training.reports.markdown import table
 
 
 def write_card(
@@ -41,6 +40,12 @@ def write_card(
         _limits(recipe, dataset),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, without a line feed at its end."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _code(name: str) -> str:

@@ -26,9 +26,8 @@ from training.evaluation.loss_comparison import (
     run_tasks,
     with_loss,
 )
-from training.fitting.fit import Epoch, centroids_of, embed, fit
+from training.fitting.fit import Epoch, balanced_batches, centroids_of, embed, fit
 from training.fitting.losses import LosslessTripletLoss, make_loss
-from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 Make = Callable[..., Recipe]
