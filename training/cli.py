@@ -1,7 +1,5 @@
 """Parse the options of `faultcube train`, `retrain`, `evaluate`, `compare` and `schema`."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from functools import partial

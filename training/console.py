@@ -1,7 +1,5 @@
 """Run the commands and print their results: what a person at a terminal sees of training."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -91,7 +89,7 @@ def retrain_and_write(
 def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str, Any]) -> int:
     """Print scores of embedding, raw fields and LDA on unseen classes; returns the exit code."""
     recipe = Recipe.read(recipe_file, options)
-    checked = FewShot.read(plan)
+    checked = FewShot.checked(plan)
     with _progress(recipe) as report:
         result = few_shot(recipe, checked, partial(report, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")

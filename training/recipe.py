@@ -1,11 +1,9 @@
 """The recipe: all settings of a training run, from a TOML file or from options."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -26,8 +24,13 @@ class _Part(pydantic.BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
-
-_P = TypeVar("_P", bound=_Part)
+    @classmethod
+    def checked(cls, content: dict[str, Any]) -> Self:
+        """Check content, or raise RecipeError."""
+        try:
+            return cls.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise RecipeError(_explain(error)) from error
 
 
 class FieldOverride(_Part):
@@ -53,7 +56,7 @@ class Split(_Part):
     """by time, group or random: shares of train, dev and test."""
 
     @pydantic.model_validator(mode="after")
-    def _is_possible(self) -> Split:
+    def _is_possible(self) -> Self:
         if (self.by == "random") != (self.column is None):
             raise ValueError(
                 "a split by column, time or group needs a column, a random one has none"
@@ -82,11 +85,6 @@ class FewShot(_Part):
     """Numbers of support records."""
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 30
     """Draws of the support records."""
-
-    @classmethod
-    def read(cls, options: dict[str, Any]) -> FewShot:
-        """Check options, or raise RecipeError."""
-        return _validated(cls, options)
 
 
 class EncoderRecipe(_Part):
@@ -167,7 +165,7 @@ class Recipe(_Part):
     """Share of records of known classes that may be called unknown."""
 
     @pydantic.model_validator(mode="after")
-    def _beta_is_at_least_n(self) -> Recipe:
+    def _beta_is_at_least_n(self) -> Self:
         beta, n = self.fit.beta, self.encoder.dimensions
         if beta is not None and beta < n:
             raise ValueError(
@@ -179,7 +177,7 @@ class Recipe(_Part):
     @classmethod
     def read(
         cls, path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
-    ) -> Recipe:
+    ) -> Self:
         """Read a recipe and override it with options; paths in the file are relative to the file.
 
         Options and defaults are nested like the recipe; defaults are for keys in neither of the
@@ -191,7 +189,7 @@ class Recipe(_Part):
         content = _overlay(defaults or {}, _read_toml(path) if path else {})
         if isinstance(content.get("add"), list) and "add" in options:
             options = options | {"add": [*content["add"], *options["add"]]}
-        return _validated(cls, _overlay(content, options))
+        return cls.checked(_overlay(content, options))
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the recipe as a manifest records it: tables by file name, without folders."""
@@ -213,13 +211,6 @@ _HINTS = {
     "split.by": _SPLIT_HINT,
     "name": _NAME_HINT,
 }
-
-
-def _validated(part: type[_P], content: dict[str, Any]) -> _P:
-    try:
-        return part.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise RecipeError(_explain(error)) from error
 
 
 def _explain(error: pydantic.ValidationError) -> str:

@@ -6,8 +6,6 @@ running bundle on the newer half. If the running bundle was made with added rows
 before it was made are left out there: it may have learned them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -209,18 +207,14 @@ def _named(decisions: Decisions, names: Sequence[str]) -> list[str]:
 def _worse(
     test: tuple[Scores, Scores], feedback: tuple[Scores, Scores] | None, tolerance: float
 ) -> tuple[str, ...]:
-    reasons = []
     before, after = (scores.macro_f1 for scores in test)
-    if before - after > tolerance + _ROUNDING:
-        reasons.append(
-            f"macro-F1 on the test rows fell from {before:.4f} to {after:.4f}, by "
-            f"{before - after:.4f}, where {tolerance:g} is allowed"
-        )
+    allowed = f", where {tolerance:g} is allowed"
+    checks = [("macro-F1 on the test rows", before, after, tolerance, allowed)]
     if feedback:
         before, after = (scores.accuracy for scores in feedback)
-        if before - after > _ROUNDING:
-            reasons.append(
-                f"accuracy on the added rows that were held back fell from {before:.4f} to "
-                f"{after:.4f}, by {before - after:.4f}"
-            )
-    return tuple(reasons)
+        checks.append(("accuracy on the added rows that were held back", before, after, 0, ""))
+    return tuple(
+        f"{name} fell from {before:.4f} to {after:.4f}, by {before - after:.4f}{allowed}"
+        for name, before, after, limit, allowed in checks
+        if before - after > limit + _ROUNDING
+    )

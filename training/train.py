@@ -1,7 +1,5 @@
 """From a recipe to a bundle."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

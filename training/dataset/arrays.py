@@ -1,7 +1,5 @@
 """Schema, classes and rows from the arrays that a caller has, instead of from a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real

@@ -1,7 +1,5 @@
 """From a table to matrices, encoded as the service encodes a record."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +38,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, mask: npt.NDArray[np.bool_]) -> Rows:
+    def select(self, mask: npt.NDArray[np.bool_]) -> "Rows":
         """Return the rows where the mask, [n], is true."""
         table = self.table if self.table.is_empty() else self.table.filter(mask)
         return Rows(self.matrix[mask], self.labels[mask], table)

@@ -1,7 +1,5 @@
 """Schema inference: which columns are fields, of what kind and unit, and why others are not."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Mapping

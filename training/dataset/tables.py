@@ -1,7 +1,5 @@
 """Read tables, and split their rows into train, dev and test."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path

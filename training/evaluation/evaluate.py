@@ -1,7 +1,5 @@
 """Evaluate a model on records that it has not seen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

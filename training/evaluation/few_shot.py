@@ -4,8 +4,6 @@ A learned embedding has to beat two baselines by the nearest centroid: raw stand
 linear discriminant analysis.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

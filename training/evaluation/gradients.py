@@ -1,7 +1,5 @@
 """Which triplets still teach: those with a gradient in any of their embeddings."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

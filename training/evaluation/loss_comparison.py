@@ -1,7 +1,5 @@
 """The same encoder, budget and seeds under each loss, scored on the test rows."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor

@@ -1,7 +1,5 @@
 """The decision rule of a fitted encoder: centroids, calibrated radii and confidence."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 It imputes and scales too, so that the exported graph takes raw values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import numpy as np

@@ -1,14 +1,12 @@
 # ruff: noqa: N803, N806 (scikit-learn's name for a matrix of records is X)
 """Fit, classify, reject and enrol in process, as a scikit-learn estimator."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +97,7 @@ class SiameseClassifier(
     schema: Schema | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, dataset: Dataset, report: Report) -> SiameseClassifier:
+    def of(cls, recipe: Recipe, dataset: Dataset, report: Report) -> Self:
         """Fit to the train and dev rows of a dataset, as its recipe says; classes are 0..K-1.
 
         Raises:
@@ -113,7 +111,7 @@ class SiameseClassifier(
 
     def fit(
         self, X: Any, y: Any, *, dev: tuple[Any, Any] | None = None, report: Report | None = None
-    ) -> SiameseClassifier:
+    ) -> Self:
         """Fit the encoder and the centroids, then calibrate radii and confidence on dev records.
 
         Torch's global generator and number of threads are restored afterwards.
@@ -181,7 +179,7 @@ class SiameseClassifier(
         dtype = None if same_kind else object
         return np.where(decisions.accepted, labels, np.array(unknown, dtype))
 
-    def enrol(self, X: Any, label: Any) -> SiameseClassifier:
+    def enrol(self, X: Any, label: Any) -> Self:
         """Learn a class from its support records; the encoder and all other classes stay.
 
         For an existing label, these records replace its former ones. A new label, of the kind of

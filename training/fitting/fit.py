@@ -1,7 +1,5 @@
 """The training loop, from top to bottom on one page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ d is the squared Euclidean distance in the unit cube of N dimensions; a triplet 
 an anchor, a positive of its class and a negative of another. Triplets are counted, not enumerated.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """Export the fitted encoder to ONNX, and check it against torch."""
 
-from __future__ import annotations
-
 import numpy as np
 from onnx import TensorProto
 

@@ -5,8 +5,6 @@ apart. All that is affine behind the cut (standardising, batch normalisation, ga
 multiplied into the next layer's matrix and bias, in float64. Unused views are left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +26,11 @@ class Layer:
     weight: Numbers
     bias: Numbers
 
-    def after(self, factor: Numbers, shift: Numbers) -> Layer:
+    def after(self, factor: Numbers, shift: Numbers) -> "Layer":
         """Return the layer that does the same on x as this one on x factor + shift, [in] each."""
         return Layer(factor[:, None] * self.weight, self.bias + shift @ self.weight)
 
-    def then(self, factor: Numbers, shift: Numbers) -> Layer:
+    def then(self, factor: Numbers, shift: Numbers) -> "Layer":
         """Return the layer whose output is this one's times factor plus shift, [out] each."""
         return Layer(self.weight * factor, self.bias * factor + shift)
 

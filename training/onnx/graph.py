@@ -1,7 +1,5 @@
 """Build an ONNX graph node by node; equal nodes are made once."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, Final
 

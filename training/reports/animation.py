@@ -1,7 +1,5 @@
 """Render the animation as a GIF, and as a page that plays it."""
 
-from __future__ import annotations
-
 import html
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """Record two fits, frame by frame, in a cube of three dimensions: triplet and lossless loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Write a comparison of losses as files: a table, figures, and an animation."""
 
-from __future__ import annotations
-
 import platform
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Figures of the model card and of the loss comparison, as PNG."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle

@@ -1,7 +1,5 @@
 """Write the model card: what a model is, its results and its limits, in Markdown."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
