@@ -95,7 +95,9 @@ def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
     return dataclasses.replace(
         dataset,
         classes=tuple(dataset.classes[c] for c in kept),
-        **{part: rows(part_rows) for part, part_rows in dataset.parts.items()},
+        train=rows(dataset.train),
+        dev=rows(dataset.dev),
+        test=rows(dataset.test),
     )
 
 

@@ -139,7 +139,8 @@ class SiameseClassifier(
             random = np.random.default_rng(settings.seed)
             train, held_out = arrays.set_aside(train, settings.dev_share, random)
         else:
-            held_out = arrays.labelled(*self._checked(*dev), classes)
+            dev_x, dev_y = self._checked(*dev)
+            held_out = arrays.labelled(dev_x, dev_y, classes)
         arrays.check_columns(schema, train.matrix)
         report = report or (lambda *_: None)
         try:

@@ -79,7 +79,9 @@ def fold(encoder: Encoder) -> Folded:
     columns = set(encoder.columns.tolist())
     seen = [part for part in parts if set(part.columns) <= columns]
     plain = [part for part in parts if part.columns.stop <= scaling.plain]
-    whitening = encoder.whitening and _behind(plain, _whitening(encoder.whitening))
+    whitening = None
+    if encoder.whitening is not None:
+        whitening = _behind(plain, _whitening(encoder.whitening))
     return Folded(
         scaling=scaling,
         standard=standard,
