@@ -160,7 +160,8 @@ class SiameseClassifier(
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the best class of each record, [n], whether or not it accepts the record."""
-        labels: npt.NDArray[Any] = self.classes_[self._decide(X).nearest]
+        nearest = self._decide(X).nearest
+        labels: npt.NDArray[Any] = self.classes_[nearest]
         return labels
 
     def predict_proba(self, X: Any) -> Matrix:
@@ -253,7 +254,7 @@ class SiameseClassifier(
     def _decide(self, X: Any) -> Decisions:
         check_is_fitted(self)
         # In float64, so that no distance depends on the rows beside it either.
-        return self.rule_.decide(self._embed(self._checked(X)).astype(np.float64))  # type: ignore[arg-type]
+        return self.rule_.decide(self._embed(self._checked(X)).astype(np.float64))
 
 
 @contextmanager
