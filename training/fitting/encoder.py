@@ -68,7 +68,9 @@ class Scaling(nn.Module):
         self.scale = _statistic(np.where(deviation > _TINY, deviation, 1.0))
         squeezed = self._squeeze(self._impute(torch.from_numpy(matrix)))
         self.mean = nn.Buffer(squeezed.mean(dim=0))
-        self.deviation = nn.Buffer(squeezed.std(dim=0, correction=0).clamp_min(1e-6))
+        # Without numbers std() would warn.
+        spread = squeezed.std(dim=0, correction=0) if numbers else torch.ones(0)
+        self.deviation = nn.Buffer(spread.clamp_min(1e-6))
         binned, lower, step = _bins(values, bins)
         self.binned, self.lower, self.step = _indices(binned), _statistic(lower), _statistic(step)
         self.plain = 2 * len(numbers) + len(flags) + sum(count for _, count in self.categories)
