@@ -1,131 +1,111 @@
-"""`faultcube train`, `retrain`, `evaluate`, `compare` and `schema`: what is asked for."""
-
-from __future__ import annotations
+"""Parse the options of `faultcube train`, `retrain`, `evaluate`, `compare` and `schema`."""
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from training.recipe import RecipeError
 
-__all__ = ["compare", "evaluate", "retrain", "schema", "train"]
+def _option(help_text: str, *names: str, panel: str | None = None, **limits: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, **limits)
+
+
+_split = partial(_option, panel="Split")
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
 ]
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", help="TOML file that holds any of the options.")
+Text = str | None
+Texts = list[str] | None
+Number = int | None
+RecipeFile = Annotated[Path, _option("TOML file: table, split, how to fit.", "--recipe")]
+AnyRecipeFile = Annotated[
+    Path | None, _option("TOML file that holds any of the options.", "--recipe")
 ]
-Label = Annotated[str | None, typer.Option(help="Column that holds the classes.")]
-Good = Annotated[str | None, typer.Option(help="Label of good traffic.")]
-Ignore = Annotated[list[str] | None, typer.Option(help="Column that is no field (repeatable).")]
+Label = Annotated[Text, _option("Column that holds the classes.")]
+Good = Annotated[Text, _option("Label of good traffic.")]
+Ignore = Annotated[Texts, _option("Column that is no field (repeatable).")]
 Keep = Annotated[
-    list[str] | None,
-    typer.Option(help="Column that is a field although it looks like an identifier (repeatable)."),
+    Texts, _option("Column that is a field although it looks like an identifier (repeatable).")
 ]
-DropLabel = Annotated[
-    list[str] | None, typer.Option(help="Leave out rows with this label (repeatable).")
-]
+DropLabel = Annotated[Texts, _option("Leave out rows with this label (repeatable).")]
 Add = Annotated[
-    list[Path] | None,
-    typer.Option(help="Table whose rows are added to the train rows (repeatable)."),
+    list[Path] | None, _option("Table whose rows are added to the train rows (repeatable).")
 ]
-TestTable = Annotated[Path | None, typer.Option(help="Second table, all of it test rows.")]
-SplitColumn = Annotated[
-    str | None, typer.Option(help="Column that says train, dev or test.", rich_help_panel="Split")
-]
-SplitTable = Annotated[
-    Path | None,
-    typer.Option(help="Table that holds --split-column, row for row.", rich_help_panel="Split"),
-]
-SplitTime = Annotated[
-    str | None,
-    typer.Option(help="Time column: train before dev before test.", rich_help_panel="Split"),
-]
-SplitWithin = Annotated[
-    str | None,
-    typer.Option(help="With --split-time: cut each value on its own.", rich_help_panel="Split"),
-]
-SplitGroup = Annotated[
-    str | None,
-    typer.Option(help="Column whose values stay whole: event, device.", rich_help_panel="Split"),
-]
-SplitRandom = Annotated[
-    bool,
-    typer.Option(
-        "--split-random", help="At random: results will flatter.", rich_help_panel="Split"
-    ),
-]
-Shares = Annotated[
-    str | None,
-    typer.Option(help="Shares of train, dev, test: 0.6,0.15,0.25.", rich_help_panel="Split"),
-]
+SplitColumn = Annotated[Text, _split("Column that says train, dev or test.")]
+Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
 def train(
     table: Table = None,
-    recipe: RecipeFile = None,
+    recipe: AnyRecipeFile = None,
     label: Label = None,
     good: Good = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write the bundle to; models/NAME by default.")
+        Path | None, _option("Folder to write the bundle to; models/NAME by default.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    test_table: TestTable = None,
+    name: Annotated[Text, _option("Name of the model.")] = None,
+    test_table: Annotated[Path | None, _option("Second table, all of it test rows.")] = None,
     add: Add = None,
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
     split_column: SplitColumn = None,
-    split_table: SplitTable = None,
-    split_time: SplitTime = None,
-    split_within: SplitWithin = None,
-    split_group: SplitGroup = None,
-    split_random: SplitRandom = False,
-    shares: Shares = None,
-    dimensions: Annotated[int | None, typer.Option(help="N, width of the embedding.")] = None,
-    beta: Annotated[float | None, typer.Option(help="beta of the loss, at least N.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    split_table: Annotated[
+        Path | None, _split("Table that holds --split-column, row for row.")
+    ] = None,
+    split_time: Annotated[Text, _split("Time column: train before dev before test.")] = None,
+    split_within: Annotated[Text, _split("With --split-time: cut each value on its own.")] = None,
+    split_group: Annotated[Text, _split("Column whose values stay whole: event, device.")] = None,
+    split_random: Annotated[
+        bool, _split("At random: results will flatter.", "--split-random")
+    ] = False,
+    shares: Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")] = None,
+    dimensions: Annotated[Number, _option("N, width of the embedding.")] = None,
+    beta: Annotated[float | None, _option("beta of the loss, at least N.")] = None,
+    epochs: Annotated[Number, _option("Most epochs.")] = None,
+    seed: Seed = None,
     unknown_rate: Annotated[
-        float | None, typer.Option(help="Share of records of known classes that may be unknown.")
+        float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
-    try:
-        split = _split_options(
-            split_column, split_table, split_time, split_within, split_group, split_random, shares
-        )
-    except RecipeError as error:
-        typer.echo(f"faultcube: {error}", err=True)
-        raise typer.Exit(2) from error
-    options = {
-        **_table_options(table, label, good, ignore, keep, drop_label, test_table),
-        "add": add,
-        "name": name or (None if recipe or table is None else _name_of(table)),
-        "split": split,
-        "encoder": _given(dimensions=dimensions),
-        "fit": _given(beta=beta, epochs=epochs, seed=seed),
-        "unknown_rate": unknown_rate,
-    }
     from training.console import train_and_write
 
-    raise typer.Exit(train_and_write(recipe, _given(**options), out))
+    ways = _given(
+        column=split_column, time=split_time, group=split_group, random=split_random or None
+    )
+    if name is None and recipe is None and table is not None:
+        name = table.name.split(".")[0][:64]
+    options = _given(
+        table=table,
+        test_table=test_table,
+        add=add,
+        name=name,
+        label=label,
+        good=good,
+        ignore=ignore,
+        keep=keep,
+        drop_labels=drop_label,
+        split=_split_options(ways, shares, table=split_table, within=split_within),
+        encoder=_given(dimensions=dimensions),
+        fit=_given(beta=beta, epochs=epochs, seed=seed),
+        unknown_rate=unknown_rate,
+    )
+    raise typer.Exit(train_and_write(recipe, options, out))
 
 
 def retrain(
-    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
-    running: Annotated[Path, typer.Option(help="Folder of the bundle that runs.")],
-    out: Annotated[Path, typer.Option(help="New folder, or folder of bundles to write to.")],
+    recipe: RecipeFile,
+    running: Annotated[Path, _option("Folder of the bundle that runs.")],
+    out: Annotated[Path, _option("New folder, or folder of bundles to write to.")],
     add: Add = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Macro-F1 that the test rows may lose.", show_default="0.01"
-        ),
+        _option("Macro-F1 that the test rows may lose.", min=0, max=1, show_default="0.01"),
     ] = None,
 ) -> None:
     """Fit anew with added rows, and write the bundle if it is not worse than the one that runs."""
@@ -135,53 +115,47 @@ def retrain(
 
 
 def evaluate(
-    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
-    hold_out: Annotated[
-        list[str], typer.Option(help="Fault class that training must not see (repeatable).")
-    ],
-    shots: Annotated[str, typer.Option(help="Numbers of support records.")] = "1,5",
-    draws: Annotated[int, typer.Option(min=1, help="How often support records are drawn.")] = 30,
+    recipe: RecipeFile,
+    hold_out: Annotated[list[str], _option("Fault class that training must not see (repeatable).")],
+    shots: Annotated[str, _option("Numbers of support records.")] = "1,5",
+    draws: Annotated[int, _option("How often support records are drawn.", min=1)] = 30,
     split_column: SplitColumn = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
 ) -> None:
     """Enrol fault classes that training never saw from a few records, and classify test rows."""
     from training.console import evaluate_few_shot
 
-    options = {"split": _given(column=split_column), "fit": _given(seed=seed)}
+    options = _given(split=_given(column=split_column), fit=_given(seed=seed))
     plan = {"hold_out": hold_out, "shots": shots.split(","), "draws": draws}
-    raise typer.Exit(evaluate_few_shot(recipe, _given(**options), plan))
+    raise typer.Exit(evaluate_few_shot(recipe, options, plan))
 
 
 def compare(
-    recipe: Annotated[Path, typer.Option("--recipe", help="TOML file: table, split, how to fit.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the comparison to.")],
-    losses: Annotated[
-        str, typer.Option(help="Losses to compare.")
-    ] = "lossless,linear,triplet,contrastive",
-    seeds: Annotated[int, typer.Option(help="Fits of each loss, each with its own seed.")] = 5,
+    recipe: RecipeFile,
+    out: Annotated[Path, _option("Folder to write the comparison to.")],
+    losses: Annotated[str, _option("Losses to compare.")] = "lossless,linear,triplet,contrastive",
+    seeds: Annotated[int, _option("Fits of each loss, each with its own seed.")] = 5,
     split_column: SplitColumn = None,
     hold_out: Annotated[
-        list[str] | None,
-        typer.Option(help="Fault class that a second fit must not see (repeatable)."),
+        Texts, _option("Fault class that a second fit must not see (repeatable).")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every fit.")] = None,
+    epochs: Annotated[Number, _option("Epochs of every fit.")] = None,
     linear: Annotated[
         bool | None,
-        typer.Option(help="With or without the dimensions that no loss learns; as the recipe has."),
+        _option("With or without the dimensions that no loss learns; as the recipe has."),
     ] = None,
     animate: Annotated[
-        list[str] | None,
-        typer.Option(help="Fault class of the animation (twice); the two with most test rows."),
+        Texts, _option("Fault class of the animation (twice); the two with most test rows.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes that fit at the same time.")] = 1,
+    jobs: Annotated[int, _option("Processes that fit at the same time.")] = 1,
 ) -> None:
     """Compare losses: the same encoder, budget and seeds under each of them."""
-    options = {
-        "split": _given(column=split_column),
-        "encoder": _given(linear=linear),
-        "fit": _given(epochs=epochs),
-    }
-    asked = {
+    from training.console import compare_and_write
+
+    options = _given(
+        split=_given(column=split_column), encoder=_given(linear=linear), fit=_given(epochs=epochs)
+    )
+    plan = {
         "losses": tuple(losses.split(",")),
         "seeds": seeds,
         "hold_out": tuple(hold_out or ()),
@@ -189,14 +163,12 @@ def compare(
         "jobs": jobs,
     }
     command = shlex.join(["faultcube", *sys.argv[1:]])
-    from training.console import compare_and_write
-
-    raise typer.Exit(compare_and_write(recipe, _given(**options), asked, out, command))
+    raise typer.Exit(compare_and_write(recipe, options, plan, out, command))
 
 
 def schema(
     table: Table = None,
-    recipe: RecipeFile = None,
+    recipe: AnyRecipeFile = None,
     label: Label = None,
     good: Good = None,
     ignore: Ignore = None,
@@ -204,56 +176,31 @@ def schema(
     drop_label: DropLabel = None,
 ) -> None:
     """Print the schema that TABLE gives, as the part of a recipe that overrides it."""
-    options = _table_options(table, label, good, ignore, keep, drop_label, None)
     from training.console import print_schema
 
+    options = _given(
+        table=table, label=label, good=good, ignore=ignore, keep=keep, drop_labels=drop_label
+    )
     raise typer.Exit(print_schema(recipe, options))
 
 
 def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that the user gave."""
     return {key: value for key, value in options.items() if value not in (None, [], {})}
 
 
-def _table_options(
-    table: Path | None,
-    label: str | None,
-    good: str | None,
-    ignore: list[str] | None,
-    keep: list[str] | None,
-    drop_label: list[str] | None,
-    test_table: Path | None,
-) -> dict[str, Any]:
-    return _given(
-        table=table,
-        label=label,
-        good=good,
-        ignore=ignore,
-        keep=keep,
-        drop_labels=drop_label,
-        test_table=test_table,
-    )
-
-
-def _name_of(table: Path) -> str:
-    return table.name.split(".")[0][:64]
-
-
-def _split_options(
-    column: str | None,
-    table: Path | None,
-    time: str | None,
-    within: str | None,
-    group: str | None,
-    random: bool,
-    shares: str | None,
-) -> dict[str, Any]:
-    ways = _given(column=column, time=time, group=group, random=random or None)
-    if len(ways) > 1:
-        raise RecipeError("give one way to split, not " + " and ".join(sorted(ways)))
+def _split_options(ways: dict[str, Any], shares: str | None, **others: Any) -> dict[str, Any]:
+    """Return the split of a recipe, or exit with code 2."""
     try:
-        parts = tuple(float(part) for part in shares.split(",")) if shares else None
-    except ValueError as error:
-        raise RecipeError("--shares takes three numbers: 0.6,0.15,0.25") from error
-    by = next(iter(ways), None)
-    column = None if random else ways.get(str(by))
-    return _given(by=by, column=column, table=table, within=within, shares=parts)
+        parts = [float(share) for share in shares.split(",")] if shares else None
+    except ValueError:
+        _refuse("--shares takes three numbers: 0.6,0.15,0.25")
+    if len(ways) > 1:
+        _refuse("give one way to split, not " + " and ".join(sorted(ways)))
+    by, column = next(iter(ways.items()), (None, None))
+    return _given(by=by, column=None if by == "random" else column, shares=parts, **others)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"faultcube: {message}", err=True)
+    raise typer.Exit(2)

@@ -1,15 +1,14 @@
-"""What a person at a terminal sees of a training run."""
-
-from __future__ import annotations
+"""Run the commands and print their results: what a person at a terminal sees of training."""
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -21,7 +20,7 @@ from models.model import Model
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import Plan
 from training.fitting.encoder import Encoder
@@ -29,104 +28,119 @@ from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
-from training.retrain import TOLERANCE, Outcome, Side, retrain, target_of
+from training.retrain import TOLERANCE, Outcome, recipe_changes, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle
 
-__all__ = [
-    "compare_and_write",
-    "evaluate_few_shot",
-    "print_schema",
-    "retrain_and_write",
-    "train_and_write",
-]
-
-_BAD_INPUT = 2
+_P = ParamSpec("_P")
 
 
+def _exit_code(command: Callable[_P, int]) -> Callable[_P, int]:
+    """Make a command print errors as one line; 2 for input that cannot be used, 1 for ours."""
+
+    @wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except (RecipeError, BundleError, ExportError, OSError) as error:
+            typer.echo(f"faultcube: {error}", err=True)
+            return 1 if isinstance(error, ExportError) else 2
+
+    return run
+
+
+@_exit_code
 def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path | None) -> int:
-    """Train and write a bundle; returns the exit code, 2 for input that cannot be used."""
-    try:
-        recipe = Recipe.read(recipe_file, options)
-        target = _new_folder(out or Path("models") / recipe.name)
-        with _Display(recipe) as display:
-            bundle, fitted = train_bundle(recipe, datetime.now(UTC), display.show)
-        bundle.write(target)
-    except (RecipeError, OSError) as error:
-        return _refuse(error)
-    except ExportError as error:
-        _refuse(error)
-        return 1
+    """Train and write a bundle; returns the exit code."""
+    recipe = Recipe.read(recipe_file, options)
+    target = _new_folder(out or Path("models") / recipe.name)
+    with _progress(recipe) as report:
+        bundle, fitted = train_bundle(recipe, datetime.now(UTC), report)
+    bundle.write(target)
     _summarise(bundle, fitted, target)
     return 0
 
 
+@_exit_code
 def retrain_and_write(
     recipe_file: Path, options: dict[str, Any], running: Path, out: Path, tolerance: float | None
 ) -> int:
     """Fit a candidate and write it if it is not worse; returns the exit code, 1 if it is."""
+    recipe = Recipe.read(recipe_file, options)
+    _writable(target_of(out))
+    model = Model.load(running)
+    for change in recipe_changes(recipe, model):
+        typer.echo(f"warning: the recipe is not that of the running bundle: {change}", err=True)
     allowed = TOLERANCE if tolerance is None else tolerance
-    try:
-        recipe = Recipe.read(recipe_file, options)
-        _writable(target_of(out))
-        model = Model.load(running)
-        with _Display(recipe) as display:
-            outcome = retrain(recipe, model, datetime.now(UTC), display.show, allowed)
-        _compare_sides(outcome, model.manifest.version)
-        if outcome.worse:
-            for reason in outcome.worse:
-                typer.echo(f"faultcube: {reason}; nothing was written", err=True)
-            return 1
-        target = target_of(out, outcome.bundle)
-        outcome.bundle.write(target)
-    except (RecipeError, BundleError, OSError) as error:
-        return _refuse(error)
-    except ExportError as error:
-        _refuse(error)
+    with _progress(recipe) as report:
+        outcome = retrain(recipe, model, datetime.now(UTC), report, allowed)
+    _compare(outcome, model.manifest.version, recipe.good)
+    for reason in outcome.worse:
+        typer.echo(f"faultcube: {reason}; nothing was written", err=True)
+    if outcome.worse:
         return 1
-    manifest = outcome.bundle.manifest
+    target, manifest = target_of(out, outcome.bundle), outcome.bundle.manifest
+    outcome.bundle.write(target)
     typer.echo(f"wrote {target} ({manifest.name}, version {manifest.version})")
     return 0
 
 
+@_exit_code
 def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str, Any]) -> int:
-    """Print what embedding, raw fields and LDA make of unseen classes; returns the exit code."""
-    try:
-        recipe = Recipe.read(recipe_file, options)
-        checked = FewShot.read(plan)
-        with _Display(recipe) as display:
-            result = few_shot(recipe, checked, partial(display.show, recipe.name))
-    except RecipeError as error:
-        return _refuse(error)
+    """Print scores of embedding, raw fields and LDA on unseen classes; returns the exit code."""
+    recipe = Recipe.read(recipe_file, options)
+    checked = FewShot.checked(plan)
+    with _progress(recipe) as report:
+        result = few_shot(recipe, checked, partial(report, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
     typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
     for space, by_shots in result.items():
         for shots, draws in by_shots.items():
-            numbers = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
-            shown = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in numbers)
-            typer.echo(f"| {space} | {shots} | {shown} |")
+            values = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
+            cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in values)
+            typer.echo(f"| {space} | {shots} | {cells} |")
     return 0
 
 
+@_exit_code
 def compare_and_write(
-    recipe_file: Path, options: dict[str, Any], asked: dict[str, Any], out: Path, command: str
+    recipe_file: Path, options: dict[str, Any], plan: dict[str, Any], out: Path, command: str
 ) -> int:
     """Compare losses, print the table and write it with its figures; returns the exit code."""
-    try:
-        plan = Plan(**asked)
-        recipe = Recipe.read(recipe_file, options)
-        target = _new_folder(out)
-        with _Display(recipe, plan.fits) as display:
-            files = run_comparison(recipe, plan, command, display.show)
-        for name, content in files.items():
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    except (RecipeError, OSError) as error:
-        return _refuse(error)
+    checked = Plan(**plan)
+    recipe = Recipe.read(recipe_file, options)
+    target = _new_folder(out)
+    with _progress(recipe, checked.fits) as report:
+        files = run_comparison(recipe, checked, command, report)
+    for name, content in files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     typer.echo(files["comparison.md"].decode())
     typer.echo(f"wrote {target}: {', '.join(files)}", err=True)
     return 0
+
+
+@_exit_code
+def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
+    """Print the fields of all rows as the part of a recipe; returns the exit code."""
+    recipe = Recipe.read(recipe_file, options, {"name": "schema", "split": {"by": "random"}})
+    labels = frozenset().union(*(added.labels for added in added_tables(recipe)))
+    rows = labelled_rows(recipe, None, labels)["train"]
+    class_names(rows[recipe.label], recipe)
+    inference = infer_fields(rows, recipe)
+    for field in inference.fields:
+        required = str(field.required).lower()
+        typer.echo(f"[fields.{_quoted(field.name)}]\nkind = {_quoted(field.kind)}")
+        typer.echo(f"unit = {_quoted(field.unit)}\nrequired = {required}\n")
+    for name, why in inference.dropped.items():
+        typer.echo(f"# no field: {_quoted(name)} ({_quoted(why)[1:-1]})")
+    return 0
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _new_folder(target: Path) -> Path:
@@ -142,109 +156,68 @@ def _writable(target: Path) -> Path:
     return target
 
 
-def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
-    """Print the fields of all rows as the part of a recipe; returns the exit code."""
-    try:
-        recipe = Recipe.read(recipe_file, options, {"name": "schema", "split": {"by": "random"}})
-        more = [each.labels for each in added_tables(recipe)]
-        rows = labelled_rows(recipe, None, frozenset().union(*more))["train"]
-        class_names(rows[recipe.label], recipe)
-        inference = infer_fields(rows, recipe)
-    except RecipeError as error:
-        return _refuse(error)
-    for field in inference.fields:
-        required = str(field.required).lower()
-        typer.echo(f"[fields.{_quoted(field.name)}]\nkind = {_quoted(field.kind)}")
-        typer.echo(f"unit = {_quoted(field.unit)}\nrequired = {required}\n")
-    for name, why in inference.dropped.items():
-        typer.echo(f"# no field: {_quoted(name)} ({_quoted(why)[1:-1]})")
-    return 0
+@contextmanager
+def _progress(
+    recipe: Recipe, fits: Mapping[str, int] | None = None
+) -> Iterator[Callable[..., None]]:
+    """Show a line for each fit on a terminal; `fits` is the number of fits that share a name."""
+    tasks: dict[str, TaskID] = {}
+    columns = (
+        TextColumn(
+            "{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
+        BarColumn(bar_width=8),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+    )
+    silent = not sys.stderr.isatty()
+    with Progress(*columns, expand=True, console=Console(stderr=True), disable=silent) as progress:
 
+        def show(fit: str, epoch: Epoch, _: Encoder | None = None) -> None:
+            if fit not in tasks:
+                total = recipe.fit.epochs * (fits or {}).get(fit, 1)
+                tasks[fit] = progress.add_task(fit, total=total, numbers="")
+            numbers = (
+                f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
+                f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
+            )
+            progress.update(tasks[fit], advance=1, numbers=numbers)
 
-def _quoted(text: str) -> str:
-    """A TOML string."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _refuse(error: Exception) -> int:
-    typer.echo(f"faultcube: {error}", err=True)
-    return _BAD_INPUT
-
-
-class _Display:
-    """A line for each fit, with loss, excess loss and dev macro-F1; silent off a terminal.
-
-    Fits of one name share a line, as many as `fits` says.
-    """
-
-    def __init__(self, recipe: Recipe, fits: Mapping[str, int] | None = None) -> None:
-        self._epochs, self._fits = recipe.fit.epochs, fits or {}
-        self._tasks: dict[str, TaskID] = {}
-        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=name),
-            BarColumn(bar_width=8),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
-            TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            expand=True,
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-
-    def __enter__(self) -> _Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exit_info: object) -> None:
-        self._progress.stop()
-
-    def show(self, name: str, epoch: Epoch, _: Encoder | None = None) -> None:
-        """Show an epoch of the fit with this name."""
-        if name not in self._tasks:
-            total = self._epochs * self._fits.get(name, 1)
-            self._tasks[name] = self._progress.add_task(name, total=total, numbers="")
-        numbers = (
-            f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
-            f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
-        )
-        self._progress.update(self._tasks[name], advance=1, numbers=numbers)
+        yield show
 
 
 def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
-    dataset = fitted.dataset
+    dataset, evaluation, manifest = fitted.dataset, fitted.evaluation, bundle.manifest
     for note in dataset.notes:
         typer.echo(f"warning: {note}", err=True)
     if dataset.dropped:
         names = ", ".join(dataset.dropped)
         typer.echo(f"{len(dataset.dropped)} columns are no fields (the card says why): {names}")
-    typer.echo(
-        f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: "
-        f"{len(dataset.train.labels)} train, {len(dataset.dev.labels)} dev, "
-        f"{len(dataset.test.labels)} test"
-    )
+    rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
+    typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
     typer.echo("test           accuracy  balanced  macro-F1")
-    _print_scores(fitted.evaluation)
+    for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
+        typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in scores.overall))
     typer.echo(
-        f"called unknown {fitted.evaluation.false_unknown_rate:.2%}, "
-        f"false alarms {fitted.evaluation.false_alarm_rate:.2%}, "
-        f"missed faults {fitted.evaluation.missed_fault_rate:.2%}, "
-        f"excess loss {fitted.evaluation.excess_loss:.3f}"
+        f"called unknown {evaluation.false_unknown_rate:.2%}, "
+        f"false alarms {evaluation.false_alarm_rate:.2%}, "
+        f"missed faults {evaluation.missed_fault_rate:.2%}, "
+        f"excess loss {evaluation.excess_loss:.3f}"
     )
-    manifest = bundle.manifest
     typer.echo(
         f"wrote {target} ({manifest.name}, version {manifest.version}); "
         f"read {target / 'card.md'}, serve it with: faultcube serve {target}"
     )
 
 
-def _compare_sides(outcome: Outcome, running: str) -> None:
+def _compare(outcome: Outcome, running: str, good: str) -> None:
     for note in outcome.fitted.dataset.notes:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(f"running {running}, candidate {outcome.bundle.manifest.version}")
-    _print_sides("test rows", *outcome.test)
+    _print_scores("test rows", good, *outcome.test)
     if outcome.feedback:
-        _print_sides("added rows held back", *outcome.feedback)
+        _print_scores("added rows held back", good, *outcome.feedback)
         typer.echo(
             "(the newer half of each label; the candidate's figures here are of a trial fit that "
             "has not seen them, the candidate itself is fitted on all added rows)"
@@ -253,22 +226,14 @@ def _compare_sides(outcome: Outcome, running: str) -> None:
         typer.echo("no added rows could be held back to be tried on: only test rows decide")
 
 
-def _print_sides(name: str, before: Side, after: Side) -> None:
-    lines = {
-        "accuracy": (before.accuracy, after.accuracy),
-        "balanced accuracy": (before.balanced_accuracy, after.balanced_accuracy),
-        "macro-F1": (before.macro_f1, after.macro_f1),
-        "false alarm rate": (before.false_alarm_rate, after.false_alarm_rate),
-        **{f"recall of {c}": (before.recall[c], after.recall[c]) for c in before.recall},
-    }
+def _print_scores(name: str, good: str, before: Scores, after: Scores) -> None:
+    names = ("accuracy", "balanced accuracy", "macro-F1", "false alarm rate")
+    sides = [(*scores.overall, scores.false_alarm_rate(good)) for scores in (before, after)]
+    lines = dict(zip(names, zip(*sides, strict=True), strict=True))
+    for label in sorted(before.recall, key=lambda label: (label != good, label)):
+        lines[f"recall of {label}"] = (before.recall[label], after.recall[label])
     width = max(map(len, [f"{name} ({before.records})", *lines])) + 2
     typer.echo(f"{f'{name} ({before.records})':<{width}} running  candidate")
     for line, (running, candidate) in lines.items():
         if running is not None and candidate is not None:
             typer.echo(f"{line:<{width}}{running:8.3f}  {candidate:9.3f}")
-
-
-def _print_scores(evaluation: Evaluation) -> None:
-    for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
-        numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)
-        typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in numbers))

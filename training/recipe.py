@@ -1,41 +1,22 @@
-"""The recipe: everything a training run is decided by, as a TOML file or as options.
-
-RecipeError    what the user asked for cannot be done; the message says what to do instead
-"""
-
-from __future__ import annotations
+"""The recipe: all settings of a training run, from a TOML file or from options."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from models.bundle import Name
-from models.schema import Kind
+from models.schema import Kind, Matrix
 
-__all__ = [
-    "EncoderRecipe",
-    "FewShot",
-    "FieldOverride",
-    "FitRecipe",
-    "Recipe",
-    "RecipeError",
-    "Split",
-    "View",
-]
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-_Points = TypeVar("_Points", "np.ndarray[Any, Any]", "Tensor")
+LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class RecipeError(Exception):
-    """What was asked for cannot be done; one line that says why and what to do."""
+    """The recipe or its tables cannot be used; one line that says why and what to do."""
 
 
 class _Part(pydantic.BaseModel):
@@ -43,9 +24,17 @@ class _Part(pydantic.BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @classmethod
+    def checked(cls, content: dict[str, Any]) -> Self:
+        """Check content, or raise RecipeError."""
+        try:
+            return cls.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise RecipeError(_explain(error)) from error
+
 
 class FieldOverride(_Part):
-    """What the user knows of a field better than the table shows."""
+    """What the user knows better of a field than the table shows."""
 
     kind: Kind | None = None
     unit: str | None = None
@@ -57,17 +46,17 @@ class Split(_Part):
 
     by: Literal["column", "time", "group", "random"]
     column: str | None = None
-    """by column: holds train, dev or test (other rows are left out). by time: ordered by it.
-    by group: rows that share its value stay together. at random: label by label."""
+    """by column: has train, dev or test (other rows are left out). by time: its order.
+    by group: rows of equal value stay together. at random: no column; label by label."""
     table: Path | None = None
-    """by column: a second table, row for row beside the first, that holds the column."""
+    """by column: a second table, row for row beside the first, that has the column."""
     within: str | None = None
-    """by time: every value of this column (a run, a device) is cut on its own."""
+    """by time: the rows of each value of this column (a run, a device) are split on their own."""
     shares: tuple[Share, Share, Share] = (0.6, 0.15, 0.25)
     """by time, group or random: shares of train, dev and test."""
 
     @pydantic.model_validator(mode="after")
-    def _is_possible(self) -> Split:
+    def _is_possible(self) -> Self:
         if (self.by == "random") != (self.column is None):
             raise ValueError(
                 "a split by column, time or group needs a column, a random one has none"
@@ -82,7 +71,7 @@ class Split(_Part):
 
 
 class Backtest(_Part):
-    """The same recipe fitted again on another split; only its results are kept, in the card."""
+    """The same recipe fitted on another split; the card has its results, the fit is not kept."""
 
     name: str
     split: Split
@@ -95,42 +84,30 @@ class FewShot(_Part):
     shots: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = (1, 5)
     """Numbers of support records."""
     draws: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 30
-    """How often support records are drawn."""
-
-    @classmethod
-    def read(cls, options: dict[str, Any]) -> FewShot:
-        """Check what was asked for.
-
-        Raises:
-            RecipeError: it makes no sense.
-        """
-        try:
-            return cls.model_validate(options)
-        except pydantic.ValidationError as error:
-            raise RecipeError(_explain(error)) from error
+    """Draws of the support records."""
 
 
 class EncoderRecipe(_Part):
     """The networks between the scaled fields and the cube."""
 
     dimensions: Annotated[int, pydantic.Field(ge=2, le=1024)] = 16
-    """N of each member: how wide its cube is."""
+    """N, the dimensions of each member's cube."""
     members: Annotated[int, pydantic.Field(ge=1, le=64)] = 3
     """Perceptrons fitted side by side; an embedding is their points in a row."""
     linear: bool = True
-    """Add the whitened fields as dimensions of their own: they tell what training never saw."""
+    """Add the whitened fields as further dimensions: they separate what training never saw."""
     views: Annotated[tuple[View, ...], pydantic.Field(min_length=1)] = ("standard", "log", "bins")
-    """How the members see numbers: standardised, logarithmic far off, in bins between quantiles."""
+    """Forms of a number for members: standardised, logarithmic far off, bins between quantiles."""
     bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
-    """Most bins of a number's piecewise-linear encoding."""
+    """Maximum bins of a number's piecewise-linear encoding."""
     hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (128, 64)
     """Widths of a member's hidden layers."""
     gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 1.0
     """Factor on the normalised pre-activation: 4 for tight clusters, 1 for few-shot work."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
 
-    def learned(self, embeddings: _Points) -> list[_Points]:
-        """The members' points, [n, dimensions] each, of embeddings [n, N]."""
+    def learned(self, embeddings: Matrix) -> list[Matrix]:
+        """Return each member's points, [n, dimensions], of embeddings [n, N]."""
         width = self.dimensions
         return [embeddings[:, i * width : (i + 1) * width] for i in range(self.members)]
 
@@ -138,13 +115,13 @@ class EncoderRecipe(_Part):
 class FitRecipe(_Part):
     """The loss and how it is minimised."""
 
-    loss: Literal["lossless", "linear", "triplet", "contrastive"] = "lossless"
+    loss: LossName = "lossless"
     alpha: Annotated[float, pydantic.Field(ge=0)] = 0.2
     """Margin of the triplet loss."""
     margin: Annotated[float, pydantic.Field(gt=0)] = 1.0
     """Margin of the contrastive loss."""
     beta: Annotated[float, pydantic.Field(gt=0)] | None = None
-    """beta of the lossless loss; N when not given, and never less than N."""
+    """beta of the lossless loss, at least N, the default."""
     epsilon: Annotated[float, pydantic.Field(gt=0, lt=1)] = 1e-4
     epochs: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 15
     steps: Annotated[int, pydantic.Field(ge=1)] = 40
@@ -162,14 +139,14 @@ class Recipe(_Part):
     name: Name
     table: Path
     test_table: Path | None = None
-    """A second table whose rows are all test rows; the split then gives train and dev only."""
+    """A second table, all of it test rows; the split then makes train and dev only."""
     add: tuple[Path, ...] = ()
     """Tables whose rows are added to the train rows, never to the dev or test rows."""
     label: str
     good: str
     """The label of good traffic."""
     about: str = ""
-    """For the card: what the data is, where it comes from, its licence."""
+    """For the card: the data, its source, its licence."""
     ignore: tuple[str, ...] = ()
     """Columns that are no fields."""
     keep: tuple[str, ...] = ()
@@ -179,7 +156,7 @@ class Recipe(_Part):
     severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
     """Perceived severity of fault classes; major when not given."""
     fields: dict[str, FieldOverride] = {}
-    """By name or pattern (rate_*); of several that fit, the name itself, else the first pattern."""
+    """By name or pattern (rate_*); a name goes before patterns, the first pattern before others."""
     split: Split
     backtests: tuple[Backtest, ...] = ()
     encoder: EncoderRecipe = EncoderRecipe()
@@ -188,7 +165,7 @@ class Recipe(_Part):
     """Share of records of known classes that may be called unknown."""
 
     @pydantic.model_validator(mode="after")
-    def _beta_is_at_least_n(self) -> Recipe:
+    def _beta_is_at_least_n(self) -> Self:
         beta, n = self.fit.beta, self.encoder.dimensions
         if beta is not None and beta < n:
             raise ValueError(
@@ -200,25 +177,25 @@ class Recipe(_Part):
     @classmethod
     def read(
         cls, path: Path | None, options: dict[str, Any], defaults: dict[str, Any] | None = None
-    ) -> Recipe:
-        """Read a recipe, with options laid over it; paths in the file are relative to the file.
+    ) -> Self:
+        """Read a recipe and override it with options; paths in the file are relative to the file.
 
-        Args:
-            path: TOML file, or None when the options say all.
-            options: nested as the recipe is; they win over the file, but tables to add are added
-                to those that the file names.
-            defaults: the same, for what neither gives.
+        Options and defaults are nested like the recipe; defaults are for keys in neither of the
+        others. Tables to add are appended to those of the file.
 
         Raises:
-            RecipeError: the file cannot be read or the whole is no recipe.
+            RecipeError: the file cannot be read, or the result is no valid recipe.
         """
         content = _overlay(defaults or {}, _read_toml(path) if path else {})
         if isinstance(content.get("add"), list) and "add" in options:
             options = options | {"add": [*content["add"], *options["add"]]}
-        try:
-            return cls.model_validate(_overlay(content, options))
-        except pydantic.ValidationError as error:
-            raise RecipeError(_explain(error)) from error
+        return cls.checked(_overlay(content, options))
+
+    def as_recorded(self) -> dict[str, Any]:
+        """Return the recipe as a manifest records it: tables by file name, without folders."""
+        content = self.model_dump(mode="json", exclude={"about", "add"})
+        _change_tables(content, lambda path: Path(path).name)
+        return content
 
 
 _SPLIT_HINT = (
@@ -237,16 +214,16 @@ _HINTS = {
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    errors = {".".join(map(str, each["loc"])): each for each in error.errors()}
-    for place, hint in _HINTS.items():
-        if place in errors and errors[place]["type"] == "missing":
+    errors = {".".join(map(str, fault["loc"])): fault for fault in error.errors()}
+    for key, hint in _HINTS.items():
+        if key in errors and errors[key]["type"] == "missing":
             return hint
-    place, first = next(iter(errors.items()))
+    key, first = next(iter(errors.items()))
     if first["type"] == "extra_forbidden":
-        return f"{place}: a recipe has no such key"
-    if place == "name":
+        return f"{key}: a recipe has no such key"
+    if key == "name":
         return f"name: {first['msg']}; {_NAME_HINT}"
-    return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+    return (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -254,23 +231,26 @@ def _read_toml(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
-    backtests = content.get("backtests")
-    parts = [content, content.get("split")]
-    if isinstance(backtests, list):
-        parts += [each.get("split") for each in backtests if isinstance(each, dict)]
-    for part in parts:
-        for key in ("table", "test_table"):
-            if isinstance(part, dict) and isinstance(part.get(key), str):
-                part[key] = path.parent / part[key]
+    _change_tables(content, lambda table: path.parent / table)
     if isinstance(content.get("add"), list):
-        content["add"] = [
-            path.parent / each if isinstance(each, str) else each for each in content["add"]
-        ]
+        content["add"] = [path.parent / t if isinstance(t, str) else t for t in content["add"]]
     return content
 
 
+def _change_tables(content: dict[str, Any], change: Callable[[str], object]) -> None:
+    """Change every table's path, in content that nobody has validated yet."""
+    backtests = content.get("backtests")
+    parts = [content, content.get("split")]
+    if isinstance(backtests, list):
+        parts += [backtest.get("split") for backtest in backtests if isinstance(backtest, dict)]
+    for part in parts:
+        for key in ("table", "test_table"):
+            if isinstance(part, dict) and isinstance(part.get(key), str):
+                part[key] = change(part[key])
+
+
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay one over the other, table by table; another way to split replaces the split whole."""
+    """Override keys, table by table; another way to split replaces the whole split."""
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict) and "by" not in value

@@ -1,7 +1,5 @@
 """From a recipe to a bundle."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,25 +20,23 @@ from models.schema import RecordError
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.fitting.calibration import decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
-from training.fitting.rule import decision_rule
 from training.onnx.export import export
 from training.recipe import Recipe, Split
-from training.reports import model_card_figures
+from training.reports import figures
 from training.reports.model_card import write_card
 
-__all__ = ["Fitted", "Report", "fit_and_test", "train"]
-
 Report = Callable[[str, Epoch, Encoder], None]
-"""Told the name of the fit in progress, and each epoch as it ends."""
+"""Called after every epoch with the name of the fit, the epoch and the encoder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """An encoder, its decision rule, and what both did on the test rows."""
+    """An encoder, its decision rule, and the results of both on the test rows."""
 
     dataset: Dataset
     graph: bytes
@@ -53,13 +49,10 @@ class Fitted:
 def train(
     recipe: Recipe, created: datetime, report: Report, retrained_from: str | None = None
 ) -> tuple[Bundle, Fitted]:
-    """Fit, export, calibrate and evaluate a model, and its backtests, as a bundle.
+    """Fit, export, calibrate and evaluate a model and its backtests, as a bundle.
 
-    Args:
-        recipe: the table and all settings.
-        created: goes into the manifest; not part of the version.
-        report: told of every epoch.
-        retrained_from: version of the bundle that this one is to follow.
+    The manifest records the time, which is no part of the version, and the version of the bundle
+    that this one is to replace, if any.
 
     Raises:
         RecipeError: the recipe or its table cannot be trained on.
@@ -67,8 +60,10 @@ def train(
     """
     fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
     backtests = {
-        each.name: fit_and_test(recipe, each.split, partial(report, each.name)).evaluation
-        for each in recipe.backtests
+        backtest.name: fit_and_test(
+            recipe, backtest.split, partial(report, backtest.name)
+        ).evaluation
+        for backtest in recipe.backtests
     }
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
@@ -80,15 +75,15 @@ def fit_and_test(
     report: Callable[[Epoch, Encoder], None],
     added: Sequence[Added] | None = None,
 ) -> Fitted:
-    """Fit on train rows, calibrate on dev rows, evaluate on test rows of one split.
+    """Fit on train rows, calibrate on dev rows, and evaluate on test rows of one split.
 
-    Other rows may be added to the train rows than those of the tables that the recipe names.
+    `added` replaces the rows to add that the recipe names.
     """
     dataset = load_dataset(recipe, split, added=added)
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
-    # The graph's last digits are not torch's, and it is the graph that will serve.
+    # The graph serves, and its last digits differ from torch's.
     rule = decision_rule(encoder.embed, dataset.train, dataset.dev, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, recipe.encoder, loss)
@@ -105,19 +100,15 @@ def _bundle(
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
     distances = rule.decide(points).distances
-    reference = _reference(dataset.dev, recipe.fit.seed)
-    card = write_card(recipe, dataset, rule, fitted.evaluation, backtests)
     files = {
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
-        REFERENCE: reference.to_bytes(),
-        "card.md": card.encode(),
-        "figures/confusion.png": model_card_figures.confusion_figure(fitted.evaluation, classes),
-        "figures/distances.png": model_card_figures.distances_figure(
-            distances, labels, rule, classes
-        ),
-        "figures/embedding.png": model_card_figures.embedding_figure(points, labels, rule, classes),
-        "figures/history.png": model_card_figures.history_figure(fitted.history),
+        REFERENCE: _reference(dataset.dev, recipe.fit.seed).to_bytes(),
+        "card.md": write_card(recipe, dataset, rule, fitted.evaluation, backtests).encode(),
+        "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
+        "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
+        "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
+        "figures/history.png": figures.history_figure(fitted.history),
     }
     return Bundle.make(
         files,
@@ -137,7 +128,7 @@ def _bundle(
         | ({"retrained_from": retrained_from} if retrained_from else {}),
         metrics={
             "test": fitted.evaluation.as_json(),
-            "backtests": {name: each.as_json() for name, each in backtests.items()},
+            "backtests": {name: result.as_json() for name, result in backtests.items()},
         },
     )
 
@@ -162,7 +153,7 @@ def _counts(rows: Rows, classes: tuple[str, ...]) -> dict[str, int]:
 
 
 def _reference(dev: Rows, seed: int) -> Reference:
-    """The calibration rows, or a random sample of them in their order."""
+    """Return the calibration rows, or a random sample of them in their order."""
     rows = np.arange(len(dev.labels))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
@@ -170,35 +161,30 @@ def _reference(dev: Rows, seed: int) -> Reference:
 
 
 def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json", exclude={"about", "add"})
-    for part in (content, content["split"], *(each["split"] for each in content["backtests"])):
-        for key in ("table", "test_table"):
-            if part.get(key):  # the file's name; its folder is this machine's affair
-                part[key] = part[key].rsplit("/", 1)[-1]
     libraries = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
     return {
-        "recipe": content,
-        "rows": {p: len(getattr(dataset, p).labels) for p in ("train", "dev", "test")},
+        "recipe": recipe.as_recorded(),
+        "rows": {part: len(rows) for part, rows in dataset.parts.items()},
         "dropped": dict(dataset.dropped),
-        **({"added": [asdict(each) for each in dataset.added]} if dataset.added else {}),
+        **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},
     }
 
 
 def _examples(fitted: Fitted) -> bytes:
-    """A request body with one real record of each class, of those the model gets right."""
+    """Return a request body with one real record of each class."""
     records = [_example(fitted, c) for c in range(len(fitted.dataset.classes))]
     return json.dumps({"records": records}, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _example(fitted: Fitted, label: int) -> dict[str, object]:
-    """A typical record: of median distance among those the model gets right."""
+    """Return a record of median distance among those with the right verdict."""
     dataset = fitted.dataset
     for rows in (dataset.test, dataset.dev, dataset.train):
         decisions = fitted.rule.decide(fitted.encoder.embed(rows.matrix))
         right = (rows.labels == label) & (decisions.nearest == label) & decisions.accepted
-        mine = np.flatnonzero(right)
-        order = mine[np.argsort(decisions.distances[mine, label], kind="stable")]
+        indices = np.flatnonzero(right)
+        order = indices[np.argsort(decisions.distances[indices, label], kind="stable")]
         for row in np.roll(order, -len(order) // 2):
             record = _record(rows, int(row), dataset)
             try:
@@ -210,14 +196,12 @@ def _example(fitted: Fitted, label: int) -> dict[str, object]:
 
 
 def _record(rows: Rows, row: int, dataset: Dataset) -> dict[str, object]:
-    """A row of the table as a client would send it."""
+    """Return a row of the table as a client would send it."""
     record: dict[str, object] = {}
     for field in dataset.schema.fields:
-        text = field.kind == "category"
-        cell = rows.table[field.name][row : row + 1].cast(pl.String if text else pl.Float64)
-        value: str | float | None = cell.item()
-        if value in (None, "") or (isinstance(value, float) and not math.isfinite(value)):
-            record[field.name] = None
-        else:
-            record[field.name] = bool(value) if field.kind == "boolean" else value
+        kind = pl.String if field.kind == "category" else pl.Float64
+        value: str | float | None = rows.table[field.name][row : row + 1].cast(kind).item()
+        if value == "" or (isinstance(value, float) and not math.isfinite(value)):
+            value = None
+        record[field.name] = bool(value) if field.kind == "boolean" and value is not None else value
     return record

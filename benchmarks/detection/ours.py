@@ -12,9 +12,9 @@ from torch import nn
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
+from training.fitting.calibration import decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.fit import embed, fit
-from training.fitting.rule import decision_rule
 from training.recipe import EncoderRecipe, Recipe
 
 

@@ -17,8 +17,9 @@ from models.model import Model
 from training import cli
 from training import retrain as module
 from training.console import retrain_and_write
+from training.evaluation.evaluate import score
 from training.recipe import Recipe, RecipeError
-from training.retrain import Outcome, _newer_half, _side, _worse, retrain, target_of
+from training.retrain import Outcome, _newer_half, _worse, recipe_changes, retrain, target_of
 from training.train import train
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,6 +98,39 @@ def test_a_candidate_that_is_not_worse_is_written_with_what_it_follows(
     assert "storm" in Model(bundle).names
 
 
+def test_what_differs_from_the_recipe_of_the_running_bundle_is_said_and_it_goes_on(
+    folder: Path, running: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "r.toml").read_text().replace("epochs = 4", "epochs = 3, beta = 5")
+    (folder / "r.toml").write_text(text + "severity = {slow = 'minor'}\n")
+    (folder / "moved").mkdir()
+    (folder / "t.parquet").rename(folder / "moved/t.parquet")
+    (folder / "r.toml").write_text((folder / "r.toml").read_text().replace("t.pa", "moved/t.pa"))
+    assert call(folder, running, folder / "new", tolerance=0.5) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "recipe" in line]
+    start = "warning: the recipe is not that of the running bundle: "
+    assert said == [
+        f'{start}severity.slow: none -> "minor"',
+        f"{start}fit.beta: null -> 5.0",
+        f"{start}fit.epochs: 4 -> 3",
+    ]
+
+
+def test_nothing_is_said_of_a_recipe_that_is_the_same_or_that_a_bundle_does_not_record(
+    folder: Path, running: Path
+) -> None:
+    recipe = Recipe.read(folder / "r.toml", {"add": [folder / "feedback.csv"]})
+    model = Model.load(running)
+    assert recipe_changes(recipe, model) == []
+    changed = recipe.model_copy(update={"name": "other", "ignore": ("x" * 30, "y" * 40)})
+    first, second = recipe_changes(changed, model)
+    assert first == 'name: "small" -> "other"'
+    assert second.startswith('ignore: [] -> ["xxx')
+    assert len(second) < 80
+    del model.manifest.training["recipe"]
+    assert recipe_changes(changed, model) == []
+
+
 def test_the_running_bundle_is_wrong_about_what_it_does_not_know(
     folder: Path, running: Path
 ) -> None:
@@ -132,8 +166,8 @@ def test_a_worse_candidate_is_not_written(
 
 
 def test_both_figures_may_fall() -> None:
-    good = _side(["good", "bad"] * 2, ["good", "bad"] * 2, "good")
-    bad = _side(["good", "bad"] * 2, ["good", "unknown"] * 2, "good")
+    good = score(["good", "bad"] * 2, ["good", "bad"] * 2)
+    bad = score(["good", "bad"] * 2, ["good", "unknown"] * 2)
     assert _worse((good, good), (good, good), 0) == ()
     assert _worse((bad, good), (bad, good), 0) == ()
     assert _worse((good, bad), None, 0.6) == ()
@@ -147,13 +181,13 @@ def test_both_figures_may_fall() -> None:
 
 
 def test_sides_count_unknown_as_wrong() -> None:
-    side = _side(["good", "good", "a", "b"], ["good", "unknown", "a", "a"], "good")
+    side = score(["good", "good", "a", "b"], ["good", "unknown", "a", "a"])
     assert side.accuracy == 0.5
     assert side.balanced_accuracy == pytest.approx(0.5)
-    assert side.false_alarm_rate == 0.5
+    assert side.false_alarm_rate("good") == 0.5
     assert side.recall == {"good": 0.5, "a": 1, "b": 0}
     assert side.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
-    assert _side(["a"], ["a"], "good").false_alarm_rate is None
+    assert score(["a"], ["a"]).false_alarm_rate("good") is None
 
 
 def held(rows: pl.DataFrame, since: datetime | None = None) -> list[int]:

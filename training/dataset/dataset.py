@@ -1,9 +1,7 @@
-"""From a table to matrices: the same encoding that a record gets in the service."""
-
-from __future__ import annotations
+"""From a table to matrices, encoded as the service encodes a record."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +9,10 @@ import numpy.typing as npt
 import polars as pl
 
 from models.bundle import LONGEST_NAME, UNKNOWN
-from models.schema import UNSEEN, Field, Matrix, Schema
-from training.dataset.schema_inference import Inference, infer_fields
+from models.schema import UNSEEN, Field, Kind, Matrix, Schema
+from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.tables import Added, Part, added_tables, aligned, labelled_rows
 from training.recipe import Recipe, RecipeError, Split
-
-__all__ = ["Addition", "Dataset", "Labels", "Rows", "class_names", "encode_rows", "load_dataset"]
 
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
@@ -32,55 +28,56 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One part of a table.
+    """One part of a table."""
 
-    Attributes:
-        matrix: float32 [n, fields], raw values, NaN where missing.
-        labels: int64 [n], index of the class.
-        table: the rows as they were read; empty when they came without one.
-    """
-
-    matrix: Matrix
-    labels: Labels
+    matrix: Matrix  # float32 [n, fields], raw values, NaN where missing
+    labels: Labels  # int64 [n], index of the class
+    # the rows as read; empty for rows that come from arrays
     table: pl.DataFrame = dataclasses.field(default_factory=pl.DataFrame)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> "Rows":
+        """Return the rows where the mask, [n], is true."""
+        table = self.table if self.table.is_empty() else self.table.filter(mask)
+        return Rows(self.matrix[mask], self.labels[mask], table)
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What became of a table that was added.
+    """The outcome of adding a table."""
 
-    Attributes:
-        table: the file's name.
-        rows: how many train rows it gave.
-        left_out: how many equal a dev or test row in every field, and were left out.
-    """
+    table: str  # the file's name
+    rows: int  # number of train rows that it added
+    left_out: int  # number of its rows that equal a dev or test row in every field
 
-    table: str
-    rows: int
-    left_out: int
+    @property
+    def note(self) -> str:
+        """The outcome as a sentence."""
+        note = f"{self.rows} rows of {self.table} were added to the train rows"
+        more = f"; {self.left_out} more equal dev or test rows and were left out"
+        return note + more if self.left_out else note
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A table ready for training.
+    """A table ready for training."""
 
-    Attributes:
-        schema: the fields, inferred from the training rows.
-        classes: labels in a fixed order, good traffic first.
-        train, dev, test: the three parts.
-        dropped: for every column that is no field, why.
-        notes: what else the user should know.
-        added: tables whose rows are among the train rows.
-    """
-
-    schema: Schema
-    classes: tuple[str, ...]
+    schema: Schema  # the fields, inferred from the training rows
+    classes: tuple[str, ...]  # labels in a fixed order, good traffic first
+    # train and dev and test: the three parts
     train: Rows
     dev: Rows
     test: Rows
-    dropped: Mapping[str, str]
-    notes: tuple[str, ...]
-    added: tuple[Addition, ...] = ()
+    dropped: Mapping[str, str]  # for every column that is no field, the reason
+    notes: tuple[str, ...]  # warnings for the user
+    added: tuple[Addition, ...] = ()  # tables whose rows are among the train rows
+
+    @property
+    def parts(self) -> dict[Part, Rows]:
+        """The three parts by name."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
 def load_dataset(
@@ -89,110 +86,83 @@ def load_dataset(
     held_out: Collection[str] = (),
     added: Sequence[Added] | None = None,
 ) -> Dataset:
-    """Read, cut and encode the recipe's table.
+    """Read the recipe's table, split it, add rows, infer the schema and encode.
 
-    Args:
-        recipe: what the columns mean.
-        split: another split than the recipe's own.
-        held_out: classes whose rows say nothing of the fields, as if they were not known yet.
-        added: other rows to add than those of the tables that the recipe names.
+    Another split and other rows to add may replace the recipe's. The schema is inferred without the
+    rows of classes that are `held_out`, as if these were unknown.
 
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
     """
     split = split or recipe.split
     added = added_tables(recipe) if added is None else added
-    parts = labelled_rows(recipe, split, frozenset().union(*(each.labels for each in added)))
-    labels = [each.rows[recipe.label] for each in added]
-    classes = class_names(pl.concat([parts["train"][recipe.label], *labels]), recipe)
-    inference = infer_fields(parts["train"].filter(~pl.col(recipe.label).is_in(held_out)), recipe)
-    additions: tuple[Addition, ...] = ()
-    if added:
-        fresh, additions = _unseen(recipe, parts, added, inference)
-        inference = _widened(recipe, parts["train"], fresh, inference, held_out)
-        parts["train"] = pl.concat([parts["train"], *fresh], how="diagonal_relaxed")
-        classes = class_names(parts["train"][recipe.label], recipe)
-    schema = Schema(inference.fields)
+    parts = labelled_rows(recipe, split, frozenset().union(*(table.labels for table in added)))
+    described = ~pl.col(recipe.label).is_in(held_out)
+    labels = [rows[recipe.label] for rows in (parts["train"], *(table.rows for table in added))]
+    class_names(pl.concat(labels), recipe)
+    # The table alone decides which columns are fields: added rows change only what they hold.
+    kinds, dropped = choose_columns(parts["train"].filter(described), recipe)
+    new, additions = _new_rows(added, parts, kinds, recipe.label)
+    train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
+    classes = class_names(train[recipe.label], recipe)
+    schema = Schema(describe_fields(train.filter(described), kinds, recipe))
+    rows: dict[Part, Rows] = {}
     notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if split.by == "random" else []
-    rows = {}
     for part, table in parts.items():
-        if gone := sorted(set(table[recipe.label]) - set(classes)):
-            raise RecipeError(
-                f"{part} rows are of class {gone[0]!r}, training rows are not: split otherwise, or "
-                f"leave it out with --drop-label {gone[0]!r}"
-            )
-        rows[part] = _encode(table, schema, classes, recipe.label, notes, part)
-    for each in additions:
-        note = f"{each.rows} rows of {each.table} were added to the train rows"
-        if each.left_out:
-            note += f"; {each.left_out} more equal dev or test rows and were left out"
-        notes.append(note)
+        rows[part], infinite = _encode(table, schema, classes, recipe.label, part)
+        if infinite:
+            notes.append(f"{infinite} infinite values of the {part} rows are taken as missing")
     return Dataset(
         schema,
         classes,
         rows["train"],
         rows["dev"],
         rows["test"],
-        inference.dropped,
-        tuple(notes),
+        dropped,
+        (*notes, *(addition.note for addition in additions)),
         additions,
     )
 
 
-def _unseen(
-    recipe: Recipe,
-    parts: Mapping[Part, pl.DataFrame],
+def _new_rows(
     added: Sequence[Added],
-    inference: Inference,
+    parts: Mapping[Part, pl.DataFrame],
+    kinds: Mapping[str, Kind],
+    label: str,
 ) -> tuple[list[pl.DataFrame], tuple[Addition, ...]]:
-    """The rows to add, without those that dev or test rows equal: they would flatter."""
-    names = [*(field.name for field in inference.fields), recipe.label]
-    raw = [aligned(each, parts["train"].select(names)) for each in added]
-    schema = Schema(_widened(recipe, parts["train"], raw, inference).fields)
-    held = {row for part in ("dev", "test") for row in _keys(parts[part], schema)}
-    fresh, additions = [], []
-    for each, rows in zip(added, raw, strict=True):
-        new = np.array([key not in held for key in _keys(rows, schema)], dtype=np.bool_)
-        fresh.append(rows.filter(new))
-        additions.append(Addition(each.name, int(new.sum()), int((~new).sum())))
-    return fresh, tuple(additions)
+    """Return the rows to add, without those that equal dev or test rows: they would flatter."""
+    if not added:
+        return [], ()
+    like = parts["train"].select(*kinds, label)
+    held = pl.concat(_comparable(parts[part], kinds) for part in ("dev", "test")).unique()
+    new, additions = [], []
+    for table in added:
+        rows = aligned(table, like)
+        numbered = _comparable(rows, kinds).with_row_index("__row__")
+        kept = numbered.join(held, on=[*kinds], how="anti", nulls_equal=True)["__row__"]
+        new.append(rows[kept.sort()])
+        additions.append(Addition(table.name, len(kept), len(rows) - len(kept)))
+    return new, tuple(additions)
 
 
-def _keys(table: pl.DataFrame, schema: Schema) -> list[bytes]:
-    """Equal for rows that are equal in every field."""
-    matrix = _matrix(_completed(table, schema), schema) + np.float32(0)  # -0.0 is 0.0
-    matrix[np.isnan(matrix)] = np.nan
-    return [row.tobytes() for row in matrix]
+def _comparable(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:
+    """Return the fields such that values of equal encoding are equal: text, or float32."""
+    text = [name for name, kind in kinds.items() if kind == "category"]
+    numbers = [name for name in kinds if name not in text]
+    float32 = pl.col(numbers).cast(pl.Float64, strict=False).cast(pl.Float32)
+    return _completed(table, kinds).select(
+        pl.col(text).cast(pl.String).replace("", None),
+        float32.fill_nan(None) + 0,  # -0.0 is 0.0
+    )
 
 
-def _completed(table: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The table with a column for every field; one that it lacks is missing in every row."""
-    lacking = [field.name for field in schema.fields if field.name not in table.columns]
-    return table.with_columns(pl.lit(None).alias(name) for name in lacking)
-
-
-def _widened(
-    recipe: Recipe,
-    train: pl.DataFrame,
-    added: Sequence[pl.DataFrame],
-    inference: Inference,
-    held_out: Collection[str] = (),
-) -> Inference:
-    """The same fields, as all rows show them: a field never comes or goes with added rows."""
-    table = pl.concat([train, *added], how="diagonal_relaxed")
-    names = [field.name for field in inference.fields]
-    others = [name for name in train.columns if name not in {*names, recipe.label}]
-    same = recipe.model_copy(update={"keep": tuple(names), "ignore": tuple(others)})
-    again = infer_fields(table.filter(~pl.col(recipe.label).is_in(held_out)), same)
-    return dataclasses.replace(again, dropped=inference.dropped)
+def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """Return the table with a column of missing values for each of these names that it lacks."""
+    return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
 
 
 def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
-    """The classes of the training rows, good traffic first.
-
-    Raises:
-        RecipeError: they cannot be told apart, or one cannot be served.
-    """
+    """Return the classes of the training rows, good traffic first, or raise RecipeError."""
     counts: dict[str, int] = dict(labels.value_counts().iter_rows())
     if recipe.good not in counts:
         raise RecipeError(
@@ -216,44 +186,38 @@ def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
 
 
 def encode_rows(table: pl.DataFrame, schema: Schema) -> Matrix:
-    """Rows as a schema has them, whatever it was inferred from: float32 [n, fields].
-
-    What a row lacks, or the service would refuse, is missing.
-
-    Raises:
-        RecipeError: a column holds something else than its field.
-    """
-    matrix = _matrix(_completed(table, schema), schema)
+    """Encode rows in any schema: float32 [n, fields], NaN for what the service would reject."""
+    matrix = _matrix(_completed(table, schema.names), schema)
     matrix[np.isinf(matrix)] = np.nan
     return matrix
+
+
+def _encode(
+    table: pl.DataFrame, schema: Schema, classes: tuple[str, ...], label: str, part: Part
+) -> tuple[Rows, int]:
+    """Return a part of the table as rows, and the number of infinite values that became NaN."""
+    if unknown := sorted(set(table[label]) - set(classes)):
+        raise RecipeError(
+            f"{part} rows are of class {unknown[0]!r}, training rows are not: split otherwise, or "
+            f"leave it out with --drop-label {unknown[0]!r}"
+        )
+    for name in schema.names:
+        if name not in table.columns:
+            raise RecipeError(f"the {part} rows have no column {name!r}; it is a field")
+    matrix = _matrix(table, schema)
+    infinite = np.isinf(matrix)
+    matrix[infinite] = np.nan
+    index = {name: c for c, name in enumerate(classes)}
+    labels = table[label].replace_strict(index, return_dtype=pl.Int64).to_numpy(writable=True)
+    return Rows(matrix, labels, table), int(infinite.sum())
 
 
 def _matrix(table: pl.DataFrame, schema: Schema) -> Matrix:
     return np.stack([_encode_column(table[field.name], field) for field in schema.fields], axis=1)
 
 
-def _encode(
-    table: pl.DataFrame,
-    schema: Schema,
-    classes: tuple[str, ...],
-    label: str,
-    notes: list[str],
-    part: Part,
-) -> Rows:
-    for field in schema.fields:
-        if field.name not in table.columns:
-            raise RecipeError(f"the {part} rows have no column {field.name!r}; it is a field")
-    matrix = _matrix(table, schema)
-    if bad := int(np.isinf(matrix).sum()):
-        notes.append(f"{bad} infinite values of the {part} rows are taken as missing")
-        matrix[np.isinf(matrix)] = np.nan
-    index = {name: i for i, name in enumerate(classes)}
-    labels = table[label].replace_strict(index, return_dtype=pl.Int64).to_numpy(writable=True)
-    return Rows(matrix, labels, table)
-
-
 def _encode_column(column: pl.Series, field: Field) -> Matrix:
-    """As `Field.encode`, but a value that the service would refuse is taken as missing."""
+    """Encode as `Field.encode` does, except that values which the service rejects are missing."""
     try:
         if field.kind == "category":
             codes = {category: float(i) for i, category in enumerate(field.categories)}

@@ -1,21 +1,16 @@
 """Schema inference: which columns are fields, of what kind and unit, and why others are not."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from models.bundle import LONGEST_NAME
-from models.schema import Field, Kind
+from models.schema import LARGEST, Field, Kind
 from training.recipe import FieldOverride, Recipe, RecipeError
-
-__all__ = ["Inference", "infer_fields"]
 
 _IDENTIFIER = re.compile(r"(^|[^a-z])(id|uuid|guid|index|idx|row|serial)s?($|[^a-z])")
 _NAME = re.compile(
@@ -23,11 +18,8 @@ _NAME = re.compile(
     r"address|site|location|run|campaign|event|incident)s?($|[^a-z])"
 )
 _TIME = re.compile(r"(^|[^a-z])(timestamp|time|datetime|date|epoch|ts|clock)($|[^a-z])")
-_LARGEST = float(np.finfo(np.float32).max)
-_FEW = 20
-"""Rows or values under which nothing is concluded from their order or range."""
-_MANY = 100
-"""A text column with more values than this is taken for an identifier."""
+_FEW = 20  # Fewer rows or values than this say nothing by their order or range
+_MANY = 100  # A text column with more values than this is an identifier
 
 _UNITS = {
     r"kbps|kbit/s|kbits": "kbit/s",
@@ -53,60 +45,80 @@ _RATE = re.compile(r"(^|[^a-z])(rate|bps|kbps|mbps|pps|persec\w*|per[-_ ]?sec\w*
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What the training rows say about the columns.
-
-    Attributes:
-        fields: the record schema.
-        dropped: for every other column, why it is no field.
-    """
+    """The record schema, and for every column that is no field the reason."""
 
     fields: tuple[Field, ...]
     dropped: Mapping[str, str]
 
 
 def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
-    """Infer the schema from the training rows alone.
+    """Infer the schema from training rows: choose the columns, then describe them."""
+    kinds, dropped = choose_columns(train, recipe)
+    return Inference(describe_fields(train, kinds, recipe), dropped)
 
-    Raises:
-        RecipeError: a field is missing in every row, an option names a column that is not there,
-            or no field is left.
+
+def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind], dict[str, str]]:
+    """Choose the columns that are fields, from the training rows alone.
+
+    Returns the kind of every column that is a field, and the reason for every other. Raises
+    RecipeError if a field is missing in every row, an option names no column, or no field is left.
     """
     _check_names(train, recipe)
-    columns = train.drop(recipe.label, *recipe.ignore)
-    columns = columns.with_columns((cs.categorical() | cs.enum()).cast(pl.String))
-    finite = pl.when(cs.float().abs() <= _LARGEST).then(cs.float())
-    columns = columns.with_columns(finite, cs.string().replace("", None))
-    every = (recipe.split, *(each.split for each in recipe.backtests))
-    splits = {name for split in every for name in (split.column, split.within)}
+    labels, is_good = train[recipe.label], train[recipe.label] == recipe.good
+    columns = _cleaned(train.drop(recipe.label, *recipe.ignore))
+    splits = [recipe.split, *(backtest.split for backtest in recipe.backtests)]
+    split_by = {name for split in splits for name in (split.column, split.within)}
+    _check_values(columns.drop(name for name in columns.columns if name in split_by))
+    kinds: dict[str, Kind] = {}
     dropped = dict.fromkeys(recipe.ignore, "ignored, as asked")
-    fields: list[Field] = []
-    seen: dict[bytes, str] = {}
-    empty = [c.name for c in columns if c.null_count() == len(c) and c.name not in splits]
+    first_of: dict[bytes, str] = {}
+    for column in columns:
+        reason = None
+        if column.name not in recipe.keep:
+            reason = "the rows are split by it" if column.name in split_by else None
+            reason = reason or _reason_to_drop(column, labels, is_good) or _twin(column, first_of)
+        if reason:
+            dropped[column.name] = reason
+        else:
+            kinds[column.name] = _override(column.name, recipe.fields).kind or _kind(column)
+    if not kinds:
+        raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
+    return kinds, dropped
+
+
+def describe_fields(
+    rows: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe
+) -> tuple[Field, ...]:
+    """Describe fields as the rows show them: unit, categories, typical value, may it be missing."""
+    is_good = rows[recipe.label] == recipe.good
+    table = _cleaned(rows.select(*kinds))
+    return tuple(
+        _field(table[name], kind, is_good, _override(name, recipe.fields))
+        for name, kind in kinds.items()
+    )
+
+
+def _cleaned(columns: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns with null for what the service treats as missing, and text as text."""
+    columns = columns.with_columns((cs.categorical() | cs.enum()).cast(pl.String))
+    finite = pl.when(cs.float().abs() <= LARGEST).then(cs.float())
+    return columns.with_columns(finite, cs.string().replace("", None))
+
+
+def _check_values(columns: pl.DataFrame) -> None:
+    empty = [column.name for column in columns if column.null_count() == len(column)]
     if empty:
         flags = " ".join(f"--ignore {name!r}" for name in empty[:5])
         more = f" (and {len(empty) - 5} more)" if len(empty) > 5 else ""
         raise RecipeError(
             f"no training row has a value of {empty[0]!r}: leave out with {flags}{more}"
         )
-    for column in columns:
-        kept = column.name in recipe.keep
-        reason = None if kept else _reason_to_drop(column, train[recipe.label], recipe.good, splits)
-        # A number that never moved may move in a fault not seen yet; all such columns are alike.
-        constant = column.drop_nulls().n_unique() == 1
-        twin = None if kept or reason or constant else _twin(column, seen)
-        if reason or twin:
-            dropped[column.name] = reason or f"equal to {twin!r} in every training row"
-        else:
-            fields.append(_field(column, train[recipe.label] == recipe.good, recipe))
-    if not fields:
-        raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
-    return Inference(tuple(fields), dropped)
 
 
 def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.fields):
-        pattern = name in recipe.fields and fnmatch.filter(train.columns, name)
-        if name not in train.columns and not pattern:
+        matches = name in recipe.fields and fnmatch.filter(train.columns, name)
+        if name not in train.columns and not matches:
             raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
     if long := [name for name in train.columns if len(name) > LONGEST_NAME]:
         raise RecipeError(f"a column's name has {len(long[0])} characters, at most 200 are taken")
@@ -117,14 +129,8 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
         raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
 
 
-def _reason_to_drop(
-    column: pl.Series, labels: pl.Series, good: str, splits: set[str | None]
-) -> str | None:
-    words = _words(column.name)
-    text = column.dtype == pl.String
-    distinct = column.n_unique()
-    if column.name in splits:
-        return "the rows are split by it"
+def _reason_to_drop(column: pl.Series, labels: pl.Series, is_good: pl.Series) -> str | None:
+    words, text, distinct = _words(column.name), column.dtype == pl.String, column.n_unique()
     if not _is_plain(column):
         return "its values are neither numbers, booleans nor text"
     if not column.name:
@@ -133,12 +139,14 @@ def _reason_to_drop(
         return "a time; keep it with --keep if it is a measurement"
     if text and distinct == 1:
         return "constant in the training rows"
-    number = column.dtype.is_integer()
-    if _IDENTIFIER.search(words) or (number and (_is_name(words) or _counts_rows(column))):
+    whole = column.dtype.is_integer()
+    if (
+        _IDENTIFIER.search(words)
+        or (whole and (_is_name(words) or _counts_rows(column)))
+        or (text and (_NAME.search(words) or distinct > _MANY))
+    ):
         return "an identifier; keep it with --keep if it is a measurement"
-    if text and (_NAME.search(words) or distinct > _MANY):
-        return "an identifier; keep it with --keep if it is a measurement"
-    if column.filter(labels == good).is_null().all():
+    if column.filter(is_good).is_null().all():
         return "missing in all good traffic: a note on faults; keep it with --keep if it is a field"
     if _tells_label(column, labels):
         return "a second label: it settles the label, or is settled by it; --keep if it is a field"
@@ -146,27 +154,23 @@ def _reason_to_drop(
 
 
 def _is_name(words: str) -> bool:
-    """Whether the whole name is that of a thing: device, but not device_errors."""
-    found = _NAME.search(words)
-    return found is not None and found[0] == words
+    """Return whether the whole name is that of a thing: device, but not device_errors."""
+    match = _NAME.search(words)
+    return match is not None and match[0] == words
 
 
 def _counts_rows(column: pl.Series) -> bool:
-    """Whether a number is another in each row and only grows, or only falls."""
+    """Return whether a number only grows, or only falls, from row to row."""
     steps = column.cast(pl.Float64).diff().drop_nulls()
     return len(steps) > _FEW and bool((steps > 0).all() or (steps < 0).all())
 
 
 def _is_epoch(column: pl.Series) -> bool:
-    """Whether all values are times of 2001 to 2039 since 1970, in s, ms, us or ns."""
+    """Return whether all values are times of 2001 to 2039 since 1970, in s, ms, us or ns."""
     if not column.dtype.is_numeric() or column.n_unique() < _FEW:
         return False
-    low, high = column.cast(pl.Float64).min(), column.cast(pl.Float64).max()
-    spans = ((1e9 * scale, 2.2e9 * scale) for scale in (1, 1e3, 1e6, 1e9))
-    return any(
-        isinstance(low, float) and isinstance(high, float) and start <= low and high <= end
-        for start, end in spans
-    )
+    numbers = column.cast(pl.Float64)
+    return any(numbers.is_between(1e9 * scale, 2.2e9 * scale).all() for scale in (1, 1e3, 1e6, 1e9))
 
 
 def _is_plain(column: pl.Series) -> bool:
@@ -175,15 +179,15 @@ def _is_plain(column: pl.Series) -> bool:
 
 
 def _words(name: str) -> str:
-    """A name in lower case, with camelCase taken apart."""
+    """Return a name in lower case, with camelCase split."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _tells_label(column: pl.Series, labels: pl.Series) -> bool:
-    """Whether the column looks like the label under another name.
+    """Return whether the column looks like the label under another name.
 
-    A status can settle one class (a port that is down); to settle three or more with a handful of
-    values, or to be text that each label settles, is a label's way.
+    A status may determine one class (a port that is down). Only a label determines three or more
+    with a handful of values, or is text that the label determines.
     """
     frame = pl.DataFrame({"value": column, "label": labels})
     classes, distinct, text = labels.n_unique(), column.n_unique(), column.dtype == pl.String
@@ -197,23 +201,24 @@ def _tells_label(column: pl.Series, labels: pl.Series) -> bool:
     return per_value.max() == 1
 
 
-def _twin(column: pl.Series, seen: dict[bytes, str]) -> str | None:
-    """The earlier column that is equal to this one, if there is one."""
-    values = column.cast(pl.String) if column.dtype == pl.String else column.cast(pl.Float64)
-    key = values.hash().to_numpy().tobytes()
-    return None if seen.setdefault(key, column.name) == column.name else seen[key]
+def _twin(column: pl.Series, first_of: dict[bytes, str]) -> str | None:
+    """Return the reason to drop a column that equals an earlier one, and remember the others."""
+    # A number that never moved may move in a fault not seen yet; all such columns are equal.
+    if column.drop_nulls().n_unique() == 1:
+        return None
+    values = column if column.dtype == pl.String else column.cast(pl.Float64)
+    first = first_of.setdefault(values.hash().to_numpy().tobytes(), column.name)
+    return None if first == column.name else f"equal to {first!r} in every training row"
 
 
-def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
-    override = _override(column.name, recipe.fields)
-    kind = override.kind or _kind(column)
+def _field(column: pl.Series, kind: Kind, is_good: pl.Series, override: FieldOverride) -> Field:
     column = _as_kind(column, kind)
-    typical = column.filter(good).drop_nulls()
+    typical = column.filter(is_good).drop_nulls()
     values: dict[str, object] = {}
     if kind == "category":
         counts = column.value_counts().drop_nulls()
         values["categories"] = tuple(sorted(counts[column.name]))
-        # Values met once foretell values never met (Good and Turing's estimate).
+        # Values seen once predict values never seen (Good and Turing's estimate).
         values["open"] = bool(counts["count"].min() == 1)
         values["typical"] = typical.mode().sort().first()
     elif len(typical):
@@ -226,11 +231,7 @@ def _field(column: pl.Series, good: pl.Series, recipe: Recipe) -> Field:
 
 
 def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:
-    """The column as text or float64.
-
-    Raises:
-        RecipeError: its values are of another kind.
-    """
+    """Return the column as text or float64, or raise RecipeError."""
     try:
         values = column.cast(pl.String if kind == "category" else pl.Float64)
     except pl.exceptions.PolarsError as error:
@@ -241,8 +242,8 @@ def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:
 
 
 def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverride:
-    patterns = (each for pattern, each in overrides.items() if fnmatch.fnmatchcase(name, pattern))
-    return overrides.get(name) or next(patterns, FieldOverride())
+    matches = (override for p, override in overrides.items() if fnmatch.fnmatchcase(name, p))
+    return overrides.get(name) or next(matches, FieldOverride())
 
 
 def _kind(column: pl.Series) -> Kind:

@@ -1,6 +1,4 @@
-"""Reading tables and cutting their rows into train, dev and test."""
-
-from __future__ import annotations
+"""Read tables, and split their rows into train, dev and test."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,46 +11,24 @@ import polars as pl
 
 from training.recipe import Recipe, RecipeError, Split
 
-__all__ = [
-    "PARTS",
-    "Added",
-    "Part",
-    "added_tables",
-    "aligned",
-    "assign_parts",
-    "labelled_rows",
-    "read_table",
-]
-
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 
 _PART = "__part__"
-_LABEL = "label"
-"""Holds the classes of an added table that has no column of the recipe's name."""
+_LABEL = "label"  # Label column of an added table that lacks the recipe's label column
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Rows to be added to the train rows.
+    """Rows to be added to the train rows."""
 
-    Attributes:
-        name: of the file that they are from.
-        rows: with all of its columns, the recipe's label column among them.
-        labels: that the file has, those to leave out among them.
-    """
-
-    name: str
-    rows: pl.DataFrame
-    labels: frozenset[str]
+    name: str  # name of the file
+    rows: pl.DataFrame  # its labelled rows, with all of its columns
+    labels: frozenset[str]  # all of its labels, including those that the recipe leaves out
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read CSV, TSV (plain or .gz) or Parquet.
-
-    Raises:
-        RecipeError: it cannot be read, or holds no rows.
-    """
+    """Read CSV, TSV (plain or .gz) or Parquet, or raise RecipeError."""
     try:
         if path.suffix == ".parquet":
             table = pl.read_parquet(path, glob=False)
@@ -72,21 +48,18 @@ def read_table(path: Path) -> pl.DataFrame:
 def labelled_rows(
     recipe: Recipe, split: Split | None, more: Collection[str] = ()
 ) -> dict[Part, pl.DataFrame]:
-    """Read the recipe's tables and cut them; rows without a label or a part are left out.
+    """Read and split the recipe's tables, without rows that lack a label or a part.
 
-    Args:
-        recipe: names the tables and the label.
-        split: how to cut; None makes every row a training row.
-        more: labels of rows that will be added.
+    Without a split every row is a training row. `more` are labels of rows that will be added.
 
     Raises:
         RecipeError: a column that the recipe names is not there, or a part stays empty.
     """
     table = read_table(recipe.table)
     _need(table, recipe.label, "label column", recipe.table)
-    found = {*table[recipe.label].cast(pl.String).str.strip_chars(), *more}
+    labels = {*table[recipe.label].cast(pl.String).str.strip_chars(), *more}
     for name in (*recipe.drop_labels, *recipe.severity):
-        if name not in found:
+        if name not in labels:
             raise RecipeError(f"no row has the label {name!r} to leave out or to give a severity")
     if split is None:
         return {"train": _with_labels(table, recipe)}
@@ -103,35 +76,27 @@ def labelled_rows(
 
 
 def added_tables(recipe: Recipe) -> list[Added]:
-    """Read the tables to be added; rows without a label, or with one to leave out, are left out.
-
-    Raises:
-        RecipeError: one cannot be read, or has no label column.
-    """
-    found = []
+    """Read the tables to add, without the rows that have no label or one to leave out."""
+    added = []
     for path in recipe.add:
         table = read_table(path)
         if recipe.label not in table.columns and _LABEL in table.columns:
             table = table.rename({_LABEL: recipe.label})
         _need(table, recipe.label, "label column", path)
         labels = table[recipe.label].cast(pl.String).str.strip_chars().drop_nulls()
-        found.append(Added(path.name, _with_labels(table, recipe), frozenset(labels)))
-    return found
+        added.append(Added(path.name, _with_labels(table, recipe), frozenset(labels)))
+    return added
 
 
 def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
-    """The columns that both tables have, in the types of the one that they are added to.
-
-    Raises:
-        RecipeError: a column holds something else.
-    """
+    """Return the columns that both tables have, in the types of the table they are added to."""
     columns = []
     for name in like.columns:
         if name not in added.rows.columns:
             continue
         column, kind = added.rows[name], like.schema[name]
         try:
-            if kind.is_numeric():  # 2.5 among whole numbers makes numbers of them all
+            if kind.is_numeric():  # not the table's own type: added rows may have 2.5 for 2
                 column = column.cast(pl.Float64)
             elif kind == pl.Boolean and column.dtype != pl.Boolean:
                 column = _booleans(column)
@@ -161,36 +126,35 @@ def _with_labels(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
 
 def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl.DataFrame:
     """Add the column of parts: train, dev, test, or null for rows to leave out."""
-    random = np.random.default_rng(seed)
+    random, column = np.random.default_rng(seed), str(split.column)
     if split.by in ("time", "group"):
-        _need(table, str(split.column), f"{split.by} column")
+        _need(table, column, f"{split.by} column")
     if split.within:
         _need(table, split.within, "column to split within")
     match split.by:
         case "column":
-            parts = _given(table, split)
+            parts = _by_column(table, split)
         case "time":
             within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
-            rank = _times(table[str(split.column)]).rank("ordinal").to_numpy()
-            parts = pl.Series(_cut_within(rank, within, split))
+            rank = _times(table[column]).rank("ordinal").to_numpy()
+            parts = pl.Series(_by_rank(rank, within, split))
         case "group":
-            parts = pl.Series(_by_group(table[str(split.column)], split, random))
+            parts = pl.Series(_by_group(table[column], split, random))
         case "random":
-            rank = random.permutation(len(table))
-            parts = pl.Series(_cut_within(rank, table[label], split))
+            parts = pl.Series(_by_rank(random.permutation(len(table)), table[label], split))
     return table.with_columns(parts.cast(pl.String).alias(_PART))
 
 
 def _times(column: pl.Series) -> pl.Series:
-    """Times that can be ordered; text is read as ISO 8601."""
+    """Return times that can be ordered; text must be ISO 8601."""
     if column.dtype == pl.String:
-        written = column.drop_nulls()
-        if not written.str.contains(r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?$").all():
+        iso = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?$"
+        if not column.drop_nulls().str.contains(iso).all():
             raise RecipeError(
                 f"{column.name!r} holds text that is no time; write it as 2026-01-31 23:59:59, "
                 "or as a number"
             )
-        column = column.str.replace("T", " ")  # what is written so is ordered as text
+        column = column.str.replace("T", " ")  # the text of such times is in their order
     if column.null_count():
         raise RecipeError(f"{column.null_count()} rows have no {column.name!r} to be split by")
     return column
@@ -198,12 +162,13 @@ def _times(column: pl.Series) -> pl.Series:
 
 def _need(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
     if column not in table.columns:
-        where = f"{path} has" if path else "the table has"
-        known = ", ".join(table.columns[:20]) + (", ..." if table.width > 20 else "")
-        raise RecipeError(f"{where} no {role} {column!r}; its columns are {known}")
+        names = ", ".join(table.columns[:20]) + (", ..." if table.width > 20 else "")
+        raise RecipeError(
+            f"{path or 'the table'} has no {role} {column!r}; its columns are {names}"
+        )
 
 
-def _given(table: pl.DataFrame, split: Split) -> pl.Series:
+def _by_column(table: pl.DataFrame, split: Split) -> pl.Series:
     source = read_table(split.table) if split.table else table
     _need(source, str(split.column), "split column", split.table)
     if len(source) != len(table):
@@ -215,31 +180,31 @@ def _given(table: pl.DataFrame, split: Split) -> pl.Series:
 
 
 def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:
-    """Give whole groups, in a random order, to the part that most lacks rows."""
-    values, first, counts = np.unique(
+    """Assign whole groups, in a random order, to the part that lacks most rows."""
+    values, inverse, counts = np.unique(
         groups.cast(pl.String).fill_null("").to_numpy(), return_inverse=True, return_counts=True
     )
     if len(values) < len(PARTS):
         raise RecipeError(f"{groups.name!r} has {len(values)} groups; a split needs at least three")
     rows = dict.fromkeys((p for p, share in zip(PARTS, split.shares, strict=True) if share), 0)
-    aims = dict(zip(PARTS, np.array(split.shares) * counts.sum(), strict=True))
+    targets = dict(zip(PARTS, np.array(split.shares) * counts.sum(), strict=True))
     chosen = np.empty(len(values), dtype="U5")
     for group in random.permutation(len(values)):
         empty = [part for part, count in rows.items() if not count]
-        part = empty[0] if empty else max(rows, key=lambda p: aims[p] - rows[p])
+        part = empty[0] if empty else max(rows, key=lambda p: targets[p] - rows[p])
         chosen[group] = part
         rows[part] += counts[group]
-    return chosen[first]
+    return chosen[inverse]
 
 
-def _cut_within(
+def _by_rank(
     rank: npt.NDArray[np.integer], within: pl.Series, split: Split
 ) -> npt.NDArray[np.str_]:
-    """Cut the rows of each value by their rank: the first are train, the last are test."""
+    """Split the rows of each value of `within` by rank: train first, test last."""
     parts = np.empty(len(rank), dtype="U5")
     for value in within.unique():
         rows = np.flatnonzero(within.eq_missing(value).to_numpy())
-        place = rank[rows].argsort().argsort()
+        position = rank[rows].argsort().argsort()
         borders = np.round(np.cumsum(split.shares[:2]) * len(rows))
-        parts[rows] = np.array(PARTS)[np.searchsorted(borders, place, side="right")]
+        parts[rows] = np.array(PARTS)[np.searchsorted(borders, position, side="right")]
     return parts

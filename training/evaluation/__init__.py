@@ -1,4 +1,4 @@
-"""What a bundle is worth: test scores, one-shot transfer, the comparison of losses.
+"""How good a model is: scores on test rows, few-shot enrolment, and a comparison of losses.
 
-Imports `models`, `training.dataset` and `training.fitting`.
+Imports `models`, `training.recipe`, `training.dataset` and `training.fitting`.
 """

@@ -1,7 +1,7 @@
-"""What a model is worth on records it has not seen."""
+"""Evaluate a model on records that it has not seen."""
 
-from __future__ import annotations
-
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,59 +13,60 @@ from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
 from models.schema import Matrix
 from training.dataset.dataset import Labels, Rows
+from training.fitting.fit import balanced_batches
 from training.fitting.losses import LosslessTripletLoss
-from training.fitting.sampling import balanced_batches
 from training.recipe import EncoderRecipe
-
-__all__ = ["Evaluation", "Scores", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Agreement with the labels; all in 0..1."""
+    """Agreement of verdicts with labels, in 0..1; labels without a record do not count."""
 
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
+    accuracy: float  # share of records with the right verdict
+    balanced_accuracy: float  # mean recall of the labels
+    macro_f1: float  # mean F1 of the labels
+    recall: Mapping[Any, float]  # share of each label's records with the right verdict
+    records: int  # number of records
+
+    @property
+    def overall(self) -> tuple[float, float, float]:
+        """Accuracy, balanced accuracy and macro-F1."""
+        return self.accuracy, self.balanced_accuracy, self.macro_f1
+
+    def false_alarm_rate(self, good: object) -> float | None:
+        """Return the share of good records whose verdict is another; None if there are none."""
+        return 1 - self.recall[good] if good in self.recall else None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Results on one set of records; shares and rates are in 0..1.
+    """Results on one set of records; shares and rates are in 0..1."""
 
-    Attributes:
-        records: how many.
-        nearest: scores when every record goes to its nearest class, as other classifiers do.
-        served: scores of the verdicts as they are served, where unknown is never right.
-        recall: share of each class's records that got its label, as served.
-        false_unknown_rate: share of records of known classes that were called unknown.
-        false_unknown_by_class: the same, for each class.
-        false_alarm_rate: share of good records that were given a fault label or called unknown.
-        missed_fault_rate: share of fault records that were called good.
-        confusion: records by true class (rows) and verdict (columns, unknown last).
-        calibration_error: expected calibration error of the confidence, 15 bins.
-        loss: mean lossless loss of all triplets of class-balanced batches, in the learned parts.
-        excess_loss: loss over the floor that geometry sets for this many classes.
-        tightness: mean distance to the own centroid over mean distance between centroids.
-    """
-
-    records: int
-    nearest: Scores
-    served: Scores
+    records: int  # number of records
+    nearest: Scores  # scores when every record goes to its nearest class, as other classifiers do
+    served: Scores  # scores of the verdicts as served, where unknown is always wrong
+    # for each class, the share of its records with the right verdict, as served
     recall: dict[str, float]
-    false_unknown_rate: float
-    false_unknown_by_class: dict[str, float]
-    false_alarm_rate: float
-    missed_fault_rate: float
-    confusion: list[list[int]]
-    calibration_error: float
+    false_unknown_rate: float  # share of records of known classes that were called unknown
+    false_unknown_by_class: dict[str, float]  # the same for each class
+    false_alarm_rate: float  # share of good records with a fault class or unknown as verdict
+    missed_fault_rate: float  # share of fault records that were called good
+    confusion: list[list[int]]  # records by true class (rows) and verdict (columns, unknown last)
+    calibration_error: float  # expected calibration error of the confidence, 15 bins
+    # mean lossless loss of all triplets of class-balanced batches, in the learned parts
     loss: float
-    excess_loss: float
-    tightness: float
+    excess_loss: float  # loss over the floor that geometry sets for this number of classes
+    tightness: float  # mean distance to the own centroid over mean distance between centroids
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, fractions with six digits."""
-        return {key: _rounded(value) for key, value in asdict(self).items()}
+        """Return plain values for the manifest, fractions with six digits."""
+        content = asdict(self)
+        for rule in ("nearest", "served"):  # what all records have in common is said once
+            del content[rule]["records"], content[rule]["recall"]
+        rounded: dict[str, Any] = json.loads(
+            json.dumps(content), parse_float=lambda digits: round(float(digits), 6)
+        )
+        return rounded
 
 
 def evaluate(
@@ -78,54 +79,60 @@ def evaluate(
 ) -> Evaluation:
     """Classify records by the rule that serves, and compare with their labels.
 
-    Args:
-        encoder: the exported encoder.
-        rule: the decision rule.
-        classes: names by index, good traffic first.
-        rows: the records and their labels.
-        shape: tells the learned parts of an embedding.
-        loss: measured on these, over the floor for the classes that the rows have.
+    `classes` are names by index, good traffic first. The loss is measured on the learned parts of
+    the embedding, which `shape` gives, against the floor for the classes that the rows have.
     """
     embeddings, labels = encoder.embed(rows.matrix), rows.labels
     decisions = rule.decide(embeddings)
     unknown = len(classes)
     verdicts = np.where(decisions.accepted, decisions.nearest, unknown)
-    present = np.unique(labels)
+    served = score(labels, verdicts)
     confusion = confusion_matrix(labels, verdicts, labels=range(unknown + 1))[:unknown]
-    totals = np.maximum(confusion.sum(axis=1), 1)
-    good = labels == 0
-    faults = len(present) > 1
-    value = _mean_loss(loss, shape.learned(embeddings), labels)
-    own = decisions.distances[np.arange(len(labels)), labels]
-    between = distances_between(rule.centroids, rule.centroids)
+    faults = labels != 0
+    mean_loss = _mean_loss(loss, shape.learned(embeddings), labels)
+    present = len(served.recall)
     return Evaluation(
         records=len(labels),
-        nearest=_scores(labels, decisions.nearest, present),
-        served=_scores(labels, verdicts, present),
-        recall={classes[c]: float(confusion[c, c] / totals[c]) for c in present},
+        nearest=score(labels, decisions.nearest),
+        served=served,
+        recall={classes[c]: recall for c, recall in served.recall.items()},
         false_unknown_rate=float((verdicts == unknown).mean()),
         false_unknown_by_class={
-            classes[c]: float(confusion[c, unknown] / totals[c]) for c in present
+            classes[c]: float((verdicts[labels == c] == unknown).mean()) for c in served.recall
         },
-        false_alarm_rate=float((verdicts[good] != 0).mean()) if good.any() else 0.0,
-        missed_fault_rate=float((verdicts[~good] == 0).mean()) if (~good).any() else 0.0,
+        false_alarm_rate=served.false_alarm_rate(0) or 0.0,
+        missed_fault_rate=float((verdicts[faults] == 0).mean()) if faults.any() else 0.0,
         confusion=confusion.tolist(),
         calibration_error=_calibration_error(decisions, labels),
-        loss=value,
-        excess_loss=loss.excess(value, len(present), shape.dimensions) if faults else 0.0,
-        tightness=float(own.mean() / between[~np.eye(len(between), dtype=bool)].mean()),
+        loss=mean_loss,
+        excess_loss=loss.excess(mean_loss, present, shape.dimensions) if present > 1 else 0.0,
+        tightness=tightness(embeddings, labels, rule.centroids),
     )
 
 
-def _scores(labels: Labels, verdicts: np.ndarray, present: np.ndarray) -> Scores:
-    recalls = [(verdicts[labels == c] == c).mean() for c in present]
+def score(labels: Sequence[str] | Labels, verdicts: Sequence[str] | Labels) -> Scores:
+    """Compare verdicts with labels, both [n], names or numbers; other verdicts are wrong ones."""
+    truth, verdict = np.asarray(labels), np.asarray(verdicts)
+    present = sorted(set(truth.tolist()))
+    recall = {label: float((verdict[truth == label] == label).mean()) for label in present}
+    macro_f1 = f1_score(truth, verdict, labels=present, average="macro", zero_division=0)
     return Scores(
-        accuracy=float((labels == verdicts).mean()),
-        balanced_accuracy=float(np.mean(recalls)),
-        macro_f1=float(
-            f1_score(labels, verdicts, labels=present, average="macro", zero_division=0)
-        ),
+        accuracy=float((truth == verdict).mean()),
+        balanced_accuracy=float(np.mean([*recall.values()])),
+        macro_f1=float(macro_f1),
+        recall=recall,
+        records=len(truth),
     )
+
+
+def tightness(points: Matrix, labels: Labels, centroids: Matrix) -> float:
+    """Return the mean distance to the own centroid over the mean distance between centroids.
+
+    Takes points float32 [n, N], labels int64 [n] and centroids float32 [classes, N].
+    """
+    own = distances_between(points, centroids)[np.arange(len(labels)), labels].mean()
+    between = distances_between(centroids, centroids)[~np.eye(len(centroids), dtype=bool)].mean()
+    return float(own / between)
 
 
 def _mean_loss(loss: LosslessTripletLoss, parts: list[Matrix], labels: Labels) -> float:
@@ -137,18 +144,9 @@ def _mean_loss(loss: LosslessTripletLoss, parts: list[Matrix], labels: Labels) -
 
 
 def _calibration_error(decisions: Decisions, labels: Labels, bins: int = 15) -> float:
-    """Mean gap of confidence and accuracy (Naeini et al., AAAI 2015)."""
+    """Return the mean gap between confidence and accuracy (Naeini et al., AAAI 2015)."""
     confidence = decisions.probabilities.max(axis=1).astype(float)
     right = (decisions.nearest == labels).astype(float)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
+    of_bin = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(of_bin, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def _rounded(value: Any) -> Any:
-    match value:
-        case float():
-            return round(value, 6)
-        case dict():
-            return {key: _rounded(each) for key, each in value.items()}
-    return value

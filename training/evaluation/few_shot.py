@@ -1,10 +1,8 @@
-"""Fault classes that training never saw, enrolled from a few records.
+"""Enrol fault classes that training never saw from a few records each.
 
-Raw standardised fields and linear discriminant analysis, by the nearest centroid as it is, answer
-the same question: a learned embedding has to beat them.
+A learned embedding has to beat two baselines by the nearest centroid: raw standardised fields, and
+linear discriminant analysis.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,36 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.metrics import f1_score
 
 from models.decision import expected_distances
 from models.schema import Matrix
-from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.evaluation.evaluate import score
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch
 from training.recipe import FewShot, Recipe, RecipeError
 
-__all__ = ["Draws", "FewShotResult", "few_shot"]
-
 Points = npt.NDArray[np.floating]
 Space = Callable[[Matrix], Points]
-"""Raw records, float32 [n, fields], to points, float [n, width]."""
+"""Maps raw records, float32 [n, fields], to points, float [n, width]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Mean and standard deviation over draws of the support records; shares in 0..1.
+    """Mean and standard deviation of scores over draws of the support records; in 0..1."""
 
-    Attributes:
-        accuracy: over all test records.
-        macro_f1: over all classes, those held out among them.
-        held_out_recall: mean recall of the classes held out.
-    """
-
-    accuracy: tuple[float, float]
-    macro_f1: tuple[float, float]
-    held_out_recall: tuple[float, float]
+    accuracy: tuple[float, float]  # over all test records
+    macro_f1: tuple[float, float]  # over all classes, including those held out
+    held_out_recall: tuple[float, float]  # mean recall of the classes held out
 
 
 FewShotResult = Mapping[str, Mapping[int, Draws]]
@@ -54,17 +44,12 @@ def few_shot(
 ) -> FewShotResult:
     """Fit without some fault classes, enrol them from a few records, and classify the test rows.
 
-    A class's support records are drawn from its train and dev rows; its centroid is their mean.
-    All other centroids are means of all training rows. In the cube the decision rule allows for
-    what a mean of few records is off, as it does in the service.
-
-    Args:
-        recipe: the table and how to fit.
-        plan: the classes held out, numbers of support records, and how often to draw them.
-        report: told of every epoch.
+    A class's support records are drawn from its train and dev rows; its centroid is their mean. All
+    other centroids are means of all training rows. In the cube, the decision rule allows for the
+    error of a mean of few records, as it does in the service.
 
     Raises:
-        RecipeError: a class is not there, is good traffic, or has fewer records than asked for.
+        RecipeError: a class does not exist, is good traffic, or has too few records.
     """
     if recipe.good in plan.hold_out:
         raise RecipeError(f"good traffic, {recipe.good!r}, cannot be held out; name fault classes")
@@ -75,15 +60,7 @@ def few_shot(
     spaces = {"embedding": classifier.transform, **_baselines(seen)}
     return {
         name: {
-            shots: _draw(
-                dataset,
-                held_out,
-                space,
-                shots,
-                plan.draws,
-                recipe.fit.seed,
-                allow_for_few=name == "embedding",
-            )
+            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed, name)
             for shots in plan.shots
         }
         for name, space in spaces.items()
@@ -91,10 +68,11 @@ def few_shot(
 
 
 def _check(dataset: Dataset, plan: FewShot) -> tuple[int, ...]:
+    """Return the indices of the classes to hold out, or raise RecipeError."""
     for name in plan.hold_out:
         if name not in dataset.classes[1:]:
-            known = ", ".join(dataset.classes[1:])
-            raise RecipeError(f"{name!r} cannot be held out; the fault classes are {known}")
+            faults = ", ".join(dataset.classes[1:])
+            raise RecipeError(f"{name!r} cannot be held out; the fault classes are {faults}")
         label = dataset.classes.index(name)
         rows = sum(int((part.labels == label).sum()) for part in (dataset.train, dataset.dev))
         if rows < max(plan.shots):
@@ -107,13 +85,12 @@ def _check(dataset: Dataset, plan: FewShot) -> tuple[int, ...]:
 
 
 def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
-    """The dataset as if the classes had never been."""
+    """Return the dataset as if these classes did not exist."""
     kept = [c for c in range(len(dataset.classes)) if c not in held_out]
 
     def rows(part: Rows) -> Rows:
-        chosen = np.isin(part.labels, kept)
-        labels = np.searchsorted(kept, part.labels[chosen])
-        return Rows(part.matrix[chosen], labels.astype(np.int64), part.table.filter(chosen))
+        part = part.select(np.isin(part.labels, kept))
+        return dataclasses.replace(part, labels=np.searchsorted(kept, part.labels).astype(np.int64))
 
     return dataclasses.replace(
         dataset,
@@ -125,15 +102,15 @@ def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
 
 
 def _baselines(seen: Dataset) -> dict[str, Space]:
-    """Raw standardised fields, and shrinkage LDA on them; both fitted to the seen classes."""
-    matrix, labels = seen.train.matrix, seen.train.labels
+    """Fit raw standardised fields, and shrinkage LDA on them, to the seen classes."""
     raw = _standardise(seen)
-    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(raw(matrix), labels)
+    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
+    lda.fit(raw(seen.train.matrix), seen.train.labels)
     return {"raw": raw, "lda": lambda records: lda.transform(raw(records))}
 
 
 def _standardise(seen: Dataset) -> Space:
-    """Fields less their mean over their deviation, missing ones at the mean; categories one-hot."""
+    """Standardise numbers, with missing ones at the mean, and make categories one-hot."""
     numbers = np.array([not field.categories for field in seen.schema.fields])
     values = seen.train.matrix[:, numbers].astype(np.float64)
     mean, deviation = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
@@ -141,12 +118,12 @@ def _standardise(seen: Dataset) -> Space:
 
     def points(records: Matrix) -> npt.NDArray[np.float64]:
         scaled = np.nan_to_num((records[:, numbers] - mean) / deviation)
-        hot = [
+        one_hot = [
             (records[:, [i]] == np.arange(len(field.categories))).astype(np.float64)
             for i, field in enumerate(seen.schema.fields)
             if field.categories
         ]
-        return np.concatenate([scaled, *hot], axis=1)
+        return np.concatenate([scaled, *one_hot], axis=1)
 
     return points
 
@@ -158,37 +135,33 @@ def _draw(
     shots: int,
     draws: int,
     seed: int,
-    allow_for_few: bool,
+    name: str,
 ) -> Draws:
+    """Draw support records again and again, and score the test rows after each draw."""
     random = np.random.default_rng(seed)
-    labels, known = dataset.test.labels, dataset.train.labels
+    labels, train_labels = dataset.test.labels, dataset.train.labels
     train, test = space(dataset.train.matrix), space(dataset.test.matrix)
-    drawn_from = np.concatenate([train, space(dataset.dev.matrix)])
-    their_labels = np.concatenate([known, dataset.dev.labels])
-    centroids = [train[known == c].mean(axis=0) for c in range(len(dataset.classes))]
+    pool = np.concatenate([train, space(dataset.dev.matrix)])
+    pool_labels = np.concatenate([train_labels, dataset.dev.labels])
+    centroids = [train[train_labels == c].mean(axis=0) for c in range(len(dataset.classes))]
     seen = [c for c in range(len(dataset.classes)) if c not in held_out]
-    scatter = np.mean([_distances(train[known == c], centroids[c]).mean() for c in seen])
+    scatter = np.mean([_distances(train[train_labels == c], centroids[c]).mean() for c in seen])
     distances = np.stack([_distances(test, centroid) for centroid in centroids], axis=1)
     support = np.full(len(centroids), np.inf)
-    if allow_for_few:
+    if name == "embedding":  # the baselines are the plain nearest centroid
         support[list(held_out)] = shots
-    scores = []
+    values = []
     for _ in range(draws):
         for c in held_out:
-            chosen = random.choice(np.flatnonzero(their_labels == c), shots, replace=False)
-            distances[:, c] = _distances(test, drawn_from[chosen].mean(axis=0))
-        found = expected_distances(distances, support, float(scatter)).argmin(axis=1)
-        scores.append(_score(labels, found, held_out))
-    columns = np.array(scores).T
-    return Draws(*((float(column.mean()), float(column.std())) for column in columns))
+            chosen = random.choice(np.flatnonzero(pool_labels == c), shots, replace=False)
+            distances[:, c] = _distances(test, pool[chosen].mean(axis=0))
+        nearest = expected_distances(distances, support, float(scatter)).argmin(axis=1)
+        scores = score(labels, nearest)
+        recalls = [scores.recall[c] for c in held_out if c in scores.recall]
+        values.append((scores.accuracy, scores.macro_f1, float(np.mean(recalls))))
+    return Draws(*((float(column.mean()), float(column.std())) for column in np.array(values).T))
 
 
 def _distances(points: Points, centre: Points) -> Points:
     distances: Points = np.square(points - centre).sum(axis=1)
     return distances
-
-
-def _score(labels: Labels, found: Labels, held_out: Sequence[int]) -> tuple[float, float, float]:
-    recalls = [(found[labels == c] == c).mean() for c in held_out if (labels == c).any()]
-    macro_f1 = f1_score(labels, found, average="macro", zero_division=0)
-    return float((labels == found).mean()), float(macro_f1), float(np.mean(recalls))

@@ -1,37 +1,19 @@
-"""Which triplets still teach: those whose value moves an embedding when they are followed."""
-
-from __future__ import annotations
+"""Which triplets still teach: those with a gradient in any of their embeddings."""
 
 import torch
 from torch import Tensor
 
 from training.fitting.losses import BatchLoss, ContrastiveLoss, TripletMarginLoss
 
-__all__ = ["zero_gradient_share"]
-
 
 def zero_gradient_share(loss: BatchLoss, embeddings: Tensor, labels: Tensor) -> float:
-    """Share of all triplets whose value has gradient exactly 0 in each of its three embeddings.
+    """Return the share of all triplets whose gradient is exactly 0 in all three embeddings.
 
-    Each triplet is differentiated on its own, for the mean of a batch cancels where its parts do
-    not. What follows for f(d_ap) + g(d_an), since the gradient of d_ap in p is 2 (p - a):
-
-    - lossless and linear: f' and g' are never 0, so a triplet is silent only when its three points
-      coincide, as copies of one record do;
-    - triplet: silent when its value is 0, and when its three points coincide, where it is alpha;
-    - contrastive: its values are of pairs, and so is the share, as in `BatchLoss.zero_share`. A
-      pair is silent when it coincides, and a negative one beyond the margin too.
-
-    The gradient is the one that reaches the embedding. What a saturated sigmoid before it lets
-    through is another matter, and the same for every loss.
-
-    Args:
-        loss: what is differentiated, without class weights.
-        embeddings: float [B, N], each in [0, 1].
-        labels: int [B].
-
-    Returns:
-        A share in 0..1; 0 when there is nothing to count.
+    Each triplet is differentiated on its own, because gradients of a batch's mean may cancel. The
+    gradient of d_ap in p is 2 (p - a), so a triplet is silent if its three points coincide, as
+    copies of one record do, and under the triplet loss also if its value is 0. Pairs are counted
+    instead under the contrastive loss, as in `BatchLoss.zero_share`; negative ones beyond the
+    margin are silent too. A saturated sigmoid may stop the other gradients as well, under any loss.
     """
     silent = total = 0
     for anchor in range(len(labels)):
@@ -41,7 +23,7 @@ def zero_gradient_share(loss: BatchLoss, embeddings: Tensor, labels: Tensor) -> 
 
 
 def _moved(loss: BatchLoss, embeddings: Tensor, labels: Tensor, anchor: int) -> Tensor:
-    """For every triplet or pair of an anchor, whether it moves a point: bool [T]."""
+    """Return for every triplet or pair of an anchor whether it moves a point: bool [T]."""
     same = labels == labels[anchor]
     negatives = torch.nonzero(~same)[:, 0]
     same[anchor] = False
@@ -50,7 +32,7 @@ def _moved(loss: BatchLoss, embeddings: Tensor, labels: Tensor, anchor: int) -> 
         members = [torch.cat([positives, negatives])]
     else:
         members = list(torch.cartesian_prod(positives, negatives).T)
-    # Every triplet gets points of its own, so that one call gives the gradient of each.
+    # Every triplet gets its own copies of points, so that one call returns all gradients.
     ends = [embeddings[rows].detach().requires_grad_() for rows in members]
     start = embeddings[anchor].detach().expand_as(ends[0]).clone().requires_grad_()
     distances = [(start - end).square().sum(dim=1) for end in ends]
@@ -61,4 +43,4 @@ def _moved(loss: BatchLoss, embeddings: Tensor, labels: Tensor, anchor: int) -> 
     if isinstance(loss, TripletMarginLoss):
         values = values.relu()
     gradients = torch.autograd.grad(values.sum(), [start, *ends])
-    return torch.stack([(each != 0).any(dim=1) for each in gradients]).any(dim=0)
+    return torch.stack([(gradient != 0).any(dim=1) for gradient in gradients]).any(dim=0)

@@ -1,7 +1,5 @@
 """The same encoder, budget and seeds under each loss, scored on the test rows."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -11,19 +9,16 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
 from torch import Tensor
 
 from models.decision import distances_between
-from models.schema import Matrix
-from training.dataset.dataset import Dataset, Labels, Rows
-from training.evaluation.evaluate import Scores
+from training.dataset.dataset import Dataset, Rows
+from training.evaluation.evaluate import Scores, score, tightness
 from training.evaluation.few_shot import Draws, few_shot
 from training.evaluation.gradients import zero_gradient_share
 from training.fitting.encoder import Encoder
-from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.fitting.losses import LOSSES, BatchLoss
-from training.fitting.sampling import balanced_batches
+from training.fitting.fit import Epoch, balanced_batches, centroids_of, embed, fit
+from training.fitting.losses import LOSSES, BatchLoss, make_loss
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 __all__ = [
@@ -32,49 +27,45 @@ __all__ = [
     "Report",
     "Trial",
     "compare",
-    "each_in_turn",
     "loss_and_zero_share",
-    "score",
+    "run_tasks",
     "with_loss",
 ]
 
 Report = Callable[[str, Epoch], None]
-"""Told the name of the fit in progress, and each epoch as it ends."""
+"""Called after every epoch with the name of the fit."""
 
 DRAWS = 30
-"""How often the one support record of a held-out class is drawn."""
+"""Draws of the one support record of a held-out class."""
 _BATCH, _BATCHES = 120, 2
-"""Records and number of the batches whose triplets are looked at."""
+"""Records in a batch whose triplets are measured, and number of such batches."""
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+_HELD_OUT = ", held out"
+"""Follows the loss in the name of the fit that does not see the held-out classes."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared.
-
-    Attributes:
-        losses: names of `LOSSES`.
-        seeds: fits of each loss; their seeds are the recipe's, the next, and so on.
-        hold_out: fault classes for a second fit, that does not see them; may be empty.
-        animate: the two fault classes of the animation; chosen by test records when empty.
-        jobs: processes that fit at the same time; the numbers do not depend on it.
+    """Settings of a comparison.
 
     Raises:
-        RecipeError: it makes no sense.
+        RecipeError: a setting is invalid.
     """
 
-    losses: tuple[str, ...] = tuple(LOSSES)
-    seeds: int = 5
-    hold_out: tuple[str, ...] = ()
+    losses: tuple[str, ...] = tuple(LOSSES)  # names of `LOSSES`
+    seeds: int = 5  # fits of each loss; their seeds are the recipe's, the next, and so on
+    hold_out: tuple[str, ...] = ()  # fault classes that a second fit does not see; may be empty
+    # the two fault classes of the animation; empty for those with most test records
     animate: tuple[str, ...] = ()
-    jobs: int = 1
+    jobs: int = 1  # processes that fit at the same time; the results do not depend on it
 
     @property
     def fits(self) -> Mapping[str, int]:
-        """How many fits are reported under one name, of the names that have several."""
-        names = [name for loss in self.losses for name in (loss, _without_held_out(loss))]
+        """Number of fits that are reported under each name."""
+        names = [name for loss in self.losses for name in (loss, loss + _HELD_OUT)]
         return dict.fromkeys(names, self.seeds)
 
     def __post_init__(self) -> None:
@@ -93,124 +84,100 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one loss made of one seed; shares are in 0..1.
+    """Results of one loss with one seed; shares are in 0..1."""
 
-    Attributes:
-        loss, seed: what was tried.
-        scores: of the test rows, by nearest centroid.
-        tightness: mean distance of test rows to their own centroid over that between centroids.
-        losses: after every epoch, mean loss of triplets of training rows.
-        zero_loss: after every epoch, the share of them that cost exactly 0.
-        zero_gradient: after the last, the share of them that moves no embedding.
-        one_shot: by space (embedding, raw, lda), with the held-out classes enrolled from one
-            record; empty when none was held out.
-    """
-
+    # loss and seed: the loss and the seed
     loss: str
     seed: int
-    scores: Scores
-    tightness: float
-    losses: tuple[float, ...]
-    zero_loss: tuple[float, ...]
-    zero_gradient: float
+    scores: Scores  # of the test rows, by nearest centroid
+    tightness: float  # mean distance of test rows to their own centroid over that between centroids
+    losses: tuple[float, ...]  # after every epoch, mean loss of triplets of training rows
+    zero_loss: tuple[float, ...]  # after every epoch, the share of them that cost exactly 0
+    zero_gradient: float  # after the last, the share of them that moves no embedding
+    # by space (embedding, raw, lda), with the held-out classes enrolled from one record; empty when
+    # none was held out
     one_shot: Mapping[str, Draws]
 
 
 def compare(recipe: Recipe, dataset: Dataset, plan: Plan, report: Report) -> list[Trial]:
-    """Fit every loss with every seed, and score what each gives.
-
-    Args:
-        recipe: how to fit; its own loss does not matter.
-        dataset: the recipe's.
-        plan: losses, seeds, classes held out.
-        report: told of every epoch; when a fit has ended, if several run at the same time.
+    """Fit every loss with every seed, and score the results; the recipe's own loss is not used.
 
     Raises:
         RecipeError: an encoder collapsed, or a class cannot be held out.
     """
-    asked = [(loss, recipe.fit.seed + i) for loss in plan.losses for i in range(plan.seeds)]
-    return list(
-        each_in_turn(partial(_try, recipe, dataset, plan.hold_out), asked, report, plan.jobs)
-    )
+    tasks = [(loss, recipe.fit.seed + i) for loss in plan.losses for i in range(plan.seeds)]
+    return list(run_tasks(partial(_try, recipe, dataset, plan.hold_out), tasks, report, plan.jobs))
 
 
 def with_loss(recipe: Recipe, loss: str, seed: int) -> Recipe:
-    """The recipe with this loss and seed."""
+    """Return the recipe with this loss and seed."""
     changes = {"loss": loss, "seed": seed}
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update=changes)})
 
 
-def each_in_turn(
-    answer: Callable[[Asked, Report], Answer], asked: Iterable[Asked], report: Report, jobs: int
-) -> Iterator[Answer]:
-    """Answer each, in order, in this process or in several, which changes no answer.
-
-    A fit uses one thread, so that processes do not get in each other's way.
-    """
+def run_tasks(
+    run: Callable[[Task, Report], Result], tasks: Iterable[Task], report: Report, jobs: int
+) -> Iterator[Result]:
+    """Run tasks in this process or in several, and yield results in order, the same either way."""
     if jobs == 1:
-        yield from (answer(each, report) for each in asked)
+        yield from (run(task, report) for task in tasks)
         return
     # A forked child would inherit torch's threads in whatever state they are.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        for result, said in pool.map(partial(_remember, answer), asked):
-            for each in said:
-                report(*each)
+        for result, reports in pool.map(partial(_with_reports, run), tasks):
+            for arguments in reports:
+                report(*arguments)
             yield result
 
 
-def _remember(
-    answer: Callable[[Asked, Report], Answer], asked: Asked
-) -> tuple[Answer, list[tuple[str, Epoch]]]:
-    said: list[tuple[str, Epoch]] = []
-    return answer(asked, lambda *each: said.append(each)), said
+def _with_reports(
+    run: Callable[[Task, Report], Result], task: Task
+) -> tuple[Result, list[tuple[str, Epoch]]]:
+    """Run a task in another process, and return what it reported together with its result."""
+    reports: list[tuple[str, Epoch]] = []
+    return run(task, lambda *arguments: reports.append(arguments)), reports
 
 
 def _try(
     recipe: Recipe,
     dataset: Dataset,
     hold_out: tuple[str, ...],
-    asked: tuple[str, int],
+    task: tuple[str, int],
     report: Report,
 ) -> Trial:
-    loss, seed = asked
+    loss, seed = task
     recipe = with_loss(recipe, loss, seed)
-    # First what may be refused: a class that cannot be held out.
+    # First, because it may reject a class to hold out: no fit is wasted.
     one_shot = _one_shot(recipe, hold_out, report) if hold_out else {}
-    shape, value_of = recipe.encoder, make_loss(recipe.fit)
-    seen: list[tuple[float, float]] = []
+    shape, criterion = recipe.encoder, make_loss(recipe.fit)
+    by_epoch: list[tuple[float, float]] = []
 
-    def watch(epoch: Epoch, encoder: Encoder) -> None:
-        seen.append(loss_and_zero_share(value_of, encoder, shape, dataset.train))
+    def measure(epoch: Epoch, encoder: Encoder) -> None:
+        by_epoch.append(loss_and_zero_share(criterion, encoder, shape, dataset.train))
         report(loss, epoch)
 
     train, test = dataset.train, dataset.test
     try:
-        encoder, _ = fit(dataset.schema, train, dataset.dev, shape, recipe.fit, watch)
+        encoder, _ = fit(dataset.schema, train, dataset.dev, shape, recipe.fit, measure)
     except RecipeError as error:
         raise RecipeError(f"{loss}, seed {seed}: {error}") from error
-    share = partial(zero_gradient_share, value_of)
     centroids = centroids_of(embed(encoder, train.matrix), train.labels, len(dataset.classes))
-    scores, tightness = score(embed(encoder, test.matrix), test.labels, centroids)
-    losses, zero_loss = zip(*seen, strict=True)
+    points = embed(encoder, test.matrix)
+    losses, zero_loss = zip(*by_epoch, strict=True)
     return Trial(
         loss=loss,
         seed=seed,
-        scores=scores,
-        tightness=tightness,
+        scores=score(test.labels, distances_between(points, centroids).argmin(axis=1)),
+        tightness=tightness(points, test.labels, centroids),
         losses=losses,
         zero_loss=zero_loss,
-        zero_gradient=_mean(share, encoder, shape, train),
+        zero_gradient=_mean(partial(zero_gradient_share, criterion), encoder, shape, train),
         one_shot=one_shot,
     )
 
 
-def _without_held_out(loss: str) -> str:
-    return f"{loss}, held out"
-
-
 def _one_shot(recipe: Recipe, hold_out: tuple[str, ...], report: Report) -> Mapping[str, Draws]:
-    plan = FewShot(hold_out=hold_out, shots=(1,), draws=DRAWS)
-    name = _without_held_out(recipe.fit.loss)
+    plan, name = FewShot(hold_out=hold_out, shots=(1,), draws=DRAWS), recipe.fit.loss + _HELD_OUT
     result = few_shot(recipe, plan, lambda epoch, _: report(name, epoch))
     return {space: by_shots[1] for space, by_shots in result.items()}
 
@@ -218,10 +185,10 @@ def _one_shot(recipe: Recipe, hold_out: tuple[str, ...], report: Report) -> Mapp
 def loss_and_zero_share(
     loss: BatchLoss, encoder: Encoder, shape: EncoderRecipe, rows: Rows
 ) -> tuple[float, float]:
-    """Mean loss, and share of triplets that cost exactly 0, in the parts that the loss has learned.
+    """Return the mean loss and the share of triplets that cost exactly 0, in the learned parts.
 
-    Batches are class-balanced, whatever the fit's were, so that the loss can be held against its
-    floor; they are always the same, and dropout is off.
+    Batches are class-balanced, so that the loss can be compared with its floor, and always the
+    same; dropout is off.
     """
     mean = _mean(lambda points, labels: loss(points, labels).item(), encoder, shape, rows)
     return mean, _mean(loss.zero_share, encoder, shape, rows)
@@ -230,7 +197,7 @@ def loss_and_zero_share(
 def _mean(
     value: Callable[[Tensor, Tensor], float], encoder: Encoder, shape: EncoderRecipe, rows: Rows
 ) -> float:
-    """The mean of a value of batches, from points and labels, over batches and members."""
+    """Return the mean over batches and members of a value of points and labels."""
     random = np.random.default_rng(0)
     values = []
     for batch in balanced_batches(rows.labels, _BATCH, _BATCHES, random):
@@ -238,21 +205,3 @@ def _mean(
         members = shape.learned(embed(encoder, rows.matrix[batch]))
         values += [value(torch.from_numpy(points), labels) for points in members]
     return float(np.mean(values))
-
-
-def score(points: Matrix, labels: Labels, centroids: Matrix) -> tuple[Scores, float]:
-    """Nearest-centroid scores and tightness, as `evaluate` has them.
-
-    Args:
-        points: float32 [n, N], each in [0, 1].
-        labels: int64 [n], index of the class; not every class need be there.
-        centroids: float32 [classes, N].
-    """
-    distances = distances_between(points, centroids)
-    nearest, present = distances.argmin(axis=1), np.unique(labels)
-    recalls = [(nearest[labels == c] == c).mean() for c in present]
-    macro_f1 = f1_score(labels, nearest, labels=present, average="macro", zero_division=0)
-    own = distances[np.arange(len(labels)), labels].mean()
-    between = distances_between(centroids, centroids)[~np.eye(len(centroids), dtype=bool)].mean()
-    scores = Scores(float((nearest == labels).mean()), float(np.mean(recalls)), float(macro_f1))
-    return scores, float(own / between)

@@ -1,13 +1,12 @@
 # ruff: noqa: N803, N806 (scikit-learn's name for a matrix of records is X)
-"""Fit, classify, refuse and enrol in process, as a scikit-learn estimator."""
-
-from __future__ import annotations
+"""Fit, classify, reject and enrol in process, as a scikit-learn estimator."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +28,12 @@ from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Rows
+from training.fitting.calibration import decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, fit
-from training.fitting.rule import decision_rule
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
-__all__ = ["SiameseClassifier", "one_thread"]
-
-_BLOCK = 16384
-"""Records that are embedded at a time: a million would take gigabytes."""
+_BLOCK = 16384  # Records that are embedded at a time: a million would take gigabytes
 
 Report = Callable[[Epoch, Encoder], None]
 
@@ -49,83 +45,60 @@ class _Settings(EncoderRecipe, FitRecipe):
     dev_share: Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
+# scikit-learn reads the parameters from the constructor's signature, so they are repeated here;
+# a test compares names and defaults with the recipe's.
+@dataclass(kw_only=True, eq=False, repr=False)
 class SiameseClassifier(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]  # scikit-learn has no types
     ClassifierMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Records become points of the unit cube; the nearest class decides, or none accepts.
+    """Embed records in the unit cube; the nearest class decides, unless it rejects the record.
 
     Args:
-        dimensions, hidden, ...: the fields of `EncoderRecipe` and `FitRecipe`, which explain them.
+        dimensions, hidden, ...: the fields of `EncoderRecipe` and `FitRecipe`, documented there.
         random_state: of weights, batches and drawn dev rows; an int gives the same model again.
         unknown_rate: share of records of known classes that may be called unknown.
-        dev_share: share of each class's rows that `fit` sets aside when it is given no dev rows.
+        dev_share: share of each class's rows that `fit` sets aside if it gets no dev rows.
         schema: kinds of the columns; a column of categories holds codes 0, 1, ... None when all
             columns are numbers.
 
     Attributes:
-        classes_: labels, sorted; those enrolled later come behind them, and so do their columns.
+        classes_: labels, sorted; those enrolled later follow, and so do their columns.
         encoder_: the torch module, float32 [n, fields] to float32 [n, N].
         rule_: centroids, radii and temperature; `centroids_` are float32 [k, N].
-        fitted_radii_: float32, radii of the classes of the fit, however they are enrolled later.
+        fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
-        history_, n_iter_: what every epoch brought, and how many there were.
+        history_, n_iter_: results of every epoch, and the number of epochs.
     """
 
-    def __init__(
-        self,
-        *,
-        dimensions: int = 16,
-        members: int = 3,
-        linear: bool = True,
-        views: Sequence[str] = ("standard", "log", "bins"),
-        bins: int = 8,
-        hidden: Sequence[int] = (128, 64),
-        gain: float = 1.0,
-        dropout: float = 0.1,
-        loss: str = "lossless",
-        alpha: float = 0.2,
-        margin: float = 1.0,
-        beta: float | None = None,
-        epsilon: float = 1e-4,
-        epochs: int = 15,
-        steps: int = 40,
-        batch: int = 512,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 1e-4,
-        random_state: int | np.random.RandomState | None = 0,
-        unknown_rate: float = 0.01,
-        dev_share: float = 0.15,
-        schema: Schema | None = None,
-    ) -> None:
-        self.dimensions = dimensions
-        self.members = members
-        self.linear = linear
-        self.views = views
-        self.bins = bins
-        self.hidden = hidden
-        self.gain = gain
-        self.dropout = dropout
-        self.loss = loss
-        self.alpha = alpha
-        self.margin = margin
-        self.beta = beta
-        self.epsilon = epsilon
-        self.epochs = epochs
-        self.steps = steps
-        self.batch = batch
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.random_state = random_state
-        self.unknown_rate = unknown_rate
-        self.dev_share = dev_share
-        self.schema = schema
+    dimensions: int = 16
+    members: int = 3
+    linear: bool = True
+    views: Sequence[str] = ("standard", "log", "bins")
+    bins: int = 8
+    hidden: Sequence[int] = (128, 64)
+    gain: float = 1.0
+    dropout: float = 0.1
+    loss: str = "lossless"
+    alpha: float = 0.2
+    margin: float = 1.0
+    beta: float | None = None
+    epsilon: float = 1e-4
+    epochs: int = 15
+    steps: int = 40
+    batch: int = 512
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+    random_state: int | np.random.RandomState | None = 0
+    unknown_rate: float = 0.01
+    dev_share: float = 0.15
+    schema: Schema | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, dataset: Dataset, report: Report) -> SiameseClassifier:
-        """Fit what a recipe says to the train and dev rows of its table; classes are 0..K-1.
+    def of(cls, recipe: Recipe, dataset: Dataset, report: Report) -> Self:
+        """Fit to the train and dev rows of a dataset, as its recipe says; classes are 0..K-1.
 
         Raises:
             FitError: the encoder collapsed.
@@ -137,29 +110,23 @@ class SiameseClassifier(
         return made.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
 
     def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        dev: tuple[Any, Any] | None = None,
-        report: Report | None = None,
-    ) -> SiameseClassifier:
-        """Fit the encoder and the centroids, then radii and confidence on records held out.
+        self, X: Any, y: Any, *, dev: tuple[Any, Any] | None = None, report: Report | None = None
+    ) -> Self:
+        """Fit the encoder and the centroids, then calibrate radii and confidence on dev records.
 
-        Torch's global generator and number of threads are afterwards as they were.
+        Torch's global generator and number of threads are restored afterwards.
 
         Args:
             X: [n, fields], raw values, NaN where missing; columns need no scaling.
             y: [n], labels; every class has two records or more.
-            dev: records and labels that are not trained on: they calibrate, and every epoch is
-                measured on them. A pipeline hands them on untransformed. Without them rows are
-                drawn at random: where rows are neighbours in time, these are nearly copies of
-                training rows, what they say flatters, and radii may be tighter than new traffic
-                needs. Better give records of another time, event or device.
-            report: told of every epoch, with the encoder as it then is.
+            dev: records and labels that are not trained on. A pipeline passes them on
+                untransformed. Without them rows are drawn at random. Where neighbouring rows are
+                nearly equal, as in time series, radii may then be tighter than new traffic needs:
+                better pass records of another time, event or device.
+            report: called after every epoch, with the encoder in its current state.
 
         Raises:
-            ValueError: a setting or the records will not do, or the encoder collapsed.
+            ValueError: a setting or the records are invalid, or the encoder collapsed.
         """
         settings = self._settings()
         X, y = self._checked(X, y, reset=True, ensure_min_samples=2)
@@ -167,68 +134,72 @@ class SiameseClassifier(
         classes, labels = arrays.classes_of(y)
         names = getattr(self, "feature_names_in_", None)
         schema = arrays.schema_of(self.schema, self.n_features_in_, names)
-        train, held_out = self._parts(Rows(X, labels), classes, dev, settings)
+        train = Rows(X, labels)
+        if dev is None:
+            random = np.random.default_rng(settings.seed)
+            train, held_out = arrays.set_aside(train, settings.dev_share, random)
+        else:
+            dev_x, dev_y = self._checked(*dev)
+            held_out = arrays.labelled(dev_x, dev_y, classes)
         arrays.check_columns(schema, train.matrix)
-        encoder, history = _fit(schema, train, held_out, settings, report)
+        report = report or (lambda *_: None)
+        try:
+            with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
+                encoder, history = fit(schema, train, held_out, settings, settings, report)
+        except RecipeError as error:
+            raise FitError(str(error)) from error
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
         self.rule_ = decision_rule(self._embed, train, held_out, settings.unknown_rate)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
         return self
 
     def transform(self, X: Any) -> Matrix:
-        """Embed records: [n, fields] to float32 [n, N], each in (0, 1)."""
+        """Embed records: [n, fields] to float32 [n, N], values in (0, 1)."""
         check_is_fitted(self)
         return self._embed(self._checked(X))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """The class that fits each record best, [n], whether or not it accepts the record."""
+        """Return the best class of each record, [n], whether or not it accepts the record."""
         nearest = self._decide(X).nearest
         labels: npt.NDArray[Any] = self.classes_[nearest]
         return labels
 
     def predict_proba(self, X: Any) -> Matrix:
-        """Calibrated probability of each of `classes_`: float32 [n, k], rows sum to 1."""
+        """Return the calibrated probabilities of `classes_`: float32 [n, k], rows sum to 1."""
         return self._decide(X).probabilities.astype(np.float32)
 
     def predict_with_unknowns(self, X: Any, unknown: Any = "unknown") -> npt.NDArray[Any]:
-        """The class that fits each record best, or `unknown` where that refuses the record.
+        """Return the best class of each record, or `unknown` where that class rejects the record.
 
-        Args:
-            X: [n, fields].
-            unknown: a label that no class has, such as -1 where classes are numbers; text among
-                numbers gives an array of objects.
+        No class may have the label `unknown`; text among numbers gives an array of objects.
         """
         decisions = self._decide(X)
         if unknown in self.classes_.tolist():
             raise ValueError(f"{unknown!r} is a class; give another label for what is unknown")
         labels = self.classes_[decisions.nearest]
-        alike = isinstance(unknown, str) == arrays.is_text(self.classes_)
-        return np.where(decisions.accepted, labels, np.array(unknown, None if alike else object))
+        same_kind = isinstance(unknown, str) == arrays.is_text(self.classes_)
+        dtype = None if same_kind else object
+        return np.where(decisions.accepted, labels, np.array(unknown, dtype))
 
-    def enrol(self, X: Any, label: Any) -> SiameseClassifier:
+    def enrol(self, X: Any, label: Any) -> Self:
         """Learn a class from its support records; the encoder and all other classes stay.
 
-        A label that is there already has these records in place of all its former ones. A new one
-        comes last in `classes_` and in the columns of `predict_proba`. How far the class reaches
-        is told in `support_radius`, and what allowance is made for few records in
-        `models.decision.expected_distances`; the temperature of the confidence stays.
-
-        Args:
-            X: [n, fields], one record or more.
-            label: text where classes are text, else a number of their kind.
+        For an existing label, these records replace its former ones. A new label, of the kind of
+        the others, comes last in `classes_`. See `support_radius` for the radius, and
+        `models.decision.expected_distances` for the allowance for few records.
 
         Raises:
-            ValueError: there is no record, its width is wrong, or the label will not do.
+            ValueError: there is no record, its width is wrong, or the label is invalid.
         """
         check_is_fitted(self)
         label = arrays.checked_label(label, self.classes_)
         points = self._embed(self._checked(X))
-        known = np.flatnonzero(self.classes_ == label)
-        place = int(known[0]) if len(known) else len(self.classes_)
-        others = self.fitted_radii_[np.arange(len(self.fitted_radii_)) != place]
+        matches = np.flatnonzero(self.classes_ == label)
+        index = int(matches[0]) if len(matches) else len(self.classes_)
+        others = self.fitted_radii_[np.arange(len(self.fitted_radii_)) != index]
         radius = support_radius(points, others, self.unknown_rate)
-        self.rule_ = with_class(self.rule_, place, points, radius)
-        if not len(known):
+        self.rule_ = with_class(self.rule_, index, points, radius)
+        if not len(matches):
             self.classes_ = np.append(self.classes_, label)
         return self
 
@@ -248,7 +219,7 @@ class SiameseClassifier(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # embeddings are always float32
         return tags
 
     def _settings(self) -> _Settings:
@@ -259,29 +230,20 @@ class SiameseClassifier(
         try:
             return _Settings(seed=seed, **{name: getattr(self, name) for name in names})
         except pydantic.ValidationError as error:
-            raise arrays.refusal(error, seed="random_state") from error
+            raise arrays.fit_error(error, seed="random_state") from error
 
-    def _parts(
-        self,
-        rows: Rows,
-        classes: npt.NDArray[Any],
-        dev: tuple[Any, Any] | None,
-        settings: _Settings,
-    ) -> tuple[Rows, Rows]:
-        if dev is None:
-            return arrays.set_aside(rows, settings.dev_share, np.random.default_rng(settings.seed))
-        X, y = self._checked(*dev)
-        return rows, arrays.known_rows(X, y, classes)
-
-    def _checked(self, X: Any, y: Any = "no_validation", **asked: Any) -> Any:
-        """Records as float32 [n, fields], and labels where there are any."""
-        asked = {"reset": False, "ensure_all_finite": "allow-nan"} | asked
-        # Torch shares the memory: it takes neither negative strides nor what is read-only.
-        return validate_data(self, X, y, dtype=np.float32, order="C", force_writeable=True, **asked)
+    def _checked(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
+        """Return records as float32 [n, fields], and labels if there are any."""
+        options = {"reset": False, "ensure_all_finite": "allow-nan"} | options
+        # Torch shares the memory, and supports neither negative strides nor read-only arrays.
+        return validate_data(
+            self, X, y, dtype=np.float32, order="C", force_writeable=True, **options
+        )
 
     @torch.inference_mode()
     def _embed(self, matrix: Matrix) -> Matrix:
-        # A row's last float32 digit hangs on the rows beside it; rounded from float64 it does not.
+        # A row's last float32 digit depends on the rows beside it; rounded from float64 it does
+        # not.
         encoder = copy.deepcopy(self.encoder_).double()
         blocks = torch.split(torch.from_numpy(matrix), _BLOCK)
         with one_thread():
@@ -291,27 +253,16 @@ class SiameseClassifier(
 
     def _decide(self, X: Any) -> Decisions:
         check_is_fitted(self)
-        points = self._embed(self._checked(X)).astype(np.float64)  # for the reason given there
-        return self.rule_.decide(points)  # type: ignore[arg-type]
+        # In float64, so that no distance depends on the rows beside it either.
+        return self.rule_.decide(self._embed(self._checked(X)).astype(np.float64))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: the same digits anywhere, and no waiting for a core that is busy."""
+    """Run torch on one thread: the same digits everywhere, and no waiting for a busy core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _fit(
-    schema: Schema, train: Rows, dev: Rows, settings: _Settings, report: Report | None
-) -> tuple[Encoder, list[Epoch]]:
-    told = report or (lambda *_: None)
-    try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
-            return fit(schema, train, dev, settings, settings, told)
-    except RecipeError as error:
-        raise FitError(str(error)) from error

@@ -1,19 +1,20 @@
-"""Losses over every pair or triplet of a batch, exactly, at the price of its pairs.
+"""Losses over all pairs or triplets of a batch, exact, in O(B^2).
 
-Here d is the squared Euclidean distance in the unit cube of N dimensions; a triplet (a, p, n) is
+d is the squared Euclidean distance in the unit cube of N dimensions; a triplet (a, p, n) is
 an anchor, a positive of its class and a negative of another. Triplets are counted, not enumerated.
 """
-
-from __future__ import annotations
 
 import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
+
+from training.recipe import FitRecipe
 
 __all__ = [
     "LOSSES",
@@ -22,6 +23,7 @@ __all__ = [
     "LinearTripletLoss",
     "LosslessTripletLoss",
     "TripletMarginLoss",
+    "make_loss",
     "squared_distances",
 ]
 
@@ -31,7 +33,7 @@ def squared_distances(embeddings: Tensor) -> Tensor:
 
     The diagonal is exactly 0.
     """
-    # Distances do not change by centring, and float32 then cancels far less in the Gram form.
+    # Centring changes no distance, and the Gram form then cancels far fewer digits of float32.
     centred = embeddings - embeddings.detach().mean(dim=0)
     squares = centred.square().sum(dim=1)
     gram = torch.addmm(squares, centred, centred.T, alpha=-2).add_(squares[:, None])
@@ -47,11 +49,11 @@ class BatchLoss(nn.Module):
     """A mean over all pairs of a batch, or over pairs that are given.
 
     Args:
-        class_weights: float [K], 0 or more, for labels 0..K-1: a pair or triplet weighs as the
-            class of its anchor does, and so does its part in the mean.
-        validate: refuse embeddings that are not in the unit cube.
+        class_weights: float [K], 0 or more, for labels 0..K-1: the weight of a pair or triplet in
+            the mean is that of its anchor's class.
+        validate: reject embeddings outside the unit cube.
 
-    `empty_batches` counts the calls that found nothing to average.
+    `empty_batches` counts the calls that had no pair or triplet to average.
     """
 
     class_weights: Tensor | None
@@ -68,10 +70,10 @@ class BatchLoss(nn.Module):
 
     @abstractmethod
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
-        """What a pair of one class (same) or of two adds to a value: all are float [B, B]."""
+        """Return the cost of each pair, of one class where `same`, of two elsewhere: [B, B]."""
 
     def excess(self, loss: float, classes: int, dimensions: int) -> float:  # noqa: ARG002
-        """How far a mean loss of class-balanced batches lies over the least that it can be."""
+        """Return a mean loss of class-balanced batches less the smallest possible one."""
         return loss
 
     def forward(
@@ -80,17 +82,14 @@ class BatchLoss(nn.Module):
         """Compute the loss; a batch without a valid triplet or pair gives 0, still on the graph.
 
         Args:
-            embeddings: float [B, N], each in [0, 1]; half precision is computed in float32.
+            embeddings: float [B, N], values in [0, 1]; half precision is computed in float32.
             labels: int [B].
-            indices_tuple: int [T] each, the triplets (a, p, n) to average over instead of all;
-                the contrastive loss takes their pairs, and pairs (a, p, a, n) too.
+            indices_tuple: three int [T], the triplets (a, p, n) to average over instead of all; the
+                contrastive loss takes their pairs, and pairs (a, p, a, n) too.
 
         Returns:
-            A scalar, finite and with finite gradient anywhere in the closed cube. NaN that
-            carries a gradient gives NaN: a collapse that the training loop can name.
-
-        Raises:
-            ValueError: an argument is not as said, or beta is less than N.
+            A scalar, finite and with finite gradient anywhere in the closed cube. NaN that carries
+            a gradient gives NaN, which the training loop reports as a collapse.
         """
         costs, same = self._costs(embeddings, labels)
         weights = costs.new_ones(len(labels))
@@ -109,7 +108,7 @@ class BatchLoss(nn.Module):
 
     @torch.no_grad()
     def zero_share(self, embeddings: Tensor, labels: Tensor) -> float:
-        """Share of all triplets (or pairs) that cost exactly 0, without weights; 0 without any."""
+        """Return the share of all triplets (or pairs) that cost exactly 0, without weights."""
         zeros = total = 0
         for anchor, (costs, same) in enumerate(zip(*self._costs(embeddings, labels), strict=True)):
             other = torch.arange(len(same), device=same.device) != anchor
@@ -118,12 +117,12 @@ class BatchLoss(nn.Module):
         return zeros / max(total, 1)
 
     def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-        """How often each pair counts, [B, B], and how many values each anchor has, [B]."""
+        """Return the multiplicity of each pair, [B, B], and the values per anchor, [B]."""
         counts = torch.ones_like(same, dtype=costs.dtype).fill_diagonal_(0)
         return counts, counts.sum(dim=1)
 
     def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
-        """What is averaged, from the costs of positive and of negative pairs."""
+        """Return the values to average, from the costs of positive and of negative pairs."""
         return torch.cat([pulls.flatten(), pushes.flatten()])
 
     def _costs(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,15 +134,15 @@ class BatchLoss(nn.Module):
             return self.costs(squared_distances(embeddings), same, embeddings.shape[1]), same
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> None:
-        alike = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1]
+        shapes_match = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1]
         whole = not (labels.is_floating_point() or labels.is_complex())
-        if not (alike and whole and embeddings.shape[1] and embeddings.is_floating_point()):
-            given = " and ".join(f"{each.dtype} {[*each.shape]}" for each in (embeddings, labels))
-            raise ValueError(f"give embeddings float [B, N] and labels int [B], not {given}")
+        if not (shapes_match and whole and embeddings.shape[1] and embeddings.is_floating_point()):
+            forms = " and ".join(f"{t.dtype} {[*t.shape]}" for t in (embeddings, labels))
+            raise ValueError(f"give embeddings float [B, N] and labels int [B], not {forms}")
         if self.class_weights is not None and len(labels):
-            least, most, known = int(labels.min()), int(labels.max()), len(self.class_weights)
-            if least < 0 or most >= known:
-                raise ValueError(f"give a weight for each label: {known} for {least}..{most}")
+            first, last, count = int(labels.min()), int(labels.max()), len(self.class_weights)
+            if first < 0 or last >= count:
+                raise ValueError(f"give a weight for each label: {count} for {first}..{last}")
         if self.validate and len(labels):
             low, high = (value.item() for value in embeddings.detach().aminmax())
             if low < 0 or high > 1 or (math.isnan(low) and not embeddings.requires_grad):
@@ -151,7 +150,7 @@ class BatchLoss(nn.Module):
 
     def _empty(self, embeddings: Tensor) -> Tensor:
         self.empty_batches += 1
-        # Without a gradient nobody learns from the batch: a measurement is simply 0.
+        # A batch without a gradient is a measurement, and its loss is simply 0.
         if embeddings.requires_grad and not self._warned:
             self._warned = True
             warnings.warn("nothing to compare here: draw two classes, one twice", stacklevel=2)
@@ -159,7 +158,7 @@ class BatchLoss(nn.Module):
 
 
 class _TripletLoss(BatchLoss):
-    """A mean over triplets: each pair counts once for every rival of its anchor."""
+    """A mean over triplets: a pair counts once for every pair of the other kind of its anchor."""
 
     _forms = (3,)
 
@@ -179,8 +178,8 @@ class LosslessTripletLoss(_TripletLoss):
     M. Arsenault, "Lossless triplet loss", 2018.
 
     Args:
-        beta: at least N; N when not given.
-        epsilon: keeps the logarithms finite; 1e-8 in the article, 1e-4 trains as well.
+        beta: at least N, the default.
+        epsilon: keeps the logarithms finite; 1e-8 in the article, 1e-4 trains equally well.
         **shared: class_weights and validate, as in `BatchLoss`.
     """
 
@@ -193,7 +192,7 @@ class LosslessTripletLoss(_TripletLoss):
         self.beta, self.epsilon = beta, epsilon
 
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
-        """-ln(1 - u/beta + epsilon), u = d for a pair of one class, u = N - d for another."""
+        """Return -ln(1 - u/beta + epsilon), u = d for a pair of one class, u = N - d for two."""
         beta = n if self.beta is None else self.beta
         if not n <= beta < math.inf:
             raise ValueError(f"beta = {beta:g} is less than N = {n}; give at least N")
@@ -203,20 +202,20 @@ class LosslessTripletLoss(_TripletLoss):
         return torch.log(left.div_(beta)).neg_()
 
     def excess(self, loss: float, classes: int, dimensions: int) -> float:
-        """How far a mean loss of class-balanced batches lies over what geometry allows."""
+        """Return a mean loss of class-balanced batches less the floor that geometry sets."""
         beta = dimensions if self.beta is None else self.beta
         return loss - self.floor(classes, beta / dimensions)
 
     @staticmethod
     def floor(classes: int, beta_over_n: float = 1.0) -> float:
-        """The value that the mean loss cannot fall under with this many classes.
+        """Return the lower bound of the mean loss for this number of classes.
 
         K points of the cube are at most N K / (2 (K - 1)) apart on average when K is even and
         N (K + 1) / (2 K) when it is odd (Plotkin, "Binary codes with specified minimum
         distance", 1960); -ln is convex, so the mean loss is at least that of the average.
         """
-        most = (classes + 1) / (2 * classes) if classes % 2 else classes / (2 * (classes - 1))
-        return -math.log(1 - (1 - most) / beta_over_n)
+        distance = (classes + 1) / (2 * classes) if classes % 2 else classes / (2 * (classes - 1))
+        return -math.log(1 - (1 - distance) / beta_over_n)
 
 
 class LinearTripletLoss(_TripletLoss):
@@ -226,14 +225,14 @@ class LinearTripletLoss(_TripletLoss):
     """
 
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:
-        """The distance d for a pair of one class, N - d for another."""
+        """Return the distance d for a pair of one class, N - d for two."""
         return torch.where(same, distances, n - distances)
 
 
 class TripletMarginLoss(_TripletLoss):
     """max(d_ap - d_an + alpha, 0), mean of triplets, zeros too, in O(B^2 log B).
 
-    Schroff et al., "FaceNet", CVPR 2015, eq. 2. Sorting an anchor's rivals tells how many cost.
+    Schroff et al., "FaceNet", CVPR 2015, eq. 2. Sorting an anchor's costs counts those above 0.
     """
 
     def __init__(self, alpha: float = 0.2, **shared: Unpack[_Shared]) -> None:
@@ -243,7 +242,7 @@ class TripletMarginLoss(_TripletLoss):
         self.alpha = alpha
 
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:  # noqa: ARG002
-        """The distance d plus alpha for a pair of one class, -d for another."""
+        """Return the distance d plus alpha for a pair of one class, -d for two."""
         return torch.where(same, distances + self.alpha, -distances)
 
     def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
@@ -256,15 +255,15 @@ class TripletMarginLoss(_TripletLoss):
         pushes = torch.where(same, math.inf, -costs).sort(dim=1).values
         nearer = torch.searchsorted(pushes, costs)
         farther = len(same) - torch.searchsorted(pulls, -costs, right=True)
-        # Active pairs cancel in the sum; in float64 that leaves no rounding behind.
+        # Costs cancel in the sum; float64 keeps that free of rounding errors.
         return torch.where(same, nearer, farther).fill_diagonal_(0).double(), numbers
 
 
 class ContrastiveLoss(BatchLoss):
-    """d_ij for a pair of one class, max(margin - sqrt(d_ij), 0)^2 for another, mean of pairs.
+    """d_ij for a pair of one class, max(margin - sqrt(d_ij), 0)^2 for two, mean of pairs.
 
     Hadsell, Chopra, LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR 2006,
-    eq. 4 times two. Coinciding points of two classes have no gradient, for want of a direction.
+    eq. 4 times two. Coinciding points of two classes have no gradient: it has no direction.
     """
 
     def __init__(self, margin: float = 1.0, **shared: Unpack[_Shared]) -> None:
@@ -274,21 +273,21 @@ class ContrastiveLoss(BatchLoss):
         self.margin = margin
 
     def costs(self, distances: Tensor, same: Tensor, n: int) -> Tensor:  # noqa: ARG002
-        """The distance d for a pair of one class, max(margin - sqrt(d), 0)^2 for another."""
+        """Return the distance d for a pair of one class, max(margin - sqrt(d), 0)^2 for two."""
         roots = distances.clamp_min(torch.finfo(distances.dtype).tiny).sqrt()
         return torch.where(same, distances, (self.margin - roots).relu().square())
 
 
 def _checked(indices: Sequence[Tensor], same: Tensor, forms: tuple[int, ...]) -> list[Tensor]:
-    """Triplets (a, p, n) or pairs (a, p, a, n), always as the latter."""
-    indices = [torch.as_tensor(each, device=same.device) for each in indices]
+    """Return triplets (a, p, n), or pairs (a, p, a, n), in the second form."""
+    indices = [torch.as_tensor(rows, device=same.device) for rows in indices]
     if len(indices) not in forms:
         raise ValueError("give triplets (a, p, n); only the contrastive loss takes (a, p, a, n)")
     a, p, b, n = indices if len(indices) == 4 else (*indices[:2], indices[0], indices[2])
     if a.ndim != 1 or a.shape != p.shape or b.ndim != 1 or b.shape != n.shape:
         raise ValueError("give an anchor for every positive and every negative, each a list [T]")
-    every = torch.cat(indices)
-    if every.dtype != torch.int64 or ((every < 0) | (every >= len(same))).any():
+    rows = torch.cat(indices)
+    if rows.dtype != torch.int64 or ((rows < 0) | (rows >= len(same))).any():
         raise ValueError(f"give rows of this batch: int64, 0..{len(same) - 1}")
     if not same[a, p].all() or same[b, n].any():
         raise ValueError("labels contradict the indices; mine both from one batch")
@@ -301,3 +300,11 @@ LOSSES: Mapping[str, type[BatchLoss]] = {
     "triplet": TripletMarginLoss,
     "contrastive": ContrastiveLoss,
 }
+"""The registry: to add a loss, add its class here, and name and parameters to `FitRecipe`."""
+
+
+def make_loss(settings: FitRecipe) -> BatchLoss:
+    """Make the loss that the settings name; its parameters are the settings of the same names."""
+    loss = LOSSES[settings.loss]
+    names = signature(loss).parameters.keys() & FitRecipe.model_fields.keys()
+    return loss(**{name: getattr(settings, name) for name in names})

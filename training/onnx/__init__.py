@@ -1,4 +1,4 @@
-"""From a torch encoder to a verified ONNX graph.
+"""Export: from a torch encoder to a verified ONNX graph.
 
 Imports `models` and `training.fitting`.
 """

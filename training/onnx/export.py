@@ -1,6 +1,4 @@
-"""The fitted encoder as ONNX, checked against torch before it is believed."""
-
-from __future__ import annotations
+"""Export the fitted encoder to ONNX, and check it against torch."""
 
 import numpy as np
 from onnx import TensorProto
@@ -12,13 +10,11 @@ from training.fitting.fit import embed
 from training.onnx.folding import Folded, Layer, Window, fold
 from training.onnx.graph import Graph
 
-__all__ = ["PARITY", "ExportError", "check_parity", "export"]
-
 PARITY = 1e-5
 """Largest difference of any coordinate between torch and onnxruntime."""
 _STEEP = 100.0
-"""Whitening that multiplies by more than this, as that of classes which hardly scatter does, makes
-more than `PARITY` of the last digit of scaled values, in torch as in onnxruntime."""
+"""Whitening by a larger factor, as of classes that hardly scatter, turns the last digit of scaled
+values into more than `PARITY`, in torch and in onnxruntime."""
 
 
 class ExportError(RuntimeError):
@@ -26,11 +22,7 @@ class ExportError(RuntimeError):
 
 
 def export(encoder: Encoder, records: Matrix) -> bytes:
-    """Export the encoder, scaling and imputation included, and check it.
-
-    Args:
-        encoder: put into evaluation mode.
-        records: float32 [n, fields], real records to compare on; hostile ones are added.
+    """Export the encoder, scaling and imputation included, and check it on real records.
 
     Returns:
         A serialized graph: input "records" float32 [n, fields], output "embeddings" [n, N].
@@ -44,11 +36,7 @@ def export(encoder: Encoder, records: Matrix) -> bytes:
 
 
 def check_parity(encoder: Encoder, graph: bytes, records: Matrix) -> None:
-    """Compare torch and onnxruntime on records.
-
-    Raises:
-        ExportError: they differ by more than `PARITY`, or what float32 cannot tell apart.
-    """
+    """Raise ExportError if torch and onnxruntime differ by more than `PARITY` on records."""
     gap = np.abs(embed(encoder, records) - OnnxEncoder(graph).embed(records)).max()
     steepest = 0.0 if encoder.whitening is None else float(encoder.whitening.root.abs().max())
     allowed = PARITY * max(1.0, steepest / _STEEP)
@@ -60,15 +48,14 @@ def check_parity(encoder: Encoder, graph: bytes, records: Matrix) -> None:
 
 
 def _draw(folded: Folded, fields: int) -> bytes:
-    """Draw members side by side: a small matrix each is faster than one that is mostly zeros."""
+    # Members stay apart: several small matrices are faster than one that is mostly zeros.
     graph = Graph(fields)
     views = _Views(graph, folded)
     points = [views.joined(folded.seen)] * len(folded.members)
-    for depth in range(len(folded.members[0])):
+    for depth, layers in enumerate(zip(*folded.members, strict=True)):
         if depth:
-            points = [graph.node("Relu", each) for each in points]
-        layers = [member[depth] for member in folded.members]
-        points = [_layer(graph, each, layer) for each, layer in zip(points, layers, strict=True)]
+            points = [graph.node("Relu", point) for point in points]
+        points = [_layer(graph, *pair) for pair in zip(points, layers, strict=True)]
     if folded.whitening is not None:
         points.append(_layer(graph, views.joined(folded.plain), folded.whitening))
     ends = graph.constant(-SATURATION), graph.constant(SATURATION)
@@ -81,14 +68,14 @@ def _layer(graph: Graph, points: str, layer: Layer) -> str:
 
 
 class _Views:
-    """Raw records as members and whitening look at them, up to the cut; drawn when asked for."""
+    """Draws the views of raw records, up to the cut, that members and whitening need."""
 
     def __init__(self, graph: Graph, folded: Folded) -> None:
         self.graph, self.folded, self.scaling = graph, folded, folded.scaling
         self._median = self.scaling.median.numpy()
 
     def joined(self, parts: tuple[str, ...]) -> str:
-        """These parts side by side."""
+        """Draw these parts side by side."""
         draw = {
             "standard": self._standard,
             "flags": self._flags,
@@ -102,18 +89,16 @@ class _Views:
         return self.graph.columns("records", columns, self.graph.fields)
 
     def _complete(self) -> str:
-        """Numbers, the median where one is missing."""
+        """Draw numbers, with the median where one is missing."""
         raw = self._raw(self.scaling.numbers.tolist())
         missing = self.graph.node("IsNaN", raw)
         return self.graph.node("Where", missing, self.graph.constant(self._median), raw)
 
     def _off(self) -> str:
-        """Distance from the median, 0 where a number is missing.
-
-        NaN is not above minus infinity, and so ThresholdedRelu makes it 0: one operator instead
-        of two, which are needed when bins ask for whole numbers, or for a median that is so far
-        off that a distance from it may be minus infinity itself.
-        """
+        """Draw the distance from the median, 0 where a number is missing."""
+        # ThresholdedRelu makes NaN 0, because NaN is not above minus infinity: one operator instead
+        # of two. Bins need imputed numbers anyway, and distances from a median that is far off may
+        # be minus infinity themselves.
         median = self.graph.constant(self._median)
         if "bins" in self.folded.seen or np.abs(self._median).max() > FAR:
             return self.graph.node("Sub", self._complete(), median)
@@ -140,21 +125,21 @@ class _Views:
         return self.graph.node("Cast", missing, to=TensorProto.FLOAT)
 
     def _categories(self) -> str:
-        owner = [column for column, count in self.scaling.categories for _ in range(count)]
-        codes = [float(code) for _, count in self.scaling.categories for code in range(count)]
-        same = self.graph.node("Equal", self._raw(owner), self.graph.constant(codes))
+        pairs = [(i, float(code)) for i, n in self.scaling.categories for code in range(n)]
+        columns, codes = map(list, zip(*pairs, strict=True))
+        same = self.graph.node("Equal", self._raw(columns), self.graph.constant(codes))
         return self.graph.node("Cast", same, to=TensorProto.FLOAT)
 
     def _bins(self) -> str:
         node, constant = self.graph.node, self.graph.constant
-        owner = self.scaling.binned.tolist()
-        values = self.graph.columns(self._complete(), owner, len(self._median))
+        columns = self.scaling.binned.tolist()
+        values = self.graph.columns(self._complete(), columns, len(self._median))
         off = node("Sub", values, constant(self.scaling.lower.numpy()))
         share = node("Div", off, constant(self.scaling.step.numpy()))
         return node("Clip", share, constant(0.0), constant(1.0))
 
 
 def _hostile(fields: int) -> Matrix:
-    """Records at the edges: all missing, zeros, and the largest numbers that float32 has."""
+    """Return extreme records: all missing, zeros, and the largest numbers of float32."""
     edges = np.array([np.nan, 0, -1, 3e38, -3e38], dtype=np.float32)
     return np.repeat(edges[:, None], fields, axis=1)

@@ -1,12 +1,9 @@
-"""The fitted encoder in as few steps as compute the same: what serving runs, not what learns.
+"""Fold a fitted encoder into as few steps as compute the same, for serving.
 
-Every step up to the cut of scaled values stays elementwise, and in the order that keeps huge raw
-values apart. All that is affine behind the cut (standardising, batch normalisation, gain, the mean
-and the weight of whitening) becomes part of the matrix and the bias of the layer it leads to,
-multiplied out in float64. Views that nobody looks at are left out.
+Up to the cut of scaled values every step stays elementwise, in the order that keeps huge raw values
+apart. All that is affine behind the cut (standardising, batch normalisation, gain, whitening) is
+multiplied into the next layer's matrix and bias, in float64. Unused views are left out.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -16,12 +13,10 @@ from torch import Tensor, nn
 
 from training.fitting.encoder import CUT, FAR, LINEAR_GAIN, Encoder, Members, Scaling, Whitening
 
-__all__ = ["Folded", "Layer", "Part", "Window", "fold"]
-
 Numbers = npt.NDArray[np.float64]
 
 _APART = 1e20
-"""Standard deviations that are so many times the spread cannot share its quotient in float32."""
+"""Standard deviations of so many spreads cannot share the quotient by the spread in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +26,18 @@ class Layer:
     weight: Numbers
     bias: Numbers
 
-    def after(self, factor: Numbers, shift: Numbers) -> Layer:
-        """This layer on x factor + shift, for both float64 [in]."""
+    def after(self, factor: Numbers, shift: Numbers) -> "Layer":
+        """Return the layer that does the same on x as this one on x factor + shift, [in] each."""
         return Layer(factor[:, None] * self.weight, self.bias + shift @ self.weight)
 
-    def then(self, factor: Numbers, shift: Numbers) -> Layer:
-        """Its answer times a factor, plus a shift, for both float64 [out]."""
+    def then(self, factor: Numbers, shift: Numbers) -> "Layer":
+        """Return the layer whose output is this one's times factor plus shift, [out] each."""
         return Layer(self.weight * factor, self.bias * factor + shift)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A view of numbers: (x / divisor) cut to a lowest and a highest value, float64 [numbers]."""
+    """A view of numbers: x / divisor, cut to lowest..highest; float64 [numbers] each."""
 
     divisor: Numbers
     lowest: Numbers
@@ -51,13 +46,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of scaled columns, and the affine map that was left out behind its cut.
-
-    Attributes:
-        name: standard, flags, categories, log or bins.
-        columns: where its columns are among the scaled ones.
-        factor, shift: float64 [width]; scaled = value * factor + shift.
-    """
+    """Adjacent scaled columns of one view: scaled = value * factor + shift, float64 [width]."""
 
     name: str
     columns: range
@@ -67,34 +56,25 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """An encoder for serving.
+    """An encoder for serving."""
 
-    Attributes:
-        scaling: imputation, flags, categories and bins are as they were.
-        standard: of the distance from the median.
-        log: of that distance in spreads, u: sign(u) ln(1 + |u|) is cut.
-        seen: names of the parts that members see, in order.
-        members: each member's layers, with ReLU between them; a single one for all members when
-            there is no hidden layer. The last one's answers are logits.
-        plain: names of the parts that are whitened, in order.
-        whitening: from those to logits; None when there is no linear part.
-        dimensions: N.
-    """
-
-    scaling: Scaling
-    standard: Window
-    log: Window
+    scaling: Scaling  # imputation, flags, categories and bins are unchanged
+    standard: Window  # window of the distance from the median
+    log: Window  # window of sign(u) ln(1 + |u|) with u that distance in spreads
+    # seen and plain: names of the parts that members see and that are whitened, in order
     seen: tuple[str, ...]
+    # each member's layers, with ReLU between them; without hidden layers, one for all members. The
+    # last output is logits
     members: tuple[tuple[Layer, ...], ...]
     plain: tuple[str, ...]
-    whitening: Layer | None
-    dimensions: int
+    whitening: Layer | None  # from the plain parts to logits; None without a linear part
+    dimensions: int  # N
 
 
 def fold(encoder: Encoder) -> Folded:
     """Fold an encoder, as it is in evaluation mode."""
     scaling = encoder.scaling
-    standard, log = _standard(scaling), _log(scaling)
+    standard = _standard(scaling)
     parts = _parts(scaling, standard)
     columns = set(encoder.columns.tolist())
     seen = [part for part in parts if set(part.columns) <= columns]
@@ -105,7 +85,7 @@ def fold(encoder: Encoder) -> Folded:
     return Folded(
         scaling=scaling,
         standard=standard,
-        log=log,
+        log=_log(scaling),
         seen=tuple(part.name for part in seen),
         members=tuple((_behind(seen, first), *others) for first, *others in _chains(encoder)),
         plain=tuple(part.name for part in plain),
@@ -115,10 +95,8 @@ def fold(encoder: Encoder) -> Folded:
 
 
 def _standard(scaling: Scaling) -> Window:
-    """(v - centre) / scale, cut, is (v - median) / divisor, cut elsewhere, up to an affine map.
-
-    The median lies within one standard deviation of the mean, so that no digits are lost.
-    """
+    """Return the window of (v - median) / divisor that is affine in (v - centre) / scale, cut."""
+    # The median lies within one standard deviation of the mean, so no digits are lost.
     scale, spread = _exact(scaling.scale), _exact(scaling.spread)
     divisor = spread if (scale / spread).max(initial=0) < _APART else scale
     mean = _exact(scaling.centre) - _exact(scaling.median)
@@ -126,24 +104,23 @@ def _standard(scaling: Scaling) -> Window:
 
 
 def _log(scaling: Scaling) -> Window:
-    mean, deviation = _exact(scaling.mean), _exact(scaling.deviation)
-    end = np.log1p(FAR)
-    lowest, highest = mean - CUT * deviation, mean + CUT * deviation
-    return Window(_exact(scaling.spread), lowest.clip(-end, end), highest.clip(-end, end))
+    mean, cut, end = _exact(scaling.mean), CUT * _exact(scaling.deviation), np.log1p(FAR)
+    return Window(
+        _exact(scaling.spread), (mean - cut).clip(-end, end), (mean + cut).clip(-end, end)
+    )
 
 
 def _parts(scaling: Scaling, standard: Window) -> list[Part]:
-    """The parts of the scaled columns, in order; empty ones are left out."""
+    """Return the parts of the scaled columns, in order, without empty ones."""
     scale, deviation = _exact(scaling.scale), _exact(scaling.deviation)
     offset = (_exact(scaling.median) - _exact(scaling.centre)) / scale
-    flags, bins = len(scaling.flags), len(scaling.binned)
     categories = sum(count for _, count in scaling.categories)
     maps = {
         "standard": (standard.divisor / scale, offset),
-        "flags": _unchanged(flags),
+        "flags": _unchanged(len(scaling.flags)),
         "categories": _unchanged(categories),
         "log": (1 / deviation, -_exact(scaling.mean) / deviation),
-        "bins": _unchanged(bins),
+        "bins": _unchanged(len(scaling.binned)),
     }
     parts, start = [], 0
     for name, (factor, shift) in maps.items():
@@ -159,10 +136,9 @@ def _unchanged(width: int) -> tuple[Numbers, Numbers]:
 
 
 def _behind(parts: list[Part], layer: Layer) -> Layer:
-    """The layer on the values of these parts, instead of their scaled columns."""
+    """Return the layer on the values of these parts, instead of on their scaled columns."""
     factor = np.concatenate([part.factor for part in parts])
-    shift = np.concatenate([part.shift for part in parts])
-    return layer.after(factor, shift)
+    return layer.after(factor, np.concatenate([part.shift for part in parts]))
 
 
 def _whitening(whitening: Whitening) -> Layer:
@@ -171,7 +147,7 @@ def _whitening(whitening: Whitening) -> Layer:
 
 
 def _chains(encoder: Encoder) -> list[tuple[Layer, ...]]:
-    """Each member's layers, batch normalisation and gain folded in."""
+    """Return each member's layers, batch normalisation and gain folded in."""
     modules = [*encoder.body, *encoder.head]
     linear = [module for module in modules if isinstance(module, nn.Linear | Members)]
     norms = [module for module in modules if isinstance(module, nn.BatchNorm1d)]
@@ -185,15 +161,15 @@ def _chains(encoder: Encoder) -> list[tuple[Layer, ...]]:
 
 
 def _layers(module: nn.Linear | Members, members: int) -> list[Layer]:
-    """The members' own parts of a layer that holds all of them."""
-    weight = _exact(module.weight)
+    """Split a layer that holds all members into theirs."""
+    weights = _exact(module.weight)
     if isinstance(module, nn.Linear):
-        weight = weight.T.reshape(module.in_features, members, -1).swapaxes(0, 1)
-    return [Layer(each, np.zeros(each.shape[1])) for each in weight]
+        weights = weights.T.reshape(module.in_features, members, -1).swapaxes(0, 1)
+    return [Layer(weight, np.zeros(weight.shape[1])) for weight in weights]
 
 
 def _normalised(layers: list[Layer], norm: nn.BatchNorm1d, gain: float) -> list[Layer]:
-    """The layers with batch normalisation behind them, and a gain behind that."""
+    """Return the layers followed by batch normalisation and a gain."""
     mean, variance = _exact(norm.running_mean), _exact(norm.running_var)
     factor = gain / np.sqrt(variance + norm.eps)
     shift = -mean * factor
@@ -201,7 +177,7 @@ def _normalised(layers: list[Layer], norm: nn.BatchNorm1d, gain: float) -> list[
         factor, shift = factor * _exact(norm.weight), shift * _exact(norm.weight)
         shift += gain * _exact(norm.bias)
     maps = zip(np.split(factor, len(layers)), np.split(shift, len(layers)), strict=True)
-    return [layer.then(*each) for layer, each in zip(layers, maps, strict=True)]
+    return [layer.then(*affine) for layer, affine in zip(layers, maps, strict=True)]
 
 
 def _exact(values: Tensor | None) -> Numbers:

@@ -1,6 +1,4 @@
-"""An ONNX graph, drawn node by node; what is drawn twice is drawn once."""
-
-from __future__ import annotations
+"""Build an ONNX graph node by node; equal nodes are made once."""
 
 from functools import partial
 from typing import Any, Final
@@ -9,19 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
-__all__ = ["Graph"]
-
 _OPSET: Final = 18
-_FORM: Final = 10
-"""Version of the file's form: what every onnxruntime of the last years reads."""
+_FORM: Final = 10  # Version of the file format that every onnxruntime of the last years reads
 
 
 class Graph:
-    """A graph in the making, from "records" float32 [n, fields] to "embeddings" float32 [n, N].
-
-    Args:
-        fields: how many columns the records have.
-    """
+    """A graph from "records" float32 [n, fields] to "embeddings" float32 [n, N]."""
 
     def __init__(self, fields: int) -> None:
         self.fields = fields
@@ -30,7 +21,7 @@ class Graph:
         self._drawn: dict[tuple[Any, ...], str] = {}
 
     def constant(self, values: npt.ArrayLike) -> str:
-        """Name a constant: integers stay what they are, other numbers become float32."""
+        """Return the name of a constant: integers become int64, other numbers float32."""
         array = np.asarray(values)
         array = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
@@ -40,7 +31,7 @@ class Graph:
         return self._drawn[key]
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Name the answer of an operator; the same one of the same inputs has one name."""
+        """Return the name of an operator's output; equal operators of equal inputs share it."""
         key = (operator, inputs, tuple(sorted(attributes.items())))
         if key not in self._drawn:
             self._drawn[key] = f"{operator.lower()}_{len(self._nodes)}"
@@ -48,27 +39,24 @@ class Graph:
             self._nodes.append(node)
         return self._drawn[key]
 
-    def columns(self, source: str, wanted: list[int], width: int) -> str:
-        """Name these columns of a source: itself when they are all that it has.
-
-        They are gathered as rows, which onnxruntime copies whole: columns it copies number by
-        number, four times as slowly.
-        """
-        if wanted == list(range(width)):
+    def columns(self, source: str, indices: list[int], width: int) -> str:
+        """Return the name of some columns of a source; its own if they are all of its columns."""
+        if indices == list(range(width)):
             return source
+        # onnxruntime copies rows whole, and columns number by number, four times as slowly.
         rows = self.node("Transpose", source, perm=(1, 0))
-        gathered = self.node("Gather", rows, self.constant(wanted), axis=0)
+        gathered = self.node("Gather", rows, self.constant(indices), axis=0)
         return self.node("Transpose", gathered, perm=(1, 0))
 
     def joined(self, parts: list[str]) -> str:
-        """Name parts side by side: itself when there is only one."""
+        """Return the name of parts side by side; the part's own if there is one."""
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=1)
 
     def serialized(self, dimensions: int) -> bytes:
-        """Close the graph: the node drawn last gives the embeddings, float32 [n, dimensions].
+        """Serialize the graph; the last node's output is the embeddings, float32 [n, dimensions].
 
-        Beside them it gives the "distances" to whatever "centroids" it is fed: squared, over the
-        number of dimensions, so that classes which come later need no other graph.
+        A second output is the "distances" to the input "centroids": squared, over the number of
+        dimensions, so that later classes need no other graph.
         """
         self._nodes[-1].output[0] = "embeddings"
         self._measure("embeddings", "centroids", dimensions)
@@ -80,10 +68,7 @@ class Graph:
                 tensor("records", shape=["n", self.fields]),
                 tensor("centroids", shape=["k", dimensions]),
             ],
-            [
-                tensor("embeddings", shape=["n", dimensions]),
-                tensor("distances", shape=["n", "k"]),
-            ],
+            [tensor("embeddings", shape=["n", dimensions]), tensor("distances", shape=["n", "k"])],
             self._constants,
         )
         opset = [helper.make_opsetid("", _OPSET)]
@@ -93,7 +78,7 @@ class Graph:
         return serialized
 
     def _measure(self, points: str, centroids: str, dimensions: int) -> None:
-        """Draw (|p|^2 + |c|^2 - 2 p c) / N, as `models.decision.distances_between` has it."""
+        """Add (|p|^2 + |c|^2 - 2 p c) / N, as in `models.decision.distances_between`."""
         middle, axis = self.constant(0.5), self.constant([1])
         a, b = self.node("Sub", points, middle), self.node("Sub", centroids, middle)
         of_a = self.node("ReduceSumSquare", a, axis, keepdims=1)

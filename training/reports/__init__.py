@@ -1,4 +1,4 @@
-"""What people read: model card, figures, the comparison page and its animation.
+"""What people read: model card, figures, and the comparison of losses with its animation.
 
-Imports `models` and `training.evaluation`.
+Imports `models`, `training.recipe`, `training.dataset`, `training.fitting`, `training.evaluation`.
 """

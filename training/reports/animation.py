@@ -1,6 +1,4 @@
-"""A film as files that show it: a GIF, and a page that plays it."""
-
-from __future__ import annotations
+"""Render the animation as a GIF, and as a page that plays it."""
 
 import html
 import json
@@ -18,52 +16,52 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from models.schema import Matrix
-from training.reports.animation_data import Film, Frame, Side
-
-__all__ = ["as_gif", "as_page"]
+from training.reports.animation_data import Animation, Frame, Recording
 
 _STYLES = (("#2e9e4f", "o"), ("#d62728", "^"), ("#ff7f0e", "s"))
-"""Colour and marker of good traffic and two faults; no class is told by its colour alone."""
-_MIDDLES = (0.25, 0.75)
-"""Where the two sides are, as shares of the figure's width."""
-_HOLD = 12
-"""How often the last frame is shown."""
-_FINE = 1000
-"""Steps of a coordinate on the page."""
+"""Colour and marker of good traffic and two faults; colour alone would not do for everybody."""
+_CENTRES = (0.25, 0.75)  # Centres of the two cubes, as shares of the figure's width
+_HOLD = 12  # Repetitions of the last frame
+_STEPS = 1000  # Steps of a coordinate on the page
 
 
-def as_gif(film: Film) -> bytes:
-    """Both cubes side by side, slowly turning: GIF, 8 frames a second, the last one held."""
+def as_gif(animation: Animation) -> bytes:
+    """Render both cubes side by side, slowly turning: 8 frames a second, the last one held."""
     figure = Figure(figsize=(8, 5.1))
     FigureCanvasAgg(figure)
-    legend = figure.legend(handles=_legend(film), loc="lower center", frameon=False, fontsize=9)
+    legend = figure.legend(
+        handles=[
+            Line2D([], [], color=colour, marker=marker, ls="", label=name)
+            for (colour, marker), name in zip(_STYLES, _names(animation), strict=True)
+        ],
+        loc="lower center",
+        frameon=False,
+        fontsize=9,
+    )
     for text in legend.get_texts():
-        text.set_parse_math(False)
-    sides = [
-        (side, _cube(figure, middle), middle)
-        for side, middle in zip(film.sides, _MIDDLES, strict=True)
-    ]
-    count = len(film.sides[0].frames)
+        text.set_parse_math(False)  # names may hold dollars
+    cubes = [_cube(figure, centre) for centre in _CENTRES]
+    count = len(animation.recordings[0].frames)
     writer = PillowWriter(fps=8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "animation.gif"
         writer.setup(figure, path, dpi=100)
         for i in [*range(count), *[count - 1] * _HOLD]:
-            drawn: list[Artist] = []
-            for side, axes, middle in sides:
+            artists: list[Artist] = []
+            for recording, axes, centre in zip(animation.recordings, cubes, _CENTRES, strict=True):
                 axes.view_init(elev=18, azim=-70 + 60 * i / count)
-                drawn += _points(axes, side.frames[i], film)
-                drawn += _words(figure, middle, side, i)
+                artists += _draw_points(axes, recording.frames[i], animation)
+                artists += _draw_captions(figure, centre, recording, i)
             writer.grab_frame()
-            for part in drawn:
-                part.remove()
+            for artist in artists:
+                artist.remove()
         writer.finish()
         return path.read_bytes()
 
 
-def _cube(figure: Figure, middle: float) -> Any:
-    """An empty cube; matplotlib has no types for axes in three dimensions."""
-    axes: Any = figure.add_axes((middle - 0.24, 0.23, 0.48, 0.67), projection="3d")
+def _cube(figure: Figure, centre: float) -> Any:
+    """Draw an empty cube; matplotlib has no types for axes in three dimensions."""
+    axes: Any = figure.add_axes((centre - 0.24, 0.23, 0.48, 0.67), projection="3d")
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1))
     axes.set_box_aspect((1, 1, 1), zoom=1.2)
@@ -74,39 +72,31 @@ def _cube(figure: Figure, middle: float) -> Any:
     return axes
 
 
-def _points(axes: Any, frame: Frame, film: Film) -> list[Artist]:
-    drawn: list[Artist] = []
+def _draw_points(axes: Any, frame: Frame, animation: Animation) -> list[Artist]:
+    artists: list[Artist] = []
     for c, (colour, marker) in enumerate(_STYLES):
-        x, y, z = frame.points[film.scene.labels == c].T
-        drawn.append(axes.scatter(x, y, z, s=14, c=colour, marker=marker, alpha=0.6, lw=0))
-        x, y, z = frame.centroids[c : c + 1].T
-        drawn.append(
-            axes.scatter(x, y, z, s=90, c=colour, marker=marker, edgecolors="black", alpha=1)
-        )
-    return drawn
+        style = {"c": colour, "marker": marker}
+        points = frame.points[animation.selection.labels == c]
+        artists.append(axes.scatter(*points.T, s=14, alpha=0.6, lw=0, **style))
+        centroid = frame.centroids[c : c + 1]
+        artists.append(axes.scatter(*centroid.T, s=90, edgecolors="black", alpha=1, **style))
+    return artists
 
 
-def _words(figure: Figure, middle: float, side: Side, i: int) -> list[Artist]:
-    last = i == len(side.frames) - 1
-    said = [f"{name} {value}" for name, value in _caption(side.frames[i], side).items()]
+def _draw_captions(figure: Figure, centre: float, recording: Recording, i: int) -> list[Artist]:
+    frame, last = recording.frames[i], i == len(recording.frames) - 1
+    texts = [f"{name} {value}" for name, value in _caption(frame, recording).items()]
     lines = [
-        (0.95, side.title, 13),
-        (0.9, f"{side.outcome} ({side.frames[i].recall:.3f})" if last else "", 10),
-        (0.2, "   ".join(said[:3]), 9),
-        (0.155, "   ".join(said[3:]), 9),
+        (0.95, recording.title, 13),
+        (0.9, f"{recording.outcome} ({frame.recall:.3f})" if last else "", 10),
+        (0.2, "   ".join(texts[:3]), 9),
+        (0.155, "   ".join(texts[3:]), 9),
     ]
-    return [figure.text(middle, y, text, ha="center", fontsize=size) for y, text, size in lines]
+    return [figure.text(centre, y, text, ha="center", fontsize=size) for y, text, size in lines]
 
 
-def _legend(film: Film) -> list[Line2D]:
-    return [
-        Line2D([], [], color=colour, marker=marker, ls="", label=name)
-        for (colour, marker), name in zip(_STYLES, _names(film), strict=True)
-    ]
-
-
-def _names(film: Film) -> list[str]:
-    labels, dataset = film.scene.labels, film.scene.dataset
+def _names(animation: Animation) -> list[str]:
+    labels, dataset = animation.selection.labels, animation.selection.dataset
     return [
         f"{'fault' if c else 'good'}: {name} "
         f"({(labels == c).sum()} of {(dataset.test.labels == c).sum()} test rows)"
@@ -114,57 +104,55 @@ def _names(film: Film) -> list[str]:
     ]
 
 
-def _caption(frame: Frame, side: Side) -> dict[str, str]:
-    """What is measured in a frame, by name."""
-    over = f", {frame.excess_loss:.3f} over its floor" if side.loss == "lossless" else ""
+def _caption(frame: Frame, recording: Recording) -> dict[str, str]:
+    """Return the measurements of a frame, by name."""
+    excess = f", {frame.excess_loss:.3f} over its floor" if recording.loss == "lossless" else ""
     return {
         "epoch": f"{frame.epochs:g}",
-        "loss": f"{frame.loss:.3f}{over}",
+        "loss": f"{frame.loss:.3f}{excess}",
         "macro-F1": f"{frame.macro_f1:.3f}",
         "faults apart": f"{frame.gap:.1f} spreads",
         "triplets without loss": f"{frame.zero_loss:.0%}",
     }
 
 
-def as_page(film: Film, command: str) -> str:
-    """One HTML page that asks nobody for anything: to play, to step through and to turn.
+def as_page(animation: Animation, command: str) -> str:
+    """Render one HTML page, to play, to step through and to turn, that loads nothing else.
 
-    Args:
-        film: both sides.
-        command: what to type for the same again.
+    `command` is the command that reproduces it.
     """
+    labels = animation.selection.labels
     content = {
         "classes": [
-            {"name": name, "colour": colour, "of": (film.scene.labels == c).nonzero()[0].tolist()}
-            for c, (name, (colour, _)) in enumerate(zip(_names(film), _STYLES, strict=True))
+            {"name": name, "colour": colour, "of": (labels == c).nonzero()[0].tolist()}
+            for c, (name, (colour, _)) in enumerate(zip(_names(animation), _STYLES, strict=True))
         ],
         "sides": [
             {
-                "title": side.title,
-                "verdict": side.verdict,
-                "frames": [_shown(frame, side) for frame in side.frames],
+                "title": recording.title,
+                "verdict": recording.verdict,
+                "frames": [
+                    {
+                        "caption": _caption(frame, recording),
+                        "points": _in_steps(frame.points),
+                        "centroids": _in_steps(frame.centroids),
+                    }
+                    for frame in recording.frames
+                ],
             }
-            for side in film.sides
+            for recording in animation.recordings
         ],
-        "fine": _FINE,
+        "fine": _STEPS,
         "command": command,
     }
-    # In a script element only "<" could end the text early.
+    # Only "<" could end the script element early.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = files("training.reports").joinpath("animation.html").read_text(encoding="utf-8")
-    name = html.escape(film.scene.recipe.name)
+    name = html.escape(animation.selection.recipe.name)
     return page.replace("{{ name }}", name).replace("{{ film }}", data)
 
 
-def _shown(frame: Frame, side: Side) -> dict[str, Any]:
-    return {
-        "caption": _caption(frame, side),
-        "points": _whole(frame.points),
-        "centroids": _whole(frame.centroids),
-    }
-
-
-def _whole(points: Matrix) -> list[int]:
-    """Coordinates one after the other, as whole numbers."""
-    steps: list[int] = np.rint(points * _FINE).astype(int).ravel().tolist()
+def _in_steps(points: Matrix) -> list[int]:
+    """Return coordinates one after the other, as whole numbers."""
+    steps: list[int] = np.rint(points * _STEPS).astype(int).ravel().tolist()
     return steps

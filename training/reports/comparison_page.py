@@ -1,10 +1,8 @@
-"""A comparison of losses as files: a table, figures, and an animation."""
-
-from __future__ import annotations
+"""Write a comparison of losses as files: a table, figures, and an animation."""
 
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from training.dataset.dataset import Dataset, load_dataset
@@ -12,10 +10,9 @@ from training.evaluation.loss_comparison import DRAWS, Plan, Report, Trial, comp
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe
 from training.reports.animation import as_gif, as_page
-from training.reports.animation_data import Film, shoot, stage
-from training.reports.loss_curves import log_curve_figure, loss_by_epoch_figure
-
-__all__ = ["run_comparison"]
+from training.reports.animation_data import Animation, record, select
+from training.reports.figures import log_curve_figure, loss_by_epoch_figure
+from training.reports.model_card import table
 
 _ENOUGH_SEEDS = 5
 _LIBRARIES = ("faultcube", "torch", "scikit-learn", "numpy")
@@ -37,44 +34,36 @@ _ONE_SHOT = f"""
 
 
 def run_comparison(recipe: Recipe, plan: Plan, command: str, report: Report) -> dict[str, bytes]:
-    """Compare losses.
+    """Compare losses, and return files by name; comparison.md is the one to read first.
 
-    Args:
-        recipe: the table and how to fit.
-        plan: what is compared.
-        command: what to type for the same again; goes into the files.
-        report: told of every epoch.
-
-    Returns:
-        Files by name; comparison.md is the one to read first.
+    `command` is the command that reproduces them; it goes into the files.
 
     Raises:
-        RecipeError: the recipe, its table or the plan will not do.
+        RecipeError: the recipe, its table or the plan cannot be used.
     """
     dataset = load_dataset(recipe)
-    scene = stage(recipe, dataset, plan.animate)
+    selection = select(recipe, dataset, plan.animate)
     trials = compare(recipe, dataset, plan, report)
-    film = shoot(scene, report, plan.jobs) if scene else None
+    animation = record(selection, report, plan.jobs) if selection else None
     n = recipe.encoder.dimensions
     floor = LosslessTripletLoss.floor(len(dataset.classes), (recipe.fit.beta or n) / n)
-    text = _write(recipe, plan, dataset, trials, film, command)
     files = {
-        "comparison.md": text.encode(),
+        "comparison.md": _text(recipe, plan, dataset, trials, animation, command).encode(),
         "figures/log-curve.png": log_curve_figure(),
         "figures/loss-by-epoch.png": loss_by_epoch_figure(trials, {"lossless": floor}),
     }
-    if film:
-        files["animation.gif"] = as_gif(film)
-        files["animation.html"] = as_page(film, command).encode()
+    if animation:
+        files["animation.gif"] = as_gif(animation)
+        files["animation.html"] = as_page(animation, command).encode()
     return files
 
 
-def _write(
+def _text(
     recipe: Recipe,
     plan: Plan,
     dataset: Dataset,
     trials: Sequence[Trial],
-    film: Film | None,
+    animation: Animation | None,
     command: str,
 ) -> str:
     warnings = [f"Warning: {note}." for note in dataset.notes]
@@ -88,18 +77,18 @@ def _write(
         f"```sh\n{command}\n```",
         _header(recipe, plan, dataset),
         *warnings,
-        _table(trials),
+        _results(trials),
         _COLUMNS.strip() + (_ONE_SHOT.rstrip() if plan.hold_out else ""),
         "![Loss and share of triplets without loss, by epoch](figures/loss-by-epoch.png)",
         "![What a positive costs under each loss](figures/log-curve.png)",
-        _animation(film) if film else "No animation: it takes two fault classes with test rows.",
+        _animation(animation),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _header(recipe: Recipe, plan: Plan, dataset: Dataset) -> str:
     first, split, fit = recipe.fit.seed, recipe.split, recipe.fit
-    rows = ", ".join(f"{len(getattr(dataset, p).labels)} {p}" for p in ("train", "dev", "test"))
+    rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
     versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     by = f"by {split.by} {split.column!r}" if split.column else "at random"
     seeds = f"seeds {first} to {first + plan.seeds - 1}" if plan.seeds > 1 else f"seed {first}"
@@ -119,48 +108,54 @@ def _encoder(shape: EncoderRecipe) -> str:
     )
 
 
-def _table(trials: Sequence[Trial]) -> str:
-    columns: dict[str, Callable[[Trial], float]] = {
-        "accuracy": lambda trial: trial.scores.accuracy,
-        "balanced accuracy": lambda trial: trial.scores.balanced_accuracy,
-        "macro-F1": lambda trial: trial.scores.macro_f1,
-        "tightness": lambda trial: trial.tightness,
-        "zero loss": lambda trial: trial.zero_loss[-1],
-        "zero gradient": lambda trial: trial.zero_gradient,
-    }
+def _results(trials: Sequence[Trial]) -> str:
     held_out = bool(trials[0].one_shot)
-    header = ["loss", *columns, *(["1-shot macro-F1", "held-out recall"] if held_out else [])]
-    rows = [header, ["---"] * len(header)]
+    header = ["loss", "accuracy", "balanced accuracy", "macro-F1", "tightness"]
+    header += ["zero loss", "zero gradient"]
+    columns = len(header) - 1
+    header += ["1-shot macro-F1", "held-out recall"] if held_out else []
+    rows = []
     for name in dict.fromkeys(trial.loss for trial in trials):
-        mine = [trial for trial in trials if trial.loss == name]
-        cells = [_mean([column(trial) for trial in mine]) for column in columns.values()]
-        rows.append([name, *cells, *(_one_shot(mine, "embedding") if held_out else [])])
-    if held_out:
-        mine = [trial for trial in trials if trial.loss == trials[0].loss]
+        of_loss = [trial for trial in trials if trial.loss == name]
+        cells = _means([_numbers(trial) for trial in of_loss])
+        rows.append([name, *cells, *(_one_shot(of_loss, "embedding") if held_out else [])])
+    if held_out:  # the baselines are the same under every loss
+        of_loss = [trial for trial in trials if trial.loss == trials[0].loss]
         for space, name in _BASELINES.items():
-            rows.append([name, *["-"] * len(columns), *_one_shot(mine, space)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            rows.append([name, *["-"] * columns, *_one_shot(of_loss, space)])
+    return table(header, rows)
+
+
+def _numbers(trial: Trial) -> tuple[float, ...]:
+    return *trial.scores.overall, trial.tightness, trial.zero_loss[-1], trial.zero_gradient
 
 
 def _one_shot(trials: Sequence[Trial], space: str) -> list[str]:
     draws = [trial.one_shot[space] for trial in trials]
-    scores = ([each.macro_f1[0] for each in draws], [each.held_out_recall[0] for each in draws])
-    return [_mean(values) for values in scores]
+    return _means([(draw.macro_f1[0], draw.held_out_recall[0]) for draw in draws])
 
 
-def _mean(values: Sequence[float]) -> str:
-    shown = f"{statistics.fmean(values):.3f}"
-    return f"{shown} ± {statistics.stdev(values):.3f}" if len(values) > 1 else shown
+def _means(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Return mean and standard deviation of each column."""
+    cells = []
+    for values in zip(*rows, strict=True):
+        mean = f"{statistics.fmean(values):.3f}"
+        more = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        cells.append(mean + more)
+    return cells
 
 
-def _animation(film: Film) -> str:
-    good, *faults = film.scene.dataset.classes
-    encoder, seed = _encoder(film.scene.recipe.encoder), film.scene.recipe.fit.seed
-    lines = "\n".join(f"- {side.title}: {side.verdict}" for side in film.sides)
+def _animation(animation: Animation | None) -> str:
+    if animation is None:
+        return "No animation: it takes two fault classes with test rows."
+    recipe = animation.selection.recipe
+    good, *faults = animation.selection.dataset.classes
+    lines = "\n".join(f"- {side.title}: {side.verdict}" for side in animation.recordings)
     return (
         "## Epoch by epoch in a cube of three dimensions\n\n"
         "![Test rows in the cube while it learns: standard triplet loss left, lossless right]"
         "(animation.gif)\n\n"
-        f"Good traffic {good!r} and the faults {faults[0]!r} and {faults[1]!r}; {encoder}, seed "
-        f"{seed}. [animation.html](animation.html) is the same to play and to turn.\n\n{lines}"
+        f"Good traffic {good!r} and the faults {faults[0]!r} and {faults[1]!r}; "
+        f"{_encoder(recipe.encoder)}, seed {recipe.fit.seed}. [animation.html](animation.html) is "
+        f"the same to play and to turn.\n\n{lines}"
     )

@@ -1,9 +1,7 @@
-"""The model card: what a model is, what it is worth and where it ends, in Markdown."""
-
-from __future__ import annotations
+"""Write the model card: what a model is, its results and its limits, in Markdown."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
@@ -11,8 +9,6 @@ from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset
 from training.evaluation.evaluate import Evaluation
 from training.recipe import EncoderRecipe, Recipe
-
-__all__ = ["write_card"]
 
 
 def write_card(
@@ -44,13 +40,14 @@ def write_card(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, without a line feed at its end."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _code(name: str) -> str:
-    """A name from a table as code, whatever it is made of."""
+    """Return a name from a table as code, whatever characters it has."""
     plain = "".join(char if char.isprintable() else " " for char in name)
     return "`" + plain.replace("`", "'").replace("|", "\\|") + "`"
 
@@ -65,22 +62,18 @@ def _use(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> str:
 
 
 def _results(evaluations: Mapping[str, Evaluation]) -> str:
-    rows: list[list[str]] = []
-    for name, e in evaluations.items():
-        for how, scores in (("nearest class", e.nearest), ("as served", e.served)):
-            numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)
-            extra = [
-                f"{e.false_unknown_rate:.3f}",
-                f"{e.calibration_error:.3f}",
-                f"{e.excess_loss:.3f}",
-                f"{e.tightness:.3f}",
-            ]
-            first = [name, str(e.records)] if how == "nearest class" else ["", ""]
-            shown = extra if how == "as served" else [""] * len(extra)
-            rows.append([*first, how, *(f"{n:.3f}" for n in numbers), *shown])
     header = ["split", "rows", "verdicts", "accuracy", "balanced accuracy", "macro-F1"]
     header += ["false unknown", "calibration error", "excess loss", "tightness"]
-    return _table(header, rows)
+    rows = []
+    for name, e in evaluations.items():
+        others = e.false_unknown_rate, e.calibration_error, e.excess_loss, e.tightness
+        rows.append([name, str(e.records), "nearest class", *_digits(e.nearest.overall), *[""] * 4])
+        rows.append(["", "", "as served", *_digits(e.served.overall + others)])
+    return table(header, rows)
+
+
+def _digits(numbers: Sequence[float]) -> list[str]:
+    return [f"{number:.3f}" for number in numbers]
 
 
 def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
@@ -99,22 +92,14 @@ def _reading(recipe: Recipe, evaluation: Evaluation) -> str:
 
 
 def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) -> str:
+    header = ["class", "train", "dev", "test", "radius", "recall as served", "called unknown"]
     rows = []
     for c, name in enumerate(dataset.classes):
-        counts = [int((p.labels == c).sum()) for p in (dataset.train, dataset.dev, dataset.test)]
-        recall = evaluation.recall.get(name)
-        unknown = evaluation.false_unknown_by_class.get(name)
-        rows.append(
-            [
-                _code(name),
-                *map(str, counts),
-                f"{rule.radii[c]:.4f}",
-                "-" if recall is None else f"{recall:.3f}",
-                "-" if unknown is None else f"{unknown:.3f}",
-            ]
-        )
-    header = ["class", "train", "dev", "test", "radius", "recall as served", "called unknown"]
-    return _table(header, rows)
+        counts = [str(int((rows.labels == c).sum())) for rows in dataset.parts.values()]
+        by_class = (evaluation.recall, evaluation.false_unknown_by_class)
+        shares = [f"{share[name]:.3f}" if name in share else "-" for share in by_class]
+        rows.append([_code(name), *counts, f"{rule.radii[c]:.4f}", *shares])
+    return table(header, rows)
 
 
 def _fit(recipe: Recipe, dataset: Dataset) -> str:
@@ -123,20 +108,17 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
     split = recipe.split
     by = f"by {split.by} `{split.column}`" if split.column else "at random, label by label"
     within = f" within `{split.within}`" if split.within else ""
+    count = len(dataset.dev)
+    reference = "the dev rows" if count <= MOST else f"{MOST} of the {count} dev rows"
     return (
         f"{_loss(recipe)} over all triplets of class-balanced batches of {recipe.fit.batch}, "
         f"{recipe.fit.epochs} epochs of {recipe.fit.steps}; {_shape(recipe.encoder)}; seed "
         f"{recipe.fit.seed}. Rows split {by}{within}; "
         "dev rows calibrated radii and confidence and chose nothing, nor did test rows. "
-        f"`{REFERENCE}` holds {_kept(dataset)} as raw records, for later ones to be compared with."
+        f"`{REFERENCE}` holds {reference} as raw records, for later ones to be compared with."
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
         + (f"\n\nNotes:\n\n{notes}" if notes else "")
     )
-
-
-def _kept(dataset: Dataset) -> str:
-    count = len(dataset.dev.labels)
-    return "the dev rows" if count <= MOST else f"{MOST} of the {count} dev rows"
 
 
 def _loss(recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from training.dataset.arrays import (
     check_columns,
     checked_label,
     classes_of,
-    known_rows,
+    labelled,
     schema_of,
     set_aside,
 )
@@ -62,11 +62,11 @@ def test_classes_are_sorted_and_indexed() -> None:
 
 def test_labels_of_other_records_are_found_among_the_classes() -> None:
     matrix = np.zeros((3, 1), dtype=np.float32)
-    rows = known_rows(matrix, np.array([30, 10, 30]), np.array([10, 20, 30]))
+    rows = labelled(matrix, np.array([30, 10, 30]), np.array([10, 20, 30]))
     assert rows.labels.tolist() == [2, 0, 2]
     assert rows.labels.dtype == np.int64
     with pytest.raises(FitError, match="dev has the class 40"):
-        known_rows(matrix, np.array([30, 40, 30]), np.array([10, 20, 30]))
+        labelled(matrix, np.array([30, 40, 30]), np.array([10, 20, 30]))
 
 
 def test_a_column_of_numbers_needs_one_and_a_column_of_categories_does_not() -> None:

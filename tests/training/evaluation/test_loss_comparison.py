@@ -12,24 +12,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decision import NearestCentroid
+from models.decision import NearestCentroid, distances_between
 from models.encoder import Encoder as OnnxEncoder
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluation import loss_comparison as compare_module
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import evaluate, score, tightness
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import (
     DRAWS,
     Plan,
     Trial,
     compare,
-    each_in_turn,
-    score,
+    run_tasks,
     with_loss,
 )
-from training.fitting.fit import Epoch, centroids_of, embed, fit, make_loss
-from training.fitting.losses import LosslessTripletLoss
-from training.fitting.sampling import balanced_batches
+from training.fitting.fit import Epoch, balanced_batches, centroids_of, embed, fit
+from training.fitting.losses import LosslessTripletLoss, make_loss
 from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 Make = Callable[..., Recipe]
@@ -138,9 +136,9 @@ def test_scores_and_tightness_are_those_of_evaluate(seed: int, classes: int) -> 
         EncoderRecipe(dimensions=3, members=1),
         LosslessTripletLoss(),
     )
-    scores, tightness = score(points, labels, rule.centroids)
-    assert scores == expected.nearest
-    assert tightness == pytest.approx(expected.tightness)
+    nearest = distances_between(points, rule.centroids).argmin(axis=1)
+    assert score(labels, nearest) == expected.nearest
+    assert tightness(points, labels, rule.centroids) == pytest.approx(expected.tightness)
 
 
 def test_every_loss_meets_every_seed_and_several_processes_change_no_number(
@@ -170,7 +168,7 @@ def fail_at_one(asked: int, report: Callable[[str, Epoch], None]) -> int:
 def test_what_is_refused_ends_the_rest_and_survives_the_way_between_processes() -> None:
     told: list[str] = []
     with pytest.raises(RecipeError, match="one will not do") as refused:
-        list(each_in_turn(fail_at_one, range(3), lambda name, _: told.append(name), 1))
+        list(run_tasks(fail_at_one, range(3), lambda name, _: told.append(name), 1))
     assert told == ["any"] * 2
     assert str(pickle.loads(pickle.dumps(refused.value))) == "one will not do"
 

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from models.schema import Field, Schema
 from models.support import support_radius
 from training.dataset.dataset import Dataset, load_dataset
-from training.fitting.calibrate import calibrate
+from training.fitting.calibration import calibrate
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch, fit

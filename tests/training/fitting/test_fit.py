@@ -15,7 +15,7 @@ from training.dataset.dataset import Dataset, load_dataset
 from training.fitting import fit as fit_module
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, _warm_up, centroids_of, embed
-from training.fitting.losses import LOSSES, LosslessTripletLoss
+from training.fitting.losses import LOSSES, LosslessTripletLoss, make_loss
 from training.onnx.export import export
 from training.recipe import Recipe, RecipeError
 
@@ -235,7 +235,7 @@ def test_every_loss_can_be_asked_for_and_is_minimised(
     small_recipe: Recipe, small_dataset: Dataset, name: str
 ) -> None:
     recipe = with_fit(small_recipe, loss=name, epochs=4, steps=10, alpha=0.7, margin=0.9, beta=5)
-    assert type(fit_module.make_loss(recipe.fit)) is LOSSES[name]
+    assert type(make_loss(recipe.fit)) is LOSSES[name]
     _, history = fit(small_dataset, recipe, ignore)
     assert history[-1].loss < history[0].loss
 
@@ -243,7 +243,7 @@ def test_every_loss_can_be_asked_for_and_is_minimised(
 def test_a_loss_has_the_parameters_of_its_settings(small_recipe: Recipe) -> None:
     def made(name: str) -> Any:
         settings = with_fit(small_recipe, loss=name, alpha=0.7, margin=0.9, beta=5, epsilon=0.01)
-        return fit_module.make_loss(settings.fit)
+        return make_loss(settings.fit)
 
     assert (made("lossless").beta, made("lossless").epsilon) == (5, 0.01)
     assert (made("triplet").alpha, made("contrastive").margin) == (0.7, 0.9)

@@ -6,7 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ from training.fitting.losses import (
     TripletMarginLoss,
     squared_distances,
 )
+from training.recipe import LossName
 
 UNEQUAL = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3])
 
@@ -884,8 +885,9 @@ def test_a_loss_can_be_copied_and_saved(name: str) -> None:
 def test_the_losses_are_found_by_name() -> None:
     assert list(LOSSES) == ["lossless", "linear", "triplet", "contrastive"]
     assert all(issubclass(loss, BatchLoss) for loss in LOSSES.values())
+    assert get_args(LossName) == tuple(LOSSES)
 
 
 def test_the_module_exports_what_it_lists() -> None:
     public = {name for name in vars(losses) if name.endswith("Loss") and not name.startswith("_")}
-    assert set(losses.__all__) == public | {"LOSSES", "squared_distances"}
+    assert set(losses.__all__) == public | {"LOSSES", "make_loss", "squared_distances"}

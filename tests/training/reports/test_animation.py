@@ -14,17 +14,19 @@ import pytest
 from PIL import Image
 
 from training.reports.animation import as_gif, as_page
-from training.reports.animation_data import Film, Frame, Scene, Side
+from training.reports.animation_data import Animation, Frame, Recording, Selection
 
 CORNERS = np.array([[0.1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.9, 0.9]], np.float32)
 COMMAND = "faultcube compare --recipe 'a b.toml' --out x"
 
 
-def a_film(frames: int = 3, names: tuple[str, str, str] = ("ok", "slow", "lossy")) -> Film:
-    """A film of twelve records that come nearer to their corners."""
+def an_animation(
+    frames: int = 3, names: tuple[str, str, str] = ("ok", "slow", "lossy")
+) -> Animation:
+    """An animation of twelve records that come nearer to their corners."""
     labels = np.arange(12) % 3
     noise = np.random.default_rng(0).uniform(-0.09, 0.09, (12, 3)).astype(np.float32)
-    scene = SimpleNamespace(
+    selection = SimpleNamespace(
         recipe=SimpleNamespace(name="small"),
         dataset=SimpleNamespace(classes=names, test=SimpleNamespace(labels=np.arange(30) % 3)),
         labels=labels,
@@ -34,10 +36,11 @@ def a_film(frames: int = 3, names: tuple[str, str, str] = ("ok", "slow", "lossy"
         points = CORNERS[labels] + noise / np.float32(i)
         return Frame(i / 8, 1 / i, 0.5 / i, points, CORNERS, 0.7, 0.25, 2.5, 0.95)
 
-    sides = [
-        Side(loss, tuple(frame(i + 1) for i in range(frames))) for loss in ("triplet", "lossless")
+    recordings = [
+        Recording(loss, tuple(frame(i + 1) for i in range(frames)))
+        for loss in ("triplet", "lossless")
     ]
-    return Film(cast("Scene", scene), tuple(sides))
+    return Animation(cast("Selection", selection), tuple(recordings))
 
 
 class Page(html.parser.HTMLParser):
@@ -68,7 +71,7 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_gif_shows_every_frame_holds_the_last_and_is_small() -> None:
-    gif = as_gif(a_film(3))
+    gif = as_gif(an_animation(3))
     image = Image.open(io.BytesIO(gif))
     assert image.n_frames == 3  # type: ignore[attr-defined]
     assert len(gif) < 3_000_000 * 3 / 48
@@ -82,22 +85,22 @@ def test_the_gif_shows_every_frame_holds_the_last_and_is_small() -> None:
 
 
 def test_names_with_dollars_are_no_formulas() -> None:
-    assert as_gif(a_film(1, ("$ok$", "_sl$ow", "$\\los_{sy$")))
+    assert as_gif(an_animation(1, ("$ok$", "_sl$ow", "$\\los_{sy$")))
 
 
 def test_the_same_film_is_the_same_gif() -> None:
-    assert as_gif(a_film(1)) == as_gif(a_film(1))
+    assert as_gif(an_animation(1)) == as_gif(an_animation(1))
 
 
 def test_the_page_holds_every_point_of_every_frame_to_a_thousandth() -> None:
-    film = a_film(3)
+    film = an_animation(3)
     content = Page(as_page(film, COMMAND)).content
     assert content["command"] == COMMAND
     assert [side["title"] for side in content["sides"]] == [
         "Standard triplet loss",
         "Lossless triplet loss",
     ]
-    for side, shown in zip(film.sides, content["sides"], strict=True):
+    for side, shown in zip(film.recordings, content["sides"], strict=True):
         assert shown["verdict"] == side.verdict
         for frame, each in zip(side.frames, shown["frames"], strict=True):
             points = np.array(each["points"]).reshape(-1, 3) / content["fine"]
@@ -110,13 +113,13 @@ def test_the_page_holds_every_point_of_every_frame_to_a_thousandth() -> None:
 
 
 def test_only_the_lossless_loss_has_a_floor_to_be_over() -> None:
-    left, right = Page(as_page(a_film(1), COMMAND)).content["sides"]
+    left, right = Page(as_page(an_animation(1), COMMAND)).content["sides"]
     assert left["frames"][0]["caption"]["loss"] == "1.000"
     assert right["frames"][0]["caption"]["loss"] == "1.000, 0.500 over its floor"
 
 
 def test_the_page_asks_nobody_for_anything() -> None:
-    text = as_page(a_film(), COMMAND)
+    text = as_page(an_animation(), COMMAND)
     page = Page(text)
     assert not re.search(r"https?:|\burl\(|@import|\bfetch\b|XMLHttp|\bimport\b|WebSocket", text)
     for tag, attributes in page.tags:
@@ -130,7 +133,7 @@ def test_the_page_asks_nobody_for_anything() -> None:
 
 
 def test_the_page_can_be_worked_by_keyboard_and_read_without_colours() -> None:
-    text = as_page(a_film(), COMMAND)
+    text = as_page(an_animation(), COMMAND)
     tags = dict(Page(text).tags)
     assert tags["html"]["lang"] == "en"
     assert tags["button"]["type"] == "button"
@@ -152,7 +155,7 @@ def test_the_page_can_be_worked_by_keyboard_and_read_without_colours() -> None:
     ["</script><script>alert(1)</script>", "<!--<script>", "a'b\"c\\", "{{ name }}", "\u2028"],
 )
 def test_a_class_can_be_called_anything(name: str) -> None:
-    film = replace(a_film(1, ("ok", name, "lossy")))
+    film = replace(an_animation(1, ("ok", name, "lossy")))
     page = Page(as_page(film, f"faultcube {name}"))
     assert len(page.texts["script"]) == 2
     content = page.content
@@ -163,4 +166,4 @@ def test_a_class_can_be_called_anything(name: str) -> None:
 def test_the_page_is_a_file_of_the_package() -> None:
     template = files("training.reports").joinpath("animation.html").read_text(encoding="utf-8")
     assert template.count("{{ film }}") == 1
-    assert "{{" not in as_page(a_film(1), COMMAND)
+    assert "{{" not in as_page(an_animation(1), COMMAND)

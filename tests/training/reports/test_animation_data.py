@@ -15,7 +15,15 @@ from training.dataset.dataset import Dataset, load_dataset
 from training.evaluation.loss_comparison import with_loss
 from training.fitting.fit import Epoch, centroids_of, embed, fit
 from training.recipe import Recipe, RecipeError
-from training.reports.animation_data import SEPARATE, Film, Scene, Side, faults_apart, shoot, stage
+from training.reports.animation_data import (
+    SEPARATE,
+    Animation,
+    Recording,
+    Selection,
+    faults_apart,
+    record,
+    select,
+)
 
 Make = Callable[..., Recipe]
 
@@ -28,8 +36,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def staged(recipe: Recipe, *wanted: str) -> Scene:
-    scene = stage(recipe, load_dataset(recipe), wanted)
+def staged(recipe: Recipe, *wanted: str) -> Selection:
+    scene = select(recipe, load_dataset(recipe), wanted)
     assert scene is not None
     return scene
 
@@ -40,9 +48,9 @@ def told() -> list[tuple[str, Epoch]]:
 
 
 @pytest.fixture(scope="module")
-def film(real_recipe: Make, told: list[tuple[str, Epoch]]) -> Film:
+def film(real_recipe: Make, told: list[tuple[str, Epoch]]) -> Animation:
     fit = {"epochs": 3, "steps": 8, "batch": 60, "learning_rate": 0.02}
-    return shoot(staged(real_recipe(fit=fit)), lambda *each: told.append(each))
+    return record(staged(real_recipe(fit=fit)), lambda *each: told.append(each))
 
 
 def test_the_good_class_and_the_two_faults_with_most_test_rows_are_filmed(
@@ -75,7 +83,7 @@ def test_there_is_no_film_of_a_single_fault(
     make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = make_recipe(make_table().filter(pl.col("label") != "lossy"))
-    assert stage(recipe, load_dataset(recipe), ()) is None
+    assert select(recipe, load_dataset(recipe), ()) is None
 
 
 def test_beta_stays_as_many_times_the_width_as_it_was(real_recipe: Make) -> None:
@@ -93,9 +101,9 @@ def test_at_most_150_test_rows_of_each_class_are_shown_in_order(
 
 
 def test_both_sides_show_the_same_moments_from_the_first_part_of_an_epoch_to_the_last(
-    film: Film, told: list[tuple[str, Epoch]]
+    film: Animation, told: list[tuple[str, Epoch]]
 ) -> None:
-    left, right = film.sides
+    left, right = film.recordings
     assert [left.loss, right.loss] == ["triplet", "lossless"]
     moments = [frame.epochs for frame in left.frames]
     assert moments == [frame.epochs for frame in right.frames]
@@ -109,8 +117,8 @@ def test_both_sides_show_the_same_moments_from_the_first_part_of_an_epoch_to_the
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_the_film_ends_where_a_fit_that_nobody_watches_ends(film: Film, place: int) -> None:
-    scene, side = film.scene, film.sides[place]
+def test_the_film_ends_where_a_fit_that_nobody_watches_ends(film: Animation, place: int) -> None:
+    scene, side = film.selection, film.recordings[place]
     recipe, dataset = with_loss(scene.recipe, side.loss, 0), scene.dataset
     last: list[Any] = []
 
@@ -125,31 +133,31 @@ def test_the_film_ends_where_a_fit_that_nobody_watches_ends(film: Film, place: i
     assert np.array_equal(side.frames[-1].centroids, centroids)
 
 
-def test_points_lie_in_the_cube_and_shares_are_shares(film: Film) -> None:
-    for side in film.sides:
+def test_points_lie_in_the_cube_and_shares_are_shares(film: Animation) -> None:
+    for side in film.recordings:
         for frame in side.frames:
-            assert frame.points.shape == (len(film.scene.shown), 3)
+            assert frame.points.shape == (len(film.selection.shown), 3)
             assert ((frame.points > 0) & (frame.points < 1)).all()
             for share in (frame.macro_f1, frame.zero_loss, frame.recall):
                 assert 0 <= share <= 1
             assert frame.gap >= 0
-    assert all(frame.excess_loss > 0 for frame in film.sides[1].frames)
+    assert all(frame.excess_loss > 0 for frame in film.recordings[1].frames)
 
 
-def test_the_verdict_follows_the_recall_of_the_last_frame(film: Film) -> None:
-    for side in film.sides:
+def test_the_verdict_follows_the_recall_of_the_last_frame(film: Animation) -> None:
+    for side in film.recordings:
         recall = side.frames[-1].recall
         assert ("do not separate" in side.verdict) == (recall < SEPARATE)
         assert f"{recall:.3f}" in side.verdict
 
 
-def as_side(recall: float, film: Film) -> Side:
-    last = film.sides[0].frames[-1]
+def as_side(recall: float, film: Animation) -> Recording:
+    last = film.recordings[0].frames[-1]
     fields = {name: getattr(last, name) for name in last.__slots__}
-    return Side("triplet", (type(last)(**(fields | {"recall": recall})),))
+    return Recording("triplet", (type(last)(**(fields | {"recall": recall})),))
 
 
-def test_nine_in_ten_nearer_to_their_own_centroid_is_enough_to_separate(film: Film) -> None:
+def test_nine_in_ten_nearer_to_their_own_centroid_is_enough_to_separate(film: Animation) -> None:
     assert as_side(0.9, film).outcome == "the two fault classes separate"
     assert as_side(0.899, film).outcome == "the two fault classes do not separate"
 
@@ -187,6 +195,6 @@ def test_faults_that_are_points_have_a_gap_that_ends() -> None:
 def test_a_table_of_three_classes_loses_none(real_recipe: Make, real_table: pl.DataFrame) -> None:
     recipe = real_recipe(real_table.filter(pl.col("label") != "port_flap"))
     dataset: Dataset = load_dataset(recipe)
-    scene = stage(recipe, dataset, ())
+    scene = select(recipe, dataset, ())
     assert scene is not None
     assert scene.dataset.classes == dataset.classes

@@ -24,7 +24,7 @@ def quiet(*_: object) -> None:
 
 
 def a_trial(loss: str, seed: int, accuracy: float, one_shot: Mapping[str, Draws]) -> Trial:
-    scores = Scores(accuracy, 0.5, 0.25)
+    scores = Scores(accuracy, 0.5, 0.25, {}, 60)
     return Trial(loss, seed, scores, 0.125, (0.5, 0.4), (0.75, 0.875), 0.8125, one_shot)
 
 
@@ -38,17 +38,17 @@ def compared(
 ) -> Callable[..., str]:
     """Writes the text for trials that are given."""
     monkeypatch.setattr(comparison_page, "load_dataset", lambda _: small_dataset)
-    monkeypatch.setattr(comparison_page, "stage", lambda *_: None)
+    monkeypatch.setattr(comparison_page, "select", lambda *_: None)
 
     def write(trials: list[Trial], recipe: Recipe = small_recipe, **asked: Any) -> str:
         monkeypatch.setattr(comparison_page, "compare", lambda *_: trials)
         files = run_comparison(recipe, Plan(**asked), COMMAND, quiet)
         assert set(files) == {
-            "comparison_page.md",
+            "comparison.md",
             "figures/log-curve.png",
             "figures/loss-by-epoch.png",
         }
-        return files["comparison_page.md"].decode()
+        return files["comparison.md"].decode()
 
     return write
 
@@ -130,13 +130,13 @@ def test_files_of_a_whole_comparison_say_the_same(small_recipe: Recipe) -> None:
     told: list[str] = []
     files = run_comparison(small_recipe, plan, COMMAND, lambda name, _: told.append(name))
     assert set(files) == {
-        "comparison_page.md",
+        "comparison.md",
         "figures/log-curve.png",
         "figures/loss-by-epoch.png",
         "animation.gif",
         "animation.html",
     }
-    text = files["comparison_page.md"].decode()
+    text = files["comparison.md"].decode()
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert link in files
     verdicts = re.findall(r"^- (?:Standard|Lossless) triplet loss: (.*)$", text, re.MULTILINE)

@@ -9,7 +9,7 @@ import pytest
 
 from training.evaluation.evaluate import Scores
 from training.evaluation.loss_comparison import Trial
-from training.reports.loss_curves import log_curve_figure, loss_by_epoch_figure
+from training.reports.figures import log_curve_figure, loss_by_epoch_figure
 
 
 def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -23,7 +23,7 @@ def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def trial(loss: str, seed: int, losses: list[float]) -> Trial:
     shares = tuple(min(1.0, i / len(losses)) for i in range(len(losses)))
-    return Trial(loss, seed, Scores(0.5, 0.5, 0.5), 0.1, tuple(losses), shares, 0.0, {})
+    return Trial(loss, seed, Scores(0.5, 0.5, 0.5, {}, 60), 0.1, tuple(losses), shares, 0.0, {})
 
 
 def test_the_shapes_of_the_losses_are_drawn_the_same_every_time() -> None:

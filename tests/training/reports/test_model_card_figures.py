@@ -13,8 +13,8 @@ from models.decision import NearestCentroid
 from training.evaluation.evaluate import Evaluation
 from training.fitting.fit import Epoch
 from training.recipe import Recipe
-from training.reports import model_card_figures
-from training.reports.model_card_figures import confusion_figure
+from training.reports import figures
+from training.reports.figures import confusion_figure
 from training.train import Fitted
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -57,43 +57,37 @@ def test_the_bundle_carries_four_figures_that_show_something(
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_embedding_is_drawn_for_two_classes_as_for_more(classes: int) -> None:
     embeddings, labels = points(classes)
-    image = pixels(
-        model_card_figures.embedding_figure(embeddings, labels, rule(classes), NAMES[:classes])
-    )
+    image = pixels(figures.embedding_figure(embeddings, labels, rule(classes), NAMES[:classes]))
     assert image[..., :3].std() > 0.02
 
 
 def test_a_class_without_test_rows_is_drawn_by_its_centroid_alone() -> None:
     embeddings, labels = points(2)
-    assert pixels(model_card_figures.embedding_figure(embeddings, labels, rule(3), NAMES)).size
+    assert pixels(figures.embedding_figure(embeddings, labels, rule(3), NAMES)).size
     distances = rule(3).decide(embeddings).distances
-    assert pixels(model_card_figures.distances_figure(distances, labels, rule(3), NAMES)).size
+    assert pixels(figures.distances_figure(distances, labels, rule(3), NAMES)).size
 
 
 def test_distances_of_zero_can_be_drawn_on_a_logarithmic_axis() -> None:
     labels = np.arange(3)
     distances = rule(3).decide(CENTROIDS).distances
-    assert pixels(model_card_figures.distances_figure(distances, labels, rule(3), NAMES)).size
+    assert pixels(figures.distances_figure(distances, labels, rule(3), NAMES)).size
 
 
 @pytest.mark.parametrize("excess", [0.5, 0.0, -0.1])
 def test_a_single_epoch_has_a_history(excess: float) -> None:
-    assert pixels(model_card_figures.history_figure([Epoch(1, 0.4 + excess, excess, 0.9)])).size
+    assert pixels(figures.history_figure([Epoch(1, 0.4 + excess, excess, 0.9)])).size
 
 
 def test_the_same_numbers_give_the_same_picture() -> None:
     embeddings, labels = points(3, each=500)
-    first, second = (
-        model_card_figures.embedding_figure(embeddings, labels, rule(3), NAMES) for _ in range(2)
-    )
+    first, second = (figures.embedding_figure(embeddings, labels, rule(3), NAMES) for _ in range(2))
     assert first == second
 
 
 def test_other_numbers_give_another_picture() -> None:
     history = [Epoch(n, 1 / n, 1 / n, 1 - 1 / n) for n in range(1, 5)]
-    assert model_card_figures.history_figure(history) != model_card_figures.history_figure(
-        history[:3]
-    )
+    assert figures.history_figure(history) != figures.history_figure(history[:3])
 
 
 def test_three_hundred_classes_still_make_a_figure_of_bounded_size() -> None:

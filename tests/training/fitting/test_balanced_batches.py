@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.fitting.sampling import balanced_batches
+from training.fitting.fit import balanced_batches
 
 
 def batches(labels: list[int], batch: int, count: int = 5, seed: int = 0) -> list[list[int]]:
