@@ -107,7 +107,7 @@ class _Application(FastAPI):
         """Describe the routes and the fields of the bundle that is loaded now."""
         state: State = self.state.faultcube
         self.openapi_schema = None
-        return docs.complete(super().openapi(), state.loaded, most=state.settings.max_records)
+        return docs.complete(super().openapi(), state.loaded, state.settings.max_records)
 
 
 class _Shortcut:

@@ -20,7 +20,7 @@ from benchmarks.serving.servers import SERVER_CORE, Running, ServerError
 from benchmarks.serving.wrk import LOAD_CORE, WrkError
 from models import Bundle
 from service.classes.database import Store
-from service.classes.entities import Stored, Support
+from service.classes.entities import StoredClass, SupportRecord
 
 __all__ = ["Sample", "fill", "measure", "ratios"]
 
@@ -80,7 +80,7 @@ def fill(url: str, number: int) -> None:
         store.prepare()
         chosen = records(number) if number else []
         new = [
-            Stored(f"class-{place}", records=(Support(1, dict(record)),), next_id=2)
+            StoredClass(f"class-{place}", records=(SupportRecord(1, dict(record)),), next_id=2)
             for place, record in enumerate(chosen)
         ]
         if new:
