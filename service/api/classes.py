@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,7 @@ from service.api.forms import Form
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, NoSuchRevisionError, StoredClass, SupportRecord
 from service.classes.responses import Changed, History, Known, KnownClass, KnownInFull
-from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, describe
+from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, Plan, describe
 from service.runtime.state import state_of
 from service.web import problems
 from service.web.auth import admin
@@ -58,7 +57,6 @@ _CHANGE_BY_FORM = _CHANGE | answers(Changed, *problems.BODY_PROBLEMS, *_CHANGE_P
 _DRY_RUN = {200: {"model": Changed, "description": "What would happen; with `dry_run`."}}
 
 Records = list[dict[str, Any]]
-Plan = Callable[[Enrolment], Change]
 Severity = Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Description = Annotated[str, pydantic.Field(max_length=1000)]
@@ -181,9 +179,10 @@ async def enrol(request: Request, change: WithOptions) -> Response:
             raise Problem(problems.LIMIT_REACHED, why)
         severity = form.severity or ("none" if form.good else "major")
         stored = StoredClass(name, form.good, severity, form.description)
-        return Change("enrol", {name: _with_records(enrolment, stored, form.records)}, name)
+        after = {name: _with_records(enrolment, stored, form.records)}
+        return Change("enrol", after, name, status=201)
 
-    return await _apply(request, change, plan, content, status=201)
+    return await _apply(request, change, plan, content)
 
 
 @router.put(
@@ -302,7 +301,7 @@ def revisions(
 
 
 async def _apply(
-    request: Request, change: ChangeRequest, plan: Plan, body: bytes = b"", status: int = 200
+    request: Request, change: ChangeRequest, plan: Plan, body: bytes = b""
 ) -> Response:
     url = request.url
     digest = hashlib.sha256(f"{request.method} {url.path}?{url.query}\n".encode() + body)
@@ -311,7 +310,7 @@ async def _apply(
     editor: ClassEditor | None = getattr(request.app.state, "class_editor", None)
     if editor is None:
         editor = request.app.state.class_editor = ClassEditor(state_of(request))
-    outcome = await to_thread.run_sync(editor.apply, change, plan, status)
+    outcome = await to_thread.run_sync(editor.apply, change, plan)
     headers = {"Idempotency-Replayed": "true"} if outcome.replayed else None
     return Response(outcome.content, outcome.status, headers, "application/json")
 

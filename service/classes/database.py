@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -195,14 +196,8 @@ class Store:
             return _answered(connection, key)
 
     def history(self, *, limit: int, before: int | None = None) -> list[RevisionEntry]:
-        """Return changes, newest first.
-
-        Args:
-            limit: how many at most.
-            before: only revisions before this one.
-        """
-        names = "revision", "at", "action", "who", "request_id", "before", "after"
-        query = sa.select(*(revisions.c[name] for name in names))
+        """Return changes, newest first; with `before`, only those of earlier revisions."""
+        query = sa.select(*(revisions.c[field.name] for field in fields(RevisionEntry)))
         if before is not None:
             query = query.where(revisions.c.revision < before)
         with self._connect(self._backend.statement) as connection:
@@ -242,12 +237,7 @@ class Store:
             return int(made.inserted_primary_key[0])  # type: ignore[index]
 
     def feedback(self, after: int = 0, limit: int = 1000) -> list[Feedback]:
-        """Return feedback in the order of arrival.
-
-        Args:
-            after: only ids larger than this.
-            limit: how many at most.
-        """
+        """Return feedback in the order of arrival, which has larger ids than `after`."""
         query = sa.select(feedback).where(feedback.c.id > after).order_by(feedback.c.id)
         with self._connect(self._backend.statement) as connection:
             return [Feedback(*row) for row in connection.execute(query.limit(limit))]
@@ -373,25 +363,23 @@ def _replace(
     connection: sa.Connection, after: Mapping[str, StoredClass | None]
 ) -> tuple[Changes, Changes]:
     """Write classes, new ones behind all others; return their states before and after."""
-    rows = connection.execute(sa.select(classes).where(classes.c.name.in_(after)))
-    before: Changes = dict.fromkeys(after) | {
-        row.name: PlacedClass(row.place, row.document) for row in rows
-    }
-    now: Changes = dict.fromkeys(after)
+    before: Changes = {}
+    now: Changes = {}
     highest = sa.select(sa.func.coalesce(sa.func.max(classes.c.place), 0))
     last: int = connection.execute(highest).scalar_one()
     for name, stored in after.items():
-        if stored is not None:
-            former = before[name]
-            now[name] = PlacedClass(former.place if former else (last := last + 1), stored)
-    values = [
-        {"name": name, "place": placed.place, "document": placed.stored}
-        for name, placed in now.items()
-        if placed is not None
-    ]
-    connection.execute(sa.delete(classes).where(classes.c.name.in_(after)))
-    if values:
-        connection.execute(sa.insert(classes), values)
+        here = classes.c.name == name
+        query = sa.select(classes.c.place, classes.c.document).where(here)
+        row = connection.execute(query).one_or_none()
+        before[name] = None if row is None else PlacedClass(*row)
+        if stored is None:
+            now[name] = None
+            connection.execute(sa.delete(classes).where(here))
+        else:
+            place = (last := last + 1) if row is None else row.place
+            now[name] = PlacedClass(place, stored)
+            change = sa.insert(classes) if row is None else sa.update(classes).where(here)
+            connection.execute(change, {"name": name, "place": place, "document": stored})
     return before, now
 
 

@@ -28,13 +28,12 @@ _DEFAULTS: Final = {
 
 def backend(url: sa.URL) -> Backend:
     """Return the backend for a PostgreSQL server; parameters of the URL go before our defaults."""
-    given = url.query
     options = f"-c statement_timeout={TIMEOUT * 1000:.0f} -c synchronous_commit=on"
-    more = given.get("options", ())
+    more = url.query.get("options", ())
     engine = sa.create_engine(
         url.difference_update_query(["options"]),
         connect_args={
-            **{name: value for name, value in _DEFAULTS.items() if name not in given},
+            **{name: value for name, value in _DEFAULTS.items() if name not in url.query},
             "options": " ".join((options, *([more] if isinstance(more, str) else more))),
         },
         isolation_level="READ COMMITTED",
@@ -48,9 +47,8 @@ def backend(url: sa.URL) -> Backend:
     sa.event.listen(engine, "begin", _begin)
     statement = engine.execution_options(isolation_level="AUTOCOMMIT")
     snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
-    name = (
-        f"PostgreSQL database {url.database!r} on {url.host or given.get('host') or 'this machine'}"
-    )
+    host = url.host or url.query.get("host") or "this machine"
+    name = f"PostgreSQL database {url.database!r} on {host}"
 
     def check() -> None:
         with statement.connect() as connection:

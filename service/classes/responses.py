@@ -110,7 +110,7 @@ class Changed(ResponseModel):
     """Of the classes, from now on."""
     dry_run: Omittable[bool] = None
     """True when nothing was changed."""
-    known: Annotated[Omittable[KnownClass], pydantic.Field(alias="class")] = None
+    described: Annotated[Omittable[KnownClass], pydantic.Field(alias="class")] = None
     report: Omittable[Report] = None
 
 

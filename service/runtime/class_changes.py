@@ -7,19 +7,13 @@ was committed meanwhile, it is planned again on what that one left.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from service.classes.enrolment import Enrolment
-from service.classes.entities import (
-    AwayError,
-    ConflictError,
-    RepeatedError,
-    Snapshot,
-    StoredClass,
-)
+from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, StoredClass
 from service.classes.preview import Report, preview
 from service.classes.responses import Changed, KnownClass
 from service.runtime.state import State
@@ -29,7 +23,7 @@ from service.web.problems import Problem
 if TYPE_CHECKING:
     from service.classes.database import Store
 
-__all__ = ["Change", "ChangeRequest", "ClassEditor", "Outcome", "describe"]
+__all__ = ["Change", "ChangeRequest", "ClassEditor", "Outcome", "Plan", "describe"]
 
 _ATTEMPTS = 20
 
@@ -44,11 +38,17 @@ class Change:
         action: one word for the history.
         after: new state of each class that changes; None deletes it.
         name: of the class to describe and preview, if it is one.
+        status: of the response.
     """
 
     action: str
-    after: dict[str, StoredClass | None]
+    after: Mapping[str, StoredClass | None]
     name: str | None = None
+    status: int = 200
+
+
+Plan = Callable[[Enrolment], Change]
+"""Plans a change of the classes that it is given, or raises why it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,8 @@ class ClassEditor:
         self.state = state
         self._lock = threading.Lock()
 
-    def apply(
-        self, request: ChangeRequest, plan: Callable[[Enrolment], Change], status: int = 200
-    ) -> Outcome:
+    def apply(self, request: ChangeRequest, plan: Plan) -> Outcome:
         """Make a change.
-
-        Args:
-            request: for it.
-            plan: returns the change of the classes that it is given, or raises why it is refused.
-            status: of a successful response.
 
         Raises:
             Problem: it is refused, or the database is away; nothing was changed.
@@ -115,7 +108,7 @@ class ClassEditor:
                     return replay
                 for _ in range(_ATTEMPTS):
                     with suppress(ConflictError):
-                        return self._attempt(store, request, plan, status)
+                        return self._attempt(store, request, plan)
         except RepeatedError as error:
             if (replay := _replay(store, request)) is not None:
                 return replay
@@ -126,13 +119,7 @@ class ClassEditor:
             raise Problem(problems.DATABASE_UNAVAILABLE, why) from error
         raise Problem(problems.OUTDATED, "Others change the classes all the time; send this again.")
 
-    def _attempt(
-        self,
-        store: Store,
-        request: ChangeRequest,
-        plan: Callable[[Enrolment], Change],
-        status: int,
-    ) -> Outcome:
+    def _attempt(self, store: Store, request: ChangeRequest, plan: Plan) -> Outcome:
         """Raise ConflictError if another change is committed meanwhile."""
         snapshot = store.read()
         if request.revision not in {None, snapshot.revision}:
@@ -153,7 +140,7 @@ class ClassEditor:
             _check(report)
         if not change.after:
             response.report = None
-            return Outcome(status, response.content())
+            return Outcome(change.status, response.content())
         content = response.content()
         try:
             store.commit(
@@ -163,15 +150,16 @@ class ClassEditor:
                 who=request.who,
                 request_id=request.request_id,
                 key=None if request.key is None else (request.key, request.digest),
-                answer=b"%d %b" % (status, content),
+                answer=b"%d %b" % (change.status, content),
             )
         except AwayError as error:
-            why = f"The database went away ({error}), so the change may be made or not"
             raise Problem(
-                problems.DATABASE_UNAVAILABLE, f"{why}: see GET /revisions when it is back."
+                problems.DATABASE_UNAVAILABLE,
+                f"The database went away ({error}), so the change may be made or not: "
+                "see GET /revisions when it is back.",
             ) from error
         self.state.adopt(after.snapshot)
-        return Outcome(status, content)
+        return Outcome(change.status, content)
 
 
 def describe(enrolment: Enrolment, name: str, model: type[K]) -> K:
@@ -203,12 +191,12 @@ def _changed(snapshot: Snapshot, change: Change) -> Snapshot:
 
 
 def _response(after: Enrolment, change: Change, report: Report | None) -> Changed:
-    known = None
+    described = None
     if change.name is not None and (
         change.name in after.base.names or change.name in after.snapshot.classes
     ):
-        known = describe(after, change.name, KnownClass)
-    return Changed(revision=after.snapshot.revision, known=known, report=report)
+        described = describe(after, change.name, KnownClass)
+    return Changed(revision=after.snapshot.revision, described=described, report=report)
 
 
 def _check(report: Report) -> None:

@@ -50,22 +50,22 @@ class Postgres:
             "max_connections": "60",
             "logging_collector": "off",
         }
-        told = [f"--{name}={value}" for name, value in settings.items()]
+        options = [f"--{name}={value}" for name, value in settings.items()]
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [*self._as, self._programs / "postgres", "-D", self._folder / "data", *told],
+                [*self._as, self._programs / "postgres", "-D", self._folder / "data", *options],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        latest = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while True:
             try:
                 psycopg.connect(f"{self._conninfo} dbname=postgres", connect_timeout=2).close()
             except psycopg.OperationalError:
                 assert self._server.poll() is None, (self._folder / "log").read_text()[-2000:]
-                assert time.monotonic() < latest, (self._folder / "log").read_text()[-2000:]
+                assert time.monotonic() < deadline, (self._folder / "log").read_text()[-2000:]
                 time.sleep(0.05)
             else:
                 return
@@ -90,9 +90,9 @@ class Postgres:
                 os.kill(pid, signal.SIGKILL)
         self._server.wait(60)
         self._server = None
-        latest = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while any(_is_alive(pid) for pid in children):
-            assert time.monotonic() < latest
+            assert time.monotonic() < deadline
             time.sleep(0.01)
 
     @contextmanager
@@ -111,20 +111,20 @@ class Postgres:
                 os.kill(pid, signal.SIGCONT)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """RecordRequest the server something else."""
+        """Execute a statement and return its rows."""
         info = f"{self._conninfo} dbname={database}"
         with psycopg.connect(info, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def database(self) -> str:
-        """Make a database, and tell its URL."""
+        """Make a database and return its URL."""
         self._made += 1
         self.execute(f"CREATE DATABASE test{self._made}")
         return self.url(f"test{self._made}")
 
     def url(self, database: str) -> str:
-        """Of a database, whether it is there or not."""
+        """Return the URL of a database, which need not exist."""
         return f"postgresql://faultcube:secret-word@/{database}?host={self._folder}"
 
     @property
@@ -159,9 +159,9 @@ def running() -> Iterator[Postgres]:
 
 
 def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
-    if found:
-        return found[-1].parent
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
+    if programs:
+        return programs[-1].parent
     if program := shutil.which("initdb"):
         return Path(program).resolve().parent
     pytest.skip("PostgreSQL is not installed (no initdb): apt-get install postgresql")
@@ -172,8 +172,8 @@ def _version(program: Path) -> float:
 
 
 def _children(pid: int) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(child) for child in told.split()]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in children.split()]
 
 
 def _is_alive(pid: int) -> bool:
