@@ -116,8 +116,7 @@ class _Application(FastAPI):
         """Describe the routes, and the fields of the bundle that is loaded now."""
         state: State = self.state.faultcube
         self.openapi_schema = None
-        max_records = state.settings.max_records
-        return docs.complete(super().openapi(), state.loaded, most=max_records)
+        return docs.complete(super().openapi(), state.loaded, state.settings.max_records)
 
 
 @asynccontextmanager

@@ -32,8 +32,8 @@ from training.train import Fitted, Report, fit_and_test, train
 
 TOLERANCE = 0.01
 """Macro-F1 on the test rows that a candidate may lose. Fits of the shipped recipe that differ only
-in their seed have a standard deviation of 0.004 (benchmarks/results/comparison), so two of them differ by
-0.006: this is less than twice as much."""
+in their seed have a standard deviation of 0.004 (benchmarks/results/comparison), so two of them
+differ by 0.006: this is less than twice as much."""
 _TIME = "time"
 _LEAST = 2  # Rows of a label that a fit needs: they are never held back
 _ROUNDING = 1e-9

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from benchmarks.enrolment.client import Record, records
 from service.classes.database import Store
-from service.classes.entities import Stored, Support
+from service.classes.entities import StoredClass, SupportRecord
 
 
 @contextmanager
@@ -23,7 +23,9 @@ def _store(url: str) -> Iterator[Store]:
 def fill(url: str, number: int) -> None:
     """Write classes of one record each in one revision."""
     classes = {
-        f"class-{i}": Stored(f"class-{i}", records=(Support(1, dict(record)),), next_id=2)
+        f"class-{i}": StoredClass(
+            f"class-{i}", records=(SupportRecord(1, dict(record)),), next_id=2
+        )
         for i, record in enumerate(records(number) if number else [])
     }
     with _store(url) as store:

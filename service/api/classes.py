@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import msgspec
 import pydantic
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query
@@ -16,68 +15,53 @@ from starlette.responses import Response
 
 from models import UNKNOWN, Fault, RecordError
 from service.api import forms
+from service.api.docs import answers
 from service.api.forms import Form
-from service.api.schemas import Absent, Changed, History, Known, KnownInFull
 from service.classes.enrolment import Enrolment
-from service.classes.entities import AwayError, NoSuchRevisionError, Stored, Support
-from service.runtime.class_changes import Caller, Catalogue, Change, describe
-from service.runtime.state import State, state_of
+from service.classes.entities import AwayError, NoSuchRevisionError, StoredClass, SupportRecord
+from service.classes.responses import Changed, History, Known, KnownClass, KnownInFull
+from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, Plan, describe
+from service.runtime.state import state_of
+from service.web import problems
 from service.web.auth import admin
 from service.web.middleware import RequestInfo
-from service.web.problems import (
-    BODY_PROBLEMS,
-    BUNDLE_CLASS,
-    CLASS_OVERLAP,
-    CONTRADICTORY,
-    DATABASE_UNAVAILABLE,
-    FORBIDDEN,
-    INVALID_RECORDS,
-    KEY_REUSED,
-    LIMIT_REACHED,
-    NAME_TAKEN,
-    NO_SUCH_CLASS,
-    NOT_READY,
-    OUTDATED,
-    UNAUTHORIZED,
-    Problem,
-    documented,
-    invalid_records,
-)
+from service.web.problems import Problem
+from service.web.response_model import Absent
 
-__all__ = ["router"]
+__all__ = ["Description", "Name", "router"]
 
 router = APIRouter(tags=["Classes"])
 
-_MOST_RECORDS = 100
-"""Support records of a class: from there on it should be trained."""
-_MOST_IN_ALL = 20_000
-_LAST = (1 << 31) - 1
-"""What a database's integer holds."""
-_CHANGES = (
-    UNAUTHORIZED,
-    FORBIDDEN,
-    NO_SUCH_CLASS,
-    NAME_TAKEN,
-    BUNDLE_CLASS,
-    CLASS_OVERLAP,
-    LIMIT_REACHED,
-    OUTDATED,
-    CONTRADICTORY,
-    KEY_REUSED,
-    INVALID_RECORDS,
-    NOT_READY,
-    DATABASE_UNAVAILABLE,
+_MAX_RECORDS = 100
+"""Support records of a class; one with more should be trained."""
+_MAX_TOTAL_RECORDS = 20_000
+_MAX_INTEGER = (1 << 31) - 1
+"""Of a database."""
+_CHANGE_PROBLEMS = (
+    problems.UNAUTHORIZED,
+    problems.FORBIDDEN,
+    problems.NO_SUCH_CLASS,
+    problems.NAME_TAKEN,
+    problems.BUNDLE_CLASS,
+    problems.CLASS_OVERLAP,
+    problems.LIMIT_REACHED,
+    problems.OUTDATED,
+    problems.CONTRADICTORY,
+    problems.KEY_REUSED,
+    problems.INVALID_RECORDS,
+    problems.NOT_READY,
+    problems.DATABASE_UNAVAILABLE,
 )
+_CHANGE = answers(Changed, *_CHANGE_PROBLEMS) | {"dependencies": [Depends(admin)]}
+_CHANGE_BY_FORM = _CHANGE | answers(Changed, *problems.BODY_PROBLEMS, *_CHANGE_PROBLEMS)
+_DRY_RUN = {200: {"model": Changed, "description": "What would happen; with `dry_run`."}}
 
+Records = list[dict[str, Any]]
 Severity = Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Description = Annotated[str, pydantic.Field(max_length=1000)]
-Records = Annotated[list[dict[str, Any]], pydantic.Field(min_length=1, max_length=_MOST_RECORDS)]
+NewRecords = Annotated[Records, pydantic.Field(min_length=1, max_length=_MAX_RECORDS)]
 InName = Annotated[str, InPath(description="Name of a class.", min_length=1, max_length=255)]
-DryRun = Annotated[bool, Query(description="Only say what would happen.")]
-Force = Annotated[
-    bool, Query(description="Do it although it swallows another class, or contradicts itself.")
-]
 IfMatch = Annotated[
     Annotated[str, pydantic.Field(pattern=r'^"?[0-9]{1,9}"?$')] | Absent,
     Header(
@@ -92,6 +76,33 @@ Key = Annotated[
         description="Your name for this change: sent again, it is answered, and not done, again.",
     ),
 ]
+DryRun = Annotated[bool, Query(description="Only say what would happen.")]
+Force = Annotated[
+    bool, Query(description="Do it although it swallows another class, or contradicts itself.")
+]
+
+
+def read_headers(request: Request, if_match: IfMatch = None, key: Key = None) -> ChangeRequest:
+    """Read the headers of a change."""
+    info = RequestInfo.of(request.scope)
+    revision = None if if_match is None else int(if_match.strip('"'))
+    return ChangeRequest(info.key, info.request_id, revision=revision, key=key)
+
+
+def read_options(
+    request: Request,
+    dry_run: DryRun = False,
+    force: Force = False,
+    if_match: IfMatch = None,
+    key: Key = None,
+) -> ChangeRequest:
+    """Read the headers and options of a change that can be tried and forced."""
+    change = read_headers(request, if_match, None if dry_run else key)
+    return replace(change, dry_run=dry_run, force=force)
+
+
+WithHeaders = Annotated[ChangeRequest, Depends(read_headers)]
+WithOptions = Annotated[ChangeRequest, Depends(read_options)]
 
 
 class NewClass(Form):
@@ -103,14 +114,14 @@ class NewClass(Form):
     severity: Severity | None = None
     """Perceived severity (ITU-T X.733); `major` unless given, `none` of good traffic."""
     description: Description = ""
-    records: Records
+    records: NewRecords
     """What the class looks like: one record, or several."""
 
 
 class Amendment(Form):
     """What to change of a class; what is left out stays."""
 
-    records: Records | None = None
+    records: NewRecords | None = None
     """More of what it looks like."""
     severity: Severity | None = None
     description: Description | None = None
@@ -118,55 +129,32 @@ class Amendment(Form):
     """Whether it is out of use."""
 
 
-@router.get(
-    "/classes",
-    summary="The classes",
-    response_model=Known,
-    response_description=Known.__doc__ or "",
-    responses=documented(NOT_READY),
-)
+@router.get("/classes", summary="The classes", **answers(Known, problems.NOT_READY))
 def classes(request: Request) -> Response:
     """List the classes that decide, and those that are hidden or parked, at one revision."""
     enrolment = state_of(request).enrolment
-    content = {
-        "revision": enrolment.snapshot.revision,
-        "classes": [describe(enrolment, name) for name in _names(enrolment)],
-    }
-    return _json(content)
+    described = [KnownClass.of(enrolment, name) for name in enrolment.names]
+    return Known(revision=enrolment.snapshot.revision, classes=described).response()
 
 
 @router.get(
     "/classes/{name}",
     summary="A class",
-    response_model=KnownInFull,
-    response_description=KnownInFull.__doc__ or "",
-    responses=documented(NO_SUCH_CLASS, NOT_READY, INVALID_RECORDS),
+    **answers(KnownInFull, problems.NO_SUCH_CLASS, problems.NOT_READY, problems.INVALID_RECORDS),
 )
 def one_class(request: Request, name: InName) -> Response:
     """Show a class with its support records and its distance to every other class."""
-    enrolment = state_of(request).enrolment
-    content = describe(enrolment, name, whole=True)
-    return _json({"revision": enrolment.snapshot.revision} | content)
+    return describe(state_of(request).enrolment, name, KnownInFull).response()
 
 
 @router.post(
     "/classes",
     summary="Enrol a class",
     status_code=201,
-    response_model=Changed,
-    response_description=Changed.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS, *_CHANGES)
-    | {200: {"model": Changed, "description": "What would happen; with `dry_run`."}},
     openapi_extra=forms.described(NewClass),
-    dependencies=[Depends(admin)],
+    **_CHANGE_BY_FORM | {"responses": _CHANGE_BY_FORM["responses"] | _DRY_RUN},
 )
-async def enrol(
-    request: Request,
-    dry_run: DryRun = False,
-    force: Force = False,
-    if_match: IfMatch = None,
-    key: Key = None,
-) -> Response:
+async def enrol(request: Request, change: WithOptions) -> Response:
     """Teach the running service a class from one record or a few, without training.
 
     With `dry_run`, only say what would happen: how far it would reach, how near the other classes
@@ -176,49 +164,34 @@ async def enrol(
     `force` is given.
     """
     form, content = await forms.read(request, NewClass)
-    most = state_of(request).settings.max_classes
+    name, limit = form.name, state_of(request).settings.max_classes
 
-    def work_out(now: Enrolment) -> Change:
-        if form.name == UNKNOWN:
+    def plan(enrolment: Enrolment) -> Change:
+        if name == UNKNOWN:
             raise RecordError(
                 [Fault(None, "name", "a name that means nothing else", repr(UNKNOWN))]
             )
-        if form.name in now.base.names or form.name in now.snapshot.classes:
-            raise Problem(
-                NAME_TAKEN, f"There is a class {form.name!r} already; PUT adds records to it."
-            )
-        if sum(bool(each.records) for each in now.snapshot.classes.values()) >= most:
-            raise Problem(
-                LIMIT_REACHED, f"{most} classes are enrolled, the most there may be; delete some."
-            )
-        _check_records(now, form.records, already=0)
+        if name in enrolment.base.names or name in enrolment.snapshot.classes:
+            why = f"There is a class {name!r} already; PUT adds records to it."
+            raise Problem(problems.NAME_TAKEN, why)
+        if sum(bool(stored.records) for stored in enrolment.snapshot.classes.values()) >= limit:
+            why = f"{limit} classes are enrolled, the most there may be; delete some."
+            raise Problem(problems.LIMIT_REACHED, why)
         severity = form.severity or ("none" if form.good else "major")
-        stored = _with_records(
-            Stored(form.name, form.good, severity, form.description), form.records
-        )
-        return Change("enrol", {form.name: stored}, form.name)
+        stored = StoredClass(name, form.good, severity, form.description)
+        after = {name: _with_records(enrolment, stored, form.records)}
+        return Change("enrol", after, name, status=201)
 
-    caller = _caller(request, content, if_match, key, dry_run=dry_run, force=force)
-    return await _change(request, caller, work_out, status=201)
+    return await _apply(request, change, plan, content)
 
 
 @router.put(
     "/classes/{name}",
     summary="Add support records, or amend a class",
-    response_model=Changed,
-    response_description=Changed.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS, *_CHANGES),
     openapi_extra=forms.described(Amendment),
-    dependencies=[Depends(admin)],
+    **_CHANGE_BY_FORM,
 )
-async def amend(
-    request: Request,
-    name: InName,
-    dry_run: DryRun = False,
-    force: Force = False,
-    if_match: IfMatch = None,
-    key: Key = None,
-) -> Response:
+async def amend(request: Request, name: InName, change: WithOptions) -> Response:
     """Add records to an enrolled class, or change what is said of it; hide a class, or show it.
 
     Of the bundle's classes, nothing else can be changed. A hidden class decides nothing: its
@@ -226,241 +199,160 @@ async def amend(
     """
     form, content = await forms.read(request, Amendment)
 
-    def work_out(now: Enrolment) -> Change:
-        stored = now.snapshot.classes.get(name)
-        if stored is None or not stored.records:
-            return _hide(now, name, form)
-        _check_records(now, form.records or [], already=len(stored.records))
-        stored = msgspec.structs.replace(
-            stored,
-            severity=form.severity or stored.severity,
-            description=stored.description if form.description is None else form.description,
-            hidden=stored.hidden if form.hidden is None else form.hidden,
+    def plan(enrolment: Enrolment) -> Change:
+        before = enrolment.stored(name)
+        if before is None:
+            return _hide(enrolment, name, form)
+        after = replace(
+            _with_records(enrolment, before, form.records or []),
+            **form.model_dump(exclude={"records"}, exclude_none=True),
         )
-        after = _with_records(stored, form.records or [])
-        return Change("amend", {} if after == now.snapshot.classes[name] else {name: after}, name)
+        return Change("amend", {} if after == before else {name: after}, name)
 
-    caller = _caller(request, content, if_match, key, dry_run=dry_run, force=force)
-    return await _change(request, caller, work_out)
+    return await _apply(request, change, plan, content)
 
 
-@router.delete(
-    "/classes/{name}",
-    summary="Delete an enrolled class",
-    response_model=Changed,
-    response_description=Changed.__doc__ or "",
-    responses=documented(*_CHANGES),
-    dependencies=[Depends(admin)],
-)
-async def delete(
-    request: Request, name: InName, if_match: IfMatch = None, key: Key = None
-) -> Response:
+@router.delete("/classes/{name}", summary="Delete an enrolled class", **_CHANGE)
+async def delete(request: Request, name: InName, change: WithHeaders) -> Response:
     """Forget an enrolled class; a revert brings it back."""
 
-    def work_out(now: Enrolment) -> Change:
-        _enrolled(now, name)
+    def plan(enrolment: Enrolment) -> Change:
+        _enrolled(enrolment, name)
         return Change("delete", {name: None})
 
-    return await _change(request, _caller(request, b"", if_match, key), work_out)
+    return await _apply(request, change, plan)
 
 
-@router.delete(
-    "/classes/{name}/records/{record_id}",
-    summary="Delete a support record",
-    response_model=Changed,
-    response_description=Changed.__doc__ or "",
-    responses=documented(*_CHANGES),
-    dependencies=[Depends(admin)],
-)
+@router.delete("/classes/{name}/records/{record_id}", summary="Delete a support record", **_CHANGE)
 async def delete_record(
     request: Request,
     name: InName,
-    record_id: Annotated[int, InPath(ge=1, le=_LAST, description="As `support` names it.")],
-    if_match: IfMatch = None,
-    key: Key = None,
+    record_id: Annotated[int, InPath(ge=1, le=_MAX_INTEGER, description="As `support` names it.")],
+    change: WithHeaders,
 ) -> Response:
     """Forget one of the records that a class is known from; the last one cannot be deleted."""
 
-    def work_out(now: Enrolment) -> Change:
-        stored = _enrolled(now, name)
-        kept = tuple(each for each in stored.records if each.id != record_id)
-        if len(kept) == len(stored.records):
-            raise Problem(NO_SUCH_CLASS, f"The class {name!r} has no record {record_id}.")
-        if not kept:
-            raise Problem(LIMIT_REACHED, f"This is the last record of {name!r}; delete the class.")
-        return Change("delete_record", {name: msgspec.structs.replace(stored, records=kept)}, name)
+    def plan(enrolment: Enrolment) -> Change:
+        stored = _enrolled(enrolment, name)
+        remaining = tuple(record for record in stored.records if record.id != record_id)
+        if len(remaining) == len(stored.records):
+            why = f"The class {name!r} has no record {record_id}."
+            raise Problem(problems.NO_SUCH_CLASS, why)
+        if not remaining:
+            why = f"This is the last record of {name!r}; delete the class."
+            raise Problem(problems.LIMIT_REACHED, why)
+        return Change("delete_record", {name: replace(stored, records=remaining)}, name)
 
-    caller = _caller(request, b"", if_match, key, force=True)
-    return await _change(request, caller, work_out)
+    return await _apply(request, replace(change, force=True), plan)
 
 
-@router.post(
-    "/classes/revert/{revision}",
-    summary="Revert to an earlier revision",
-    response_model=Changed,
-    response_description=Changed.__doc__ or "",
-    responses=documented(*_CHANGES),
-    dependencies=[Depends(admin)],
-)
+@router.post("/classes/revert/{revision}", summary="Revert to an earlier revision", **_CHANGE)
 async def revert(
     request: Request,
-    revision: Annotated[int, InPath(ge=0, le=_LAST, description="As `GET /revisions` lists it.")],
-    if_match: IfMatch = None,
-    key: Key = None,
+    revision: Annotated[
+        int, InPath(ge=0, le=_MAX_INTEGER, description="As `GET /revisions` lists it.")
+    ],
+    change: WithHeaders,
 ) -> Response:
     """Bring all classes back to what they were at a revision; that is a new revision itself."""
     store = state_of(request).store
+    if store is None:
+        raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of classes.")
 
-    def work_out(now: Enrolment) -> Change:
-        if store is None:  # pragma: no cover - a change is refused before
-            raise Problem(DATABASE_UNAVAILABLE, "There is no database of classes.")
+    def plan(enrolment: Enrolment) -> Change:
         try:
             then = store.at(revision).classes
         except NoSuchRevisionError as error:
-            raise Problem(NO_SUCH_CLASS, f"There is no revision {revision}.") from error
-        present = now.snapshot.classes
-        after: dict[str, Stored | None] = {}
-        for name in dict.fromkeys([*then, *present]):
-            old, new = present.get(name), then.get(name)
+            raise Problem(problems.NO_SUCH_CLASS, f"There is no revision {revision}.") from error
+        now = enrolment.snapshot.classes
+        after: dict[str, StoredClass | None] = {}
+        for name in dict.fromkeys([*then, *now]):
+            old, new = now.get(name), then.get(name)
             if new is not None and old is not None:  # an id is never used again
-                new = msgspec.structs.replace(new, next_id=max(new.next_id, old.next_id))
+                new = replace(new, next_id=max(new.next_id, old.next_id))
             if new != old:
                 after[name] = new
         return Change("revert", after)
 
-    return await _change(request, _caller(request, b"", if_match, key), work_out)
+    return await _apply(request, change, plan)
 
 
 @router.get(
     "/revisions",
     summary="The history of the classes",
-    response_model=History,
-    response_description=History.__doc__ or "",
-    responses=documented(DATABASE_UNAVAILABLE, INVALID_RECORDS),
+    **answers(History, problems.DATABASE_UNAVAILABLE, problems.INVALID_RECORDS),
 )
-async def revisions(
+def revisions(
     request: Request,
-    most: Annotated[int, Query(ge=1, le=100, description="How many, at most.")] = 20,
+    limit: Annotated[int, Query(alias="most", ge=1, le=100, description="How many, at most.")] = 20,
     before: Annotated[
-        Annotated[int, pydantic.Field(ge=0, le=_LAST)] | Absent,
+        Annotated[int, pydantic.Field(ge=0, le=_MAX_INTEGER)] | Absent,
         Query(description="Only those before this revision."),
     ] = None,
 ) -> Response:
     """List changes of the classes, the latest first: who, when, what was and what is since."""
-    state = state_of(request)
-
-    def look() -> Response:
-        if state.store is None:
-            return _json({"revisions": []})
-        try:
-            found = state.store.history(most=most, before=before)
-        except AwayError as error:
-            raise Problem(
-                DATABASE_UNAVAILABLE, f"The database of classes is away ({error})."
-            ) from error
-        return _json({"revisions": found})
-
-    return await to_thread.run_sync(look)
-
-
-async def _change(
-    request: Request, caller: Caller, work_out: Callable[[Enrolment], Change], status: int = 200
-) -> Response:
-    catalogue = _catalogue(state_of(request), request)
-    code, content, again = await to_thread.run_sync(catalogue.change, caller, work_out, status)
-    headers = {"Idempotency-Replayed": "true"} if again else None
-    return Response(content, code, headers, "application/json")
-
-
-def _catalogue(state: State, request: Request) -> Catalogue:
-    """The one of the application: it takes changes one by one."""
-    found: Catalogue | None = getattr(request.app.state, "catalogue", None)
-    if found is None:
-        found = request.app.state.catalogue = Catalogue(state)
-    return found
-
-
-def _caller(
-    request: Request,
-    content: bytes,
-    if_match: str | None,
-    key: str | None,
-    *,
-    dry_run: bool = False,
-    force: bool = False,
-) -> Caller:
-    info = RequestInfo.of(request.scope)
-    asked = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + content
-    return Caller(
-        who=info.key,
-        request_id=info.request_id,
-        dry_run=dry_run,
-        force=force,
-        revision=None if if_match is None else int(if_match.strip('"')),
-        key=None if key is None or dry_run else (key, hashlib.sha256(asked).hexdigest()),
-    )
-
-
-def _names(enrolment: Enrolment) -> list[str]:
-    enrolled = [name for name, stored in enrolment.snapshot.classes.items() if stored.records]
-    return list(dict.fromkeys([*enrolment.base.names, *enrolled]))
-
-
-def _enrolled(now: Enrolment, name: str) -> Stored:
-    stored = now.snapshot.classes.get(name)
-    if stored is not None and stored.records:
-        return stored
-    if name in now.base.names:
-        raise Problem(
-            BUNDLE_CLASS, f"{name!r} is a class of the bundle; it can be hidden: PUT hidden=true."
-        )
-    raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
-
-
-def _hide(now: Enrolment, name: str, form: Amendment) -> Change:
-    """Hide a class of the bundle, or show it again."""
-    if name not in now.base.names and name not in now.snapshot.classes:
-        raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
-    if form.model_dump(exclude={"hidden"}, exclude_none=True):
-        raise Problem(
-            BUNDLE_CLASS, f"{name!r} is a class of the bundle, which can only be hidden or shown."
-        )
-    known = {each.name: each.good for each in now.base.manifest.classes}
-    if form.hidden and known.get(name):
-        raise Problem(BUNDLE_CLASS, f"{name!r} is good traffic, which cannot be hidden.")
-    if form.hidden is None or form.hidden == (name in now.snapshot.classes):
-        return Change("amend", {}, name)
-    stored = Stored(name, hidden=True) if form.hidden else None
-    return Change("hide" if form.hidden else "show", {name: stored}, name)
-
-
-def _check_records(now: Enrolment, records: list[dict[str, Any]], already: int) -> None:
-    if already + len(records) > _MOST_RECORDS:
-        raise Problem(
-            LIMIT_REACHED,
-            f"A class may have {_MOST_RECORDS} records; with more of them, train a model.",
-        )
-    everything = sum(len(each.records) for each in now.snapshot.classes.values())
-    if everything + len(records) > _MOST_IN_ALL:
-        raise Problem(
-            LIMIT_REACHED,
-            f"{everything} records are stored, of {_MOST_IN_ALL} at most; delete some.",
-        )
-    if not records:
-        return
+    store = state_of(request).store
     try:
-        now.base.schema.encode(records)
-    except RecordError as error:
-        raise invalid_records(error.faults) from error
+        entries = store.history(limit=limit, before=before) if store else []
+    except AwayError as error:
+        why = f"The database of classes is away ({error})."
+        raise Problem(problems.DATABASE_UNAVAILABLE, why) from error
+    return History(revisions=entries).response()
 
 
-def _with_records(stored: Stored, records: list[dict[str, Any]]) -> Stored:
-    first = stored.next_id
-    more = tuple(Support(first + place, record) for place, record in enumerate(records))
-    return msgspec.structs.replace(
-        stored, records=stored.records + more, next_id=first + len(records)
-    )
+async def _apply(
+    request: Request, change: ChangeRequest, plan: Plan, body: bytes = b""
+) -> Response:
+    url = request.url
+    digest = hashlib.sha256(f"{request.method} {url.path}?{url.query}\n".encode() + body)
+    change = replace(change, digest=digest.hexdigest())
+    # One editor for the application: it takes changes one by one.
+    editor: ClassEditor | None = getattr(request.app.state, "class_editor", None)
+    if editor is None:
+        editor = request.app.state.class_editor = ClassEditor(state_of(request))
+    outcome = await to_thread.run_sync(editor.apply, change, plan)
+    headers = {"Idempotency-Replayed": "true"} if outcome.replayed else None
+    return Response(outcome.content, outcome.status, headers, "application/json")
 
 
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
+def _enrolled(enrolment: Enrolment, name: str) -> StoredClass:
+    """Return an enrolled class, or raise the problem of any other."""
+    if (stored := enrolment.stored(name)) is not None:
+        return stored
+    if name in enrolment.base.names:
+        why = f"{name!r} is a class of the bundle; it can be hidden: PUT hidden=true."
+        raise Problem(problems.BUNDLE_CLASS, why)
+    raise Problem(problems.NO_SUCH_CLASS, f"There is no class {name!r}.")
+
+
+def _hide(enrolment: Enrolment, name: str, form: Amendment) -> Change:
+    """Hide a class of the bundle, or show it again."""
+    hidden = name in enrolment.snapshot.classes
+    if name not in enrolment.base.names and not hidden:
+        raise Problem(problems.NO_SUCH_CLASS, f"There is no class {name!r}.")
+    if form.model_dump(exclude={"hidden"}, exclude_none=True):
+        why = f"{name!r} is a class of the bundle, which can only be hidden or shown."
+        raise Problem(problems.BUNDLE_CLASS, why)
+    good = {entry.name for entry in enrolment.base.manifest.classes if entry.good}
+    if form.hidden and name in good:
+        why = f"{name!r} is good traffic, which cannot be hidden."
+        raise Problem(problems.BUNDLE_CLASS, why)
+    if form.hidden is None or form.hidden == hidden:
+        return Change("amend", {}, name)
+    after = StoredClass(name, hidden=True) if form.hidden else None
+    return Change("hide" if form.hidden else "show", {name: after}, name)
+
+
+def _with_records(enrolment: Enrolment, stored: StoredClass, records: Records) -> StoredClass:
+    """Add records to a class, or raise why they cannot be added."""
+    if len(stored.records) + len(records) > _MAX_RECORDS:
+        why = f"A class may have {_MAX_RECORDS} records; with more of them, train a model."
+        raise Problem(problems.LIMIT_REACHED, why)
+    total = sum(len(entry.records) for entry in enrolment.snapshot.classes.values())
+    if total + len(records) > _MAX_TOTAL_RECORDS:
+        why = f"{total} records are stored, of {_MAX_TOTAL_RECORDS} at most; delete some."
+        raise Problem(problems.LIMIT_REACHED, why)
+    if records:
+        enrolment.base.schema.encode(records)
+    added = tuple(map(SupportRecord, range(stored.next_id, _MAX_INTEGER), records))
+    return replace(stored, records=stored.records + added, next_id=stored.next_id + len(records))

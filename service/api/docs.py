@@ -11,28 +11,42 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from models import Field, Model
 from models.schema import LARGEST
 from service.api.schemas import Problem
 from service.scoring.explain import MOST_EXPLAINED
+from service.web.problems import Kind, documented
+from service.web.response_model import ResponseModel
 
-__all__ = ["ARROW", "complete", "exchange", "record_schema", "router"]
+__all__ = ["ARROW", "answers", "complete", "exchange", "record_schema", "router"]
 
 router = APIRouter(include_in_schema=False)
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _REF: Final = "#/components/schemas/{model}"
+_CHOICES: Final = {
+    "on_invalid": (
+        ("strict", "report"),
+        "Whether one record that does not fit refuses them all, or is told of in its place.",
+    ),
+    "extra": (
+        ("strict", "ignore"),
+        "What becomes of fields that the schema does not have: refuse the record, or ignore them.",
+    ),
+}
+"""Query parameters of every route that reads records."""
 _OPTIONS: Final = {
     "distances": "Whether verdicts list the distance to every class.",
     "explain": "Whether verdicts list the fields that drove them. "
     f"At most {MOST_EXPLAINED} records, of a bundle that holds calibration records; not in Arrow.",
 }
-"""What verdicts may hold beside what they always do."""
-_SHOWN = 12
-"""How many values of an open category are shown."""
+"""Query parameters and members of the body that add to a verdict."""
+_MAX_EXAMPLES = 12
+"""Values of an open category that are shown."""
 
 
 @router.get("/docs")
@@ -52,26 +66,18 @@ async def docs() -> HTMLResponse:
 
 
 @router.get("/docs/swagger-ui-bundle.js")
-async def script() -> Response:
-    """Swagger UI's program."""
-    return _resource("swagger-ui-bundle.js")
-
-
 @router.get("/docs/swagger-ui.css")
-async def style() -> Response:
-    """Swagger UI's style sheet."""
-    return _resource("swagger-ui.css")
-
-
 @router.get("/docs/favicon-32x32.png")
-async def icon() -> Response:
-    """Swagger UI's icon."""
-    return _resource("favicon-32x32.png")
+async def resource(request: Request) -> Response:
+    """Swagger UI's program, style sheet and icon."""
+    name = request.url.path.rpartition("/")[2]
+    path = resources.files("fastapi_swagger.resources") / name
+    return FileResponse(str(path), headers={"Cache-Control": "max-age=86400"})
 
 
 def _secured(page: bytes) -> dict[str, str]:
-    """Headers that let a page do what it does, and nothing else."""
-    digests = [hashlib.sha256(found).digest() for found in _INLINE.findall(page)]
+    """Return headers that allow a page what it needs, and nothing else."""
+    digests = [hashlib.sha256(script).digest() for script in _INLINE.findall(page)]
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     policy = (
         f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
@@ -85,33 +91,37 @@ def _secured(page: bytes) -> dict[str, str]:
     }
 
 
+def answers(model: type[ResponseModel], *kinds: Kind) -> dict[str, Any]:
+    """Return a route's arguments that document its responses: a model, and kinds of problems."""
+    return {
+        "response_model": model,
+        "response_description": model.__doc__ or "",
+        "responses": documented(*kinds),
+    }
+
+
 def exchange(*, distances: bool = False) -> dict[str, Any]:
-    """Describe what carries records, as a route's `openapi_extra`.
+    """Return the `openapi_extra` of a route that reads records.
 
     Args:
-        distances: whether the distance to every class, and what drove a verdict, can be asked for.
+        distances: whether the route has the options of verdicts, `distances` and `explain`.
     """
-    parameters = [
-        _parameter(
-            "on_invalid",
-            {"type": "string", "enum": ["strict", "report"], "default": "strict"},
-            "Whether one record that does not fit refuses them all, or is told of in its place.",
-        )
+    choices = [
+        _parameter(name, {"type": "string", "enum": list(values), "default": "strict"}, meaning)
+        for name, (values, meaning) in _CHOICES.items()
     ]
-    options = {}
-    if distances:
-        flag = {"type": "boolean", "default": False}
-        for name, meaning in _OPTIONS.items():
-            parameters.append(_parameter(name, flag, meaning))
-            options[name] = flag | {"description": meaning}
-    return {"parameters": parameters} | _request_body(options)
+    flag = {"type": "boolean", "default": False}
+    options = _OPTIONS if distances else {}
+    flags = [_parameter(name, flag, meaning) for name, meaning in options.items()]
+    members = {name: flag | {"description": meaning} for name, meaning in options.items()}
+    return {"parameters": choices + flags} | _request_body(members)
 
 
 def _parameter(name: str, schema: Mapping[str, Any], meaning: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": dict(schema), "description": meaning}
+    return {"name": name, "in": "query", "schema": schema, "description": meaning}
 
 
-def _request_body(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _request_body(members: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     records = {
         "type": "array",
         "minItems": 1,
@@ -120,7 +130,7 @@ def _request_body(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
     schema = {
         "type": "object",
-        "properties": {"records": records, **options},
+        "properties": {"records": records, **members},
         "required": ["records"],
         "additionalProperties": False,
     }
@@ -133,13 +143,13 @@ def _request_body(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dict[str, Any]:
-    """Add to the routes' document what the loaded bundle knows.
+def complete(document: dict[str, Any], model: Model | None, max_records: int) -> dict[str, Any]:
+    """Add to the routes' document what depends on the loaded bundle.
 
     Args:
         document: as FastAPI makes it of the routes; it is changed.
         model: the loaded model, or None.
-        most: how many records a request may hold.
+        max_records: of a request.
     """
     schemas = document["components"]["schemas"]
     problem = Problem.model_json_schema(ref_template=_REF)
@@ -158,14 +168,14 @@ def complete(document: dict[str, Any], model: Model | None, *, most: int) -> dic
                     "schema": {"type": "string", "format": "binary"}
                 }
                 content = body["content"]["application/json"]
-                content["schema"]["properties"]["records"]["maxItems"] = most
+                content["schema"]["properties"]["records"]["maxItems"] = max_records
                 if model:
                     content["example"] = {"records": model.examples[:1]}
     return document
 
 
 def record_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
-    """JSON schema of a record; of any object while no field is known."""
+    """Return the JSON schema of a record; of any object while there are no fields."""
     if not fields:
         return {"type": "object", "description": "Its fields are shown once a bundle is loaded."}
     return {
@@ -188,7 +198,7 @@ def _property(field: Field) -> dict[str, Any]:
     if field.categories and not field.open:
         described["enum"] = [*field.categories, *([] if field.required else [None])]
     elif field.categories:
-        described["examples"] = list(field.categories[:_SHOWN])
+        described["examples"] = list(field.categories[:_MAX_EXAMPLES])
     return described
 
 
@@ -199,16 +209,11 @@ def _description(field: Field) -> str:
     if field.unit != "1" and field.kind not in {"boolean", "category"}:
         text += f" in {field.unit}"
     if field.typical is not None:
-        text += f"; typically {_shown(field.typical)} in good traffic"
+        text += f"; typically {_typical(field.typical)} in good traffic"
     return text + ("." if field.required else "; may be missing.")
 
 
-def _shown(typical: bool | float | str) -> str:
-    if isinstance(typical, bool):
-        return "true" if typical else "false"
-    return typical if isinstance(typical, str) else f"{typical:g}"
-
-
-def _resource(name: str) -> FileResponse:
-    path = resources.files("fastapi_swagger.resources") / name
-    return FileResponse(str(path), headers={"Cache-Control": "max-age=86400"})
+def _typical(value: bool | float | str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else f"{value:g}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 import pydantic
 from anyio import to_thread
 from fastapi import APIRouter, Depends
@@ -14,20 +13,15 @@ from starlette.responses import Response
 from models import UNKNOWN, Fault, RecordError
 from service.api import forms
 from service.api.classes import Description, Name
+from service.api.docs import answers
 from service.api.forms import Form
 from service.api.schemas import Noted
 from service.classes.entities import AwayError
 from service.runtime.state import state_of
+from service.web import problems
 from service.web.auth import admin
 from service.web.middleware import RequestInfo
-from service.web.problems import (
-    BODY_PROBLEMS,
-    DATABASE_UNAVAILABLE,
-    FORBIDDEN,
-    UNAUTHORIZED,
-    Problem,
-    documented,
-)
+from service.web.problems import Problem
 
 __all__ = ["router"]
 
@@ -49,11 +43,15 @@ class Correction(Form):
     "/feedback",
     summary="Say what a record really was",
     status_code=201,
-    response_model=Noted,
-    response_description=Noted.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS, UNAUTHORIZED, FORBIDDEN, DATABASE_UNAVAILABLE),
     openapi_extra=forms.described(Correction),
     dependencies=[Depends(admin)],
+    **answers(
+        Noted,
+        *problems.BODY_PROBLEMS,
+        problems.UNAUTHORIZED,
+        problems.FORBIDDEN,
+        problems.DATABASE_UNAVAILABLE,
+    ),
 )
 async def feedback(request: Request) -> Response:
     """Keep a record and its true label; `faultcube export-feedback` makes a table of them.
@@ -66,25 +64,20 @@ async def feedback(request: Request) -> Response:
     if form.true_label == UNKNOWN:
         raise RecordError([Fault(None, "true_label", "the name of a class", repr(UNKNOWN))])
     if store is None:
-        raise Problem(DATABASE_UNAVAILABLE, "There is no database of feedback.")
+        raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of feedback.")
     info = RequestInfo.of(request.scope)
 
-    def keep() -> int:
-        try:
-            served.model.schema.encode([form.record])
-            return store.add_feedback(
-                who=info.key,
-                request_id=info.request_id,
-                bundle=served.version,
-                record=form.record,
-                verdict=form.verdict,
-                true_label=form.true_label,
-                note=form.note,
-            )
-        except AwayError as error:
-            raise Problem(
-                DATABASE_UNAVAILABLE, f"Nothing was kept: the database is away ({error})."
-            ) from error
+    def add() -> int:
+        served.model.schema.encode([form.record])
+        return store.add_feedback(
+            who=info.key,
+            request_id=info.request_id,
+            bundle=served.version,
+            **form.model_dump(),
+        )
 
-    number = await to_thread.run_sync(keep)
-    return Response(msgspec.json.encode({"id": number}), 201, media_type="application/json")
+    try:
+        return Noted(id=await to_thread.run_sync(add)).response(201)
+    except AwayError as error:
+        why = f"Nothing was kept: the database is away ({error})."
+        raise Problem(problems.DATABASE_UNAVAILABLE, why) from error

@@ -1,4 +1,4 @@
-"""Bodies that ask for a change: short JSON, read within the limits and checked."""
+"""Forms: short JSON bodies that request a change, read within the limits and validated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _JSON = frozenset({"application/json", ""})
 
 
 class Form(pydantic.BaseModel):
-    """What a client fills in; nothing else may stand in it."""
+    """A JSON object of a client; unknown members are refused."""
 
     model_config = pydantic.ConfigDict(
         use_attribute_docstrings=True, extra="forbid", strict=True, allow_inf_nan=False
@@ -29,11 +29,11 @@ class Form(pydantic.BaseModel):
 F = TypeVar("F", bound=Form)
 
 
-async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
-    """Read and check a body.
+async def read(request: Request, form: type[F]) -> tuple[F, bytes]:
+    """Read and validate a body.
 
     Returns:
-        What it says, and its bytes.
+        The form, and the body.
 
     Raises:
         Problem: it is too long, too slow, no JSON, or not this form.
@@ -51,16 +51,16 @@ async def read(request: Request, kind: type[F]) -> tuple[F, bytes]:
         seconds=state.settings.body_seconds,
     )
     try:
-        return kind.model_validate_json(content), bytes(content)
+        return form.model_validate_json(content), bytes(content)
     except pydantic.ValidationError as error:
-        raise _refusal(error) from error
+        raise _problem(error) from error
     finally:
         state.budget.release(len(content))
 
 
-def described(kind: type[Form]) -> dict[str, Any]:
-    """The form as a route's `openapi_extra`."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+def described(form: type[Form]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads a form."""
+    schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
     properties, record = schema["properties"], {"$ref": "#/components/schemas/Record"}
     if "records" in properties:
         properties["records"]["items"] = record
@@ -69,14 +69,14 @@ def described(kind: type[Form]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _refusal(error: pydantic.ValidationError) -> Problem:
+def _problem(error: pydantic.ValidationError) -> Problem:
     errors = error.errors(include_input=False, include_url=False)
     if errors[0]["type"] == "json_invalid":
         return Problem(MALFORMED_BODY, "The body is not JSON.")
     faults: list[Fault] = []
-    for each in errors:
-        place = each["loc"]
-        index = next((part for part in place if isinstance(part, int)), None)
-        name = next((part for part in reversed(place) if isinstance(part, str)), None)
-        faults.append(Fault(index, name, each["msg"], "something else"))
+    for detail in errors:
+        path = detail["loc"]
+        record = next((part for part in path if isinstance(part, int)), None)
+        field = next((part for part in reversed(path) if isinstance(part, str)), None)
+        faults.append(Fault(record, field, detail["msg"], "something else"))
     return invalid_records(faults)

@@ -1,191 +1,90 @@
-"""The store: classes that were enrolled, all their changes, and feedback; a database keeps them.
+"""Database of enrolled classes, of the history of their changes, and of feedback.
 
-It is an SQLite file or in PostgreSQL. A change is one transaction, which makes the next revision:
-what it did to which class is kept, so that any revision can be told again. Documents are JSON.
+It is an SQLite file or in PostgreSQL. Each change is one transaction, which makes the next revision
+and keeps what it changed, so that every earlier revision can be reconstructed.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import os
-import sqlite3
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from service.classes import sqlite
+from service.classes.backend import Backend
 from service.classes.entities import (
     AwayError,
     ConflictError,
     Feedback,
     NoSuchRevisionError,
     RepeatedError,
-    Revision,
+    RevisionEntry,
     Snapshot,
-    Stored,
+    StoredClass,
     UnusableError,
 )
+from service.classes.tables import METADATA, PlacedClass, classes, feedback, revisions
 
-__all__ = ["METADATA", "VERSIONS", "Store"]
+__all__ = ["VERSIONS", "Store"]
 
 log = logging.getLogger(__name__)
 
 VERSIONS: Final = ("0001",)
-"""Of the schema, as the migrations are called, oldest first; this program needs the last."""
+"""Of the tables, as the migrations are called, oldest first; this program needs the last."""
 
-_PATIENCE = 5.0
-"""Seconds to wait for a lock, an answer or a free connection."""
-_MIGRATING, _COMMITTING, _LISTENING = 7_321_001, 7_321_002, 7_321_003
-"""Advisory locks of PostgreSQL: of migrations, of revisions and of feedback."""
-_LONGEST_NAME = 2000
-"""Bytes of a class's name as JSON; PostgreSQL cannot have much longer ones in an index."""
-_LONGEST_WHY = 300
-_MIGRATIONS = Path(__file__).with_name("migrations")
+_MIGRATION, _COMMIT, _FEEDBACK = 7_321_001, 7_321_002, 7_321_003
+"""Advisory locks of PostgreSQL."""
+_MAX_NAME_BYTES = 2000
+"""Of a class's name as JSON: PostgreSQL cannot index much longer ones."""
+_MAX_REASON = 300
+_URL_FORMS = "expected sqlite:////path/to/file or postgresql://user:password@host/database"
 _migration = threading.Lock()  # alembic has one context in a process
 
 
-class _Placed(msgspec.Struct):
-    """A class, and where it stands in the order of enrolment."""
-
-    place: int
-    stored: Stored
-
-
-class _AnyText(sa.types.TypeDecorator[str]):
-    """Text with the escapes of JSON: PostgreSQL has no zero character."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else _text(value)
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else msgspec.json.decode(f'"{value}"', type=str)
-
-
-class _Instant(sa.types.TypeDecorator[datetime]):
-    """A moment, in UTC; SQLite knows no time zones."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(
-        self,
-        value: datetime | None,
-        dialect: sa.Dialect,  # noqa: ARG002
-    ) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(
-        self,
-        value: datetime | None,
-        dialect: sa.Dialect,  # noqa: ARG002
-    ) -> datetime | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-METADATA: Final = sa.MetaData()
-"""The tables of the newest version; the migrations make them."""
-
-_classes = sa.Table(
-    "classes",
-    METADATA,
-    sa.Column("name", _AnyText, primary_key=True),
-    sa.Column("place", sa.Integer, nullable=False),
-    sa.Column("document", sa.Text, nullable=False),
-)
-_revisions = sa.Table(
-    "revisions",
-    METADATA,
-    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("at", _Instant, nullable=False),
-    sa.Column("action", _AnyText, nullable=False),
-    sa.Column("who", _AnyText),
-    sa.Column("request_id", _AnyText, nullable=False),
-    sa.Column("before", sa.Text, nullable=False),
-    sa.Column("after", sa.Text, nullable=False),
-    sa.Column("idempotency_key", _AnyText, unique=True),
-    sa.Column("idempotency_digest", _AnyText),
-    sa.Column("answer", sa.LargeBinary, nullable=False),
-)
-_feedback = sa.Table(
-    "feedback",
-    METADATA,
-    sa.Column(
-        "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(), primary_key=True
-    ),
-    sa.Column("at", _Instant, nullable=False),
-    sa.Column("who", _AnyText),
-    sa.Column("request_id", _AnyText, nullable=False),
-    sa.Column("bundle", _AnyText, nullable=False),
-    sa.Column("record", sa.Text, nullable=False),
-    sa.Column("verdict", _AnyText),
-    sa.Column("true_label", _AnyText, nullable=False),
-    sa.Column("note", _AnyText, nullable=False),
-    sqlite_autoincrement=True,
-)
-
-_newest = sa.select(sa.func.coalesce(sa.func.max(_revisions.c.revision), 0))
-_stored = msgspec.json.Decoder(Stored)
-_placed = msgspec.json.Decoder(dict[str, _Placed | None])
-_record = msgspec.json.Decoder(dict[str, Any])
+Changes = dict[str, PlacedClass | None]
 
 
 class Store:
     """The classes, their history and feedback, in a database.
 
-    It may be used from several threads, and by several processes that each have their own: one that
-    has been used may not be taken along by a fork.
+    Threads may share a store. Each process needs its own: a used one must not survive a fork.
 
-    A change that meets an AwayError may have been made all the same: sent again with the same base
-    or idempotency key, it is made only once.
+    While the database is away, every method raises AwayError. A change that does so may still have
+    been committed; sent again with the same base or idempotency key, it is committed only once.
 
     Args:
-        url: of the database, as SQLAlchemy has it; "postgresql://" is spoken through psycopg.
+        url: of the database, in SQLAlchemy's form; "postgresql://" means psycopg.
 
     Raises:
-        UnusableError: the URL is none, or of a kind of database that is not known here.
+        UnusableError: the URL is malformed, or of an unsupported kind of database.
     """
 
     def __init__(self, url: str) -> None:
-        parsed = _parsed(url)
+        parsed = _parse(url)
         self._password = parsed.password or ""
-        self._path: Path | None = None
-        if parsed.get_backend_name() == "sqlite":
-            self._path = Path(parsed.database or "").absolute()
-            self._where = str(self._path)
-            self._engine = _sqlite(self._path)
-        else:
-            host = parsed.host or parsed.query.get("host") or "this machine"
-            self._where = f"PostgreSQL database {parsed.database!r} on {host}"
-            self._engine = _postgresql(parsed)
+        self._backend = _backend(parsed)
+        self._engine = self._backend.writing
 
     def prepare(self) -> None:
-        """Look whether the database can be used, and bring its tables to this version.
+        """Check that the database can be used, and migrate its tables to this version.
 
         Several processes may do so at once.
 
         Raises:
-            UnusableError: it cannot be used, and why, and what to do about it.
-            AwayError: it cannot be reached.
+            UnusableError: it cannot be used; the message says why, and what to do.
         """
-        if self._path is not None:
-            self._check_file(self._path)
-        with self._asking() as connection:
-            if self._path is None and self._ask(connection, "SHOW server_encoding") != "UTF8":
-                raise UnusableError(f"{self._where}: its encoding is not UTF8: make one that is")
+        with self._translated_errors():
+            self._backend.check()
+        with self._connect(self._backend.statement) as connection:
             version = self._version(connection)
         if version != VERSIONS[-1]:
             try:
@@ -197,59 +96,47 @@ class Store:
         self.read()
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self._engine.dispose()
 
     def revision(self) -> int:
-        """The newest revision; 0 before there is one.
-
-        Raises:
-            AwayError: the database is away.
-        """
-        with self._asking() as connection:
-            return self._newest(connection)
+        """Return the newest revision; 0 before the first change."""
+        with self._connect(self._backend.statement) as connection:
+            return _newest(connection)
 
     def read(self) -> Snapshot:
-        """The classes as they are now.
-
-        Raises:
-            AwayError: the database is away.
-        """
-        with self._reading() as connection:
-            rows = connection.execute(
-                sa.select(_classes.c.document).order_by(_classes.c.place, _classes.c.name)
-            )
-            classes = [_stored.decode(row.document) for row in rows]
-            return Snapshot(self._newest(connection), {each.name: each for each in classes})
+        """Return the classes of the newest revision."""
+        with self._connect(self._backend.snapshot) as connection:
+            query = sa.select(classes.c.document).order_by(classes.c.place, classes.c.name)
+            stored = connection.execute(query).scalars()
+            return Snapshot(_newest(connection), {entry.name: entry for entry in stored})
 
     def at(self, revision: int) -> Snapshot:
-        """The classes as they were at a revision.
+        """Return the classes of an earlier revision.
 
         Raises:
             NoSuchRevisionError: there is none.
-            AwayError: the database is away.
         """
-        with self._reading() as connection:
-            newest = self._newest(connection)
+        with self._connect(self._backend.snapshot) as connection:
+            newest = _newest(connection)
             if not 0 <= revision <= newest:
                 raise NoSuchRevisionError(f"there is no revision {revision}; {newest} is newest")
-            rows = connection.execute(sa.select(_classes.c.place, _classes.c.document))
-            placed = [_Placed(row.place, _stored.decode(row.document)) for row in rows]
-            classes: dict[str, _Placed | None] = {each.stored.name: each for each in placed}
-            for row in connection.execute(
-                sa.select(_revisions.c.before)
-                .where(_revisions.c.revision > revision)
-                .order_by(_revisions.c.revision.desc())
-            ):
-                classes |= _placed.decode(row.before)
-            there = [each for each in classes.values() if each is not None]
-        there.sort(key=lambda each: (each.place, each.stored.name))
-        return Snapshot(revision, {each.stored.name: each.stored for each in there})
+            rows = connection.execute(sa.select(classes.c.place, classes.c.document))
+            state: Changes = {row.document.name: PlacedClass(*row) for row in rows}
+            for before in connection.execute(
+                sa.select(revisions.c.before)
+                .where(revisions.c.revision > revision)
+                .order_by(revisions.c.revision.desc())
+            ).scalars():
+                state |= before
+        placed = [entry for entry in state.values() if entry is not None]
+        placed.sort(key=lambda entry: (entry.place, entry.stored.name))
+        return Snapshot(revision, {entry.stored.name: entry.stored for entry in placed})
 
     def commit(
         self,
         base: int,
-        after: Mapping[str, Stored | None],
+        after: Mapping[str, StoredClass | None],
         *,
         action: str,
         who: str | None,
@@ -257,46 +144,45 @@ class Store:
         key: tuple[str, str] | None = None,
         answer: bytes = b"",
     ) -> int:
-        """Change classes; it is made to last before this returns.
+        """Change classes durably.
 
         Args:
-            base: the revision that was looked at, and must still be the newest.
-            after: each class that changes as it is then; None where it is gone.
+            base: revision that the change was planned on; it must still be the newest.
+            after: new state of each class that changes; None deletes it.
             action: one word for the history.
-            who: first digits of the key's hash.
+            who: first digits of the SHA-256 of the key.
             request_id: of the request.
             key: Idempotency-Key, and the digest of the request.
-            answer: to give to who sends it again.
+            answer: returned by `answered` when the request is sent again.
 
         Returns:
-            The revision that this makes.
+            The new revision.
 
         Raises:
-            RepeatedError: the idempotency key is there already.
+            RepeatedError: the idempotency key is used already.
             ConflictError: `base` is not the newest revision.
-            AwayError: the database is away.
         """
         for name, stored in after.items():
             if stored is not None and stored.name != name:
                 raise ValueError(f"the class {stored.name!r} is called {name!r}")
-            if len(_text(name).encode()) > _LONGEST_NAME:
-                raise ValueError(f"the name of a class is longer than {_LONGEST_NAME} bytes")
-        with self._writing(_COMMITTING) as connection:
-            if key is not None and self._answered(connection, key[0]) is not None:
+            if len(msgspec.json.encode(name)) - 2 > _MAX_NAME_BYTES:
+                raise ValueError(f"the name of a class is longer than {_MAX_NAME_BYTES} bytes")
+        with self._transaction(lock=_COMMIT) as connection:
+            if key is not None and _answered(connection, key[0]) is not None:
                 raise RepeatedError(f"the idempotency key {key[0]!r} is there already")
-            if (newest := self._newest(connection)) != base:
+            if (newest := _newest(connection)) != base:
                 raise ConflictError(newest)
-            before, now = self._replace(connection, after)
+            before, now = _replace(connection, after)
             connection.execute(
-                sa.insert(_revisions),
+                sa.insert(revisions),
                 {
                     "revision": base + 1,
                     "at": datetime.now(UTC),
                     "action": action,
                     "who": who,
                     "request_id": request_id,
-                    "before": _json(before),
-                    "after": _json(now),
+                    "before": before,
+                    "after": now,
                     "idempotency_key": key and key[0],
                     "idempotency_digest": key and key[1],
                     "answer": answer,
@@ -305,36 +191,18 @@ class Store:
         return base + 1
 
     def answered(self, key: str) -> tuple[str, bytes] | None:
-        """Digest and answer of the change that was made with an idempotency key, if one was.
+        """Return digest and answer of the change with an idempotency key, or None."""
+        with self._connect(self._backend.statement) as connection:
+            return _answered(connection, key)
 
-        Raises:
-            AwayError: the database is away.
-        """
-        with self._asking() as connection:
-            return self._answered(connection, key)
-
-    def history(self, *, most: int, before: int | None = None) -> list[Revision]:
-        """Changes, newest first.
-
-        Args:
-            most: how many.
-            before: only of earlier revisions than this.
-
-        Raises:
-            AwayError: the database is away.
-        """
-        names = "revision", "at", "action", "who", "request_id", "before", "after"
-        query = sa.select(*(_revisions.c[name] for name in names))
+    def history(self, *, limit: int, before: int | None = None) -> list[RevisionEntry]:
+        """Return changes, newest first; with `before`, only those of earlier revisions."""
+        query = sa.select(*(revisions.c[field.name] for field in fields(RevisionEntry)))
         if before is not None:
-            query = query.where(_revisions.c.revision < before)
-        with self._asking() as connection:
-            rows = connection.execute(query.order_by(_revisions.c.revision.desc()).limit(most))
-            return [
-                Revision(
-                    **{**row, "before": _unplaced(row["before"]), "after": _unplaced(row["after"])}
-                )
-                for row in rows.mappings()
-            ]
+            query = query.where(revisions.c.revision < before)
+        with self._connect(self._backend.statement) as connection:
+            rows = connection.execute(query.order_by(revisions.c.revision.desc()).limit(limit))
+            return [RevisionEntry(*row[:5], *map(_without_places, row[5:])) for row in rows]
 
     def add_feedback(
         self,
@@ -347,23 +215,20 @@ class Store:
         true_label: str,
         note: str = "",
     ) -> int:
-        """Keep what somebody knows about a verdict.
+        """Store a correction of a verdict.
 
         Returns:
-            Its id, larger than that of all that can be read before.
-
-        Raises:
-            AwayError: the database is away.
+            Its id, larger than every id that could be read before.
         """
-        with self._writing(_LISTENING) as connection:
+        with self._transaction(lock=_FEEDBACK) as connection:
             made = connection.execute(
-                sa.insert(_feedback),
+                sa.insert(feedback),
                 {
                     "at": datetime.now(UTC),
                     "who": who,
                     "request_id": request_id,
                     "bundle": bundle,
-                    "record": _json(record),
+                    "record": record,
                     "verdict": verdict,
                     "true_label": true_label,
                     "note": note,
@@ -371,350 +236,152 @@ class Store:
             )
             return int(made.inserted_primary_key[0])  # type: ignore[index]
 
-    def feedback(self, after: int = 0, most: int = 1000) -> list[Feedback]:
-        """Feedback in the order it came.
-
-        Args:
-            after: only with larger ids than this.
-            most: how many.
-
-        Raises:
-            AwayError: the database is away.
-        """
-        query = sa.select(_feedback).where(_feedback.c.id > after).order_by(_feedback.c.id)
-        with self._asking() as connection:
-            return [
-                Feedback(**{**row, "record": _record.decode(row["record"])})
-                for row in connection.execute(query.limit(most)).mappings()
-            ]
+    def feedback(self, after: int = 0, limit: int = 1000) -> list[Feedback]:
+        """Return feedback in the order of arrival, which has larger ids than `after`."""
+        query = sa.select(feedback).where(feedback.c.id > after).order_by(feedback.c.id)
+        with self._connect(self._backend.statement) as connection:
+            return [Feedback(*row) for row in connection.execute(query.limit(limit))]
 
     @contextmanager
-    def _asking(self) -> Iterator[sa.Connection]:
-        """For one question, or several that need not be of one moment."""
-        with self._telling(), self._engine.connect() as connection:
-            if self._path is None:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
+    def _connect(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with self._translated_errors(), engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """All is read as it was at one moment."""
-        with self._telling(), self._engine.connect() as connection:
-            if self._path is None:
-                connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
-
-    @contextmanager
-    def _writing(self, lock: int) -> Iterator[sa.Connection]:
-        """One after the other, in all processes; all of it lasts or none."""
-        with self._telling(), self._engine.connect() as connection:
-            connection.execution_options(writes=True)
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+        """For writing: one transaction at a time of those with the same lock, in all processes."""
+        with self._connect(self._engine) as connection:
+            connection.execution_options(**options)
             with connection.begin():
-                if self._path is None:
-                    # Whoever waits here sees afterwards what the one before has written: every
-                    # statement has a snapshot of its own.
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
                 yield connection
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Turn what is raised into what is told."""
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except exc.TimeoutError as error:
-            raise AwayError(f"{self._where}: every connection is taken") from error
+            raise AwayError(f"{self._backend.name}: every connection is taken") from error
         except exc.DBAPIError as error:
-            raise AwayError(f"{self._where}: {self._why(error)}") from error
+            raise AwayError(f"{self._backend.name}: {self._reason(error)}") from error
         except msgspec.MsgspecError as error:
             raise UnusableError(
-                f"{self._where}: what it holds cannot be read ({error}): restore a backup"
+                f"{self._backend.name}: what it holds cannot be read ({error}): restore a backup"
             ) from error
 
-    def _why(self, error: Exception) -> str:
-        """One line, without the password."""
-        line = " ".join(str(getattr(error, "orig", None) or error).split())
+    def _reason(self, error: exc.DBAPIError) -> str:
+        """Return an error's message in one line, without the password."""
+        line = " ".join(str(error.orig or error).split())
         if self._password:
             line = line.replace(self._password, "***")
-        return line[:_LONGEST_WHY] or type(error).__name__
-
-    def _ask(self, connection: sa.Connection, question: str) -> Any:
-        return connection.exec_driver_sql(question).scalar()
-
-    def _newest(self, connection: sa.Connection) -> int:
-        newest: int = connection.execute(_newest).scalar_one()
-        return newest
-
-    def _answered(self, connection: sa.Connection, key: str) -> tuple[str, bytes] | None:
-        row = connection.execute(
-            sa.select(_revisions.c.idempotency_digest, _revisions.c.answer).where(
-                _revisions.c.idempotency_key == key
-            )
-        ).one_or_none()
-        return None if row is None else (row.idempotency_digest, bytes(row.answer))
-
-    def _replace(
-        self, connection: sa.Connection, after: Mapping[str, Stored | None]
-    ) -> tuple[dict[str, _Placed | None], dict[str, _Placed | None]]:
-        """Write classes; those that are new come last, in the order that they are given."""
-        last: int = connection.execute(
-            sa.select(sa.func.coalesce(sa.func.max(_classes.c.place), 0))
-        ).scalar_one()
-        before: dict[str, _Placed | None] = {}
-        now: dict[str, _Placed | None] = {}
-        for name, stored in after.items():
-            this = _classes.c.name == name
-            row = connection.execute(
-                sa.select(_classes.c.place, _classes.c.document).where(this)
-            ).one_or_none()
-            before[name] = None if row is None else _Placed(row.place, _stored.decode(row.document))
-            if stored is None:
-                now[name] = None
-                connection.execute(sa.delete(_classes).where(this))
-                continue
-            document = _json(stored)
-            if row is not None:
-                now[name] = _Placed(row.place, stored)
-                connection.execute(sa.update(_classes).where(this).values(document=document))
-                continue
-            last += 1
-            now[name] = _Placed(last, stored)
-            values = {"name": name, "place": last, "document": document}
-            connection.execute(sa.insert(_classes), values)
-        return before, now
-
-    def _check_file(self, path: Path) -> None:
-        """Look whether a file is a sound database that can be written; make it when there is none.
-
-        Raises:
-            UnusableError: it is not.
-        """
-        move = "move it away, with its -wal and -shm, to begin anew"
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except OSError as error:
-            why = f"it cannot be made ({error.strerror}): its folder must be writable"
-            raise UnusableError(f"{path}: {why}") from error
-        try:
-            with closing(_connected(path)) as connection:
-                found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
-                if found != ["ok"]:
-                    raise UnusableError(
-                        f"{path}: it is damaged ({' '.join(found[0].split())[:_LONGEST_WHY]}): "
-                        f"restore a backup, or {move}"
-                    )
-                if (mode := _logged_ahead(connection)) != "wal":
-                    why = f"no write-ahead log is possible here (only {mode!r}): use a local disk"
-                    raise UnusableError(f"{path}: {why}")
-                connection.execute("BEGIN IMMEDIATE")  # only what is written to is refused
-                connection.execute("PRAGMA user_version = 1")
-                connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            match _code(error):
-                case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                    what = f"another program has had it locked for {_PATIENCE:.0f} s: end that one"
-                case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                    what = f"it is damaged ({error}): restore a backup, or {move}"
-                case sqlite3.SQLITE_FULL:
-                    what = f"it cannot be written ({error}): make room on its disk"
-                case _:
-                    what = f"it cannot be written ({error}): it and its folder must be writable"
-            raise UnusableError(f"{path}: {what}") from error
+        return line[:_MAX_REASON] or type(error).__name__
 
     def _version(self, connection: sa.Connection) -> str | None:
-        """Of the schema, None when there are no tables yet.
+        """Return the version of the tables, or None if there are none.
 
         Raises:
-            UnusableError: it is not known here.
+            UnusableError: it is unknown here.
         """
         tables = set(sa.inspect(connection).get_table_names())
+        version = None
         if "alembic_version" in tables:
-            version = self._ask(connection, "SELECT version_num FROM alembic_version")
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             if version is not None and version not in VERSIONS:
                 raise UnusableError(
-                    f"{self._where}: its tables are of a newer version ({version}, known is "
+                    f"{self._backend.name}: its tables are of a newer version ({version}, known is "
                     f"{VERSIONS[-1]}): run that version of Faultcube, restore a backup, or move "
                     "it away to begin anew"
                 )
-        else:
-            version = None
         if version is None and (others := sorted(tables & set(METADATA.tables))):
             raise UnusableError(
-                f"{self._where}: it has tables of another program ({', '.join(others)}): "
+                f"{self._backend.name}: it has tables of another program ({', '.join(others)}): "
                 "name a database of its own"
             )
-        return None if version is None else str(version)
+        return version
 
     def _migrate(self) -> None:
         from alembic import command  # noqa: PLC0415 - takes long, and is seldom needed
         from alembic.config import Config  # noqa: PLC0415
 
-        with _migration, self._writing(_MIGRATING) as connection:
-            if self._path is None:
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                driver: Any = connection.connection.driver_connection
-                driver.patience = math.inf
+        with _migration, self._transaction(lock=_MIGRATION, unlimited=True) as connection:
             if (version := self._version(connection)) == VERSIONS[-1]:
                 return
             config = Config(attributes={"connection": connection})
-            config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+            folder = str(Path(__file__).with_name("migrations"))
+            config.set_main_option("script_location", folder.replace("%", "%%"))
             command.upgrade(config, VERSIONS[-1])
-        self._engine.dispose()  # the connection that made them has lost its impatience
+        self._engine.dispose()  # the connection of the migration has no timeout any more
         log.info("store migrated", extra={"before": version, "after": VERSIONS[-1]})
 
 
-def _parsed(url: str) -> sa.URL:
-    """The URL, with the driver that is to be used.
+def _parse(url: str) -> sa.URL:
+    """Return the URL with its driver.
 
     Raises:
-        UnusableError: it is none; its password is not told.
+        UnusableError: it is malformed or unsupported; the message holds no password.
     """
-    known = "expected sqlite:////path/to/file or postgresql://user:password@host/database"
     try:
         parsed = sa.make_url(url)
     except (exc.ArgumentError, ValueError) as error:
-        raise UnusableError(f"the database's URL cannot be read: {known}") from error
+        raise UnusableError(f"the database's URL cannot be read: {_URL_FORMS}") from error
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise UnusableError(f"{parsed.drivername!r} is no database that is known here: {known}")
+        raise UnusableError(
+            f"{parsed.drivername!r} is no database that is known here: {_URL_FORMS}"
+        )
     file = parsed.database or ":memory:"
     if parsed.get_backend_name() == "sqlite" and (file[0] == ":" or file.startswith("file:")):
-        raise UnusableError(f"an SQLite database has to be a file: {known}")
+        raise UnusableError(f"an SQLite database has to be a file: {_URL_FORMS}")
     return parsed
 
 
-def _sqlite(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        creator=lambda: _connected(path),
-        pool_size=4,
-        max_overflow=60,
-        pool_timeout=_PATIENCE,
-        hide_parameters=True,
-    )
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        """What is going to write waits at the start: later it could only fail."""
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """Open a file that is there; `begin` alone begins transactions."""
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode=rw",
-        uri=True,
-        timeout=_PATIENCE,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+def _backend(url: sa.URL) -> Backend:
+    if url.get_backend_name() == "sqlite":
+        return sqlite.backend(url)
     try:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _logged_ahead(connection: sqlite3.Connection) -> str:
-    """Switch to a write-ahead log, which SQLite does not itself wait for."""
-    latest = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > latest:
-                raise
-        time.sleep(0.02)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary one."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def _postgresql(url: sa.URL) -> sa.Engine:
-    given = url.query
-    options = f"-c statement_timeout={_PATIENCE * 1000:.0f} -c synchronous_commit=on"
-    others = given.get("options", ())
-    defaults = {
-        "connect_timeout": 2,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 2,
-        "tcp_user_timeout": int(_PATIENCE * 1000),
-        "application_name": "faultcube",
-        "client_encoding": "utf8",
-    }
-    try:
-        engine = sa.create_engine(
-            url.difference_update_query(["options"]),
-            connect_args={
-                **{name: value for name, value in defaults.items() if name not in given},
-                "options": " ".join((options, *([others] if isinstance(others, str) else others))),
-            },
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            pool_size=2,
-            max_overflow=4,
-            pool_timeout=_PATIENCE,
-            hide_parameters=True,
-        )
-        connecting = _impatient()
+        from service.classes import postgres  # noqa: PLC0415 - needs an extra
     except ImportError as error:
         raise UnusableError(
             "PostgreSQL is spoken through psycopg, which is not installed: "
             "pip install 'faultcube[postgres]'"
         ) from error
-
-    @sa.event.listens_for(engine, "do_connect")
-    def connect(_dialect: Any, _record: Any, given: list[Any], named: dict[str, Any]) -> Any:
-        return connecting(*given, **named)
-
-    return engine
+    return postgres.backend(url)
 
 
-def _impatient() -> Callable[..., Any]:
-    """What opens connections that give up on a server that neither answers nor goes away."""
-    from psycopg import Connection, OperationalError  # noqa: PLC0415 - not always installed
-
-    class Impatient(Connection[Any]):
-        patience = _PATIENCE + 1
-
-        def wait(self, gen: Generator[Any, Any, Any], *others: Any, **named: Any) -> Any:
-            return super().wait(self._limited(gen), *others, **named)
-
-        def _limited(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-            """The same, looked at ten times a second."""
-            latest = time.monotonic() + self.patience
-            try:
-                wanted = next(gen)
-                while True:
-                    ready = yield wanted
-                    if not ready and time.monotonic() > latest:
-                        self.pgconn.finish()
-                        raise OperationalError("the server does not answer")
-                    wanted = gen.send(ready)
-            except StopIteration as end:
-                return end.value
-
-    return Impatient.connect
+def _newest(connection: sa.Connection) -> int:
+    query = sa.select(sa.func.coalesce(sa.func.max(revisions.c.revision), 0))
+    return int(connection.execute(query).scalar_one())
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _answered(connection: sa.Connection, key: str) -> tuple[str, bytes] | None:
+    query = sa.select(revisions.c.idempotency_digest, revisions.c.answer)
+    row = connection.execute(query.where(revisions.c.idempotency_key == key)).one_or_none()
+    return None if row is None else (row.idempotency_digest, bytes(row.answer))
 
 
-def _text(value: str) -> str:
-    return _json(value)[1:-1]
+def _replace(
+    connection: sa.Connection, after: Mapping[str, StoredClass | None]
+) -> tuple[Changes, Changes]:
+    """Write classes, new ones behind all others; return their states before and after."""
+    before: Changes = {}
+    now: Changes = {}
+    highest = sa.select(sa.func.coalesce(sa.func.max(classes.c.place), 0))
+    last: int = connection.execute(highest).scalar_one()
+    for name, stored in after.items():
+        here = classes.c.name == name
+        query = sa.select(classes.c.place, classes.c.document).where(here)
+        row = connection.execute(query).one_or_none()
+        before[name] = None if row is None else PlacedClass(*row)
+        if stored is None:
+            now[name] = None
+            connection.execute(sa.delete(classes).where(here))
+        else:
+            place = (last := last + 1) if row is None else row.place
+            now[name] = PlacedClass(place, stored)
+            change = sa.insert(classes) if row is None else sa.update(classes).where(here)
+            connection.execute(change, {"name": name, "place": place, "document": stored})
+    return before, now
 
 
-def _unplaced(document: str) -> dict[str, Stored | None]:
-    placed = _placed.decode(document)
-    return {name: None if each is None else each.stored for name, each in placed.items()}
+def _without_places(changes: Changes) -> dict[str, StoredClass | None]:
+    return {name: placed.stored if placed else None for name, placed in changes.items()}

@@ -1,6 +1,6 @@
 """Enrolled classes in the space of a model: support records become centroids.
 
-What is stored are records, so that every model makes its own centroids of them.
+The database keeps records, so that every model computes its own centroids from them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 
 from models import Enrolled, Model, RecordError
 from models.schema import Matrix
-from service.classes.entities import Snapshot
+from service.classes.entities import Snapshot, StoredClass
 
 __all__ = ["Enrolment"]
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """The classes of a store and of a bundle, as they decide together.
+    """The classes of a bundle and of the database, as they decide together.
 
     Attributes:
-        snapshot: what the store holds.
+        snapshot: classes of the database.
         base: the bundle's model, as it was trained.
-        model: the same with the classes of the store.
-        enrolled: each class of the store that decides, by name.
+        model: the same with the classes of the database.
+        enrolled: each class of the database that decides, by name.
         parked: why an enrolled class does not decide, by name; it is kept.
     """
 
@@ -35,16 +35,27 @@ class Enrolment:
     enrolled: Mapping[str, Enrolled]
     parked: Mapping[str, str]
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all classes, hidden and parked ones included: the bundle's first."""
+        return list(dict.fromkeys([*self.base.names, *filter(self.stored, self.snapshot.classes)]))
+
+    def stored(self, name: str) -> StoredClass | None:
+        """Return an enrolled class, or None; a hidden class of a bundle is not enrolled."""
+        stored = self.snapshot.classes.get(name)
+        return stored if stored and stored.records else None
+
     @classmethod
     def of(cls, base: Model, snapshot: Snapshot, before: Enrolment | None = None) -> Enrolment:
         """Embed the support records.
 
         Args:
             base: the bundle's model.
-            snapshot: what the store holds.
-            before: of the same model, perhaps; what has not changed since is not embedded again.
+            snapshot: classes of the database.
+            before: an earlier enrolment; of the same model, unchanged classes are taken from it.
         """
-        known = before if before and before.base is base else None
+        if before and before.base is not base:
+            before = None
         enrolled: dict[str, Enrolled] = {}
         matrices: dict[str, Matrix] = {}
         parked: dict[str, str] = {}
@@ -53,11 +64,13 @@ class Enrolment:
                 continue
             if name in base.names:
                 parked[name] = "the bundle has a class of this name itself"
-            elif known and name in known.enrolled and known.snapshot.classes[name] == stored:
-                enrolled[name] = known.enrolled[name]
+            elif before and name in before.enrolled and before.snapshot.classes[name] == stored:
+                enrolled[name] = before.enrolled[name]
             else:
                 try:
-                    matrices[name] = base.schema.encode([each.record for each in stored.records])
+                    matrices[name] = base.schema.encode(
+                        [support.record for support in stored.records]
+                    )
                 except RecordError as error:
                     parked[name] = f"its records do not fit this bundle: {error}"
         for name, points in _embedded(base, matrices).items():
@@ -70,7 +83,7 @@ class Enrolment:
 
 
 def _embedded(base: Model, matrices: Mapping[str, Matrix]) -> dict[str, Matrix]:
-    """All of them at once, and each apart again."""
+    """Embed all matrices in one call."""
     if not matrices:
         return {}
     ends = np.cumsum([len(matrix) for matrix in matrices.values()])[:-1]

@@ -1,4 +1,4 @@
-"""What the database of classes holds, and how it may fail; without the libraries that it needs."""
+"""What the class database holds, and its errors; needs no database library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
+import pydantic
 
 __all__ = [
     "AwayError",
@@ -15,91 +15,90 @@ __all__ = [
     "Feedback",
     "NoSuchRevisionError",
     "RepeatedError",
-    "Revision",
+    "RevisionEntry",
     "Snapshot",
     "StoreError",
-    "Stored",
-    "Support",
+    "StoredClass",
+    "SupportRecord",
     "UnusableError",
 ]
 
+_DOCUMENTED = pydantic.ConfigDict(use_attribute_docstrings=True, extra="forbid")
+"""Of the entities that are sent: OpenAPI shows them as they are written here."""
 
-class Support(msgspec.Struct, frozen=True):
-    """One of the records that a class is known from.
 
-    Attributes:
-        id: its number within the class, which is never used again.
-        record: as it was sent.
-    """
+@dataclass(frozen=True, slots=True)
+class SupportRecord:
+    """One of the records that a class is known from."""
 
-    id: int
+    __pydantic_config__ = _DOCUMENTED
+
+    id: int  # its number within the class, never used again
     record: dict[str, Any]
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """What is kept of a class.
+@dataclass(frozen=True, slots=True)
+class StoredClass:
+    """A class as the database keeps it.
 
     Attributes:
-        name: of an enrolled class, or of one of a bundle's that is hidden.
+        name: of an enrolled class, or of a hidden class of a bundle.
         good: whether it is good traffic.
         severity: perceived severity (ITU-T X.733) of its records.
         description: for people.
-        records: that it is known from; a hidden class has none.
-        next_id: of the next record.
-        hidden: whether a class of a bundle is out of use.
+        records: its support records; empty for a hidden class of a bundle.
+        next_id: of the next support record.
+        hidden: whether the class is out of use.
     """
 
     name: str
     good: bool = False
     severity: str = "major"
     description: str = ""
-    records: tuple[Support, ...] = ()
+    records: tuple[SupportRecord, ...] = ()
     next_id: int = 1
     hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All classes at one revision, in the order in which they came."""
+    """All classes at one revision, in the order of enrolment."""
 
     revision: int
-    classes: Mapping[str, Stored]
+    classes: Mapping[str, StoredClass]
 
 
-class Revision(msgspec.Struct, frozen=True):
-    """A change.
+@dataclass(frozen=True, slots=True)
+class RevisionEntry:
+    """A change of the classes."""
 
-    Attributes:
-        revision: its number, from 1.
-        at: when it was made.
-        action: what it was, in a word.
-        who: made it: first digits of a key's hash.
-        request_id: of the request that asked for it.
-        before: each class that changed, as it was; None where there was none.
-        after: the same as it is since.
-    """
+    __pydantic_config__ = _DOCUMENTED
 
     revision: int
     at: datetime
     action: str
     who: str | None
+    """First digits of the SHA-256 of the key."""
     request_id: str
-    before: dict[str, Stored | None]
-    after: dict[str, Stored | None]
+    before: dict[str, Any]
+    """Each class that changed, as it was; null where there was none."""
+    after: dict[str, Any]
+    """The same as it is since."""
 
 
-class Feedback(msgspec.Struct, frozen=True):
-    """What an operator says of a record.
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A correction of a verdict by an operator.
 
     Attributes:
-        id: its number.
-        at: when it was said.
-        who: said it: first digits of a key's hash.
+        id: grows with every correction.
+        at: when it arrived.
+        who: first digits of the SHA-256 of the key.
         request_id: of the request that brought it.
         bundle: version of the bundle that was served then.
         record: as it was sent.
-        verdict: that it got, where that was told.
-        true_label: that it should have got.
+        verdict: label that the record got; None if the operator did not say.
+        true_label: label that it should have got.
         note: for people.
     """
 
@@ -115,7 +114,7 @@ class Feedback(msgspec.Struct, frozen=True):
 
 
 class StoreError(Exception):
-    """The database does not do what is asked; the message is one line."""
+    """The database cannot do this; the message is one line."""
 
 
 class AwayError(StoreError):
@@ -123,11 +122,11 @@ class AwayError(StoreError):
 
 
 class UnusableError(StoreError):
-    """The database is there, but must not be used as it is; the message says what to do."""
+    """The database must not be used as it is; the message says what to do."""
 
 
 class ConflictError(StoreError):
-    """Others have changed the classes since.
+    """Another change was committed first.
 
     Attributes:
         revision: the newest one.
@@ -139,8 +138,8 @@ class ConflictError(StoreError):
 
 
 class RepeatedError(StoreError):
-    """A change with this idempotency key was made before."""
+    """A change with this idempotency key is committed already."""
 
 
 class NoSuchRevisionError(StoreError):
-    """There was no such revision."""
+    """There is no such revision."""

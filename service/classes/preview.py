@@ -1,162 +1,144 @@
-"""What a change of the classes would do, told before it is made."""
+"""Preview of a change: what it would do to the verdicts of other classes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from models import UNKNOWN, Decisions, Model
+from models import UNKNOWN, Model
 from models.decision import distances_between
 from models.schema import Matrix
 from service.classes.enrolment import Enrolment
+from service.web.response_model import ResponseModel, Rounded
 
-__all__ = ["Preview", "preview"]
+__all__ = ["Relabelled", "Report", "preview"]
 
 _SWALLOWED, _SWALLOWED_GOOD = 0.5, 0.1
-"""Share of the records that a class answers from which on another one that takes them over is said
-to swallow it: of good traffic it is less, for these would be false alarms."""
+"""A class swallows another one if it takes over this share of its records; the threshold is lower
+for good traffic, where every record taken over is a false alarm."""
+
+RoundedShare = Annotated[Rounded, Field(ge=0, le=1)]
+_Labels = list[tuple[str, str]]
+"""Label of each record before and after the change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What becomes of a class that is enrolled, or known from more records, and of the others.
+class Neighbour(ResponseModel):
+    """Another class, and how far it is."""
 
-    Attributes:
-        name: of the class.
-        records: how many it is known from.
-        radius: how far it would reach, 0..1.
-        spread: mean distance of its records from the mean of the others; None of a single one.
-        distances: from its centroid to that of every other class, 0..1, the nearest first.
-        calibration: what becomes of the bundle's calibration records; None when it has none.
-        recent: what becomes of the most recent traffic.
-        swallowed: share of what a class answers now that the class would take over, of those
-            that lose half of it or more, or are good traffic and lose a tenth.
-    """
+    name: str
+    distance: RoundedShare
+
+
+class Relabelled(ResponseModel):
+    """What becomes of some records."""
+
+    records: int
+    """How many were looked at."""
+    changed: int
+    """How many get another label."""
+    taken: dict[str, int]
+    """How many the class takes over, by the label they have now."""
+
+
+class Report(ResponseModel):
+    """What a class does, or would do, to the others."""
 
     name: str
     records: int
-    radius: float
-    spread: float | None
-    distances: dict[str, float]
-    calibration: dict[str, Any] | None
-    recent: dict[str, Any]
-    swallowed: dict[str, float]
-
-    @property
-    def nearest(self) -> tuple[str, float]:
-        """The other class that is nearest, and how far it is."""
-        return next(iter(self.distances.items()))
-
-    @property
-    def contradicts(self) -> bool:
-        """Whether its records lie farther from each other than from another class."""
-        return self.spread is not None and self.spread > self.nearest[1]
-
-    def as_json(self) -> dict[str, Any]:
-        """The report that is sent."""
-        name, distance = self.nearest
-        return {
-            "name": self.name,
-            "records": self.records,
-            "radius": _rounded(self.radius),
-            "spread": None if self.spread is None else _rounded(self.spread),
-            "nearest": {"name": name, "distance": _rounded(distance)},
-            "distances": {other: _rounded(each) for other, each in self.distances.items()},
-            "calibration": self.calibration,
-            "recent": self.recent,
-            "swallowed": {other: _rounded(share) for other, share in self.swallowed.items()},
-        }
+    """How many it is known from."""
+    radius: RoundedShare
+    """How far it reaches."""
+    spread: Rounded | None
+    """Mean distance of its records from the mean of the others; null of a single one."""
+    nearest: Neighbour
+    distances: dict[str, RoundedShare]
+    """To every other class, the nearest first."""
+    calibration: Relabelled | None
+    """Of the bundle's calibration records; null when it has none."""
+    recent: Relabelled
+    """Of the most recent traffic."""
+    swallowed: dict[str, RoundedShare]
+    """Share of what others answer that it takes over, where that is half or more, or a tenth of
+    good traffic."""
 
 
-def preview(before: Enrolment, after: Enrolment, name: str, recent: Matrix) -> Preview:
-    """Compare what decides now with what would decide.
+def preview(before: Enrolment, after: Enrolment, name: str, recent: Matrix) -> Report:
+    """Compare the verdicts before and after a change.
 
     Args:
-        before: what decides now.
-        after: what would decide; the class is one of it.
-        name: of the class.
-        recent: float32 [n, fields], records that were answered lately.
+        before: classes that decide now.
+        after: classes that would decide.
+        name: of a class of `after`, enrolled or amended by the change.
+        recent: float32 [n, fields], records of the most recent traffic.
     """
     model, points = after.model, after.enrolled[name].points
-    place = model.names.index(name)
-    distances = distances_between(model.rule.centroids[[place]], model.rule.centroids)[0]
-    order = [other for other in np.argsort(distances, kind="stable").tolist() if other != place]
-    calibration = None
-    found: list[_Change] = []
-    if reference := after.base.reference:
-        found.append(_Change.of(before.model, model, after.base.encoder.embed(reference.records)))
-        calibration = found[0].as_json(name)
-    support = [each.points for other, each in before.enrolled.items() if other != name]
+    index = model.names.index(name)
+    distances = distances_between(model.rule.centroids[[index]], model.rule.centroids)[0]
+    order = [other for other in np.argsort(distances, kind="stable").tolist() if other != index]
+    sorted_distances = {model.names[other]: float(distances[other]) for other in order}
+    nearest = next(iter(sorted_distances))
+    changes: list[_Labels] = []
+    reference = after.base.reference
+    if reference is not None:
+        embedded = after.base.encoder.embed(reference.records)
+        changes.append(_labels(before.model, model, embedded))
+    calibration = _summary(changes[0], name) if changes else None
+    support = [entry.points for other, entry in before.enrolled.items() if other != name]
     if support:
-        found.append(_Change.of(before.model, model, np.concatenate(support)))
-    lately = _Change.of(before.model, model, after.base.encoder.embed(recent))
-    return Preview(
+        changes.append(_labels(before.model, model, np.concatenate(support)))
+    return Report(
         name=name,
         records=len(points),
-        radius=float(model.rule.radii[place]),
+        radius=float(model.rule.radii[index]),
         spread=_spread(points),
-        distances={model.names[other]: float(distances[other]) for other in order},
+        nearest=Neighbour(name=nearest, distance=sorted_distances[nearest]),
+        distances=sorted_distances,
         calibration=calibration,
-        recent=lately.as_json(name),
-        swallowed=_swallowed(found, name, before.model),
+        recent=_summary(_labels(before.model, model, after.base.encoder.embed(recent)), name),
+        swallowed=_swallowed(changes, name, before.model),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What labels records have, and would have."""
-
-    before: Sequence[str]
-    after: Sequence[str]
-
-    @classmethod
-    def of(cls, before: Model, after: Model, points: Matrix) -> _Change:
-        return cls(_labels(before, points), _labels(after, points))
-
-    def taken(self, name: str) -> Counter[str]:
-        """How many records the class would take over, by their label of now."""
-        pairs = zip(self.before, self.after, strict=True)
-        return Counter(old for old, new in pairs if new == name != old)
-
-    def as_json(self, name: str) -> dict[str, Any]:
-        pairs = zip(self.before, self.after, strict=True)
-        return {
-            "records": len(self.before),
-            "changed": sum(old != new for old, new in pairs),
-            "taken": dict(self.taken(name)),
-        }
+def _labels(before: Model, after: Model, points: Matrix) -> _Labels:
+    return list(zip(_decided(before, points), _decided(after, points), strict=True))
 
 
-def _labels(model: Model, points: Matrix) -> list[str]:
-    decisions: Decisions = model.rule.decide(points)
+def _decided(model: Model, points: Matrix) -> list[str]:
+    decisions = model.rule.decide(points)
     pairs = zip(decisions.nearest.tolist(), decisions.accepted.tolist(), strict=True)
-    return [model.names[place] if accepted else UNKNOWN for place, accepted in pairs]
+    return [model.names[index] if accepted else UNKNOWN for index, accepted in pairs]
 
 
-def _swallowed(found: Sequence[_Change], name: str, before: Model) -> dict[str, float]:
+def _taken(labels: _Labels, name: str) -> Counter[str]:
+    """Count the records that a class takes over, by their label before."""
+    return Counter(old for old, new in labels if new == name != old)
+
+
+def _summary(labels: _Labels, name: str) -> Relabelled:
+    changed = sum(old != new for old, new in labels)
+    return Relabelled(records=len(labels), changed=changed, taken=_taken(labels, name))
+
+
+def _swallowed(changes: list[_Labels], name: str, before: Model) -> dict[str, float]:
     good = dict(zip(before.names, before.good, strict=True))
     shares: dict[str, float] = {}
-    for change in found:
-        answered = Counter(change.before)
-        for label, number in change.taken(name).items():
-            share = number / answered[label]
-            most = _SWALLOWED_GOOD if good.get(label) else _SWALLOWED
-            if label != UNKNOWN and share >= most:
+    for labels in changes:
+        totals = Counter(old for old, _ in labels)
+        for label, number in _taken(labels, name).items():
+            share = number / totals[label]
+            threshold = _SWALLOWED_GOOD if good.get(label) else _SWALLOWED
+            if label != UNKNOWN and share >= threshold:
                 shares[label] = max(share, shares.get(label, 0))
     return shares
 
 
 def _spread(points: Matrix) -> float | None:
-    if len(points) < 2:
+    n = len(points)
+    if n < 2:
         return None
     distances = distances_between(points, points.mean(axis=0, keepdims=True))
     # A record pulls the mean towards itself: of n, it is n / (n - 1) times as far from the others'.
-    return float(distances.mean() * (len(points) / (len(points) - 1)) ** 2)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 6)
+    return float(distances.mean() * (n / (n - 1)) ** 2)

@@ -63,7 +63,7 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
 
 def _feedback(store: Store) -> Iterator[Row]:
     last = 0
-    while page := store.feedback(after=last, most=_PAGE):
+    while page := store.feedback(after=last, limit=_PAGE):
         for each in page:
             yield each.record, each.true_label, "feedback", each.at, each.note
         last = page[-1].id

@@ -1,67 +1,68 @@
-"""Changes of the classes at run time: looked at, made durable, and served.
+"""Changes of the classes at run time: planned, previewed, committed, and served.
 
-A change is worked out on the classes of one revision, tried in the model's space, and committed as
-the next revision, unless others were quicker: then it is worked out again on what they left.
+A change is planned on the classes of one revision and committed as the next one. If another change
+was committed meanwhile, it is planned again on what that one left.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import msgspec
-
-from models.decision import distances_between
 from service.classes.enrolment import Enrolment
-from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, Stored
-from service.classes.preview import Preview, preview
+from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, StoredClass
+from service.classes.preview import Report, preview
+from service.classes.responses import Changed, KnownClass
 from service.runtime.state import State
-from service.web.problems import (
-    CLASS_OVERLAP,
-    CONTRADICTORY,
-    DATABASE_UNAVAILABLE,
-    KEY_REUSED,
-    NO_SUCH_CLASS,
-    OUTDATED,
-    Problem,
-)
+from service.web import problems
+from service.web.problems import Problem
 
 if TYPE_CHECKING:
     from service.classes.database import Store
 
-__all__ = ["Caller", "Catalogue", "Change", "describe"]
+__all__ = ["Change", "ChangeRequest", "ClassEditor", "Outcome", "Plan", "describe"]
 
 _ATTEMPTS = 20
+
+K = TypeVar("K", bound=KnownClass)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that is asked for.
+    """A planned change.
 
     Attributes:
         action: one word for the history.
-        after: each class that changes as it is then; None where it is gone.
-        name: of the class whose place in the space changes, where there is one.
+        after: new state of each class that changes; None deletes it.
+        name: of the class to describe and preview, if it is one.
+        status: of the response.
     """
 
     action: str
-    after: Mapping[str, Stored | None]
+    after: Mapping[str, StoredClass | None]
     name: str | None = None
+    status: int = 200
+
+
+Plan = Callable[[Enrolment], Change]
+"""Plans a change of the classes that it is given, or raises why it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks for a change, and how.
+class ChangeRequest:
+    """Who requests a change, and how.
 
     Attributes:
-        who: first digits of the key's hash.
+        who: first digits of the SHA-256 of the key.
         request_id: of the request.
-        dry_run: whether only to say what would happen.
-        force: whether to do it although it swallows another class or contradicts itself.
-        revision: that the caller has seen; the change is refused when there is a later one.
-        key: Idempotency-Key, and the digest of the request.
+        dry_run: whether to preview the change only.
+        force: whether to make it although it swallows another class or contradicts itself.
+        revision: that the client has seen; the change is refused if there is a later one.
+        key: Idempotency-Key.
+        digest: of the request that the key belongs to.
     """
 
     who: str | None
@@ -69,10 +70,19 @@ class Caller:
     dry_run: bool = False
     force: bool = False
     revision: int | None = None
-    key: tuple[str, str] | None = None
+    key: str | None = None
+    digest: str = ""
 
 
-class Catalogue:
+class Outcome(NamedTuple):
+    """Response to a change: status, JSON, and whether an earlier request got it already."""
+
+    status: int
+    content: bytes
+    replayed: bool = False
+
+
+class ClassEditor:
     """Changes the classes of one application.
 
     Args:
@@ -83,191 +93,128 @@ class Catalogue:
         self.state = state
         self._lock = threading.Lock()
 
-    def change(
-        self, caller: Caller, work_out: Callable[[Enrolment], Change], status: int = 200
-    ) -> tuple[int, bytes, bool]:
+    def apply(self, request: ChangeRequest, plan: Plan) -> Outcome:
         """Make a change.
-
-        Args:
-            caller: who asks for it.
-            work_out: the change on the classes as they are; it raises what is_supported against it.
-            status: of the answer.
-
-        Returns:
-            Status and content of the answer, and whether it was given before.
 
         Raises:
             Problem: it is refused, or the database is away; nothing was changed.
         """
         store = self.state.store
         if store is None:
-            raise Problem(DATABASE_UNAVAILABLE, "There is no database of classes.")
+            raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of classes.")
         try:
             with self._lock:
-                return self._answered(store, caller) or self._change(
-                    store, caller, work_out, status
-                )
+                if (replay := _replay(store, request)) is not None:
+                    return replay
+                for _ in range(_ATTEMPTS):
+                    with suppress(ConflictError):
+                        return self._attempt(store, request, plan)
         except RepeatedError as error:
-            if (answer := self._answered(store, caller)) is None:
-                raise Problem(
-                    OUTDATED, "Another request with this Idempotency-Key is under way."
-                ) from error
-            return answer
+            if (replay := _replay(store, request)) is not None:
+                return replay
+            why = "Another request with this Idempotency-Key is under way."
+            raise Problem(problems.OUTDATED, why) from error
+        except AwayError as error:
+            why = f"Nothing was changed: the database of classes is away ({error})."
+            raise Problem(problems.DATABASE_UNAVAILABLE, why) from error
+        raise Problem(problems.OUTDATED, "Others change the classes all the time; send this again.")
+
+    def _attempt(self, store: Store, request: ChangeRequest, plan: Plan) -> Outcome:
+        """Raise ConflictError if another change is committed meanwhile."""
+        snapshot = store.read()
+        if request.revision not in {None, snapshot.revision}:
+            why = f"The classes are at revision {snapshot.revision} by now."
+            raise Problem(problems.OUTDATED, why)
+        current = self.state.enrolment
+        before = Enrolment.of(current.base, snapshot, current)
+        change = plan(before)
+        after = Enrolment.of(before.base, _changed(snapshot, change), before)
+        report = None
+        if change.name is not None and change.name in after.enrolled:
+            report = preview(before, after, change.name, self.state.recent())
+        response = _response(after, change, report)
+        if request.dry_run:
+            response.revision, response.dry_run = snapshot.revision, True
+            return Outcome(200, response.content())
+        if report is not None and not request.force:
+            _check(report)
+        if not change.after:
+            response.report = None
+            return Outcome(change.status, response.content())
+        content = response.content()
+        try:
+            store.commit(
+                snapshot.revision,
+                change.after,
+                action=change.action,
+                who=request.who,
+                request_id=request.request_id,
+                key=None if request.key is None else (request.key, request.digest),
+                answer=b"%d %b" % (change.status, content),
+            )
         except AwayError as error:
             raise Problem(
-                DATABASE_UNAVAILABLE,
-                f"Nothing was changed: the database of classes is away ({error}).",
+                problems.DATABASE_UNAVAILABLE,
+                f"The database went away ({error}), so the change may be made or not: "
+                "see GET /revisions when it is back.",
             ) from error
-
-    def _change(
-        self, store: Store, caller: Caller, work_out: Callable[[Enrolment], Change], status: int
-    ) -> tuple[int, bytes, bool]:
-        for _ in range(_ATTEMPTS):
-            snapshot = store.read()
-            if caller.revision not in {None, snapshot.revision}:
-                raise Problem(OUTDATED, f"The classes are at revision {snapshot.revision} by now.")
-            current = self.state.enrolment
-            before = Enrolment.of(current.base, snapshot, current)
-            change = work_out(before)
-            after = Enrolment.of(before.base, _changed(snapshot, change.after), before)
-            report = self._report(before, after, change)
-            if caller.dry_run:
-                content = _answer(before.snapshot.revision, after, change, report, dry_run=True)
-                return 200, content, False
-            if report is not None and not caller.force:
-                _check(report)
-            if not change.after:
-                return status, _answer(snapshot.revision, before, change, None), False
-            content = _answer(after.snapshot.revision, after, change, report)
-            try:
-                store.commit(
-                    snapshot.revision,
-                    change.after,
-                    action=change.action,
-                    who=caller.who,
-                    request_id=caller.request_id,
-                    key=caller.key,
-                    answer=b"%d %b" % (status, content),
-                )
-            except ConflictError:
-                continue
-            except AwayError as error:
-                why = f"The database went away ({error}), so the change may be made or not"
-                raise Problem(
-                    DATABASE_UNAVAILABLE, f"{why}: see GET /revisions when it is back."
-                ) from error
-            self.state.adopt(after.snapshot)
-            return status, content, False
-        raise Problem(OUTDATED, "Others change the classes all the time; send this again.")
-
-    def _answered(self, store: Store, caller: Caller) -> tuple[int, bytes, bool] | None:
-        if caller.key is None or (found := store.answered(caller.key[0])) is None:
-            return None
-        digest, answer = found
-        if digest != caller.key[1]:
-            raise Problem(KEY_REUSED, "This Idempotency-Key was sent with another request.")
-        status, _, content = answer.partition(b" ")
-        return int(status), content, True
-
-    def _report(self, before: Enrolment, after: Enrolment, change: Change) -> Preview | None:
-        if change.name is None or change.name not in after.enrolled:
-            return None
-        return preview(before, after, change.name, self.state.recent())
+        self.state.adopt(after.snapshot)
+        return Outcome(change.status, content)
 
 
-def describe(enrolment: Enrolment, name: str, *, whole: bool = False) -> dict[str, Any]:
-    """A class as it is told of.
-
-    Args:
-        enrolment: the classes.
-        name: of one of them.
-        whole: with its support records, and its distance to every other class.
+def describe(enrolment: Enrolment, name: str, model: type[K]) -> K:
+    """Describe a class.
 
     Raises:
-        NoSuchClass: there is none.
+        Problem: there is none.
     """
-    stored = enrolment.snapshot.classes.get(name)
-    known = {each.name: each for each in enrolment.base.manifest.classes}.get(name)
-    if known is None and (stored is None or not stored.records):
-        raise Problem(NO_SUCH_CLASS, f"There is no class {name!r}.")
-    rule, names = enrolment.model.rule, enrolment.model.names
-    own = stored if stored is not None and stored.records else None
-    content: dict[str, Any] = {"name": name}
-    for key in ("good", "severity"):
-        content[key] = getattr(own or known, key)
-    content["description"] = own.description if own else ""
-    content["source"] = "enrolled" if own else "bundle"
-    content["state"] = "active"
-    content["records"] = len(own.records) if own else known.records if known else 0
-    if own and name in enrolment.parked:
-        content |= {"state": "parked", "reason": enrolment.parked[name]}
-    elif name not in names:
-        content["state"] = "hidden"
-    else:
-        content["radius"] = round(float(rule.radii[names.index(name)]), 6)
-    if whole:
-        content["distances"] = _distances(enrolment, name)
-        if own:
-            content["support"] = [{"id": each.id, "record": each.record} for each in own.records]
-    return content
+    if name not in enrolment.names:
+        raise Problem(problems.NO_SUCH_CLASS, f"There is no class {name!r}.")
+    return model.of(enrolment, name)
 
 
-def _distances(enrolment: Enrolment, name: str) -> dict[str, float]:
-    names, centroids = enrolment.model.names, enrolment.model.rule.centroids
-    if name not in names:
-        return {}
-    place = names.index(name)
-    distances = distances_between(centroids[[place]], centroids)[0].tolist()
-    found = sorted(zip(distances, names, strict=True))
-    return {other: round(distance, 6) for distance, other in found if other != name}
+def _replay(store: Store, request: ChangeRequest) -> Outcome | None:
+    """Return the outcome of an earlier request with the same idempotency key."""
+    if request.key is None or (answered := store.answered(request.key)) is None:
+        return None
+    digest, answer = answered
+    if digest != request.digest:
+        raise Problem(problems.KEY_REUSED, "This Idempotency-Key was sent with another request.")
+    status, _, content = answer.partition(b" ")
+    return Outcome(int(status), content, replayed=True)
 
 
-def _changed(snapshot: Snapshot, after: Mapping[str, Stored | None]) -> Snapshot:
-    classes = {**snapshot.classes, **after}
-    kept = {name: stored for name, stored in classes.items() if stored is not None}
-    return Snapshot(snapshot.revision + bool(after), kept)
+def _changed(snapshot: Snapshot, change: Change) -> Snapshot:
+    classes = {**snapshot.classes, **change.after}
+    remaining = {name: stored for name, stored in classes.items() if stored is not None}
+    return Snapshot(snapshot.revision + bool(change.after), remaining)
 
 
-def _answer(
-    revision: int,
-    after: Enrolment,
-    change: Change,
-    report: Preview | None,
-    *,
-    dry_run: bool = False,
-) -> bytes:
-    content: dict[str, Any] = {"revision": revision}
-    if dry_run:
-        content["dry_run"] = True
+def _response(after: Enrolment, change: Change, report: Report | None) -> Changed:
+    described = None
     if change.name is not None and (
         change.name in after.base.names or change.name in after.snapshot.classes
     ):
-        content["class"] = describe(after, change.name)
-    if report is not None:
-        content["report"] = report.as_json()
-    return msgspec.json.encode(content)
+        described = describe(after, change.name, KnownClass)
+    return Changed(revision=after.snapshot.revision, described=described, report=report)
 
 
-def _check(report: Preview) -> None:
-    """Refuse what would harm.
-
-    Raises:
-        Problem: it swallows another class, or contradicts itself.
-    """
-    name, distance = report.nearest
-    if report.contradicts:
+def _check(report: Report) -> None:
+    """Raise the problem of a class that swallows another class, or contradicts itself."""
+    name, distance = report.nearest.name, report.nearest.distance
+    if report.spread is not None and report.spread > distance:
         raise Problem(
-            CONTRADICTORY,
+            problems.CONTRADICTORY,
             f"The records lie {report.spread:.4f} from each other, and the class {name!r} only "
             f"{distance:.4f} from them: they belong to different classes. Enrol them apart, or "
             "add ?force=true.",
-            report=report.as_json(),
+            report=report,
         )
     if report.swallowed:
         shares = ", ".join(f"{share:.0%} of {other}" for other, share in report.swallowed.items())
         raise Problem(
-            CLASS_OVERLAP,
+            problems.CLASS_OVERLAP,
             f"The class would take over what others answer: {shares}. Choose other records, or "
             "add ?force=true.",
-            report=report.as_json(),
+            report=report,
         )

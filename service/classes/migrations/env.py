@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from service.classes.database import METADATA
+from service.classes.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -286,7 +286,7 @@ def test_a_full_store_says_so(start: Serve, odd: Json, monkeypatch: pytest.Monke
     refused = enrol(client, "more", odd | {"cpu load": 30.0})
     assert (refused.status_code, refused.json()["reason"]) == (409, "full")
     assert client.put("/classes/odd", json={"records": [odd] * 100}).status_code == 409
-    monkeypatch.setattr(routes, "_MOST_IN_ALL", 1)
+    monkeypatch.setattr(routes, "_MAX_TOTAL_RECORDS", 1)
     assert client.put("/classes/odd", json={"records": [odd]}).status_code == 409
 
 

@@ -27,36 +27,42 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.classes import database as module
-from service.classes.database import METADATA, VERSIONS, Store
+from service.classes import sqlite
+from service.classes.database import VERSIONS, Store
 from service.classes.entities import (
     AwayError,
     ConflictError,
     NoSuchRevisionError,
     RepeatedError,
-    Stored,
+    StoredClass,
     StoreError,
-    Support,
+    SupportRecord,
     UnusableError,
 )
+from service.classes.tables import METADATA
 from tests.support.databases import KINDS, Postgres, running
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 ROOT = Path(__file__).parents[3]
-CABLE = Stored("cable", severity="critical", records=(Support(1, {"link up": False}),), next_id=2)
-FAN = Stored("fan", description="it stands still", records=(Support(4, {"rpm": 0.0}),), next_id=5)
-HIDDEN = Stored("normal", good=True, hidden=True)
+CABLE = StoredClass(
+    "cable", severity="critical", records=(SupportRecord(1, {"link up": False}),), next_id=2
+)
+FAN = StoredClass(
+    "fan", description="it stands still", records=(SupportRecord(4, {"rpm": 0.0}),), next_id=5
+)
+HIDDEN = StoredClass("normal", good=True, hidden=True)
 STRANGE = 'zero \x00, "quotes", \\u0000, ü, \U0001f600, \u2028 and \x7f'
 
 ENROL = """
 import sys
 from service.classes.database import Store
-from service.classes.entities import ConflictError, Stored
+from service.classes.entities import ConflictError, StoredClass
 
 url, name, count = sys.argv[1:]
 store = Store(url)
 store.prepare()
 for number in range(int(count)):
-    new = Stored(f"{name}-{number}")
+    new = StoredClass(f"{name}-{number}")
     while True:
         base = store.revision()
         try:
@@ -115,13 +121,13 @@ def remote(server: Postgres, open_store: Callable[[str], Store]) -> Store:
     return open_store(server.database())
 
 
-def put(store: Store, *classes: Stored, **others: Any) -> int:
+def put(store: Store, *classes: StoredClass, **others: Any) -> int:
     after = {each.name: each for each in classes}
     named: dict[str, Any] = {"action": "enrol", "who": None, "request_id": "r"} | others
     return store.commit(store.revision(), after, **named)
 
 
-def put_surely(store: Store, new: Stored) -> int:
+def put_surely(store: Store, new: StoredClass) -> int:
     while True:
         try:
             return put(store, new)
@@ -134,7 +140,7 @@ def test_a_new_store_is_empty_and_at_revision_0(store: Store) -> None:
     assert store.read().revision == 0
     assert store.read().classes == {}
     assert store.at(0) == store.read()
-    assert store.history(most=10) == []
+    assert store.history(limit=10) == []
     assert store.feedback() == []
     assert store.answered("key") is None
 
@@ -147,7 +153,7 @@ def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
 def test_classes_are_kept_in_the_order_of_enrolment(store: Store) -> None:
     assert put(store, FAN, HIDDEN) == 1
     assert put(store, CABLE) == 2
-    changed = Stored("fan", records=(*FAN.records, Support(5, {"rpm": None})), next_id=6)
+    changed = StoredClass("fan", records=(*FAN.records, SupportRecord(5, {"rpm": None})), next_id=6)
     assert put(store, changed) == 3
     snapshot = store.read()
     assert snapshot.revision == store.revision() == 3
@@ -183,13 +189,13 @@ def test_a_store_can_be_used_after_it_was_closed(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", STRANGE, "\x00", "\\x00", "a" * 300, "\u00fc" * 300])
 def test_any_text_is_kept_as_it_is(store: Store, name: str) -> None:
-    new = Stored(name, description=STRANGE, records=(Support(1, {STRANGE: [STRANGE]}),))
+    new = StoredClass(name, description=STRANGE, records=(SupportRecord(1, {STRANGE: [STRANGE]}),))
     named = {"action": STRANGE, "who": STRANGE, "request_id": STRANGE, "key": (STRANGE, STRANGE)}
     put(store, new, **named, answer=b"\x00\xff")
     assert store.read().classes == {name: new}
     assert store.at(0).classes == {}
     assert store.answered(STRANGE) == (STRANGE, b"\x00\xff")
-    told = store.history(most=1)[0]
+    told = store.history(limit=1)[0]
     assert (told.action, told.who, told.request_id) == (STRANGE,) * 3
     assert told.after == {name: new}
     store.add_feedback(
@@ -206,7 +212,7 @@ def test_any_text_is_kept_as_it_is(store: Store, name: str) -> None:
 
 def test_names_that_look_alike_are_different_classes(store: Store) -> None:
     names = ["a", "A", "a ", "ä", "a\u0308", "a\x00", "a\\u0000"]
-    put(store, *map(Stored, names))
+    put(store, *map(StoredClass, names))
     assert list(store.read().classes) == names
 
 
@@ -214,7 +220,7 @@ def test_names_that_look_alike_are_different_classes(store: Store) -> None:
     "value", [0.1, 1e308, 5e-324, -0.0, 1.0, 1, 2**70, True, None, [{"a": []}], ""]
 )
 def test_values_of_records_are_kept_exactly(store: Store, value: object) -> None:
-    put(store, Stored("a", records=(Support(1, {"value": value}),)))
+    put(store, StoredClass("a", records=(SupportRecord(1, {"value": value}),)))
     assert json.dumps(store.read().classes["a"].records[0].record["value"]) == json.dumps(value)
 
 
@@ -222,7 +228,7 @@ def test_a_class_has_the_name_that_it_is_kept_by(store: Store) -> None:
     with pytest.raises(ValueError, match="is called"):
         store.commit(0, {"other": FAN}, action="enrol", who=None, request_id="r")
     with pytest.raises(ValueError, match="longer than 2000 bytes"):
-        put(store, Stored("a" * 2001))
+        put(store, StoredClass("a" * 2001))
     assert store.revision() == 0
 
 
@@ -260,7 +266,7 @@ def test_history_tells_newest_first_who_changed_what(store: Store) -> None:
     start = datetime.now(UTC)
     put(store, FAN, action="enrol", who="01234567", request_id="first")
     store.commit(1, {"fan": None, "cable": CABLE}, action="swap", who=None, request_id="second")
-    second, first = store.history(most=10)
+    second, first = store.history(limit=10)
     assert (first.revision, first.action, first.who, first.request_id) == (
         1, "enrol", "01234567", "first"
     )  # fmt: skip
@@ -275,16 +281,16 @@ def test_history_tells_newest_first_who_changed_what(store: Store) -> None:
 
 def test_history_comes_in_pages(store: Store) -> None:
     for number in range(7):
-        put(store, Stored(str(number)))
-    assert [each.revision for each in store.history(most=3)] == [7, 6, 5]
-    assert [each.revision for each in store.history(most=3, before=5)] == [4, 3, 2]
-    assert [each.revision for each in store.history(most=3, before=2)] == [1]
-    assert store.history(most=3, before=1) == []
+        put(store, StoredClass(str(number)))
+    assert [each.revision for each in store.history(limit=3)] == [7, 6, 5]
+    assert [each.revision for each in store.history(limit=3, before=5)] == [4, 3, 2]
+    assert [each.revision for each in store.history(limit=3, before=2)] == [1]
+    assert store.history(limit=3, before=1) == []
 
 
 def test_deleting_what_is_not_there_is_kept_as_such(store: Store) -> None:
     assert store.commit(0, {"fan": None}, action="delete", who=None, request_id="r") == 1
-    assert store.history(most=1)[0].before == {"fan": None}
+    assert store.history(limit=1)[0].before == {"fan": None}
     assert store.commit(1, {}, action="nothing", who=None, request_id="r") == 2
     assert store.at(1).classes == store.at(2).classes == {}
 
@@ -320,14 +326,14 @@ def test_feedback_comes_in_order_and_in_pages(store: Store) -> None:
     )  # fmt: skip
     assert (told[0].true_label, told[0].note) == ("cable", "as seen")
     assert start <= told[0].at <= told[-1].at <= datetime.now(UTC)
-    assert [each.id for each in store.feedback(after=ids[1], most=2)] == ids[2:4]
+    assert [each.id for each in store.feedback(after=ids[1], limit=2)] == ids[2:4]
     assert store.feedback(after=ids[-1]) == []
 
 
 NAMES = st.sampled_from(["a", "b", "c", "ä\x00", '"\\']) | st.text(max_size=5)
 VALUES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 RECORDS = st.lists(
-    st.builds(Support, st.integers(1, 99), st.dictionaries(st.text(), VALUES, max_size=2)),
+    st.builds(SupportRecord, st.integers(1, 99), st.dictionaries(st.text(), VALUES, max_size=2)),
     max_size=2,
 ).map(tuple)
 MAKERS = st.none() | st.tuples(st.booleans(), st.text(max_size=5), RECORDS)
@@ -339,7 +345,7 @@ CHANGES = st.lists(st.dictionaries(NAMES, MAKERS, max_size=3), max_size=8)
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_every_revision_is_told_as_it_was_read(
-    store: Store, changes: list[dict[str, tuple[bool, str, tuple[Support, ...]] | None]]
+    store: Store, changes: list[dict[str, tuple[bool, str, tuple[SupportRecord, ...]] | None]]
 ) -> None:
     with store._engine.begin() as connection:
         for table in METADATA.sorted_tables:
@@ -347,27 +353,27 @@ def test_every_revision_is_told_as_it_was_read(
     read = [store.read()]
     for base, change in enumerate(changes):
         after = {
-            name: None if made is None else Stored(name, made[0], "minor", *made[1:])
+            name: None if made is None else StoredClass(name, made[0], "minor", *made[1:])
             for name, made in change.items()
         }
         assert store.commit(base, after, action="any", who=None, request_id="r") == base + 1
         read.append(store.read())
         assert {**read[-2].classes, **after} == {**dict.fromkeys(after), **read[-1].classes}
-        told = store.history(most=1)[0]
+        told = store.history(limit=1)[0]
         assert told.after == after
         assert told.before == {name: read[-2].classes.get(name) for name in after}
     for snapshot in read:
         told_then = store.at(snapshot.revision)
         assert told_then == snapshot
         assert list(told_then.classes) == list(snapshot.classes)
-    assert [each.revision for each in store.history(most=99)] == list(range(len(changes), 0, -1))
+    assert [each.revision for each in store.history(limit=99)] == list(range(len(changes), 0, -1))
 
 
 def test_threads_that_change_the_classes_at_once_lose_nothing(store: Store) -> None:
     names = [f"{thread}-{number}" for thread in range(8) for number in range(10)]
 
     def enrol(thread: int) -> list[int]:
-        return [put_surely(store, Stored(f"{thread}-{number}")) for number in range(10)]
+        return [put_surely(store, StoredClass(f"{thread}-{number}")) for number in range(10)]
 
     with ThreadPoolExecutor(8) as pool:
         made = [revision for each in pool.map(enrol, range(8)) for revision in each]
@@ -403,7 +409,7 @@ def test_what_is_read_is_of_one_moment(store: Store) -> None:
 
     def write() -> None:
         for number in range(60):
-            put(store, Stored(str(number)), Stored("last", description=str(number)))
+            put(store, StoredClass(str(number)), StoredClass("last", description=str(number)))
         done.set()
 
     with ThreadPoolExecutor(1) as pool:
@@ -422,7 +428,7 @@ def test_a_key_that_is_sent_twice_at_once_makes_one_change(store: Store) -> None
         try:
             while True:
                 try:
-                    put(store, Stored("a"), key=("key", "digest"), answer=b"%d" % number)
+                    put(store, StoredClass("a"), key=("key", "digest"), answer=b"%d" % number)
                 except ConflictError:
                     continue
                 return "made"
@@ -451,7 +457,7 @@ def test_feedback_that_comes_at_once_is_seen_in_order(store: Store) -> None:
         adding = [pool.submit(add, number) for number in range(60)]
         while len(seen) < 60:
             done = all(each.done() for each in adding)
-            new = store.feedback(after=seen[-1] if seen else 0, most=7)
+            new = store.feedback(after=seen[-1] if seen else 0, limit=7)
             seen += [each.id for each in new]
             assert new or not done, "some came later than a larger one"
     assert seen == sorted(set(seen))
@@ -589,7 +595,7 @@ def test_a_file_that_is_locked_is_told(
     file: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(file, FAN)
-    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(sqlite, "TIMEOUT", 0.3)
     for lock in ("BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"):
         file.close()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -622,7 +628,7 @@ def test_a_damaged_file_is_told_and_left_as_it_is(
     file: Store, path: Path, harm: Callable[[Path], None]
 ) -> None:
     for number in range(20):
-        put(file, Stored(str(number), description="long " * 500))
+        put(file, StoredClass(str(number), description="long " * 500))
     file.close()
     harm(path)
     before = path.read_bytes()
@@ -695,11 +701,11 @@ def test_a_full_disk_is_told_and_harms_nothing(file: Store) -> None:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(AwayError, match="full"):
-        put(file, Stored("big", description="x" * 100_000))
+        put(file, StoredClass("big", description="x" * 100_000))
     assert file.read().classes == {"fan": FAN}
     with file._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-    assert put(file, Stored("big", description="x" * 100_000)) == 2
+    assert put(file, StoredClass("big", description="x" * 100_000)) == 2
 
 
 # PostgreSQL
@@ -722,7 +728,7 @@ def test_a_server_that_is_down_is_away_until_it_is_back(
         "read": remote.read,
         "at": lambda: remote.at(1),
         "commit": lambda: remote.commit(1, {}, action="none", who=None, request_id="r"),
-        "history": lambda: remote.history(most=1),
+        "history": lambda: remote.history(limit=1),
         "answered": lambda: remote.answered("key"),
         "feedback": remote.feedback,
         "prepare": remote.prepare,
@@ -754,7 +760,7 @@ def test_connections_that_are_dropped_are_made_anew(remote: Store, server: Postg
 
 def test_a_connection_that_breaks_in_a_change_is_away(remote: Store, server: Postgres) -> None:
     with remote._engine.begin() as other, ThreadPoolExecutor(1) as pool:
-        other.execute(sa.select(sa.func.pg_advisory_xact_lock(module._COMMITTING)))
+        other.execute(sa.select(sa.func.pg_advisory_xact_lock(module._COMMIT)))
         writing = pool.submit(put, remote, FAN)
         latest = time.monotonic() + 5
         while not server.execute(
@@ -773,7 +779,7 @@ def test_a_server_that_does_not_answer_in_time_is_away(
 ) -> None:
     store = open_store(server.database() + "&options=-c%20statement_timeout%3D300")
     with store._engine.begin() as other:
-        other.execute(sa.select(sa.func.pg_advisory_xact_lock(module._COMMITTING)))
+        other.execute(sa.select(sa.func.pg_advisory_xact_lock(module._COMMIT)))
         with pytest.raises(AwayError, match="statement timeout"):
             put(store, FAN)
         assert store.read().classes == {}
@@ -787,7 +793,7 @@ def test_a_server_that_stands_still_is_away(
     for call in (remote.revision, lambda: put(remote, CABLE)):
         with remote._engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            monkeypatch.setattr(type(driver), "patience", 0.5)
+            monkeypatch.setattr(type(driver), "timeout", 0.5)
         with server.still():
             start = time.monotonic()
             with pytest.raises(AwayError, match=r"does not answer|timeout"):

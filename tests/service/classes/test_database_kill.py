@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from service.classes.database import Store
-from service.classes.entities import AwayError, Stored, Support
+from service.classes.entities import AwayError, StoredClass, SupportRecord
 from tests.support.databases import KINDS, Postgres, running
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -31,7 +31,7 @@ import os, sys
 import alembic.command, alembic.config, psycopg
 import sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
 from service.classes.database import Store
-from service.classes.entities import AwayError, Stored, Support
+from service.classes.entities import AwayError, StoredClass, SupportRecord
 
 def enrol(url, name):
     number, store = 0, Store(url)
@@ -39,11 +39,12 @@ def enrol(url, name):
     os.write(1, b"ready\\n")
     while True:
         number += 1
-        new = Stored(f"{name}-{number}", records=(Support(1, {"name": name, "number": number}),))
+        record = SupportRecord(1, {"name": name, "number": number})
+        new = StoredClass(f"{name}-{number}", records=(record,))
         after = {new.name: new}
         if number > 1:  # the one before changes at once with it
             before = f"{name}-{number - 1}"
-            after[before] = Stored(before, description="done", records=new.records)
+            after[before] = StoredClass(before, description="done", records=new.records)
         store.commit(store.revision(), after, action="enrol", who=None, request_id=name)
         os.write(1, f"made {new.name}\\n".encode())
 
@@ -142,7 +143,7 @@ def check(url: str, enrolling: Enrolling, ends: int) -> None:
     # What was under way may be there; it was one change at most.
     assert len(names) - len(enrolling.made) <= ends
     assert len(names) == snapshot.revision
-    history = store.history(most=len(names) + 1)
+    history = store.history(limit=len(names) + 1)
     assert [each.revision for each in history] == list(range(len(names), 0, -1))
     assert [next(iter(each.after)) for each in reversed(history)] == names
     for name, stored in snapshot.classes.items():
@@ -150,9 +151,9 @@ def check(url: str, enrolling: Enrolling, ends: int) -> None:
         followed = f"{turn}-{int(number) + 1}" in snapshot.classes
         assert stored.description == ("done" if followed else "")
         own = {"name": turn, "number": int(number) + followed}
-        assert stored.records == (Support(1, own),)
+        assert stored.records == (SupportRecord(1, own),)
     assert store.at(0).classes == {}
-    new = Stored("last")
+    new = StoredClass("last")
     assert store.commit(len(names), {"last": new}, action="enrol", who=None, request_id="r")
     store.close()
 

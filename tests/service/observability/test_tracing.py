@@ -189,7 +189,7 @@ def test_a_failure_of_ours_is_an_error(
     bundle: Path, serve: Serve, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(bundle, otlp_endpoint=collector.url, trace_share=1)
-    monkeypatch.setattr("service.api.operations._json", lambda _content: 1 / 0)
+    monkeypatch.setattr("service.api.operations.Alive", lambda **_fields: 1 / 0)
     assert client.get("/livez").status_code == 500
     monkeypatch.undo()
     (span,) = (each for each in received_after(client, collector) if each.name == "GET /livez")

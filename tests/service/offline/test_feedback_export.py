@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from service.classes.database import Store
-from service.classes.entities import Stored, Support
+from service.classes.entities import StoredClass, SupportRecord
 from service.offline.feedback_export import write_feedback
 from service.offline.tables import TableError
 
@@ -43,8 +43,8 @@ def say(store: Store, record: Json, label: str, note: str = "") -> None:
 
 
 def enrol(store: Store, name: str, *records: Json) -> None:
-    support = tuple(Support(place + 1, each) for place, each in enumerate(records))
-    after = {name: Stored(name, description="seen", records=support, next_id=9)}
+    support = tuple(SupportRecord(place + 1, each) for place, each in enumerate(records))
+    after = {name: StoredClass(name, description="seen", records=support, next_id=9)}
     store.commit(store.revision(), after, action="enrol", who=None, request_id="r")
 
 

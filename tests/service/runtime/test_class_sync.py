@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.classes.database import Store
-from service.classes.entities import AwayError, Snapshot, Stored, StoreError, UnusableError
+from service.classes.entities import AwayError, Snapshot, StoredClass, StoreError, UnusableError
 from service.runtime.class_sync import ClassSync
 
 
@@ -57,7 +57,7 @@ def sync(database: Database, seen: list[int]) -> ClassSync:
 
 
 def at(revision: int) -> Snapshot:
-    return Snapshot(revision, {"jitter": Stored("jitter")})
+    return Snapshot(revision, {"jitter": StoredClass("jitter")})
 
 
 def test_without_a_database_there_is_nothing_to_poll() -> None:

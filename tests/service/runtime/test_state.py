@@ -9,7 +9,7 @@ import pytest
 
 from models import Model
 from models.schema import Matrix
-from service.classes.entities import Snapshot, Stored, Support
+from service.classes.entities import Snapshot, StoredClass, SupportRecord
 from service.formats.chunk import Chunk
 from service.observability.metrics import Metrics
 from service.runtime.state import State
@@ -35,7 +35,7 @@ def state(root: Path) -> State:
 
 
 def jitter(revision: int, record: Record) -> Snapshot:
-    stored = Stored("jitter", records=(Support(0, record),))
+    stored = StoredClass("jitter", records=(SupportRecord(0, record),))
     return Snapshot(revision, {"jitter": stored})
 
 
