@@ -6,6 +6,7 @@ lie in 0..1 for points of the unit cube.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import exp
@@ -90,7 +91,7 @@ class Decisions:
         points: float32 [n, N], what was decided on, when they are not.
     """
 
-    __slots__ = ("_distances", "_points", "accepted", "confidence", "distance", "nearest", "rule")
+    __slots__ = ("_distances", "accepted", "confidence", "distance", "nearest", "points", "rule")
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Decisions:
     ) -> None:
         self.nearest, self.accepted = nearest, accepted
         self.distance, self.confidence, self.rule = distance, confidence, rule
-        self._distances, self._points = distances, points
+        self._distances, self.points = distances, points
 
     def __getitem__(self, records: slice) -> Decisions:
         return Decisions(
@@ -115,14 +116,36 @@ class Decisions:
             self.confidence[records],
             self.rule,
             distances=None if self._distances is None else self._distances[records],
-            points=None if self._points is None else self._points[records],
+            points=None if self.points is None else self.points[records],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Decisions]) -> Decisions:
+        """Join decisions of one rule.
+
+        Args:
+            parts: at least one; a single one is returned as it is.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        points = [part.points for part in parts if part.points is not None]
+        # Distances to many classes are only computed when somebody reads them.
+        lazy = len(points) == len(parts)
+        return cls(
+            np.concatenate([part.nearest for part in parts]),
+            np.concatenate([part.accepted for part in parts]),
+            np.concatenate([part.distance for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            parts[0].rule,
+            distances=None if lazy else np.concatenate([part.distances for part in parts]),
+            points=np.concatenate(points) if lazy else None,
         )
 
     @property
     def distances(self) -> Matrix:
         """float32 [n, k] to every centroid, 0..1."""
         if self._distances is None:
-            points = cast("Matrix", self._points)  # one of the two is there
+            points = cast("Matrix", self.points)  # one of the two is there
             self._distances = distances_between(points, self.rule.centroids)
             self._distances[np.arange(len(points)), self.nearest] = self.distance
         return self._distances

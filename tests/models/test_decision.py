@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 from scipy.stats import multivariate_normal
 
 from models.bundle import Calibration
-from models.decision import NearestCentroid, distances_between
+from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
 
 UNIT = st.floats(0, 1, width=32)
@@ -240,6 +240,28 @@ def test_no_points_give_no_decisions() -> None:
     decisions = two_classes().decide(np.empty((0, 1), dtype=np.float32))
     assert decisions.distances.shape == decisions.probabilities.shape == (0, 2)
     assert len(decisions.nearest) == len(decisions.accepted) == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([2, 9, 65]), st.lists(st.integers(0, 40), min_size=1, max_size=4))
+def test_decisions_concatenated_are_those_of_all_records(classes: int, counts: list[int]) -> None:
+    random = np.random.default_rng(sum(counts))
+    centroids = random.random((classes, 5), dtype=np.float32)
+    rule = NearestCentroid(centroids, np.full(classes, 0.1, np.float32), 0.02)
+    parts = [rule.decide(random.random((count, 5), dtype=np.float32)) for count in counts]
+    joined = Decisions.concatenate(parts)
+    assert joined.rule is rule
+    for name in ("nearest", "accepted", "distance", "confidence"):
+        expected = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(getattr(joined, name), expected)
+    for name in ("distances", "probabilities"):
+        expected = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(getattr(joined, name), expected, atol=1e-5)
+
+
+def test_decisions_of_one_part_are_returned_as_they_are() -> None:
+    decisions = two_classes().decide(np.full((3, 1), 0.3, np.float32))
+    assert Decisions.concatenate([decisions]) is decisions
 
 
 @settings(deadline=None)
