@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models import UNKNOWN, Fault
-from models.schema import Matrix
-from service.formats.arrow_columns import Numbers
+from models.schema import Matrix, Numbers
 from service.formats.errors import entry_of
 
 __all__ = ["write_embeddings", "write_verdicts"]

@@ -11,7 +11,7 @@ import numpy as np
 from models import UNKNOWN, Decisions, Model
 from models.schema import Matrix
 from service.bundles.shadow import Compare
-from service.formats.json_reader import Decoder
+from service.formats.json_reader import JsonDecoder
 from service.scoring.explain import Explainer
 
 __all__ = ["ServedModel"]
@@ -60,8 +60,8 @@ class ServedModel:
             (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode()),
             (b"faultcube-revision", b"%d" % revision),
         ]
-        self.classify = Decoder(model.schema, most, frozenset({"distances", "explain"}))
-        self.embed = Decoder(model.schema, most)
+        self.classify = JsonDecoder(model.schema, most, frozenset({"distances", "explain"}))
+        self.embed = JsonDecoder(model.schema, most)
         self.sample = sample or _nothing
         self.compare: Compare = _alone
 

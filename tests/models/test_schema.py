@@ -99,7 +99,7 @@ def any_records(schema: Schema) -> st.SearchStrategy[object]:
 
 def faults_of(schema: Schema, records: Sequence[object], most: int = 10_000) -> tuple[Fault, ...]:
     try:
-        schema.encode(records, most_faults=most)
+        schema.encode(records, max_faults=most)
     except RecordError as error:
         return error.faults
     return ()

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models import UNKNOWN, Model
-from models.schema import Matrix
+from models.schema import Matrix, Numbers
 from service.formats.openinference.document import OUTPUTS
 from service.formats.openinference.records import RECORDS, datatype_of
 from service.formats.openinference.request import Request
-from service.formats.openinference.tensor import LENGTH, Numbers
+from service.formats.openinference.tensor import LENGTH
 from service.web.problems import Problem
 
 __all__ = ["failure", "metadata", "server_metadata", "write"]

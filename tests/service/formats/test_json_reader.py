@@ -13,7 +13,7 @@ from models import Field, RecordError, Schema
 from models.schema import Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError
-from service.formats.json_reader import Body, Decoder
+from service.formats.json_reader import Body, JsonDecoder
 from tests.support.problems import errors_of
 
 SCHEMA = Schema(
@@ -37,8 +37,8 @@ VALUES = st.one_of(
 )
 
 
-def decoder(most: int = 10_000) -> Decoder:
-    return Decoder(SCHEMA, most, frozenset({"distances"}))
+def decoder(most: int = 10_000) -> JsonDecoder:
+    return JsonDecoder(SCHEMA, most, frozenset({"distances"}))
 
 
 def whole(body: Body) -> Matrix:
