@@ -422,14 +422,13 @@ class _Columns:
 
 
 def _sort(found: Field) -> str:
-    return found.kind if found.kind in {"boolean", "category"} else "number"
+    return found.kind if found.is_coded else "number"
 
 
 def _codes(there: Field, wanted: Field) -> Matrix:
     """The code of each category of one field in the other, NaN where that does not take it."""
-    known = {category: code for code, category in enumerate(wanted.categories)}
-    other = UNSEEN if wanted.open else np.nan
-    return np.array([*(known.get(each, other) for each in there.categories), other], np.float32)
+    codes, other = wanted.codes(), UNSEEN if wanted.open else np.nan
+    return np.array([*(codes.get(name, other) for name in there.categories), other], np.float32)
 
 
 def _fields(source: Schema, target: Schema) -> dict[str, list[str]]:
@@ -468,15 +467,8 @@ def _told(example: _Example, *, records: bool) -> dict[str, Any]:
 
 
 def _value(found: Field, value: np.float32) -> object:
-    if np.isnan(value):
-        return None
-    match found.kind:
-        case "boolean":
-            return bool(value)
-        case "category":
-            return _UNSEEN_TEXT if value == UNSEEN else found.categories[int(value)]
-        case _:
-            return float(str(value))  # 0.1, not 0.10000000149011612
+    unseen = found.kind == "category" and value == UNSEEN
+    return _UNSEEN_TEXT if unseen else found.value_of(value)
 
 
 def _print(folder: Path) -> _Print:

@@ -36,6 +36,7 @@ _MAX_REPORTED = 1 << 20
 
 _START = re.compile(rb'"records"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
+_FIRST_KEY = re.compile(rb'\s*\{\s*("[^"\\]{0,200}")')
 _Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
 
@@ -96,7 +97,7 @@ class _BodyReader:
     def __init__(
         self, schema: Schema, max_records: int, options: frozenset[str], *, ignore_extra: bool
     ) -> None:
-        self._max_records, self._options = max_records, options
+        self._max_records, self._options, self._ignore_extra = max_records, options, ignore_extra
         self._rows = _Rows(schema.fields)
         record = _record_type(schema.fields, ignore_extra=ignore_extra)
         self._body = msgspec.json.Decoder(_body_type(record, options))
@@ -142,9 +143,10 @@ class _BodyReader:
         return self._options_of(content), start.end(), end
 
     def _chunks(self, text: memoryview, *, report: bool) -> Iterator[Chunk]:
+        between = _between(text) if self._ignore_extra else _BETWEEN
         start, records, detailed = 0, 0, MAX_DETAILED
         while start < len(text):
-            end, rows = self._parse(text, start)
+            end, rows = self._parse(text, start, between)
             more = " or more" if end < len(text) else ""
             if rows is not None:
                 chunk = Chunk(self._rows.encode(rows))
@@ -164,7 +166,9 @@ class _BodyReader:
         if records > self._max_records:
             raise count_error(self._max_records, f"{records} records{more}")
 
-    def _parse(self, text: memoryview, start: int) -> tuple[int, list[Any] | None]:
+    def _parse(
+        self, text: memoryview, start: int, between: re.Pattern[bytes]
+    ) -> tuple[int, list[Any] | None]:
         """Parse the chunk that begins here.
 
         Returns:
@@ -174,7 +178,7 @@ class _BodyReader:
             MalformedInputError: it is not JSON.
         """
         for length in (_SHORT, _LONGER, len(text)):
-            end = _record_end(text, start + length)
+            end = _record_end(text, start + length, between)
             listed = _listed(text, start, end)
             try:
                 return end, self._list.decode(listed)
@@ -228,12 +232,23 @@ def _listed(text: memoryview, start: int, end: int) -> bytes:
     return b"".join((b"[", text[start:end], b"]"))
 
 
-def _record_end(text: memoryview, start: int) -> int:
+def _between(text: memoryview) -> re.Pattern[bytes]:
+    """Return a pattern of what separates records, not objects in the fields that are ignored.
+
+    It is a guess: that every record begins with the same key, and no such object does.
+    """
+    key = _FIRST_KEY.match(text)
+    if key is None:
+        return _BETWEEN
+    return re.compile(rb"\}\s*,\s*(?=\{\s*" + re.escape(bytes(key[1])) + rb"\s*:)")
+
+
+def _record_end(text: memoryview, start: int, between: re.Pattern[bytes]) -> int:
     """Return where the first comma between two records after `start` is, or the text's end."""
     while start < len(text):
         window = text[max(start - 1, 0) : start + CHUNK_BYTES]
-        if between := _BETWEEN.search(window):
-            return max(start - 1, 0) + between.start() + bytes(between.group()).index(b",")
+        if match := between.search(window):
+            return max(start - 1, 0) + match.start() + bytes(match.group()).index(b",")
         start += CHUNK_BYTES
     return len(text)
 
