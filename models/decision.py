@@ -74,35 +74,26 @@ def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
     return 1 / (1 + 1 / support), scatter * np.log1p(1 / support)
 
 
+@dataclass(slots=True, eq=False)
 class Decisions:
     """The decisions of a rule on n records; a slice holds those on some of them.
 
-    Args:
+    Attributes:
         nearest: int [n], index of the class with the nearest centroid, by `expected_distances`.
         accepted: bool [n], False where the record is beyond the radius of that class: unknown.
         distance: float32 [n], to the centroid of that class, 0..1.
         confidence: float32 [n], calibrated probability of that class.
         rule: the rule that decided.
-        distances: float32 [n, k], if they are computed already.
-        points: float32 [n, N], the embedded records, if they are not.
+        points: float32 [n, N], the embedded records; None if the distances are computed already.
     """
 
-    __slots__ = ("_distances", "accepted", "confidence", "distance", "nearest", "points", "rule")
-
-    def __init__(
-        self,
-        nearest: npt.NDArray[np.intp],
-        accepted: npt.NDArray[np.bool_],
-        distance: Matrix,
-        confidence: Matrix,
-        rule: NearestCentroid,
-        *,
-        distances: Matrix | None = None,
-        points: Matrix | None = None,
-    ) -> None:
-        self.nearest, self.accepted = nearest, accepted
-        self.distance, self.confidence, self.rule = distance, confidence, rule
-        self._distances, self.points = distances, points
+    nearest: npt.NDArray[np.intp]
+    accepted: npt.NDArray[np.bool_]
+    distance: Matrix
+    confidence: Matrix
+    rule: NearestCentroid
+    _distances: Matrix | None = None
+    points: Matrix | None = None
 
     def __getitem__(self, records: slice) -> Decisions:
         return Decisions(
@@ -111,8 +102,8 @@ class Decisions:
             self.distance[records],
             self.confidence[records],
             self.rule,
-            distances=None if self._distances is None else self._distances[records],
-            points=None if self.points is None else self.points[records],
+            None if self._distances is None else self._distances[records],
+            None if self.points is None else self.points[records],
         )
 
     @classmethod
@@ -133,8 +124,8 @@ class Decisions:
             np.concatenate([part.distance for part in parts]),
             np.concatenate([part.confidence for part in parts]),
             parts[0].rule,
-            distances=None if lazy else np.concatenate([part.distances for part in parts]),
-            points=np.concatenate(points) if lazy else None,
+            None if lazy else np.concatenate([part.distances for part in parts]),
+            np.concatenate(points) if lazy else None,
         )
 
     @property
@@ -216,14 +207,8 @@ class NearestCentroid:
         rows = np.arange(len(expected))
         distance = distances[rows, nearest]
         logits = (expected[rows, nearest][:, None] - expected) / np.float32(self.temperature)
-        return Decisions(
-            nearest=nearest,
-            accepted=distance <= self.radii[nearest],
-            distance=distance,
-            confidence=1 / np.exp(logits).sum(axis=1),
-            rule=self,
-            distances=distances,
-        )
+        accepted, confidence = distance <= self.radii[nearest], 1 / np.exp(logits).sum(axis=1)
+        return Decisions(nearest, accepted, distance, confidence, self, distances)
 
     def _decide_few(self, distances: Matrix) -> Decisions:
         """Decide in plain Python: for few numbers, calls of numpy take longer than their work."""
@@ -240,12 +225,12 @@ class NearestCentroid:
             rows.append((nearest, distance <= radii[nearest], distance, 1 / weights))
         nearest, accepted, distance, confidence = zip(*rows, strict=True) if rows else ((),) * 4
         return Decisions(
-            nearest=np.array(nearest, np.intp),
-            accepted=np.array(accepted, np.bool_),
-            distance=np.array(distance, np.float32),
-            confidence=np.array(confidence, np.float32),
-            rule=self,
-            distances=distances,
+            np.array(nearest, np.intp),
+            np.array(accepted, np.bool_),
+            np.array(distance, np.float32),
+            np.array(confidence, np.float32),
+            self,
+            distances,
         )
 
     def _decide_among_many(self, points: Matrix, projection: Matrix) -> Decisions:
@@ -267,14 +252,8 @@ class NearestCentroid:
             confidence[tile] = 1 / (logits @ ones)
         offset = points - self.centroids[nearest]
         distance = np.einsum("ij,ij->i", offset, offset) / np.float32(points.shape[1])
-        return Decisions(
-            nearest=nearest,
-            accepted=distance <= self.radii[nearest],
-            distance=distance,
-            confidence=confidence,
-            rule=self,
-            points=points,
-        )
+        accepted = distance <= self.radii[nearest]
+        return Decisions(nearest, accepted, distance, confidence, self, points=points)
 
     def _projected(self) -> Matrix:
         """Return the matrix [N + 2, k] from [a, |a|^2, 1] to the logits of a point a.

@@ -53,7 +53,6 @@ _BLOCK = 64
 _NUMBERS = (int, float, np.integer, np.floating)
 _NO_NUMBERS = (bool, np.timedelta64)
 _EXTRA = ("only fields of the schema", "a field it does not have")
-_BEYOND = f"a number beyond ±{LARGEST:.2g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,15 +320,13 @@ class Schema:
 
     def _columns(self, records: Sequence[object], ignore_extra: bool) -> list[Matrix] | None:
         """Encode field by field; None as soon as something does not fit, without saying what."""
-        names = self._by_name.keys()
-        rows: list[Mapping[str, object]] = []
+        names, required = self._by_name.keys(), self._required_names
         for record in records:
-            if not isinstance(record, Mapping) or not self._required_names <= record.keys():
+            if not isinstance(record, Mapping) or not required <= record.keys():
                 return None
             if not ignore_extra and not record.keys() <= names:
                 return None
-            rows.append(record)
-        columns = []
+        rows, columns = cast("Sequence[Mapping[str, object]]", records), []
         for field in self.fields:
             name = field.name
             column = field.encode([row.get(name) for row in rows])
@@ -384,12 +381,11 @@ def _is_number(kind: type) -> bool:
 
 
 def _describe_number(value: object) -> str:
+    beyond = f"a number beyond ±{LARGEST:.2g}"
     try:
         number = float(cast("float", value))
     except OverflowError:
-        return _BEYOND
-    if math.isnan(number):
-        return "NaN"
-    if math.isinf(number):
-        return "an infinite number"
-    return "a number" if abs(number) <= LARGEST else _BEYOND
+        return beyond
+    if math.isfinite(number):
+        return "a number" if abs(number) <= LARGEST else beyond
+    return "NaN" if math.isnan(number) else "an infinite number"

@@ -22,13 +22,7 @@ _KINDS = {
     for name in dir(pa.lib)
     if name.startswith("Type_")
 }
-_STRINGS = frozenset({pa.lib.Type_STRING, pa.lib.Type_LARGE_STRING, pa.lib.Type_STRING_VIEW})
-_PLAIN = frozenset(
-    kind
-    for kind, name in _KINDS.items()
-    if name.rstrip("0123456789") in {"int", "uint", "half_float", "float", "double"}
-)
-_DECIMALS = frozenset(kind for kind, name in _KINDS.items() if name.startswith("decimal"))
+_STRINGS = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
 def check_columns(schema: Schema, columns: pa.Schema, *, ignore_extra: bool) -> None:
@@ -66,20 +60,24 @@ def _expected(field: Field) -> str:
 
 
 def _fits(field: Field, kind: pa.DataType) -> bool:
-    if kind.id == pa.lib.Type_NA:
+    if pa.types.is_null(kind):
         return True
     match field.kind:
         case "boolean":
-            return bool(kind.id == pa.lib.Type_BOOL)
+            return bool(pa.types.is_boolean(kind))
         case "category":
-            return (kind.value_type if kind.id == pa.lib.Type_DICTIONARY else kind).id in _STRINGS
-    return kind.id in _PLAIN or kind.id in _DECIMALS
+            return (kind.value_type if pa.types.is_dictionary(kind) else kind) in _STRINGS
+    return _is_plain(kind) or pa.types.is_decimal(kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def numbers_of(column: pa.Array) -> Numbers:
     """Convert a column of numbers or booleans."""
     column.validate(full=True)
-    if column.null_count or column.type.id not in _PLAIN:
+    if column.null_count or not _is_plain(column.type):
         column = column.cast(pa.float64(), safe=False)
     numbers: Numbers = column.to_numpy(zero_copy_only=False)
     return numbers
