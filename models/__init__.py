@@ -2,7 +2,7 @@
 
 import os
 
-# Before numpy is loaded: a second thread waits longer here than it works.
+# Before numpy is loaded: a second thread would wait longer than it works.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest

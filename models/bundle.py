@@ -3,10 +3,10 @@
     encoder.onnx    raw float32 [n, fields], NaN = missing -> embedding float32 [n, N]
     manifest.json   what the model is, and the SHA-256 of every other file
     examples.json   a ready request body: one real record of each class, in the manifest's order
-    reference.npz   calibration records and what they are; not in every bundle
+    reference.npz   calibration records and their classes; not in every bundle
     card.md         the model card, with its figures beside it
 
-`BundleError` names the bundle and the reason for which it is refused. Nothing is ever unpickled.
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ __all__ = [
 
 FORMAT: Final = 1
 LONGEST_NAME = 200
-"""Characters of a class's name, at most."""
+"""Characters of a class's name."""
 UNKNOWN = "unknown"
 """The verdict on a record that no class accepts; no class may have this name."""
 
 _MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
-_NEEDED = ("encoder.onnx", "examples.json")
+_REQUIRED_FILES = ("encoder.onnx", "examples.json")
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
 _Unit = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class BundleError(Exception):
-    """A bundle that is refused; the message names it and says why."""
+    """A bundle is rejected; the message names it and says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"bundle {path} is refused: {reason}")
@@ -137,23 +137,23 @@ class Manifest(_Frozen):
     def _is_consistent(self) -> Manifest:
         if len({field.name for field in self.fields}) != len(self.fields):
             raise ValueError("two fields share a name")
-        names = [known.name for known in self.classes]
+        names = [class_.name for class_ in self.classes]
         if len(set(names)) != len(names) or UNKNOWN in names:
             raise ValueError(f"class names must differ, and none may be {UNKNOWN!r}")
-        if sum(known.good for known in self.classes) != 1:
+        if sum(class_.good for class_ in self.classes) != 1:
             raise ValueError("exactly one class must be good")
-        if any(len(known.centroid) != self.dimensions for known in self.classes):
+        if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
             raise ValueError("a centroid's length is not the number of dimensions")
         for name in self.files:
             if not _FILE_NAME.fullmatch(name) or name == _MANIFEST:
                 raise ValueError(f"file name not allowed: {name!r}")
-        for name in _NEEDED:
+        for name in _REQUIRED_FILES:
             if name not in self.files:
                 raise ValueError(f"it lists no {name}")
         return self
 
     def content_hash(self) -> str:
-        """The version that this content must have."""
+        """Return the version that this content must have."""
         content = self.model_dump(mode="json", exclude={"version", "created"})
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -168,11 +168,11 @@ class Bundle:
 
     @classmethod
     def read(cls, path: str | Path) -> Bundle:
-        """Read a bundle and verify every file of it.
+        """Read a bundle and verify all of its files.
 
         Raises:
             BundleError: a file is missing, unreadable, truncated or altered, or the format is not
-                one that this version reads.
+                supported.
         """
         folder = Path(path)
         try:
@@ -188,20 +188,20 @@ class Bundle:
 
     @classmethod
     def make(cls, files: Mapping[str, bytes], **content: Any) -> Bundle:
-        """Make a bundle of files and the manifest's content; hashes and version are computed.
+        """Make a bundle of files and the manifest's content; compute its hashes and version.
 
         Raises:
-            pydantic.ValidationError: the content is not a manifest's.
+            pydantic.ValidationError: the content is not valid for a manifest.
         """
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
         manifest = Manifest(version="", files=digests, **content)
         return cls(manifest.model_copy(update={"version": manifest.content_hash()}), files)
 
     def write(self, path: str | Path) -> None:
-        """Write the bundle to a new folder: whole, or not at all.
+        """Write the bundle to a new folder, completely or not at all.
 
         Raises:
-            FileExistsError: something is there already; a bundle is never overwritten.
+            FileExistsError: the path exists; a bundle is never overwritten.
         """
         target = Path(path)
         if target.exists() or target.is_symlink():
@@ -226,15 +226,15 @@ def _parse(folder: Path, text: bytes) -> Manifest:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise BundleError(folder, f"its format is {found!r}; this version reads format {FORMAT}")
+    form = document.get("format") if isinstance(document, dict) else None
+    if form != FORMAT:
+        raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
     try:
         return Manifest.model_validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "document"
-        raise BundleError(folder, f"{_MANIFEST}: {place}: {first['msg']}") from error
+        path = ".".join(map(str, first["loc"])) or "document"
+        raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
 
 
 def _read(folder: Path, name: str, digest: str) -> bytes:

@@ -1,7 +1,7 @@
-"""The `faultcube` command: one door to every floor.
+"""The `faultcube` command, whose subcommands come from the packages that are installed.
 
-A floor announces its commands under the entry-point group `faultcube.commands`; this module knows
-none of them, and a command's libraries are loaded only when it is called.
+A package registers them under the entry-point group `faultcube.commands`. The libraries of a
+subcommand are loaded only when it is called.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import typer
 
 __all__ = ["main"]
 
-_TAKES_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
+_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def main() -> None:
-    """Run the command line; what an extra provides and is not installed is named."""
+    """Run the command line; name the extra that a missing library belongs to."""
     app = typer.Typer(
         help="Faultcube: network-fault detection by distance in a small cube.",
         no_args_is_help=True,
@@ -30,21 +30,21 @@ def main() -> None:
     try:
         app(prog_name="faultcube")
     except ModuleNotFoundError as error:
-        # A floor has the name of the extra that it needs.
-        floor = commands[sys.argv[1]].value.split(".")[0]
+        # A package has the name of the extra that it needs.
+        extra = commands[sys.argv[1]].value.split(".")[0]
         sys.exit(
-            f"faultcube: {error.name} is not installed: pip install -c constraints.txt '.[{floor}]'"
+            f"faultcube: {error.name} is not installed: pip install -c constraints.txt '.[{extra}]'"
         )
 
 
 def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:
-    """Add the command, or, where its floor is not there, one that takes anything and says so."""
+    """Add a command or, if its libraries are not installed, one that raises that error."""
     try:
         app.command(name)(entry.load())
     except ModuleNotFoundError as error:
-        why = error
+        reason = error
 
-        @app.command(name, context_settings=_TAKES_ANYTHING)
+        @app.command(name, context_settings=_ANY_ARGUMENTS)
         def missing() -> None:
             """Not installed."""
-            raise why
+            raise reason

@@ -1,4 +1,4 @@
-"""The decision rule: the nearest centroid decides, and may refuse.
+"""The decision rule: the class of the nearest centroid, or unknown if that is too far.
 
 All distances are squared Euclidean distances divided by N, the number of dimensions, so that they
 lie in 0..1 for points of the unit cube.
@@ -22,15 +22,14 @@ __all__ = ["Decisions", "NearestCentroid", "distances_between", "expected_distan
 _Scores = npt.NDArray[np.float64]
 
 _MIDDLE = np.float32(0.5)
-_FEW = 64
-"""Distances that are looked at one by one."""
-_MANY = 64
+_FEW_DISTANCES = 64
+_MANY_CLASSES = 64
 _TILE = 32
 """Records that are compared with many classes at a time."""
 
 
 def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
-    """Squared Euclidean distance over N.
+    """Return squared Euclidean distances over N.
 
     Args:
         points: float32 [n, N], each in [0, 1].
@@ -52,7 +51,7 @@ def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
 
 
 def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> Matrix:
-    """Distances as they would be if every centroid were exact.
+    """Return distances as they would be if every centroid were exact.
 
     The mean of n records is off by 1/n of the scatter, and so a record of its class lies 1 + 1/n
     times as far from it. In a Gaussian model with a flat prior, minus twice the log of the
@@ -62,8 +61,7 @@ def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> M
 
     Args:
         distances: float [n, k], to k centroids.
-        support: float [k], how many records each centroid is the mean of; infinite when it is
-            exact.
+        support: float [k], the number of records behind each centroid; infinite if it is exact.
         scatter: mean distance of a class's records from its exact mean.
     """
     shrink, add = _allowance(support, scatter)
@@ -72,41 +70,30 @@ def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> M
 
 
 def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
-    """What the distances to centroids of few records are multiplied by, and what is added."""
-    few = 1 / support
-    return 1 / (1 + few), scatter * np.log1p(few)
+    """Return the factors and summands that correct distances to centroids of few records."""
+    return 1 / (1 + 1 / support), scatter * np.log1p(1 / support)
 
 
+@dataclass(slots=True, eq=False)
 class Decisions:
-    """What the rule says of n records; a slice of it is what it says of some of them.
+    """The decisions of a rule on n records; a slice holds those on some of them.
 
-    Args:
-        nearest: int [n], index of the class that fits best: the one with the nearest centroid,
-            once those that rest on few records are given their due.
-        accepted: bool [n], False where that class refuses the record: it is unknown.
+    Attributes:
+        nearest: int [n], index of the class with the nearest centroid, by `expected_distances`.
+        accepted: bool [n], False where the record is beyond the radius of that class: unknown.
         distance: float32 [n], to the centroid of that class, 0..1.
         confidence: float32 [n], calibrated probability of that class.
-        rule: that decided.
-        distances: as in `distances`, when they are known already.
-        points: float32 [n, N], what was decided on, when they are not.
+        rule: the rule that decided.
+        points: float32 [n, N], the embedded records; None if the distances are computed already.
     """
 
-    __slots__ = ("_distances", "_points", "accepted", "confidence", "distance", "nearest", "rule")
-
-    def __init__(
-        self,
-        nearest: npt.NDArray[np.intp],
-        accepted: npt.NDArray[np.bool_],
-        distance: Matrix,
-        confidence: Matrix,
-        rule: NearestCentroid,
-        *,
-        distances: Matrix | None = None,
-        points: Matrix | None = None,
-    ) -> None:
-        self.nearest, self.accepted = nearest, accepted
-        self.distance, self.confidence, self.rule = distance, confidence, rule
-        self._distances, self._points = distances, points
+    nearest: npt.NDArray[np.intp]
+    accepted: npt.NDArray[np.bool_]
+    distance: Matrix
+    confidence: Matrix
+    rule: NearestCentroid
+    _distances: Matrix | None = None
+    points: Matrix | None = None
 
     def __getitem__(self, records: slice) -> Decisions:
         return Decisions(
@@ -115,8 +102,8 @@ class Decisions:
             self.distance[records],
             self.confidence[records],
             self.rule,
-            distances=None if self._distances is None else self._distances[records],
-            points=None if self._points is None else self._points[records],
+            None if self._distances is None else self._distances[records],
+            None if self.points is None else self.points[records],
         )
 
     @classmethod
@@ -128,7 +115,7 @@ class Decisions:
         """
         if len(parts) == 1:
             return parts[0]
-        points = [part._points for part in parts if part._points is not None]
+        points = [part.points for part in parts if part.points is not None]
         # Distances to many classes are only computed when somebody reads them.
         lazy = len(points) == len(parts)
         return cls(
@@ -137,25 +124,25 @@ class Decisions:
             np.concatenate([part.distance for part in parts]),
             np.concatenate([part.confidence for part in parts]),
             parts[0].rule,
-            distances=None if lazy else np.concatenate([part.distances for part in parts]),
-            points=np.concatenate(points) if lazy else None,
+            None if lazy else np.concatenate([part.distances for part in parts]),
+            np.concatenate(points) if lazy else None,
         )
 
     @property
     def distances(self) -> Matrix:
         """float32 [n, k] to every centroid, 0..1."""
         if self._distances is None:
-            points = cast("Matrix", self._points)  # one of the two is there
+            points = cast("Matrix", self.points)
             self._distances = distances_between(points, self.rule.centroids)
             self._distances[np.arange(len(points)), self.nearest] = self.distance
         return self._distances
 
     @property
     def probabilities(self) -> Matrix:
-        """float32 [n, k], calibrated probability of each known class; rows sum to 1."""
+        """float32 [n, k], calibrated probability of each class; rows sum to 1."""
         expected = self.rule.expected(self.distances)
-        least = expected.min(axis=1, keepdims=True)
-        weights = np.exp((least - expected) / np.float32(self.rule.temperature))
+        shortest = expected.min(axis=1, keepdims=True)
+        weights = np.exp((shortest - expected) / np.float32(self.rule.temperature))
         probabilities: Matrix = weights / weights.sum(axis=1, keepdims=True)
         return probabilities
 
@@ -166,12 +153,12 @@ class NearestCentroid:
 
     Attributes:
         centroids: float32 [k, N], mean embedding of each class.
-        radii: float32 [k]; a class accepts what lies within this distance of its centroid.
+        radii: float32 [k]; a class accepts records within this distance of its centroid.
         temperature: probabilities are softmax(-distance / temperature); fitted on held-out
             records (Guo et al., "On Calibration of Modern Neural Networks", 2017).
-        support: float [k], how many records each centroid is the mean of, infinite where so many
-            that it is exact; None when all are.
-        scatter: how far records of a class lie from its exact mean, on average; 0..1.
+        support: float [k], the number of records behind each centroid, infinite where it is exact;
+            None if all are.
+        scatter: mean distance of a class's records from its exact mean, 0..1.
     """
 
     centroids: Matrix
@@ -179,91 +166,85 @@ class NearestCentroid:
     temperature: float
     support: _Scores | None = None
     scatter: float = 0.0
-    _allowed: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
+    _allowances: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
     _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
     _projection: Matrix | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        keep = partial(object.__setattr__, self)  # the only way into a frozen dataclass
+        set_field = partial(object.__setattr__, self)  # the only way into a frozen dataclass
         if self.support is not None:
             shrink, add = _allowance(self.support, self.scatter)
-            keep("_allowed", (shrink.astype(np.float32), add.astype(np.float32)))
-            keep("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
+            set_field("_allowances", (shrink.astype(np.float32), add.astype(np.float32)))
+            set_field("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
         if self.has_many:
-            keep("_projection", self._projected())
+            set_field("_projection", self._projected())
 
     @property
     def has_many(self) -> bool:
-        """Whether there are so many classes that `decide` is quicker than `judge`."""
-        return len(self.radii) > _MANY
+        """Whether there are so many classes that `decide` beats `decide_by_distances`."""
+        return len(self.radii) > _MANY_CLASSES
 
     def decide(self, embeddings: Matrix) -> Decisions:
-        """Find the nearest class of each point and whether it accepts the point.
+        """Find the nearest class of each point, and whether it accepts the point.
 
         Args:
             embeddings: float32 [n, N], each in (0, 1).
         """
         if self._projection is not None:
             return self._decide_among_many(embeddings, self._projection)
-        return self.judge(distances_between(embeddings, self.centroids))
+        return self.decide_by_distances(distances_between(embeddings, self.centroids))
 
-    def judge(self, distances: Matrix) -> Decisions:
-        """Find the nearest class, and whether it accepts, of points whose distances are known.
+    def decide_by_distances(self, distances: Matrix) -> Decisions:
+        """Decide on points whose distances are computed already.
 
         Args:
             distances: float32 [n, k], to the centroids.
         """
-        if distances.size <= _FEW:
-            return self._judge_few(distances)
+        if distances.size <= _FEW_DISTANCES:
+            return self._decide_few(distances)
         expected = self.expected(distances)
         nearest = expected.argmin(axis=1)
         rows = np.arange(len(expected))
         distance = distances[rows, nearest]
         logits = (expected[rows, nearest][:, None] - expected) / np.float32(self.temperature)
-        return Decisions(
-            nearest=nearest,
-            accepted=distance <= self.radii[nearest],
-            distance=distance,
-            confidence=1 / np.exp(logits).sum(axis=1),
-            rule=self,
-            distances=distances,
-        )
+        accepted, confidence = distance <= self.radii[nearest], 1 / np.exp(logits).sum(axis=1)
+        return Decisions(nearest, accepted, distance, confidence, self, distances)
 
-    def _judge_few(self, distances: Matrix) -> Decisions:
-        """The same in plain Python: of few numbers, numpy's calls take longer than its work."""
+    def _decide_few(self, distances: Matrix) -> Decisions:
+        """Decide in plain Python: for few numbers, calls of numpy take longer than their work."""
         radii, temperature, pairs = self.radii.tolist(), self.temperature, self._pairs
-        found = []
+        rows = []
         for row in distances.tolist():
             expected = row
             if pairs is not None:
                 expected = [d * shrink + add for d, (shrink, add) in zip(row, pairs, strict=True)]
-            least = min(expected)
-            nearest = expected.index(least)
+            shortest = min(expected)
+            nearest = expected.index(shortest)
             distance = row[nearest]
-            weights = sum([exp((least - each) / temperature) for each in expected])
-            found.append((nearest, distance <= radii[nearest], distance, 1 / weights))
-        nearest, accepted, distance, confidence = zip(*found, strict=True) if found else ((),) * 4
+            weights = sum([exp((shortest - other) / temperature) for other in expected])
+            rows.append((nearest, distance <= radii[nearest], distance, 1 / weights))
+        nearest, accepted, distance, confidence = zip(*rows, strict=True) if rows else ((),) * 4
         return Decisions(
-            nearest=np.array(nearest, np.intp),
-            accepted=np.array(accepted, np.bool_),
-            distance=np.array(distance, np.float32),
-            confidence=np.array(confidence, np.float32),
-            rule=self,
-            distances=distances,
+            np.array(nearest, np.intp),
+            np.array(accepted, np.bool_),
+            np.array(distance, np.float32),
+            np.array(confidence, np.float32),
+            self,
+            distances,
         )
 
     def _decide_among_many(self, points: Matrix, projection: Matrix) -> Decisions:
-        """The same for many classes: one product, and what follows while it is in the cache."""
+        """Decide by one matrix product, tile by tile so that it stays in the cache."""
         centred = points - _MIDDLE
         squares = np.einsum("ij,ij->i", centred, centred)[:, None]
         wide = np.concatenate([centred, squares, np.ones_like(squares)], axis=1)
         nearest = np.empty(len(points), np.intp)
         confidence = np.empty(len(points), np.float32)
-        room = np.empty((min(_TILE, len(points)), projection.shape[1]), np.float32)
+        buffer = np.empty((min(_TILE, len(points)), projection.shape[1]), np.float32)
         ones = np.ones(projection.shape[1], np.float32)
         for start in range(0, len(points), _TILE):
             tile = slice(start, start + _TILE)
-            logits = room[: len(wide[tile])]
+            logits = buffer[: len(wide[tile])]
             np.matmul(wide[tile], projection, out=logits)
             best = nearest[tile] = logits.argmax(axis=1)
             logits -= logits[np.arange(len(logits)), best][:, None]
@@ -271,22 +252,16 @@ class NearestCentroid:
             confidence[tile] = 1 / (logits @ ones)
         offset = points - self.centroids[nearest]
         distance = np.einsum("ij,ij->i", offset, offset) / np.float32(points.shape[1])
-        return Decisions(
-            nearest=nearest,
-            accepted=distance <= self.radii[nearest],
-            distance=distance,
-            confidence=confidence,
-            rule=self,
-            points=points,
-        )
+        accepted = distance <= self.radii[nearest]
+        return Decisions(nearest, accepted, distance, confidence, self, points=points)
 
     def _projected(self) -> Matrix:
-        """What turns [a, |a|^2, 1] into the logits of a point a: [N + 2, k].
+        """Return the matrix [N + 2, k] from [a, |a|^2, 1] to the logits of a point a.
 
         A logit is minus the expected distance over the temperature.
         """
         centred = (self.centroids - _MIDDLE).astype(np.float64)
-        shrink, add = self._allowed or (np.float32(1), np.float32(0))
+        shrink, add = self._allowances or (np.float32(1), np.float32(0))
         scale = np.broadcast_to(shrink / centred.shape[1], len(centred)).astype(np.float64)
         squares = np.einsum("ij,ij->i", centred, centred)
         rows = [-2 * scale * centred.T, scale[None], (scale * squares + add)[None]]
@@ -294,8 +269,8 @@ class NearestCentroid:
         return np.ascontiguousarray(logits, dtype=np.float32)
 
     def expected(self, distances: Matrix) -> Matrix:
-        """Distances with the allowance for centroids of few records: [n, k]."""
-        if self._allowed is None:
+        """Return `expected_distances` of this rule: [n, k]."""
+        if self._allowances is None:
             return distances
-        shrink, add = self._allowed
+        shrink, add = self._allowances
         return distances * shrink + add

@@ -26,7 +26,7 @@ __all__ = ["Encoder", "EncoderError"]
 
 
 class EncoderError(ValueError):
-    """The graph is not an encoder, or it does not embed as one must."""
+    """The graph is not an encoder, or fails."""
 
 
 class Encoder:
@@ -34,12 +34,12 @@ class Encoder:
 
     Args:
         graph: serialized ONNX model from records, float32 [n, fields] (NaN = missing), to
-            embeddings, float32 [n, dimensions]. It may also take centroids, float32
-            [k, dimensions], and then gives the distances to them, float32 [n, k].
+            embeddings, float32 [n, dimensions]; optionally also from centroids, float32
+            [k, dimensions], to the distances to them, float32 [n, k].
         threads: threads of one inference; 1 leaves the other cores to other requests.
 
     Raises:
-        EncoderError: the graph cannot be read or has another signature.
+        EncoderError: the graph cannot be loaded or has another signature.
     """
 
     def __init__(self, graph: bytes, *, threads: int = 1) -> None:
@@ -51,16 +51,17 @@ class Encoder:
             self._session = ort.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            (source, *centroids), (target, *distances) = self._ends()
+            source, *centroids = self._session.get_inputs()
+            target, *distances = self._session.get_outputs()
             self._records, self._embeddings = source.name, [target.name]
             self.fields, self.dimensions = _width(source), _width(target)
             self._centroids: str | None = None
-            self._unasked: dict[str, Matrix] = {}
+            self._unused: dict[str, Matrix] = {}
             if centroids or distances:
-                ((measured,), (answer,)) = centroids, distances
-                self._centroids, self._distances = measured.name, [answer.name]
-                self._unasked = {measured.name: np.zeros((1, _width(measured)), np.float32)}
-                _check_distances(answer, _width(measured), self.dimensions)
+                ((second,), (output,)) = centroids, distances
+                self._centroids, self._distances = second.name, [output.name]
+                self._unused = {second.name: np.zeros((1, _width(second)), np.float32)}
+                _check_distances(output, _width(second), self.dimensions)
         except _FAILURES as error:
             raise EncoderError("the graph cannot be loaded by this onnxruntime") from error
         except (ValueError, UnicodeDecodeError) as error:
@@ -83,10 +84,10 @@ class Encoder:
         """
         if not len(matrix):
             return np.empty((0, self.dimensions), np.float32)
-        return self._run(self._embeddings, {self._records: matrix, **self._unasked})
+        return self._run(self._embeddings, {self._records: matrix, **self._unused})
 
     def measure(self, matrix: Matrix, centroids: Matrix) -> Matrix:
-        """Embed records and measure how far they are from centroids.
+        """Embed records and measure their distances to centroids.
 
         Args:
             matrix: float32 [n, fields] in the units of the schema, NaN where missing.
@@ -102,15 +103,12 @@ class Encoder:
             return distances_between(self.embed(matrix), centroids)
         return self._run(self._distances, {self._records: matrix, self._centroids: centroids})
 
-    def _run(self, wanted: list[str], inputs: dict[str, Matrix]) -> Matrix:
+    def _run(self, outputs: list[str], inputs: dict[str, Matrix]) -> Matrix:
         try:
-            answer: Matrix = self._session.run(wanted, inputs)[0]
+            output: Matrix = self._session.run(outputs, inputs)[0]
         except _FAILURES as error:
             raise EncoderError("the graph fails on these records") from error
-        return answer
-
-    def _ends(self) -> tuple[list[ort.NodeArg], list[ort.NodeArg]]:
-        return self._session.get_inputs(), self._session.get_outputs()
+        return output
 
 
 def _check_distances(argument: ort.NodeArg, width: int, dimensions: int) -> None:

@@ -1,4 +1,4 @@
-"""A model in use: a bundle's encoder and decision rule behind two calls.
+"""A model in use: a bundle's encoder and decision rule.
 
 model = Model.load("models/iosxr")
 verdicts = model.classify(records)
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from models.bundle import UNKNOWN, Bundle, BundleError, Manifest
+from models.bundle import UNKNOWN, Bundle, BundleError, Class, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
 from models.reference import REFERENCE, Reference
@@ -25,7 +25,7 @@ from models.support import ROUNDING, support_radius
 
 __all__ = ["Enrolled", "Model", "Verdict"]
 
-_Kind = TypeVar("_Kind")
+_Verdict = TypeVar("_Verdict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Enrolled:
     Attributes:
         name: the verdict's label; differs from all others.
         good: whether it is good traffic.
-        points: float32 [n, N], the embedded records that it is known from, at least one.
+        points: float32 [n, N], the embedded support records, at least one.
         centroid: float32 [N], their mean.
         radius: largest distance (0..1) at which the class accepts a record.
     """
@@ -49,15 +49,15 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the model says of one record.
+    """The model's decision on one record.
 
     Attributes:
         label: name of the class that accepts the record, or "unknown".
         good: True only for good traffic.
         distance: to the nearest centroid, 0..1.
-        confidence: calibrated probability that the nearest class is the right one of those known.
-        nearest: the nearest class, named only when the label is "unknown".
-        distances: to every class by name, 0..1; only when asked for.
+        confidence: calibrated probability that the nearest class is the right one.
+        nearest: the nearest class; None unless the label is "unknown".
+        distances: to every class by name, 0..1; None unless requested.
     """
 
     label: str
@@ -72,7 +72,7 @@ class Model:
     """An encoder and a decision rule that belong together; safe to share between threads.
 
     Args:
-        bundle: a verified bundle, as `Bundle.read` and `Bundle.make` give it.
+        bundle: a verified bundle, from `Bundle.read` or `Bundle.make`.
         threads: threads of one inference.
 
     Raises:
@@ -81,9 +81,9 @@ class Model:
         ValueError: the reference is malformed.
 
     Attributes:
-        reference: calibration records, where the bundle holds any.
+        reference: calibration records, if the bundle holds any.
         names: of the classes, in the order of the rule's centroids.
-        good: which of them are good traffic.
+        good: whether each is good traffic.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
@@ -92,11 +92,11 @@ class Model:
         self.examples = _records(bundle.files["examples.json"])
         self.encoder = Encoder(bundle.files["encoder.onnx"], threads=threads)
         classes = self.manifest.classes
-        self.names = [known.name for known in classes]
-        self.good = [known.good for known in classes]
+        self.names = [class_.name for class_ in classes]
+        self.good = [class_.good for class_ in classes]
         self.rule = NearestCentroid(
-            centroids=np.array([known.centroid for known in classes], dtype=np.float32),
-            radii=np.array([known.radius for known in classes], dtype=np.float32),
+            centroids=np.array([class_.centroid for class_ in classes], dtype=np.float32),
+            radii=np.array([class_.radius for class_ in classes], dtype=np.float32),
             temperature=self.manifest.calibration.temperature,
             scatter=self.manifest.calibration.scatter,
         )
@@ -105,58 +105,52 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Model:
-        """Read, verify and try a bundle.
+        """Read, verify and smoke-test a bundle.
 
         Raises:
-            BundleError: the bundle is refused; the message names it and says why.
+            BundleError: the bundle is rejected; the message names it and says why.
         """
         try:
             return cls(Bundle.read(path), threads=threads)
-        except EncoderError as error:
-            raise BundleError(Path(path), str(error)) from error
         except RecordError as error:
             raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
         except ValueError as error:
             raise BundleError(Path(path), str(error)) from error
 
     def enrol(self, name: str, points: Matrix, *, good: bool = False) -> Enrolled:
-        """Make a class of a few records; `with_classes` lets it decide.
+        """Make a class of a few records, for `with_classes`.
 
-        How far it reaches is told in `models.support.support_radius`.
+        Its radius comes from `models.support.support_radius`.
 
         Args:
             name: the verdict's label.
             points: float32 [n, N], the embedded records, at least one.
             good: whether it is good traffic.
         """
-        radii = np.array([known.radius for known in self.manifest.classes], np.float32)
+        radii = np.array([class_.radius for class_ in self.manifest.classes], np.float32)
         radius = support_radius(points, radii, self.manifest.calibration.unknown_rate)
         centroid = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         return Enrolled(name, good, points, centroid, min(radius + float(ROUNDING), 1.0))
 
     def with_classes(self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()) -> Model:
-        """The same encoder with other classes: those of the bundle, and these behind them.
+        """Return a model with the same encoder, the bundle's classes and then enrolled ones.
 
-        What allowance is made for centroids of few records is told in
-        `models.decision.expected_distances`.
+        `models.decision.expected_distances` corrects distances to centroids of few records.
 
         Args:
             enrolled: classes to add.
             without: classes of the bundle to leave out.
         """
-        known = self.manifest.classes
-        kept = [place for place, each in enumerate(known) if each.name not in without]
-        centroids = [np.array(known[place].centroid, np.float32) for place in kept]
-        centroids += [each.centroid for each in enrolled]
-        radii = [known[place].radius for place in kept] + [each.radius for each in enrolled]
-        support = [math.inf] * len(kept) + [len(each.points) for each in enrolled]
+        kept = [class_ for class_ in self.manifest.classes if class_.name not in without]
+        classes: list[Class | Enrolled] = [*kept, *enrolled]
+        support = [math.inf] * len(kept) + [len(class_.points) for class_ in enrolled]
         other = copy.copy(self)
-        other.names = [known[place].name for place in kept] + [each.name for each in enrolled]
-        other.good = [known[place].good for place in kept] + [each.good for each in enrolled]
+        other.names = [class_.name for class_ in classes]
+        other.good = [class_.good for class_ in classes]
         other.rule = replace(
             self.rule,
-            centroids=np.stack(centroids),
-            radii=np.array(radii, np.float32),
+            centroids=np.stack([np.array(class_.centroid, np.float32) for class_ in classes]),
+            radii=np.array([class_.radius for class_ in classes], np.float32),
             support=np.array(support) if enrolled else None,
         )
         return other
@@ -173,15 +167,16 @@ class Model:
         return self.encoder.embed(self.schema.encode(records))
 
     def decide(self, matrix: Matrix) -> Decisions:
-        """Decide on records that are a matrix already: float32 [n, fields], NaN = missing."""
+        """Decide on encoded records: float32 [n, fields], NaN = missing."""
         if self.rule.has_many:
             return self.rule.decide(self.encoder.embed(matrix))
-        return self.rule.judge(self.encoder.measure(matrix, self.rule.centroids))
+        distances = self.encoder.measure(matrix, self.rule.centroids)
+        return self.rule.decide_by_distances(distances)
 
     def classify(
         self, records: Sequence[Mapping[str, object]], *, distances: bool = False
     ) -> list[Verdict]:
-        """Give each record its verdict, in order.
+        """Return the verdict on each record, in order.
 
         Args:
             records: mappings of field name to value.
@@ -200,17 +195,18 @@ class Model:
         return [names[k] if ok else UNKNOWN for k, ok in zip(indices, accepted, strict=True)]
 
     def verdicts(
-        self, decisions: Decisions, kind: Callable[..., _Kind], *, distances: bool = False
-    ) -> list[_Kind]:
-        """Put decisions into words.
+        self, decisions: Decisions, kind: Callable[..., _Verdict], *, distances: bool = False
+    ) -> list[_Verdict]:
+        """Make verdicts of decisions.
 
         Args:
             decisions: of the rule.
-            kind: makes a verdict of what a `Verdict` holds, in its order.
+            kind: makes a verdict from the attributes of `Verdict`, in their order.
             distances: whether verdicts list the distance to every class.
         """
         names, good = self.names, self.good
-        every = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
+        rows = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
+        arrays = decisions.nearest, decisions.accepted, decisions.distance, decisions.confidence
         return [
             kind(
                 names[k] if ok else UNKNOWN,
@@ -218,16 +214,9 @@ class Model:
                 d,
                 p,
                 None if ok else names[k],
-                None if all_d is None else dict(zip(names, all_d, strict=True)),
+                None if row is None else dict(zip(names, row, strict=True)),
             )
-            for k, ok, d, p, all_d in zip(
-                decisions.nearest.tolist(),
-                decisions.accepted.tolist(),
-                decisions.distance.tolist(),
-                decisions.confidence.tolist(),
-                every,
-                strict=True,
-            )
+            for k, ok, d, p, row in zip(*(array.tolist() for array in arrays), rows, strict=True)
         ]
 
     def _reference(self, bundle: Bundle) -> Reference | None:
@@ -247,7 +236,7 @@ class Model:
 
 
 def _records(examples: bytes) -> list[dict[str, Any]]:
-    """The records of a bundle's request body; one that holds none is a record that is missing."""
+    """Return the records of a bundle's example request; it must hold one at least."""
     try:
         records = json.loads(examples)["records"]
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -1,7 +1,7 @@
-"""Calibration records that a bundle may hold: what later records are measured against.
+"""Calibration records that a bundle may hold, to compare later records with.
 
-They lie in `reference.npz`, which numpy reads too: `records` and `labels`. Here it is read without
-numpy's reader, which makes room for whatever a file announces; nothing in it is unpickled.
+They are stored in `reference.npz`, which numpy reads, too. Numpy's own reader would allocate
+whatever size a file declares, so this one checks sizes first; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["MOST", "REFERENCE", "Reference"]
 REFERENCE: Final = "reference.npz"
 """The file's name in a bundle."""
 MOST: Final = 2000
-"""Records, at most."""
+"""Records of a reference, at most."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADER = re.compile(
@@ -35,7 +35,7 @@ _HEADER = re.compile(
     rb"'shape': \((\d{1,9})(?:, (\d{1,9}))?,?\), \} *\n"
 )
 _LONGEST_HEADER = 1024
-_SPOILED = (  # all that zipfile raises when a file is no archive, or not a whole one
+_ZIP_ERRORS = (  # all that zipfile raises for a file that is no archive, or was cut off
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -50,7 +50,7 @@ _SPOILED = (  # all that zipfile raises when a file is no archive, or not a whol
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """Records on which a model was calibrated, and what they are.
+    """Records on which a model was calibrated, and their classes.
 
     Attributes:
         records: float32 [m, fields], the encoder's input, NaN where missing; 1 <= m <= `MOST`.
@@ -61,7 +61,7 @@ class Reference:
     labels: npt.NDArray[np.int16]
 
     def to_bytes(self) -> bytes:
-        """Write the file: the same bytes for the same records, whenever it is written."""
+        """Return the file's bytes, which depend on nothing but the records and labels."""
         target = io.BytesIO()
         with zipfile.ZipFile(target, "w") as archive:
             _add(archive, "records.npy", self.records.astype("<f4", order="C"))
@@ -70,15 +70,15 @@ class Reference:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, fields: int, classes: int) -> Reference:
-        """Read the file.
+        """Parse the file's bytes.
 
         Args:
-            data: its bytes.
+            data: the bytes.
             fields: width of a record.
-            classes: how many classes there are.
+            classes: number of classes.
 
         Raises:
-            ValueError: it is not such a file; the message names it and says why.
+            ValueError: the file is malformed; the message names it and says why.
         """
         files = _unzipped(data, largest=_LONGEST_HEADER + 4 * MOST * fields)
         records = _array(files["records.npy"], "records", "<f4")
@@ -105,8 +105,8 @@ def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
 
 
 def _unzipped(data: bytes, largest: int) -> dict[str, bytes]:
-    """The archive's two files, neither of which may announce more bytes than the largest."""
-    with _whole(), zipfile.ZipFile(io.BytesIO(data)) as archive:
+    """Inflate the archive's two files, neither of which may declare more bytes than `largest`."""
+    with _checked(), zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
     if sorted(entry.filename for entry in entries) != ["labels.npy", "records.npy"]:
         raise _refusal("it must hold records and labels, and nothing else")
@@ -114,26 +114,25 @@ def _unzipped(data: bytes, largest: int) -> dict[str, bytes]:
         raise _refusal(f"it announces more than {MOST} records")
     if any(entry.compress_type not in _METHODS for entry in entries):
         raise _refusal("it is compressed in another way than deflate")
-    with _whole(), zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with _checked(), zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {entry.filename: _inflated(archive, entry) for entry in entries}
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
+def _checked() -> Iterator[None]:
     try:
         yield
-    except _SPOILED as error:
+    except _ZIP_ERRORS as error:
         raise _refusal("it is no zip archive, or was cut off") from error
 
 
 def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """What was announced and no more: read() without a number inflates all that there is."""
     with archive.open(entry) as file:
-        return file.read(entry.file_size + 1)
+        return file.read(entry.file_size + 1)  # without a number, it inflates all that there is
 
 
 def _array(data: bytes, name: str, dtype: str) -> npt.NDArray[Any]:
-    """The array of one file of the archive, which must be as long as its header says."""
+    """Parse one file of the archive, which must be as long as its header declares."""
     header = _HEADER.match(data)
     if header is None or header.end() != 10 + int.from_bytes(data[8:10], "little"):
         raise _refusal(f"its {name} are no array of numbers (.npy, version 1.0)")

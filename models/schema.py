@@ -1,14 +1,18 @@
 """The record schema: which fields a record has, and how records become a matrix.
 
-`RecordError` is the one error of this module; it carries every fault found, up to a limit.
+A matrix holds a boolean as 0 or 1, a category as its code, and a missing value as NaN. Readers
+write infinity for a value that does not fit its field, so that `Schema.matrix_of` finds it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from functools import cached_property
+from itertools import islice
+from types import NoneType
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,28 +25,34 @@ __all__ = [
     "Field",
     "Kind",
     "Matrix",
+    "Misfits",
+    "Numbers",
     "RecordError",
     "Schema",
+    "Value",
     "describe",
 ]
 
 Matrix = npt.NDArray[np.float32]
+Misfits = npt.NDArray[np.bool_]
+"""Which cells of a matrix do not fit the schema: bool [n, fields]."""
+Numbers = npt.NDArray[Any]
+"""Numbers of any type: NaN where missing, infinite where they do not fit."""
 Kind = Literal["gauge", "rate", "counter", "boolean", "category"]
+Value = bool | float | str | None
 
 UNSEEN = -1.0
-"""The matrix value of a category that an open field was not trained on."""
-
-_LISTED = 12
-"""How many categories a message names before it stops."""
-
-_BLOCK = 64
-"""Records that are looked at one by one once something in them is wrong."""
-
-_NUMBERS = (int, float, np.integer, np.floating)
-_NO_NUMBERS = (bool, np.timedelta64)
+"""The code of a category that an open field was not trained on."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that a field may have; the least is its negative."""
-_BEYOND = f"a number beyond ±{LARGEST:.2g}"
+
+_MAX_LISTED = 12
+"""Categories that a message names."""
+_BLOCK = 64
+"""Records that are checked one by one when one of them does not fit."""
+_NUMBERS = (int, float, np.integer, np.floating)
+_NO_NUMBERS = (bool, np.timedelta64)
+_EXTRA = ("only fields of the schema", "a field it does not have")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +60,9 @@ class Fault:
     """What is wrong with one field of one record; holds no value the sender sent.
 
     Attributes:
-        record: index of the record in the batch, from 0; None when the request itself is meant.
-        field: name of the field, or None when the record as a whole is meant.
-        expected: what the schema asks for, with its unit.
+        record: index of the record in the request, from 0; None for the request itself.
+        field: name of the field; None for the record as a whole.
+        expected: what the schema requires, with its unit.
         got: the kind of thing that was there instead.
     """
 
@@ -62,9 +72,9 @@ class Fault:
     got: str
 
     def __str__(self) -> str:
-        places = [] if self.record is None else [f"record {self.record}"]
-        places += [f"field {self.field!r}"] if self.field else []
-        return f"{', '.join(places) or 'the request'}: expected {self.expected}, got {self.got}"
+        subject = [] if self.record is None else [f"record {self.record}"]
+        subject += [f"field {self.field!r}"] if self.field else []
+        return f"{', '.join(subject) or 'the request'}: expected {self.expected}, got {self.got}"
 
 
 class RecordError(ValueError):
@@ -73,6 +83,11 @@ class RecordError(ValueError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(map(str, self.faults)))
+
+    @classmethod
+    def of_request(cls, field: str | None, expected: str, got: str) -> RecordError:
+        """Return an error about the request itself instead of one of its records."""
+        return cls([Fault(None, field, expected, got)])
 
 
 class Field(pydantic.BaseModel):
@@ -115,44 +130,86 @@ class Field(pydantic.BaseModel):
             case "category" if self.open:
                 text = "a string"
             case "category":
-                more = len(self.categories) - _LISTED
-                text = "one of " + ", ".join(self.categories[:_LISTED])
+                more = len(self.categories) - _MAX_LISTED
+                text = "one of " + ", ".join(self.categories[:_MAX_LISTED])
                 text += f" or {more} more" if more > 0 else ""
             case _:
                 text = "a finite number" + (f" ({self.unit})" if self.unit != "1" else "")
         return text if self.required else text + ", or null when it is missing"
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether the matrix holds codes, not measured numbers."""
+        return self.kind in {"boolean", "category"}
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest number of the field in a matrix."""
+        match self.kind:
+            case "boolean":
+                return 0.0, 1.0
+            case "category":
+                return UNSEEN if self.open else 0.0, len(self.categories) - 1.0
+        return -LARGEST, LARGEST
+
+    @property
+    def unseen_code(self) -> float:
+        """The code of a category that is not listed: infinite, a misfit, if the field is closed."""
+        return UNSEEN if self.open else math.inf
+
+    def codes(self) -> dict[str | None, float]:
+        """Return the code of each category, and NaN for None."""
+        codes: dict[str | None, float] = {c: float(i) for i, c in enumerate(self.categories)}
+        return codes | {None: math.nan}
+
+    def value_of(self, number: np.float32) -> Value:
+        """Return the value of a number of the matrix; None if missing or an unseen category.
+
+        Of a measurement, the shortest number that is the same in float32: 0.1, not
+        0.10000000149011612.
+        """
+        if np.isnan(number) or (self.kind == "category" and number == UNSEEN):
+            return None
+        match self.kind:
+            case "boolean":
+                return bool(number)
+            case "category":
+                return self.categories[int(number)]
+        return float(str(number))
+
+    def fault(self, record: int, got: str) -> Fault:
+        """Return the fault of a record that has something else in this field."""
+        return Fault(record, self.name, self.expected, got)
+
     def encode(self, values: Sequence[object]) -> Matrix | None:
-        """Turn the column's values into float32 [n], NaN where missing.
+        """Encode the column's values as float32 [n], NaN where missing.
 
         Returns:
-            The column, or None when any value does not fit the field.
+            The column, or None if any value does not fit the field.
         """
         types = set(map(type, values))
         if not self.required:
-            types.discard(type(None))
-        if self.kind == "category":
-            return self._encode_categories(values) if types <= {str} else None
-        numbers = self.kind != "boolean"
-        if not all(_is_number(kind) if numbers else kind is bool for kind in types):
+            types.discard(NoneType)
+        if not all(map(self._accepts, types)):
             return None
+        missing = 0 if self.required else values.count(None)
+        if self.kind == "category":
+            codes, unseen = cast("dict[object, float]", self.codes()), self.unseen_code
+            values = [codes.get(value, unseen) for value in values]
         try:
             column = np.array(values, dtype=np.float64)
         except OverflowError:
             return None
-        missing = values.count(None) if not self.required else 0
-        fits = np.abs(column) <= LARGEST
-        return column.astype(np.float32) if fits.sum() == len(values) - missing else None
+        fits = np.count_nonzero(np.abs(column) <= LARGEST)
+        return column.astype(np.float32) if fits == len(values) - missing else None
 
-    def _encode_categories(self, values: Sequence[object]) -> Matrix | None:
-        codes: dict[object, float] = {c: float(i) for i, c in enumerate(self.categories)}
-        codes[None] = float("nan")
-        if self.open:
-            return np.array([codes.get(value, UNSEEN) for value in values], dtype=np.float32)
-        try:
-            return np.array([codes[value] for value in values], dtype=np.float32)
-        except KeyError:
-            return None
+    def _accepts(self, kind: type) -> bool:
+        match self.kind:
+            case "boolean":
+                return kind is bool
+            case "category":
+                return kind is str
+        return _is_number(kind)
 
 
 class Schema:
@@ -163,13 +220,17 @@ class Schema:
 
     Raises:
         ValueError: there is no field, or two share a name.
+
+    Attributes:
+        required: bool [fields], False where a value may be missing.
     """
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
         self.names = tuple(field.name for field in self.fields)
+        self.required = np.array([field.required for field in self.fields], np.bool_)
         self._by_name = {field.name: field for field in self.fields}
-        self._required = frozenset(field.name for field in self.fields if field.required)
+        self._required_names = frozenset(field.name for field in self.fields if field.required)
         if not self.fields:
             raise ValueError("a schema needs at least one field")
         if len(self._by_name) != len(self.fields):
@@ -181,34 +242,91 @@ class Schema:
     def __getitem__(self, name: str) -> Field:
         return self._by_name[name]
 
-    def encode(self, records: Sequence[object], *, most_faults: int = 10) -> Matrix:
-        """Check records and turn them into the encoder's input.
+    def encode(
+        self, records: Sequence[object], *, max_faults: int = 10, ignore_extra: bool = False
+    ) -> Matrix:
+        """Check records and encode them as the encoder's input.
 
         Args:
-            records: mappings of field name to value; `None` stands for a missing value, and a
-                field that is not required may also be left out.
-            most_faults: where to stop looking once something is wrong.
+            records: mappings of field name to value; None is a missing value, and a field that is
+                not required may be absent.
+            max_faults: where to stop searching once something is wrong.
+            ignore_extra: whether to skip fields that the schema does not have.
 
         Returns:
             float32 [n, fields], NaN where missing.
 
         Raises:
-            RecordError: a record does not fit; holds the first `most_faults` faults.
+            RecordError: a record does not fit; holds the first `max_faults` faults.
         """
-        columns = self._columns(records)
+        columns = self._columns(records, ignore_extra)
         if columns is None:
-            raise RecordError(self._faults(records, most_faults))
+            raise RecordError([*islice(self._faults(records, ignore_extra), max_faults)])
         return np.stack(columns, axis=1) if records else np.empty((0, len(self)), np.float32)
 
-    def _columns(self, records: Sequence[object]) -> list[Matrix] | None:
+    def matrix_of(
+        self, columns: Mapping[int, Numbers], start: int, end: int
+    ) -> tuple[Matrix, Misfits | None]:
+        """Make the encoder's input of some rows of columns.
+
+        Args:
+            columns: by index of their field, in the precision in which they were sent; a field
+                without a column is missing.
+            start: first row.
+            end: row after the last.
+
+        Returns:
+            float32 [end - start, fields], and which cells do not fit, or None if all do.
+        """
+        matrix = np.full((end - start, len(self)), np.nan, np.float32)
+        with np.errstate(over="ignore"):
+            for at, column in columns.items():
+                matrix[:, at] = column[start:end]
+        fits = np.abs(matrix) < LARGEST
+        if np.count_nonzero(fits) == fits.size:
+            return matrix, None
+        misfits = np.isnan(matrix) & self.required
+        if (np.abs(matrix) >= LARGEST).any():
+            # float32 rounds a number that is a little beyond to the largest there is.
+            for at, column in columns.items():
+                misfits[:, at] |= np.abs(column[start:end].astype(np.float64)) > LARGEST
+        return matrix, misfits if misfits.any() else None
+
+    def misfits_of_encoded(self, matrix: Numbers) -> Misfits | None:
+        """Return which cells of a matrix that the sender encoded do not fit; None if all do.
+
+        Args:
+            matrix: [n, fields] of any numeric type, booleans and categories as their codes.
+        """
+        # Comparing is fastest among numbers of one type.
+        low, high = self._bounds[matrix.dtype.itemsize == 8]
+        fits = (matrix >= low) & (matrix <= high)
+        if len(self._coded):
+            codes = matrix.take(self._coded, axis=1)
+            fits[:, self._coded] &= codes == np.rint(codes)
+        if np.count_nonzero(fits) == fits.size:
+            return None
+        misfits = ~fits & (~np.isnan(matrix) | self.required)
+        return misfits if misfits.any() else None
+
+    @cached_property
+    def _bounds(self) -> tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]]:
+        low, high = np.array([field.bounds for field in self.fields]).T
+        return (low.astype(np.float32), high.astype(np.float32)), (low, high)
+
+    @cached_property
+    def _coded(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero([field.is_coded for field in self.fields])
+
+    def _columns(self, records: Sequence[object], ignore_extra: bool) -> list[Matrix] | None:
         """Encode field by field; None as soon as something does not fit, without saying what."""
-        names = self._by_name.keys()
-        rows: list[Mapping[str, object]] = []
+        names, required = self._by_name.keys(), self._required_names
         for record in records:
-            if not isinstance(record, Mapping) or not self._required <= record.keys() <= names:
+            if not isinstance(record, Mapping) or not required <= record.keys():
                 return None
-            rows.append(record)
-        columns = []
+            if not ignore_extra and not record.keys() <= names:
+                return None
+        rows, columns = cast("Sequence[Mapping[str, object]]", records), []
         for field in self.fields:
             name = field.name
             column = field.encode([row.get(name) for row in rows])
@@ -217,49 +335,45 @@ class Schema:
             columns.append(column)
         return columns
 
-    def _faults(self, records: Sequence[object], most: int) -> list[Fault]:
-        """Look again, slowly, at what `_columns` refused: at most `most` faults."""
-        faults: list[Fault] = []
+    def _faults(self, records: Sequence[object], ignore_extra: bool) -> Iterator[Fault]:
+        """Search records that `_columns` rejected for what is wrong, block by block."""
         for start in range(0, len(records), _BLOCK):
             block = records[start : start + _BLOCK]
-            if self._columns(block) is not None:
+            if self._columns(block, ignore_extra) is not None:
                 continue
             for index, record in enumerate(block, start):
-                if len(faults) >= most:
-                    return faults
                 if isinstance(record, Mapping):
-                    faults += self._faults_of(index, record, most - len(faults))
+                    yield from self._faults_of(index, record, ignore_extra)
                 else:
-                    faults.append(Fault(index, None, "an object of fields", describe(record)))
-        return faults
+                    yield Fault(index, None, "an object of fields", describe(record))
 
-    def _faults_of(self, index: int, record: Mapping[object, object], most: int) -> list[Fault]:
-        faults = []
+    def _faults_of(
+        self, index: int, record: Mapping[object, object], ignore_extra: bool
+    ) -> Iterator[Fault]:
         for field in self.fields:
             if field.name not in record:
                 if field.required:
-                    faults.append(Fault(index, field.name, field.expected, "no such field"))
+                    yield field.fault(index, "no such field")
             elif field.encode([record[field.name]]) is None:
-                got = describe(record[field.name])
-                faults.append(Fault(index, field.name, field.expected, got))
-            if len(faults) >= most:
-                return faults
-        unknown = (key for key in record if key not in self._by_name)
-        faults += [
-            Fault(index, str(key)[:100], "only fields of the schema", "a field it does not have")
-            for key, _ in zip(unknown, range(most - len(faults)), strict=False)
-        ]
-        return faults
+                yield field.fault(index, describe(record[field.name]))
+        if not ignore_extra:
+            yield from self.extra_faults(index, record)
+
+    def extra_faults(self, index: int, record: Mapping[object, object]) -> Iterator[Fault]:
+        """Yield a fault for each field of a record that the schema does not have."""
+        for name in record:
+            if name not in self._by_name:
+                yield Fault(index, str(name)[:100], *_EXTRA)
 
 
 def describe(value: object) -> str:
-    """Say what kind of thing a value is, without repeating it."""
+    """Return the kind of thing that a value is, without repeating it."""
     if _is_number(type(value)):
         return _describe_number(value)
-    kinds = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object"}
-    return kinds.get(
-        type(value), "an array" if isinstance(value, list | tuple) else "something else"
-    )
+    if isinstance(value, list | tuple):
+        return "an array"
+    kinds = {NoneType: "null", bool: "a boolean", str: "a string", dict: "an object"}
+    return kinds.get(type(value), "something else")
 
 
 def _is_number(kind: type) -> bool:
@@ -267,12 +381,11 @@ def _is_number(kind: type) -> bool:
 
 
 def _describe_number(value: object) -> str:
+    beyond = f"a number beyond ±{LARGEST:.2g}"
     try:
         number = float(cast("float", value))
     except OverflowError:
-        return _BEYOND
-    if math.isnan(number):
-        return "NaN"
-    if math.isinf(number):
-        return "an infinite number"
-    return "a number" if abs(number) <= LARGEST else _BEYOND
+        return beyond
+    if math.isfinite(number):
+        return "a number" if abs(number) <= LARGEST else beyond
+    return "NaN" if math.isnan(number) else "an infinite number"

@@ -1,4 +1,4 @@
-"""Classes that only a few records tell of: how far they reach, and their place in the rule."""
+"""Classes known from a few support records: their radius, and adding them to a rule."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from models.schema import Matrix
 __all__ = ["ROUNDING", "conformal_quantile", "support_radius", "with_class"]
 
 ROUNDING = np.float32(1e-6)
-"""Float32 distances of one record differ by less than this from batch to batch: a radius that is
-used is wider by it."""
+"""Added to a radius: float32 distances of a record differ by less than this between batches."""
 
 
 def conformal_quantile(scores: npt.NDArray[np.float64], rate: float) -> float:
-    """The ceil((n + 1)(1 - rate))-th smallest score; infinite when n is too small for that."""
+    """Return the ceil((n + 1)(1 - rate))-th smallest score; infinite if n is too small for that."""
     rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
 
 
 def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float:
-    """The radius of a class that only its support records tell of, in 0..1.
+    """Return the radius of a class that is known from its support records only, in 0..1.
 
     Support records lie nearer to their own mean than new records will, so each is measured
-    against the mean of the rest, (n / (n - 1))^2 times as far. When there are enough of them (99
-    for 1 %), the radius is their conformal quantile, as it is for any class. With fewer it is the
-    largest such distance, or the median radius of the calibrated classes if that is more, for a
-    single record shows no spread. The median is widened by 1 + 1/n since a mean of n records is
-    off itself: new records lie (1 + 1/n) variances from it on average.
+    against the mean of the rest, (n / (n - 1))^2 times as far. If there are enough of them (99
+    for 1 %), the radius is their conformal quantile, as for any class. With fewer it is the
+    largest such distance, or the median radius of the calibrated classes if that is more, because
+    a single record shows no spread. The median is widened by 1 + 1/n, because new records lie
+    (1 + 1/n) variances from a mean of n records on average.
 
-    Not the quantile over all held-out records, which small classes borrow when a model is
-    calibrated: most of those are good traffic, which is tight. Of shipped fault classes that were
-    held out and enrolled from one record, it refused 99, 69 and 29 % of the records nearest to
+    The quantile over all held-out records, which small classes borrow in calibration, is too
+    small: most of those are good traffic, which is tight. Of shipped fault classes that were
+    held out and enrolled from one record, it rejected 99, 69 and 29 % of the records nearest to
     them, and the widened median 0, 25 and 0 %.
 
     Args:
@@ -54,24 +53,24 @@ def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float
     return min(radius, 1.0)
 
 
-def with_class(rule: NearestCentroid, place: int, points: Matrix, radius: float) -> NearestCentroid:
-    """The rule with another class in this place, or one more where place is the class count.
+def with_class(rule: NearestCentroid, index: int, points: Matrix, radius: float) -> NearestCentroid:
+    """Return the rule with a class replaced, or added if `index` is the number of classes.
 
     Args:
-        rule: as it was.
-        place: of the class.
+        rule: the rule to change.
+        index: of the class.
         points: float32 [n, N], its embedded support records.
         radius: of the class.
     """
     support = np.full(len(rule.radii), np.inf) if rule.support is None else rule.support
     return dataclasses.replace(
         rule,
-        centroids=_put(rule.centroids, place, points.mean(axis=0)),
-        radii=_put(rule.radii, place, np.float32(radius)),
-        support=_put(support, place, len(points)),
+        centroids=_put(rule.centroids, index, points.mean(axis=0)),
+        radii=_put(rule.radii, index, np.float32(radius)),
+        support=_put(support, index, len(points)),
     )
 
 
-def _put(values: npt.NDArray[Any], place: int, value: Any) -> npt.NDArray[Any]:
-    """The array with the value in this place, or behind it where place is its length."""
-    return np.concatenate([values[:place], [value], values[place + 1 :]]).astype(values.dtype)
+def _put(values: npt.NDArray[Any], index: int, value: Any) -> npt.NDArray[Any]:
+    """Return the array with the value at an index, or appended if that is its length."""
+    return np.concatenate([values[:index], [value], values[index + 1 :]]).astype(values.dtype)

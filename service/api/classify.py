@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from models import Fault, RecordError
+from models import RecordError
 from service.api.docs import exchange
 from service.api.endpoint import JSON, Content, RecordRequest
 from service.api.schemas import Classified
-from service.formats import arrow_reader
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowVerdicts, JsonVerdicts
@@ -40,20 +39,24 @@ def handle(request: RecordRequest) -> Steps[Content]:
     served, options = request.served, request.options
     distances, explain = options.distances, options.explain
     if request.media_type == JSON:
-        body = served.classify.read(request.body, report=options.report)
+        body = served.classify.read(
+            request.body, report=options.report, ignore_extra=options.ignore_extra
+        )
         distances = distances or body.options["distances"]
         explain = explain or body.options["explain"]
         chunks = body.chunks
     else:
-        chunks = arrow_reader.read(
-            request.body, served.model.schema, served.max_records, report=options.report
-        )
+        chunks = request.arrow_chunks()
     scorer: pipeline.Scorer = pipeline.classify
     if explain:
         if request.accepted != JSON:
-            raise _cannot_explain("a JSON answer", "an Arrow stream that is asked for")
+            raise RecordError.of_request(
+                "explain", "a JSON answer", "an Arrow stream that is asked for"
+            )
         if served.explainer is None:
-            raise _cannot_explain("a bundle with calibration records", "a bundle without them")
+            raise RecordError.of_request(
+                "explain", "a bundle with calibration records", "a bundle without them"
+            )
         chunks, scorer = served.explainer.split(chunks), pipeline.explain
     writer: JsonVerdicts | ArrowVerdicts
     if request.accepted == JSON:
@@ -62,7 +65,3 @@ def handle(request: RecordRequest) -> Steps[Content]:
         writer = ArrowVerdicts(served, report=options.report, distances=distances)
     records = yield from pipeline.score(served, chunks, scorer, writer)
     return Content.of(writer.finish(), records, request.accepted)
-
-
-def _cannot_explain(expected: str, got: str) -> RecordError:
-    return RecordError([Fault(None, "explain", expected, got)])

@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from service.api.docs import exchange
 from service.api.endpoint import JSON, Content, RecordRequest
 from service.api.schemas import Embedded
-from service.formats import arrow_reader
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowEmbeddings, JsonEmbeddings
@@ -32,17 +31,17 @@ async def embed() -> None:  # for the OpenAPI document alone: `handle` answers
 
 def handle(request: RecordRequest) -> Steps[Content]:
     """Answer a request with embeddings."""
-    served, report = request.served, request.options.report
+    served, options = request.served, request.options
     if request.media_type == JSON:
-        chunks = served.embed.read(request.body, report=report).chunks
+        chunks = served.embed.read(
+            request.body, report=options.report, ignore_extra=options.ignore_extra
+        ).chunks
     else:
-        chunks = arrow_reader.read(
-            request.body, served.model.schema, served.max_records, report=report
-        )
+        chunks = request.arrow_chunks()
     writer: JsonEmbeddings | ArrowEmbeddings
     if request.accepted == JSON:
         writer = JsonEmbeddings(served)
     else:
-        writer = ArrowEmbeddings(served, report=report)
+        writer = ArrowEmbeddings(served, report=options.report)
     records = yield from pipeline.score(served, chunks, pipeline.classify_and_embed, writer)
     return Content.of(writer.finish(), records, request.accepted)

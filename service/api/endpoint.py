@@ -6,7 +6,7 @@ millisecond has no time for its machinery.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from models import Fault, RecordError
 from service.api.docs import ARROW
-from service.formats.chunk import CHUNK_BYTES
+from service.formats import arrow_reader
+from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.runtime.state import State
 from service.scoring.scheduler import Steps
 from service.scoring.served_model import ServedModel
@@ -96,6 +97,14 @@ class RecordRequest:
     media_type: str
     accepted: str
     options: Options
+
+    def arrow_chunks(self) -> Iterator[Chunk]:
+        """Read the body as an Arrow stream."""
+        schema, max_records = self.served.model.schema, self.served.max_records
+        report, ignore_extra = self.options.report, self.options.ignore_extra
+        return arrow_reader.read(
+            self.body, schema, max_records, report=report, ignore_extra=ignore_extra
+        )
 
 
 @dataclass(slots=True)

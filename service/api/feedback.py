@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import UNKNOWN, Fault, RecordError
+from models import UNKNOWN, RecordError
 from service.api import forms
 from service.api.classes import Description, Name
 from service.api.docs import answers
@@ -62,7 +62,7 @@ async def feedback(request: Request) -> Response:
     state = state_of(request)
     served, store = state.served, state.store
     if form.true_label == UNKNOWN:
-        raise RecordError([Fault(None, "true_label", "the name of a class", repr(UNKNOWN))])
+        raise RecordError.of_request("true_label", "the name of a class", repr(UNKNOWN))
     if store is None:
         raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of feedback.")
     info = RequestInfo.of(request.scope)

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import Decisions, Fault, RecordError
+from models import Decisions, RecordError
 from models.schema import Matrix
 from service.api.endpoint import Content, RecordEndpoint, RecordRequest
 from service.formats.openinference.request import read
@@ -139,9 +139,7 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
         return None
     if not length.isdigit() or len(length) > 18:
         expected = "a number of bytes"
-        raise RecordError(
-            [Fault(None, "Inference-Header-Content-Length", expected, "something else")]
-        )
+        raise RecordError.of_request("Inference-Header-Content-Length", expected, "something else")
     return int(length)
 
 

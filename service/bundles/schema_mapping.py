@@ -70,11 +70,10 @@ class SchemaMapping:
 
 
 def _type(field: Field) -> str:
-    return field.kind if field.kind in {"boolean", "category"} else "number"
+    return field.kind if field.is_coded else "number"
 
 
 def _codes(there: Field, wanted: Field) -> Matrix:
-    """The code of each category of one field in the other, NaN where that does not take it."""
-    known = {category: code for code, category in enumerate(wanted.categories)}
-    other = UNSEEN if wanted.open else np.nan
-    return np.array([*(known.get(each, other) for each in there.categories), other], np.float32)
+    """Return the code of each category of one field in the other, NaN where it has none."""
+    codes, other = wanted.codes(), UNSEEN if wanted.open else np.nan
+    return np.array([*(codes.get(name, other) for name in there.categories), other], np.float32)

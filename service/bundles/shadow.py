@@ -297,12 +297,5 @@ def _by_class(counts: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
 
 
 def _value(found: Field, value: np.float32) -> object:
-    if np.isnan(value):
-        return None
-    match found.kind:
-        case "boolean":
-            return bool(value)
-        case "category":
-            return _UNSEEN_TEXT if value == UNSEEN else found.categories[int(value)]
-        case _:
-            return float(str(value))  # 0.1, not 0.10000000149011612
+    unseen = found.kind == "category" and value == UNSEEN
+    return _UNSEEN_TEXT if unseen else found.value_of(value)

@@ -1,8 +1,6 @@
-"""The columns of an Arrow stream: which of them a schema takes, and how they become numbers."""
+"""The columns of an Arrow stream: whether they are a schema's, and their values as numbers."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models import Fault, Field, RecordError, Schema
-from models.schema import UNSEEN, Matrix
+from models.schema import Matrix, Numbers
 from service.formats.errors import MalformedInputError
 
-__all__ = ["Codes", "Numbers", "check_columns", "numbers_of"]
+__all__ = ["CategoryEncoder", "check_columns", "numbers_of"]
 
 _MAX_FAULTS = 10
-_MOST_STRINGS = 1 << 16
+_MAX_STRINGS = 1 << 16
 """Strings of a dictionary: a millisecond of work."""
 
 _KINDS = {
@@ -24,43 +22,35 @@ _KINDS = {
     for name in dir(pa.lib)
     if name.startswith("Type_")
 }
-_STRINGS = frozenset({pa.lib.Type_STRING, pa.lib.Type_LARGE_STRING, pa.lib.Type_STRING_VIEW})
-_PLAIN = frozenset(
-    kind
-    for kind, name in _KINDS.items()
-    if name.rstrip("0123456789") in {"int", "uint", "half_float", "float", "double"}
-)
-_DECIMALS = frozenset(kind for kind, name in _KINDS.items() if name.startswith("decimal"))
-
-Numbers = npt.NDArray[Any]
-"""A column as numbers of any kind [n]: NaN where missing, infinite where it does not fit."""
+_STRINGS = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 
-def check_columns(schema: Schema, columns: pa.Schema) -> None:
+def check_columns(schema: Schema, columns: pa.Schema, *, ignore_extra: bool) -> None:
     """Compare a stream's columns with the fields of a schema.
 
     Raises:
-        RecordError: they are others, or of other types.
+        RecordError: a column is absent or of another type or, unless `ignore_extra`, no field.
     """
     names, types = columns.names, dict(zip(columns.names, columns.types, strict=True))
     faults = [
         Fault(None, name, "only fields of the schema", "a column it does not have")
         for name in types.keys() - set(schema.names)
+        if not ignore_extra
     ]
     for field in schema.fields:
         kind = types.get(field.name)
         if kind is None and field.required:
-            faults.append(Fault(None, field.name, _wanted(field), "no such column"))
+            faults.append(Fault(None, field.name, _expected(field), "no such column"))
         elif kind is not None and not _fits(field, kind):
             got = f"a column of {_KINDS.get(kind.id, 'another type')}"
-            faults.append(Fault(None, field.name, _wanted(field), got))
+            faults.append(Fault(None, field.name, _expected(field), got))
         elif len(types) < len(names) and names.count(field.name) > 1:
             faults.append(Fault(None, field.name, "one column", "several"))
     if faults:
         raise RecordError(faults[:_MAX_FAULTS])
 
 
-def _wanted(field: Field) -> str:
+def _expected(field: Field) -> str:
     match field.kind:
         case "boolean":
             return "a column of bool"
@@ -70,28 +60,31 @@ def _wanted(field: Field) -> str:
 
 
 def _fits(field: Field, kind: pa.DataType) -> bool:
-    if kind.id == pa.lib.Type_NA:
+    if pa.types.is_null(kind):
         return True
     match field.kind:
         case "boolean":
-            return bool(kind.id == pa.lib.Type_BOOL)
+            return bool(pa.types.is_boolean(kind))
         case "category":
-            held = kind.value_type if kind.id == pa.lib.Type_DICTIONARY else kind
-            return held.id in _STRINGS
-    return kind.id in _PLAIN or kind.id in _DECIMALS
+            return (kind.value_type if pa.types.is_dictionary(kind) else kind) in _STRINGS
+    return _is_plain(kind) or pa.types.is_decimal(kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def numbers_of(column: pa.Array) -> Numbers:
-    """A column of numbers or booleans as numbers."""
+    """Convert a column of numbers or booleans."""
     column.validate(full=True)
-    if column.null_count or column.type.id not in _PLAIN:
+    if column.null_count or not _is_plain(column.type):
         column = column.cast(pa.float64(), safe=False)
     numbers: Numbers = column.to_numpy(zero_copy_only=False)
     return numbers
 
 
-class Codes:
-    """Turns a column of strings into a category's codes.
+class CategoryEncoder:
+    """Converts a column of strings into a category's codes.
 
     Args:
         field: a category.
@@ -99,71 +92,69 @@ class Codes:
 
     def __init__(self, field: Field) -> None:
         self._name = field.name
-        self._known = pa.array(field.categories, pa.string())
+        self._categories = pa.array(field.categories, pa.string())
         self._longest = max(len(category.encode()) for category in field.categories)
-        unknown = UNSEEN if field.open else np.inf
-        self._codes = np.array([*range(len(field.categories)), unknown], np.float32)
-        # Kept with its codes: as long as it is, nothing else has its address.
+        self._codes = np.array([*range(len(field.categories)), field.unseen_code], np.float32)
+        # Kept with its codes: while it lives, nothing else has its address.
         self._dictionary = pa.nulls(0)
         self._dictionary_codes = np.array([np.nan], np.float32)
 
-    def __call__(self, column: pa.Array) -> Numbers:
-        """Encode a column: float32 [n]."""
+    def __call__(self, column: pa.Array) -> Matrix:
+        """Return float32 [n], NaN where null and infinite where no category of a closed field."""
         match column.type.id:
             case pa.lib.Type_NA:
                 return np.full(len(column), np.nan, np.float32)
             case pa.lib.Type_DICTIONARY:
-                return self._look_up(column)
+                return self._encode_dictionary(column)
         return self._encode(column)
 
     def _encode(self, strings: pa.Array) -> Matrix:
         nulls = strings.is_null().to_numpy(zero_copy_only=False)
-        beyond = nulls
+        too_long = nulls
         if strings.type.id == pa.lib.Type_STRING_VIEW:
-            strings, beyond = self._copied(strings, nulls)
+            strings, too_long = self._short_strings(strings, nulls)
         strings.validate(full=True)
-        unknown = len(self._known)
-        places = pc.index_in(strings, value_set=self._known).fill_null(unknown).to_numpy()
-        codes: Matrix = self._codes[np.where(beyond, unknown, places)]
+        unseen = len(self._categories)
+        indices = pc.index_in(strings, value_set=self._categories).fill_null(unseen).to_numpy()
+        codes: Matrix = self._codes[np.where(too_long, unseen, indices)]
         codes[nulls] = np.nan
         return codes
 
-    def _copied(
+    def _short_strings(
         self, views: pa.Array, nulls: npt.NDArray[np.bool_]
     ) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-        """Views of strings as strings, and which of them are too long to be known.
+        """Copy views of strings, and return which of them are too long to be a category.
 
-        Many views may show the same long string, and so only short ones are followed.
+        Many views may show the same long string, so only short ones are copied.
         """
-        _, words, *shown = views.buffers()
+        _, words, *texts = views.buffers()
         headers = np.zeros((0, 4), np.int32)
         if len(views):
-            held = np.frombuffer(words, np.int32, 4 * len(views), 16 * views.offset)
-            headers = held.reshape(-1, 4).copy()
-        long = headers[:, 0] > self._longest
-        headers[long | nulls] = 0
-        buffers = [None, pa.py_buffer(headers), *shown]
+            flat = np.frombuffer(words, np.int32, 4 * len(views), 16 * views.offset)
+            headers = flat.reshape(-1, 4).copy()
+        too_long = headers[:, 0] > self._longest
+        headers[too_long | nulls] = 0
+        buffers = [None, pa.py_buffer(headers), *texts]
         short = pa.Array.from_buffers(pa.string_view(), len(views), buffers)
         short.validate(full=True)
-        return short.cast(pa.string()), long
+        return short.cast(pa.string()), too_long
 
-    def _look_up(self, column: pa.Array) -> Matrix:
-        """Encode a column of places in a dictionary, each of whose strings is encoded once."""
+    def _encode_dictionary(self, column: pa.Array) -> Matrix:
+        """Encode indices of a dictionary, each of whose strings is encoded once."""
         dictionary = column.dictionary
         if _address(dictionary) != _address(self._dictionary):
-            if len(dictionary) > _MOST_STRINGS:
-                wanted = f"a dictionary of at most {_MOST_STRINGS} strings"
-                raise RecordError([Fault(None, self._name, wanted, f"{len(dictionary)} strings")])
+            if (size := len(dictionary)) > _MAX_STRINGS:
+                expected = f"a dictionary of at most {_MAX_STRINGS} strings"
+                raise RecordError.of_request(self._name, expected, f"{size} strings")
             self._dictionary_codes = np.append(self._encode(dictionary), np.float32(np.nan))
             self._dictionary = dictionary
-        indices = column.indices
-        nulls = indices.is_null().to_numpy(zero_copy_only=False)
-        places = indices.fill_null(0).to_numpy().astype(np.int64)
-        if np.any(((places < 0) | (places >= len(dictionary))) & ~nulls):
+        nulls = column.indices.is_null().to_numpy(zero_copy_only=False)
+        indices = column.indices.fill_null(0).to_numpy().astype(np.int64)
+        if np.any(((indices < 0) | (indices >= len(dictionary))) & ~nulls):
             raise MalformedInputError(
                 "The stream refers to strings that a dictionary does not have."
             )
-        codes: Matrix = self._dictionary_codes[np.where(nulls, len(dictionary), places)]
+        codes: Matrix = self._dictionary_codes[np.where(nulls, len(dictionary), indices)]
         return codes
 
 

@@ -1,8 +1,8 @@
-"""The stream that carries Arrow's batches, each looked at before it is built.
+"""The Arrow stream format: batches, each checked before it is built.
 
-What is announced is never believed before it is compared with what is there, and nothing is done
-that could cost more than the bytes that were sent: buffers compressed inside the stream are
-refused (the whole stream may be compressed by a content encoding), as are dictionaries that grow.
+No declared size is trusted, and nothing may cost more than the bytes that were sent: buffers that
+are compressed inside the stream are rejected (the whole stream may have a content encoding), and
+so are dictionaries that grow.
 
 The format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
@@ -21,29 +21,32 @@ from service.formats.errors import MalformedInputError
 
 __all__ = ["Stream", "reading"]
 
-_MOST_SCHEMA = 1 << 20
-"""Bytes of what describes the columns."""
-_MOST_BUFFERS = 256
+_MAX_SCHEMA = 1 << 20
+"""Bytes of the columns' description."""
+_MAX_BUFFERS = 256
 """Buffers of a column, on average: views of strings may have many."""
 _DICTIONARY: Final = 2
-"""The kind of message that holds one."""
+"""The type of a message that holds one."""
 _V5: Final = 4
-"""Since this version of the format, batches say themselves that they are compressed."""
-_REFUSALS = (pa.ArrowException, OSError, ValueError, MemoryError, StopIteration)
+"""Since this version of the format, a batch itself declares its compression."""
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, StopIteration)
 
 
 class Stream:
-    """Batches of a stream, each looked at before it is built.
+    """Reads the batches of a stream.
 
     Args:
         body: the stream.
+
+    Attributes:
+        schema: the columns.
     """
 
     def __init__(self, body: bytes | bytearray) -> None:
         self._source = pa.BufferReader(body)
         self._messages = pa.ipc.MessageReader.open_stream(self._source)
         first = self._messages.read_next_message()
-        if first.type != "schema" or first.metadata.size > _MOST_SCHEMA:
+        if first.type != "schema" or first.metadata.size > _MAX_SCHEMA:
             raise MalformedInputError(
                 "The stream does not begin with a schema, or with too large a one."
             )
@@ -52,16 +55,16 @@ class Stream:
         self.schema = self._reader.schema
 
     def next(self) -> pa.RecordBatch | None:
-        """The next batch, or None at the end.
+        """Return the next batch, or None at the end.
 
         Raises:
-            MalformedInputError: there is something else.
+            MalformedInputError: the stream is corrupt, or uses a feature that is not supported.
         """
         with reading():
             for number, message in enumerate(self._messages):
                 if number > len(self.schema):
                     raise MalformedInputError("The stream has more dictionaries than columns.")
-                _check(message.metadata, most=_MOST_BUFFERS * (len(self.schema) + 1))
+                _check(message.metadata, max_buffers=_MAX_BUFFERS * (len(self.schema) + 1))
                 if message.type == "record batch":
                     batch = self._reader.read_next_batch()
                     batch.validate()
@@ -75,22 +78,22 @@ class Stream:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Whatever the library finds wrong with a stream, without its words: they may quote it."""
+    """Replace the library's errors, whose messages may quote the stream."""
     try:
         yield
     except RecordError:
         raise
-    except (*_REFUSALS, struct.error) as error:
-        wrong = "The body is not an Arrow stream, or it is corrupt or breaks off."
-        raise MalformedInputError(wrong) from error
+    except (*_READ_ERRORS, struct.error) as error:
+        message = "The body is not an Arrow stream, or it is corrupt or breaks off."
+        raise MalformedInputError(message) from error
 
 
-def _check(metadata: pa.Buffer, *, most: int) -> None:
-    """Refuse what could cost more than it weighs.
+def _check(metadata: pa.Buffer, *, max_buffers: int) -> None:
+    """Reject a message that could cost more than its bytes.
 
     Args:
         metadata: of a message: a flatbuffer, which the library has verified.
-        most: buffers that a batch may have.
+        max_buffers: buffers that a batch may have.
     """
     data = memoryview(metadata)
     message = _inner(data, 0)
@@ -111,22 +114,22 @@ def _check(metadata: pa.Buffer, *, most: int) -> None:
         raise MalformedInputError(
             "The stream has compressed buffers; compress the whole of it instead."
         )
-    buffers = _slot(data, batch, 2)
-    if buffers is not None and struct.unpack_from("<I", data, _inner(data, buffers))[0] > most:
-        raise MalformedInputError(f"The stream has a batch of more than {most} buffers.")
+    at = _slot(data, batch, 2)
+    if at is not None and struct.unpack_from("<I", data, _inner(data, at))[0] > max_buffers:
+        raise MalformedInputError(f"The stream has a batch of more than {max_buffers} buffers.")
 
 
 def _slot(data: memoryview, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer's table is; None where it is left out."""
+    """Return the position of a field of a flatbuffer's table; None if it is absent."""
     layout = table - struct.unpack_from("<i", data, table)[0]
-    place = 4 + 2 * number
-    if place >= struct.unpack_from("<H", data, layout)[0]:
+    entry = 4 + 2 * number
+    if entry >= struct.unpack_from("<H", data, layout)[0]:
         return None
-    offset: int = struct.unpack_from("<H", data, layout + place)[0]
+    offset: int = struct.unpack_from("<H", data, layout + entry)[0]
     return table + offset if offset else None
 
 
-def _inner(data: memoryview, place: int) -> int:
-    """What a flatbuffer refers to here."""
-    offset: int = struct.unpack_from("<I", data, place)[0]
-    return place + offset
+def _inner(data: memoryview, at: int) -> int:
+    """Follow the reference at a position of a flatbuffer."""
+    offset: int = struct.unpack_from("<I", data, at)[0]
+    return at + offset

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
-from models.schema import Fault, Matrix
+import numpy as np
 
-__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk"]
+from models import RecordError
+from models.schema import Fault, Matrix, Misfits
+
+__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk", "FaultOf", "reject"]
 
 CHUNK_RECORDS = 256
-"""Maximum records of a chunk in a format that is cheap to read."""
+"""Records of a chunk whose format is cheap to read, at most."""
 CHUNK_BYTES = 1 << 18
-"""Maximum bytes of a chunk that has to be parsed: about two milliseconds of work."""
+"""Bytes of a chunk that has to be parsed, at most: about two milliseconds of work."""
+_MAX_FAULTS = 10
+
+FaultOf = Callable[[int, int], Fault]
+"""Returns the fault of a cell, by its row in the chunk and the index of its field."""
 
 
 @dataclass(slots=True)
@@ -21,11 +29,36 @@ class Chunk:
 
     Attributes:
         matrix: float32 [n, fields] of those that fit the schema, NaN where missing.
-        faults: of the other records, by index in the chunk.
+        faults: what is wrong with each of the others, by its row in the chunk.
     """
 
     matrix: Matrix
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
+    @classmethod
+    def checked(
+        cls, matrix: Matrix, misfits: Misfits | None, fault_of: FaultOf, *, report: bool = False
+    ) -> Chunk:
+        """Make a chunk of the records that fit.
+
+        Raises:
+            RecordError: some do not fit, and they are not to be reported in place.
+        """
+        if misfits is None:
+            return cls(matrix)
+        if not report:
+            reject(misfits, fault_of)
+        rows = np.flatnonzero(misfits.any(axis=1))
+        columns = misfits[rows].argmax(axis=1).tolist()
+        faults = {row: fault_of(row, at) for row, at in zip(rows.tolist(), columns, strict=True)}
+        return cls(np.delete(matrix, rows, axis=0), faults)
+
     def __len__(self) -> int:
         return len(self.matrix) + len(self.faults)
+
+
+def reject(misfits: Misfits, fault_of: FaultOf) -> NoReturn:
+    """Raise the first faults as a `RecordError`."""
+    raise RecordError(
+        [fault_of(row, at) for row, at in np.argwhere(misfits)[:_MAX_FAULTS].tolist()]
+    )

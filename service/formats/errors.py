@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from models import Fault
+from models import Fault, RecordError
 
-__all__ = ["MalformedInputError", "entry_of", "printable"]
+__all__ = ["MalformedInputError", "count_error", "entry_of", "printable"]
 
 
 class MalformedInputError(Exception):
     """The input is not what its content type says; the message repeats nothing of it."""
+
+
+def count_error(max_records: int, got: str) -> RecordError:
+    """Return the error of a request that holds no records, or too many."""
+    return RecordError.of_request("records", f"a list of 1 to {max_records} records", got)
 
 
 def entry_of(fault: Fault) -> dict[str, Any]:

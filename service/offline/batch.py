@@ -1,6 +1,6 @@
-"""A table in, a table of verdicts out, in one process: what `faultcube classify` does.
+"""Classify a table in one process, as `faultcube classify` does.
 
-One thread reads and parses while the other asks the model and writes; a few parts are in memory at
+One thread reads and parses while the other runs the model and writes; a few parts are in memory at
 a time, however long the table is.
 """
 
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,27 +25,28 @@ import pyarrow.parquet
 from models import UNKNOWN, BundleError, Fault, Model
 from service.bundles.repository import BundleRepository, RepositoryError
 from service.formats.arrow_writer import verdict_batch
+from service.formats.errors import printable
 from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
 
 __all__ = ["Counts", "classify_table", "destination", "open_model", "writing"]
 
 _AHEAD = 2
-"""Parts that are read while one is worked on."""
+"""Parts that are read ahead."""
 _GROUP = 1 << 17
-"""Rows of a Parquet row group, at least, but for the last."""
+"""Rows of a Parquet row group, except the last, at least."""
 _ENDINGS = (".csv", ".csv.gz", ".parquet")
 
-_Kind = TypeVar("_Kind")
+_Item = TypeVar("_Item")
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of a table's rows.
+    """Counts of a table's rows.
 
     Attributes:
         labels: rows by verdict.
-        faulty: rows without one, because they do not fit.
+        faulty: rows without a verdict, because they do not fit.
     """
 
     labels: Counter[str] = field(default_factory=Counter)
@@ -54,18 +54,18 @@ class Counts:
 
     @property
     def records(self) -> int:
-        """How many rows there were."""
+        """All rows."""
         return self.labels.total() + self.faulty
 
 
 def open_model(bundle: Path | None) -> Model:
-    """Load a bundle, of a folder of bundles the one that a service would serve.
+    """Load a bundle; from a folder of bundles, the one that a service would serve.
 
     Args:
-        bundle: None for what `FAULTCUBE_BUNDLE` names, or else the one that ships.
+        bundle: None for the one that `FAULTCUBE_BUNDLE` names, or else the one that ships.
 
     Raises:
-        TableError: there is none that can be used.
+        TableError: no bundle can be used.
     """
     try:
         folder = BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
@@ -87,17 +87,20 @@ def classify_table(
 
     Args:
         model: its schema is the one that the table was opened with.
-        table: what to classify.
-        out: a new file whose ending says what to write, as `destination` gives it, or where to
-            write CSV to.
+        table: its rows.
+        out: a new file whose ending names its format, as `destination` yields it, or a file object
+            for CSV.
         distances: whether to write the distance to every class.
-        report: whether a row that does not fit is told of in its place.
-        progress: told how much is done, 0..1.
+        report: whether to report rows that do not fit in place.
+        progress: called with the share that is done, 0..1.
 
     Raises:
-        TableError: the table cannot be read or, unless `report`, a row does not fit.
-        OSError: what was found cannot be written.
+        TableError: the table cannot be read, a kept column cannot be written or, unless `report`,
+            a row does not fit.
+        OSError: the verdicts cannot be written.
     """
+    if not _is_parquet(out):
+        _check_csv(table)
     counts = Counts()
     with ExitStack() as stack:
         writer: _Writer | None = None
@@ -135,104 +138,108 @@ def _verdicts(
 
 
 def _flat(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    flat = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    # The library writes no CSV of views.
+    return flat.cast(pa.string()) if flat.type == pa.string_view() else flat
 
 
-def _ahead(items: Iterator[_Kind]) -> Iterator[_Kind]:
-    """The same items, made by a thread of their own, a few ahead of who asks for them."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+def _is_parquet(out: Path | BinaryIO) -> TypeGuard[Path]:
+    return isinstance(out, Path) and out.name.endswith(".parquet")
+
+
+def _check_csv(table: Table) -> None:
+    """Reject a column to keep that CSV cannot hold, such as a list or a struct."""
+    for name, kind in table.kept.items():
         try:
-            while (item := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, items, None))
+            pa.csv.write_csv(pa.table([_flat(pa.nulls(1, kind))], [name]), io.BytesIO())
+        except pa.ArrowException as error:
+            raise TableError(
+                f"{table.path}: column {name!r} is {printable(str(kind), 100)}, which CSV cannot "
+                "hold; leave it out of --keep, or write to .parquet"
+            ) from error
+
+
+def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the same items, which a thread makes a few ahead."""
+    with ThreadPoolExecutor(1) as thread:
+        futures = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+        try:
+            while (item := futures.popleft().result()) is not None:
+                futures.append(thread.submit(next, items, None))
                 yield item
         finally:
             thread.shutdown(wait=True, cancel_futures=True)
 
 
 class _Writer:
-    """Writes batches, a row group at a time."""
+    """Writes batches in groups of rows."""
 
     def __init__(self, writer: Any, group: int) -> None:
         self._writer, self._group = writer, group
-        self._held: list[pa.RecordBatch] = []
+        self._batches: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._held.append(batch)
-        if sum(held.num_rows for held in self._held) >= self._group:
+        self._batches.append(batch)
+        if sum(batch.num_rows for batch in self._batches) >= self._group:
             self.flush()
 
     def flush(self) -> None:
-        if self._held:
-            self._writer.write_table(pa.Table.from_batches(self._held))
-            self._held = []
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches))
+            self._batches = []
 
 
 @contextmanager
 def writing(out: Path | BinaryIO, schema: pa.Schema) -> Iterator[_Writer]:
-    """A writer of batches.
+    """Yield a writer of batches.
 
     Args:
-        out: a file whose ending says what to write, or where to write CSV to.
+        out: a file whose ending names its format, or a file object for CSV.
         schema: of the batches.
     """
     with ExitStack() as stack:
-        if isinstance(out, Path) and out.name.endswith(".parquet"):
+        if _is_parquet(out):
             made = pa.parquet.ParquetWriter(out, schema, compression="zstd")
-            writer = _Writer(made, _GROUP)
         else:
             file: Any = out
             if isinstance(out, Path):
                 gzip = "gzip" if out.name.endswith(".gz") else None
                 file = stack.enter_context(pa.output_stream(out, compression=gzip))
             # Arrow would put every name into quotes.
-            file.write(_line(schema.names))
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(schema.names)
+            file.write(header.getvalue().encode())
             options = pa.csv.WriteOptions(include_header=False)
             made = pa.csv.CSVWriter(file, schema, write_options=options)
-            writer = _Writer(made, 1)
-        with made:
-            yield writer
-            writer.flush()
-
-
-def _line(names: list[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(names)
-    return text.getvalue().encode()
+        writer = _Writer(stack.enter_context(made), _GROUP if _is_parquet(out) else 1)
+        yield writer
+        writer.flush()
 
 
 @contextmanager
 def destination(out: Path, *, force: bool) -> Iterator[Path]:
-    """A file to write to that becomes `out` once it is whole; nothing is left of it otherwise.
+    """Yield a file to write to, which becomes `out` when it is complete; else nothing remains.
 
     Args:
         out: ends in .csv, .csv.gz or .parquet.
-        force: whether a file that is there is replaced.
+        force: whether to replace a file that exists.
 
     Raises:
-        TableError: `out` has another ending, is there already, or cannot be written.
+        TableError: `out` has another ending, exists already, or cannot be written.
     """
-    if not out.name.lower().endswith(_ENDINGS):
+    ending = next((ending for ending in _ENDINGS if out.name.lower().endswith(ending)), None)
+    if ending is None:
         raise TableError(f"{out} ends in none of {', '.join(_ENDINGS)}")
     if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
         raise TableError(f"{out} exists; give another --out, or --force")
-    ending = next(ending for ending in _ENDINGS if out.name.lower().endswith(ending))
+    draft = out.with_name(f".{out.name}-{secrets.token_hex(4)}{ending}")
     try:
-        handle, name = tempfile.mkstemp(ending, f".{out.name}-", out.parent)
+        draft.touch(exist_ok=False)
     except OSError as error:
         raise TableError(f"{out} cannot be written: {error.strerror}") from error
-    draft = Path(name)
     try:
-        os.fchmod(handle, 0o666 & ~_umask())
-        os.close(handle)
         yield draft
         draft.replace(out)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""What operators taught the service, as a table that training takes."""
+"""Export feedback and enrolled records as a table for training."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from service.offline.tables import TableError
 
 __all__ = ["write_feedback"]
 
-_OWN = ("label", "source", "time", "note")
+_COLUMNS = ("label", "source", "time", "note")
 _PAGE = 1000
 
 Row = tuple[dict[str, Any], str, str, datetime | None, str]
-"""A record, its label, where it is from, when it came, and a note."""
+"""A record, its label, its source, its time, and a note."""
 
 
 def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> dict[str, int]:
-    """Write a row for each correction and, if wanted, for each record of an enrolled class.
+    """Write a row for each correction and each record of an enrolled class.
 
-    The columns are the records' fields, in the order in which they first come, and behind them
-    `label`, `source` ("feedback" or "enrolled"), `time` and `note`.
+    The columns are the records' fields in order of appearance, then `label`, `source` ("feedback"
+    or "enrolled"), `time` and `note`.
 
     Args:
         store: holds them.
         out: a new .csv, .csv.gz or .parquet file.
-        enrolled: whether the records of enrolled classes are wanted.
-        force: whether a file that is there is replaced.
+        enrolled: whether to write the records of enrolled classes, too.
+        force: whether to replace a file that exists.
 
     Returns:
-        How many rows there are of each source.
+        The number of rows by source.
 
     Raises:
         StoreError: the database cannot be read.
@@ -45,7 +45,7 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
     if not rows:
         raise TableError("there is no feedback, and no enrolled class: nothing was written")
     names = list(dict.fromkeys(name for record, *_ in rows for name in record))
-    if taken := [name for name in _OWN if name in names]:
+    if taken := [name for name in _COLUMNS if name in names]:
         raise TableError(f"a field is called {taken[0]!r}, as a column of the table has to be")
     columns = {name: _column([record.get(name) for record, *_ in rows]) for name in names}
     _, labels, sources, times, notes = zip(*rows, strict=True)
@@ -64,19 +64,19 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
 def _feedback(store: Store) -> Iterator[Row]:
     last = 0
     while page := store.feedback(after=last, limit=_PAGE):
-        for each in page:
-            yield each.record, each.true_label, "feedback", each.at, each.note
+        for entry in page:
+            yield entry.record, entry.true_label, "feedback", entry.at, entry.note
         last = page[-1].id
 
 
 def _support(store: Store) -> Iterator[Row]:
     for stored in store.read().classes.values():
-        for each in stored.records:
-            yield each.record, stored.name, "enrolled", None, stored.description
+        for support in stored.records:
+            yield support.record, stored.name, "enrolled", None, stored.description
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Booleans, numbers or text; text where a field held several kinds."""
+    """Make a column of booleans or numbers; of text if a field held several kinds."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {bool}:
         return pa.array(values, pa.bool_())

@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models import Fault, Field, Model, RecordError
-from models.schema import Matrix
+from models import Field, Model, RecordError
+from models.schema import Matrix, Value
 from service.formats.chunk import Chunk
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants"]
@@ -32,7 +32,6 @@ _LEAST_SHARE = 0.001
 _LEAST_GAIN = 1e-6
 """Of distance; anything less is float32 rounding."""
 
-Value = bool | float | str | None
 Places = npt.NDArray[np.intp]
 
 
@@ -89,7 +88,7 @@ class Explainer:
         self._fields, self._column = fields, column
         values = [_typical(*each) for each in zip(fields, good.T, strict=True)]
         self.typical = np.array(values, np.float32)
-        self._shown = [_shown(*each) for each in zip(fields, self.typical, strict=True)]
+        self._shown = [f.value_of(value) for f, value in zip(fields, self.typical, strict=True)]
         self._units = [None if field.unit == "1" else field.unit for field in fields]
         self._most = max(_MOST_ROWS // (len(fields) + 1), 1)
 
@@ -122,7 +121,7 @@ class Explainer:
             total += len(chunk)
             if total > MOST_EXPLAINED:
                 expected = f"at most {MOST_EXPLAINED} records"
-                raise RecordError([Fault(None, "explain", expected, "more of them")])
+                raise RecordError.of_request("explain", expected, "more of them")
             done = 0
             for start in range(0, len(chunk), self._most):
                 places = range(start, min(start + self._most, len(chunk)))
@@ -164,7 +163,7 @@ class Explainer:
         field = self._fields[at]
         return Driver(
             field=field.name,
-            value=_shown(field, value),
+            value=field.value_of(value),
             typical=self._shown[at],
             unit=self._units[at],
             share=round(float(share), 4),
@@ -175,18 +174,7 @@ def _typical(field: Field, column: Matrix) -> float:
     present = column[~np.isnan(column)]
     if not len(present):
         return float("nan")
-    if field.kind in {"boolean", "category"}:
+    if field.is_coded:
         values, counts = np.unique(present, return_counts=True)
         return float(values[counts.argmax()])
     return float(np.median(present.astype(np.float64)))
-
-
-def _shown(field: Field, value: np.float32) -> Value:
-    """A value as it is sent: a number as the shortest that is the same in float32."""
-    if np.isnan(value):
-        return None
-    if field.kind == "boolean":
-        return bool(value)
-    if field.kind == "category":
-        return field.categories[int(value)] if value >= 0 else None
-    return float(str(value))

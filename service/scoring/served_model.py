@@ -8,7 +8,7 @@ from functools import cached_property
 import msgspec
 
 from models import Model
-from service.formats.json_reader import Decoder
+from service.formats.json_reader import JsonDecoder
 from service.scoring.explain import Explainer
 from service.scoring.scored import Observer
 
@@ -52,8 +52,8 @@ class ServedModel:
             (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode()),
             (b"faultcube-revision", b"%d" % revision),
         ]
-        self.classify = Decoder(model.schema, max_records, frozenset({"distances", "explain"}))
-        self.embed = Decoder(model.schema, max_records)
+        self.classify = JsonDecoder(model.schema, max_records, frozenset({"distances", "explain"}))
+        self.embed = JsonDecoder(model.schema, max_records)
 
     @cached_property
     def explainer(self) -> Explainer | None:

@@ -281,8 +281,8 @@ def test_classes_of_endless_support_are_told_by_distance_alone(
 def test_few_records_are_judged_as_many_are(problem: tuple[Matrix, NearestCentroid]) -> None:
     points, rule = problem
     distances = distances_between(points[:2], rule.centroids)
-    few = rule.judge(distances)
-    many = rule.judge(np.repeat(distances, 100, axis=0))
+    few = rule.decide_by_distances(distances)
+    many = rule.decide_by_distances(np.repeat(distances, 100, axis=0))
     for name in ("nearest", "accepted"):
         np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[::100])
     for name in ("distance", "confidence", "probabilities"):
@@ -327,7 +327,10 @@ def test_many_classes_decide_as_few_do(classes: int, count: int, seed: int, few:
     support = random.choice([1, 3, 50, np.inf], classes) if few else None
     rule = NearestCentroid(centroids, radii, 0.02, support, 0.03)
     points = random.random((count, 9), dtype=np.float32)
-    many, plain = rule.decide(points), rule.judge(distances_between(points, centroids))
+    many, plain = (
+        rule.decide(points),
+        rule.decide_by_distances(distances_between(points, centroids)),
+    )
     assert rule.has_many
     expected = np.sort(rule.expected(plain.distances), axis=1)
     clear = expected[:, 1] - expected[:, 0] > 1e-5
@@ -352,7 +355,10 @@ def test_few_records_get_their_allowance_as_many_do(seed: int) -> None:
     radii = random.random(5, dtype=np.float32) * np.float32(0.1)
     rule = NearestCentroid(centroids, radii, 0.02, random.choice([1, 4, np.inf], 5), 0.03)
     distances = distances_between(random.random((3, 6), dtype=np.float32), centroids)
-    few, many = rule.judge(distances), rule.judge(np.repeat(distances, 50, axis=0))
+    few, many = (
+        rule.decide_by_distances(distances),
+        rule.decide_by_distances(np.repeat(distances, 50, axis=0)),
+    )
     ordered = np.sort(rule.expected(distances), axis=1)
     clear = ordered[:, 1] - ordered[:, 0] > 1e-6
     np.testing.assert_array_equal(few.nearest[clear], many.nearest[::50][clear])

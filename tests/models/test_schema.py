@@ -99,7 +99,7 @@ def any_records(schema: Schema) -> st.SearchStrategy[object]:
 
 def faults_of(schema: Schema, records: Sequence[object], most: int = 10_000) -> tuple[Fault, ...]:
     try:
-        schema.encode(records, most_faults=most)
+        schema.encode(records, max_faults=most)
     except RecordError as error:
         return error.faults
     return ()
@@ -369,6 +369,92 @@ def test_one_fault_at_the_end_of_a_large_batch_costs_few_looks_at_single_values(
     [fault] = faults_of(schema, records, 10)
     assert (fault.record, fault.field) == (9_999, "latency")
     assert calls < 10_000
+
+
+@settings(deadline=None)
+@given(data=st.data(), schema=schemas(), extra=st.dictionaries(st.text(), st.integers()))
+def test_fields_that_are_ignored_change_nothing(
+    data: st.DataObject, schema: Schema, extra: dict[str, object]
+) -> None:
+    records = data.draw(st.lists(any_records(schema), max_size=4))
+    names, extra = set(schema.names), {k: v for k, v in extra.items() if k not in schema.names}
+    plain, extended = [
+        [
+            more | {k: v for k, v in record.items() if k in names}
+            if isinstance(record, dict)
+            else record
+            for record in records
+        ]
+        for more in ({}, extra)
+    ]
+    if faults := faults_of(schema, plain):
+        with pytest.raises(RecordError) as caught:
+            schema.encode(extended, max_faults=10_000, ignore_extra=True)
+        assert caught.value.faults == faults
+    else:
+        expected = schema.encode(plain)
+        np.testing.assert_array_equal(schema.encode(extended, ignore_extra=True), expected)
+
+
+@settings(deadline=None)
+@given(data=st.data(), schema=schemas())
+def test_a_matrix_holds_the_values_it_was_made_of(data: st.DataObject, schema: Schema) -> None:
+    record = data.draw(valid_records(schema))
+    for field, number in zip(schema.fields, schema.encode([record])[0], strict=True):
+        value, again = record.get(field.name), field.value_of(number)
+        if value is None or (field.kind == "category" and value not in field.categories):
+            assert again is None
+        elif field.is_coded:
+            assert again == value
+            assert field.bounds[0] <= number <= field.bounds[1]
+        else:
+            assert isinstance(again, float)
+            assert np.float32(again) == number
+
+
+def test_a_measured_value_is_the_shortest_that_is_the_same_number() -> None:
+    assert Field(name="loss", kind="gauge").value_of(np.float32(0.1)) == 0.1
+    assert Field(name="loss", kind="gauge").value_of(np.float32(-1)) == -1
+
+
+def test_a_category_has_a_code_and_an_unseen_one_fits_open_fields_only(schema: Schema) -> None:
+    link, vendor = schema["link"], schema["vendor"]
+    codes = link.codes()
+    assert np.isnan(codes.pop(None))
+    assert codes == {"fiber": 0, "copper": 1, "radio": 2}
+    assert (link.unseen_code, vendor.unseen_code) == (np.inf, UNSEEN)
+    assert (link.bounds, vendor.bounds) == ((0, 2), (UNSEEN, 1))
+
+
+def test_columns_become_a_matrix_and_name_the_cells_that_do_not_fit(schema: Schema) -> None:
+    largest = float(np.finfo(np.float32).max)
+    columns = {
+        0: np.array([0, largest, np.nextafter(largest, np.inf), np.nan]),
+        2: np.array([True, False, True, True]),
+        3: np.array([0, 2, 1, np.inf], np.float32),
+        4: np.array([UNSEEN, 1, 0, 0], np.float32),
+    }
+    matrix, misfits = schema.matrix_of(columns, 0, 2)
+    assert misfits is None
+    expected = [[0, np.nan, 1, 0, UNSEEN], [largest, np.nan, 0, 2, 1]]
+    np.testing.assert_array_equal(matrix, np.array(expected, np.float32))
+    matrix, misfits = schema.matrix_of(columns, 1, 4)
+    assert misfits is not None
+    assert np.argwhere(misfits).tolist() == [[1, 0], [2, 0], [2, 3]]
+    del columns[2]
+    _, misfits = schema.matrix_of(columns, 0, 1)
+    assert misfits is not None
+    assert np.argwhere(misfits).tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_matrix_of_a_sender_names_the_cells_that_do_not_fit(schema: Schema, dtype: Any) -> None:
+    good = [[1.5, np.nan, 1, 2, UNSEEN], [-3e38, 0.5, 0, 0, 1]]
+    assert schema.misfits_of_encoded(np.array(good, dtype)) is None
+    bad = [[np.nan, np.nan, 2, 0.5, -2], [np.inf, -np.inf, np.nan, 3, 2]]
+    misfits = schema.misfits_of_encoded(np.array([good[0], *bad], dtype))
+    assert misfits is not None
+    assert misfits.tolist() == [[False] * 5, [True, False, True, True, True], [True] * 5]
 
 
 def test_a_schema_needs_a_field() -> None:

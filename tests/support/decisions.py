@@ -25,5 +25,5 @@ def decided(distances: Any = None, nearest: Any = (0, 1, 2, 1)) -> Decisions:
         np.array([0.25, 0.5, 0.75, 1], np.float32),
         np.array([1, 0.5, 0.25, 0.125], np.float32),
         cast("NearestCentroid", None),
-        distances=distances,
+        distances,
     )

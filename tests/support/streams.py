@@ -67,8 +67,10 @@ def batch(rows: int = 1, **columns: pa.Array | None) -> pa.RecordBatch:
     return pa.record_batch([*kept.values()], [*kept])
 
 
-def chunks(body: bytes, most: int = 10_000, *, report: bool = False) -> list[Chunk]:
-    return list(read(body, SCHEMA, most, report=report))
+def chunks(
+    body: bytes, most: int = 10_000, *, report: bool = False, ignore_extra: bool = False
+) -> list[Chunk]:
+    return list(read(body, SCHEMA, most, report=report, ignore_extra=ignore_extra))
 
 
 def matrix(body: bytes, most: int = 10_000) -> Any:

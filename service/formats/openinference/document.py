@@ -1,4 +1,4 @@
-"""The document of an inference request: JSON that says which tensors come, and which shall go."""
+"""The JSON document of an inference request: which tensors it holds, and which it asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from models import Fault, RecordError
+from models import RecordError
 from service.formats.errors import MalformedInputError
 
 __all__ = [
@@ -17,11 +17,10 @@ __all__ = [
     "OUTPUTS",
     "Document",
     "Input",
-    "Wanted",
+    "RequestedOutput",
     "decode",
     "outputs_of",
     "skip",
-    "unfit",
 ]
 
 OUTPUTS: Final = {
@@ -33,10 +32,10 @@ OUTPUTS: Final = {
     "embedding": "FP32",
     "distances": "FP32",
 }
-"""The tensors that can be asked for, and their data types."""
+"""The tensors that a request may ask for, and their data types."""
 CHUNK = 1 << 16
 """Bytes of numbers in JSON that are parsed at a time: half a millisecond of work."""
-_MOST_CUTS = 1000
+_MAX_CUTS = 1000
 """Arrays of numbers that are cut out of a document."""
 _DATA = re.compile(rb'"data"\s*:\s*\[')
 _WRONG = re.compile(r"Expected `(.*?)`, got `(.*?)`(?: - at `\$\.?(.*)`)?$")
@@ -47,7 +46,7 @@ class _InputParameters(msgspec.Struct):
 
 
 class Input(msgspec.Struct):
-    """A tensor as it is declared; its data, too, unless that is binary."""
+    """A declared tensor; its data, too, unless that is binary."""
 
     name: str
     shape: msgspec.Raw
@@ -71,7 +70,7 @@ class _Parameters(msgspec.Struct):
 
 
 class Document(msgspec.Struct):
-    """What a request says."""
+    """A request without its binary data."""
 
     inputs: list[Input]
     outputs: list[_Output] | None = None
@@ -90,28 +89,30 @@ _skipped = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An output that is asked for, and whether as binary data."""
+class RequestedOutput:
+    """An output of the answer, and whether as binary data."""
 
     name: str
     binary: bool = False
 
 
 _DEFAULTS = {
-    binary: tuple(Wanted(name, binary) for name in ("label", "good", "distance", "confidence"))
+    binary: tuple(
+        RequestedOutput(name, binary) for name in ("label", "good", "distance", "confidence")
+    )
     for binary in (False, True)
 }
 
 
-def decode(header: bytes | bytearray, most: int) -> tuple[Document, dict[bytes, memoryview]]:
+def decode(header: bytes | bytearray, max_inputs: int) -> tuple[Document, dict[bytes, memoryview]]:
     """Decode a document.
 
     Args:
         header: JSON.
-        most: how many inputs it may have.
+        max_inputs: inputs that it may have.
 
     Returns:
-        The document, and the long data that was cut out of it, by what stands in its place.
+        The document, and the long data that was cut out of it, by its placeholder.
 
     Raises:
         MalformedInputError: it is not JSON.
@@ -121,14 +122,15 @@ def decode(header: bytes | bytearray, most: int) -> tuple[Document, dict[bytes, 
     try:
         if len(header) > CHUNK:
             outline = _outline.decode(header)
-            if len(outline.inputs) > most or len(outline.outputs or ()) > len(OUTPUTS):
-                raise unfit("inputs", f"at most {most} inputs", "more of them, or of outputs")
+            if len(outline.inputs) > max_inputs or len(outline.outputs or ()) > len(OUTPUTS):
+                expected, got = f"at most {max_inputs} inputs", "more of them, or of outputs"
+                raise RecordError.of_request("inputs", expected, got)
         return _document.decode(header), cuts
     except msgspec.ValidationError as error:
-        found = _WRONG.match(str(error))
-        expected, got, place = found.groups() if found else ("a request", "something else", "")
-        wanted = f"{expected}, as the Open Inference Protocol has it"
-        raise RecordError([Fault(None, place or None, wanted, got)]) from error
+        match = _WRONG.match(str(error))
+        expected, got, path = match.groups() if match else ("a request", "something else", "")
+        expected = f"{expected}, as the Open Inference Protocol has it"
+        raise RecordError.of_request(path or None, expected, got) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedInputError(
             "The body is not JSON, or not as long as its header says."
@@ -138,67 +140,63 @@ def decode(header: bytes | bytearray, most: int) -> tuple[Document, dict[bytes, 
 
 
 def _cut(document: bytes | bytearray) -> tuple[bytes, dict[bytes, memoryview]]:
-    """Take long arrays of numbers out of a document, so that it is parsed in no time.
+    """Cut long arrays of numbers out of a document, so that the rest is parsed quickly.
 
     Returns:
-        The document with something else in their places, and by that the arrays.
+        The document with placeholders, and the arrays by their placeholder.
     """
     kept: list[bytes | memoryview] = []
     cuts: dict[bytes, memoryview] = {}
     view, at = memoryview(document), 0
-    place = 0
-    for _ in range(_MOST_CUTS):
-        found = _DATA.search(document, place)
-        if found is None:
+    position = 0
+    for _ in range(_MAX_CUTS):
+        match = _DATA.search(document, position)
+        if match is None:
             break
-        start = found.end() - 1
+        start = match.end() - 1
         # Before the next string, or before the end of the tensor, there are only numbers.
         stop = document.find(b'"', start) % (len(document) + 1)
         stop = document.find(b"}", start, stop) % (stop + 1)
         end = document.rfind(b"]", start, stop) + 1
         if end - start > CHUNK:
-            mark = b'{"cut":%d}' % len(cuts)
-            kept += [view[at:start], mark]
-            cuts[mark] = view[start:end]
+            placeholder = b'{"cut":%d}' % len(cuts)
+            kept += [view[at:start], placeholder]
+            cuts[placeholder] = view[start:end]
             at = end
-        place = max(found.end(), end)
+        position = max(match.end(), end)
     return b"".join([*kept, view[at:]]), cuts
 
 
 def skip(data: Iterable[memoryview]) -> None:
-    """Pass over data that no input took, as over everything that the protocol does not know.
+    """Skip data that belongs to no input, like everything that the protocol does not define.
 
     Raises:
         MalformedInputError: it is not JSON.
     """
-    for each in data:
+    for array in data:
         try:
-            _skipped.decode(each)
+            _skipped.decode(array)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedInputError("The body is not JSON.") from error
 
 
-def outputs_of(document: Document) -> tuple[Wanted, ...]:
-    """The outputs that a document asks for, in order.
+def outputs_of(document: Document) -> tuple[RequestedOutput, ...]:
+    """Return the outputs that a document asks for, in order.
 
     Raises:
-        RecordError: it asks for others, or for more of them.
+        RecordError: one does not exist, or is requested twice.
     """
-    every = document.parameters is not None and document.parameters.binary_data_output
+    all_binary = document.parameters is not None and document.parameters.binary_data_output
     if not document.outputs:
-        return _DEFAULTS[every]
-    wanted: dict[str, Wanted] = {}
-    for each in document.outputs:
-        asked = each.parameters or _OutputParameters()
-        if each.name not in OUTPUTS or each.name in wanted:
-            raise unfit(each.name, f"outputs among {', '.join(OUTPUTS)}, once each", "another")
-        if asked.classification:
-            raise unfit(each.name, "an output as it is", "a classification of it")
-        binary = every if asked.binary_data is None else asked.binary_data
-        wanted[each.name] = Wanted(each.name, binary)
-    return tuple(wanted.values())
-
-
-def unfit(name: str, expected: str, got: str) -> RecordError:
-    """Say that what has this name is not what is expected."""
-    return RecordError([Fault(None, name, expected, got)])
+        return _DEFAULTS[all_binary]
+    requested: dict[str, RequestedOutput] = {}
+    for output in document.outputs:
+        name, parameters = output.name, output.parameters or _OutputParameters()
+        if name not in OUTPUTS or name in requested:
+            expected = f"outputs among {', '.join(OUTPUTS)}, once each"
+            raise RecordError.of_request(name, expected, "another")
+        if parameters.classification:
+            raise RecordError.of_request(name, "an output as it is", "a classification of it")
+        binary = all_binary if parameters.binary_data is None else parameters.binary_data
+        requested[name] = RequestedOutput(name, binary)
+    return tuple(requested.values())

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from models import Schema
 from service.formats.chunk import Chunk
 from service.formats.errors import MalformedInputError
-from service.formats.openinference.document import Wanted, decode, outputs_of, skip
-from service.formats.openinference.records import plan_of
+from service.formats.openinference.document import RequestedOutput, decode, outputs_of, skip
+from service.formats.openinference.records import record_tensors
 from service.formats.openinference.tensor import Tensor
 
 __all__ = ["Request", "read"]
@@ -32,27 +32,29 @@ class Request:
     """A request that is about to be read.
 
     Attributes:
-        id: to be given back.
+        id: to be returned with the answer.
         records: how many there are.
-        outputs: what is asked for, in order.
-        chunks: the records, read as they are asked for; a chunk may be empty.
+        outputs: of the answer, in order.
+        chunks: the records, read on demand; a chunk may be empty.
     """
 
     id: str | None
     records: int
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[RequestedOutput, ...]
     chunks: Iterator[Chunk]
 
 
-def read(body: bytes | bytearray, header_length: int | None, schema: Schema, most: int) -> Request:
-    """Read a request; asking for its chunks may raise what this raises.
+def read(
+    body: bytes | bytearray, header_length: int | None, schema: Schema, max_records: int
+) -> Request:
+    """Read a request; reading its chunks may raise the same errors.
 
     Args:
         body: JSON, which binary data may follow.
-        header_length: bytes of the JSON, as `Inference-Header-Content-Length` says; None when it
-            says nothing, and all is JSON.
-        schema: what a record holds.
-        most: how many records a request may hold.
+        header_length: bytes of the JSON, from `Inference-Header-Content-Length`; None if all of
+            the body is JSON.
+        schema: of a record.
+        max_records: records that a request may hold.
 
     Raises:
         MalformedInputError: it is not JSON, or the binary data is not as long as it says.
@@ -64,8 +66,8 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
     document, cuts = decode(body if end == len(body) else body[:end], len(schema))
     outputs = outputs_of(document)
     tensors = []
-    for each in document.inputs:
-        tensor = Tensor(each, cuts, body, end)
+    for declared in document.inputs:
+        tensor = Tensor(declared, cuts, body, end)
         end += tensor.size
         if end > len(body):
             raise MalformedInputError("The body is shorter than its tensors' binary_data_size.")
@@ -73,5 +75,5 @@ def read(body: bytes | bytearray, header_length: int | None, schema: Schema, mos
     if end < len(body):
         raise MalformedInputError("The body is longer than its tensors' binary_data_size.")
     skip(cuts.values())
-    records, chunks = plan_of(schema).read(tensors, most)
+    records, chunks = record_tensors(schema).read(tensors, max_records)
     return Request(document.id, records, outputs, chunks)

@@ -10,15 +10,14 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models import RecordError
-from models.schema import describe
+from models.schema import Numbers, describe
 from service.formats.chunk import CHUNK_RECORDS
 from service.formats.errors import MalformedInputError
-from service.formats.openinference.document import CHUNK, Input, unfit
+from service.formats.openinference.document import CHUNK, Input
 
-__all__ = ["LENGTH", "NUMBERS", "Numbers", "Tensor"]
+__all__ = ["LENGTH", "NUMBERS", "Tensor"]
 
 NUMBERS: Final = {
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
@@ -27,16 +26,13 @@ NUMBERS: Final = {
 }
 """Data types of numbers."""
 _STRINGS = 8 * CHUNK_RECORDS
-"""Binary strings that are read at a time."""
+"""Binary strings that are encoded at a time."""
 LENGTH = struct.Struct("<I")
-"""What stands in front of a binary string."""
+"""The length of a binary string, which comes before it."""
 _NESTED = re.compile(rb"\[\s*\[")
 _COMMA = re.compile(rb"(,)")
 _COMMA_OF_STRINGS = re.compile(rb'[^\\]"\s*(,)')
 _COMMA_OF_ROWS = re.compile(rb"\]\s*(,)")
-
-Numbers = npt.NDArray[Any]
-"""A column as numbers of any kind [n]: NaN where missing, infinite where it does not fit."""
 
 _shape = msgspec.json.Decoder(list[int])
 _lists: dict[tuple[Any, bool], msgspec.json.Decoder[list[Any]]] = {
@@ -50,10 +46,10 @@ class Tensor:
     """An input as it was sent.
 
     Args:
-        sent: name, shape and data type, and the data where it is JSON.
-        cuts: data that was cut out; what is this tensor's is taken from it.
-        body: holds the data where it is binary.
-        place: where in the body that is.
+        declared: name, shape and data type, and the data if that is JSON.
+        cuts: data that was cut out of the document; this tensor's is removed from it.
+        body: holds the data if that is binary.
+        start: where in the body that is.
 
     Attributes:
         size: bytes of the body that it takes.
@@ -61,57 +57,58 @@ class Tensor:
     """
 
     def __init__(
-        self, sent: Input, cuts: dict[bytes, memoryview], body: bytes | bytearray, place: int
+        self, declared: Input, cuts: dict[bytes, memoryview], body: bytes | bytearray, start: int
     ) -> None:
-        self.name, self.datatype = sent.name, sent.datatype
-        size = None if sent.parameters is None else sent.parameters.binary_data_size
-        self._raw, self._body, self._place = memoryview(sent.data), body, place
+        self.name, self.datatype = declared.name, declared.datatype
+        size = None if declared.parameters is None else declared.parameters.binary_data_size
+        self._raw, self._body, self._start = memoryview(declared.data), body, start
         if cuts and len(self._raw) < 100:
             self._raw = cuts.pop(bytes(self._raw), self._raw)
         self.is_json = size is None
         self.size = size or 0
         if self.size < 0 or self.is_json != bool(self._raw):
-            raise unfit(self.name, "either data or a binary_data_size", "both, or neither")
+            raise self._error("either data or a binary_data_size", "both, or neither")
         try:
-            self.shape = _shape.decode(sent.shape) if len(memoryview(sent.shape)) < 100 else []
+            shape = declared.shape
+            self.shape = _shape.decode(shape) if len(memoryview(shape)) < 100 else []
         except msgspec.DecodeError as error:
-            raise unfit(self.name, "a shape like [2, 3]", "something else") from error
+            raise self._error("a shape like [2, 3]", "something else") from error
 
     def numbers(self, count: int) -> Iterator[Numbers]:
-        """The numbers, in parts; null is NaN."""
+        """Yield the numbers in parts; null is NaN."""
         dtype = NUMBERS[self.datatype]
         if not self.is_json:
-            self._expect(count * dtype.itemsize)
-            yield np.frombuffer(self._body, dtype, count, self._place)
+            self._check_size(count * dtype.itemsize)
+            yield np.frombuffer(self._body, dtype, count, self._start)
             return
         for values in self._values(float if dtype.kind == "f" else int):
             try:
                 yield np.array(values, np.float64)
             except OverflowError as error:
-                raise self.odd() from error
+                raise self.mismatch() from error
 
     def flags(self, count: int) -> Iterator[Numbers]:
-        """The booleans, 0 or 1, in parts; null is NaN."""
+        """Yield the booleans in parts, as 0 or 1; null is NaN."""
         if self.is_json:
             yield from (np.array(values, np.float64) for values in self._values(bool))
             return
-        self._expect(count)
-        flags = np.frombuffer(self._body, np.uint8, count, self._place)
+        self._check_size(count)
+        flags = np.frombuffer(self._body, np.uint8, count, self._start)
         yield np.where(flags > 1, np.inf, flags)
 
     def strings(self, encode: Callable[[list[Any]], Numbers]) -> Iterator[Numbers]:
-        """What is made of the strings, in parts."""
+        """Yield the encoded strings in parts."""
         if self.is_json:
             yield from map(encode, self._values(str))
             return
-        strings = _strings(bytes(memoryview(self._body)[self._place : self._place + self.size]))
+        strings = _strings(bytes(memoryview(self._body)[self._start : self._start + self.size]))
         while part := list(islice(strings, _STRINGS)):
             yield encode(part)
 
     def _values(self, kind: Any) -> Iterator[list[Any]]:
-        """The values of JSON, in parts.
+        """Yield the values of JSON in parts.
 
-        The text is cut at commas. Should one have been in a string, then the part before it is no
+        The text is cut at commas. If one of them was in a string, then the part before it is not
         JSON, and the rest is parsed as a whole.
         """
         nested = len(self.shape) == 2 and _NESTED.match(self._raw) is not None
@@ -119,23 +116,21 @@ class Tensor:
         comma = _COMMA_OF_ROWS if nested else comma
         start, last = 1, len(self._raw) - 1
         while start <= last:
-            found = None
-            if last - start > CHUNK:
-                found = comma.search(self._raw, start + CHUNK, last)
-            end = found.start(1) if found else last
+            cut = comma.search(self._raw, start + CHUNK, last) if last - start > CHUNK else None
+            end = cut.start(1) if cut else last
             values = self._list(_lists[kind, nested], start, end)
             if values is None and kind is str and end < last:
                 end = last
                 values = self._list(_lists[kind, nested], start, end)
             if values is None:
-                raise self.odd()
+                raise self.mismatch()
             yield self._flat(values) if nested else values
             start = end + 1
 
     def _list(
         self, decoder: msgspec.json.Decoder[list[Any]], start: int, end: int
     ) -> list[Any] | None:
-        """What is between two places of the text, or None when it is something else."""
+        """Decode a part of the text as a list; None if it is something else."""
         raw = self._raw
         whole = start == 1 and end == len(raw) - 1
         try:
@@ -145,30 +140,34 @@ class Tensor:
 
     def _flat(self, rows: list[list[Any]]) -> list[Any]:
         if any(len(row) != self.shape[1] for row in rows):
-            raise self.odd()
+            raise self.mismatch()
         return [value for row in rows for value in row]
 
-    def _expect(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if self.size != size:
-            wanted = f"a binary_data_size of {size}, as its shape and data type have it"
-            raise unfit(self.name, wanted, str(self.size))
+            expected = f"a binary_data_size of {size}, as its shape and data type have it"
+            raise self._error(expected, str(self.size))
 
-    def name_of(self, number: float) -> str:
-        """What one of its values is, where it does not fit."""
+    def describe(self, number: float) -> str:
+        """Return the kind of thing that a value is which does not fit."""
         if np.isnan(number) and self.is_json:
             return "null"
         if self.datatype in NUMBERS:
             return describe(float(number))
-        kind = ("an empty string", "a string") if self.datatype == "BYTES" else ("", "another byte")
-        return kind[0] if np.isnan(number) else kind[1]
+        if self.datatype != "BYTES":
+            return "another byte"
+        return "an empty string" if np.isnan(number) else "a string"
 
-    def odd(self) -> RecordError:
-        """Say that the data is not what shape and data type say."""
-        return unfit(self.name, f"data of its shape and of {self.datatype}", "other data")
+    def mismatch(self) -> RecordError:
+        """Return the error of data that does not match shape and data type."""
+        return self._error(f"data of its shape and of {self.datatype}", "other data")
+
+    def _error(self, expected: str, got: str) -> RecordError:
+        return RecordError.of_request(self.name, expected, got)
 
 
 def _strings(data: bytes) -> Iterator[bytes]:
-    """Binary strings, each with its length in front of it."""
+    """Yield binary strings, each of which follows its length."""
     start, unpack = LENGTH.size, LENGTH.unpack_from
     while start <= len(data):
         end = start + unpack(data, start - LENGTH.size)[0]

@@ -88,6 +88,54 @@ def test_a_stream_is_taken_exactly_when_the_schema_takes_its_records(
     np.testing.assert_array_equal(matrix(body), expected)
 
 
+EXTRA = [
+    pa.array([1]),
+    pa.array([None], pa.null()),
+    pa.array([["s3cr3t"]]),
+    pa.array([{"a": {"b": 1}}]),
+    pa.array(["word"]).dictionary_encode(),
+    pa.array(["a view that is longer than twelve"], pa.string_view()),
+    pa.RunEndEncodedArray.from_arrays([1], [2.5]),
+]
+
+
+@settings(deadline=None)
+@given(
+    records=RECORDS,
+    extra=st.lists(st.tuples(st.sampled_from(EXTRA), st.sampled_from(["x", "y", "else"]))),
+    order=st.randoms(),
+    report=st.booleans(),
+)
+def test_columns_that_are_ignored_change_nothing(
+    records: list[dict[str, Any]], extra: list[tuple[pa.Array, str]], order: Any, report: bool
+) -> None:
+    rows = {name: _array([r[name] for r in records], TYPES[name]) for name in SCHEMA.names}
+    columns = [*rows.items(), *((name, pa.concat_arrays([a] * len(records))) for a, name in extra)]
+    order.shuffle(columns)
+    names, arrays = [name for name, _ in columns], [array for _, array in columns]
+    assert _outcome(stream(pa.record_batch(arrays, names)), report=report) == _outcome(
+        stream(pa.record_batch(rows)), report=report
+    )
+
+
+def _outcome(body: bytes, *, report: bool) -> list[Any]:
+    try:
+        found = chunks(body, report=report, ignore_extra=True)
+    except RecordError as error:
+        return [*error.faults]
+    return [(chunk.faults, str(chunk.matrix.tolist())) for chunk in found]
+
+
+def test_a_column_that_is_ignored_replaces_none_of_the_schema() -> None:
+    body = stream(batch(up=None, Up=pa.array([True])))
+    with pytest.raises(RecordError, match="field 'up': expected a column of bool"):
+        chunks(body, ignore_extra=True)
+    one = batch(other=pa.array([1]))
+    twice = pa.record_batch([*one.columns, one.column("up")], [*one.schema.names, "up"])
+    with pytest.raises(RecordError, match="field 'up': expected one column"):
+        chunks(stream(twice), ignore_extra=True)
+
+
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         held = pa.array(values, pa.string()).dictionary_encode()

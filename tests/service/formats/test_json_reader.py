@@ -13,7 +13,7 @@ from models import Field, RecordError, Schema
 from models.schema import Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError
-from service.formats.json_reader import Body, Decoder
+from service.formats.json_reader import Body, JsonDecoder
 from tests.support.problems import errors_of
 
 SCHEMA = Schema(
@@ -37,8 +37,8 @@ VALUES = st.one_of(
 )
 
 
-def decoder(most: int = 10_000) -> Decoder:
-    return Decoder(SCHEMA, most, frozenset({"distances"}))
+def decoder(most: int = 10_000) -> JsonDecoder:
+    return JsonDecoder(SCHEMA, most, frozenset({"distances"}))
 
 
 def whole(body: Body) -> Matrix:
@@ -46,8 +46,10 @@ def whole(body: Body) -> Matrix:
     return np.concatenate([chunk.matrix for chunk in body.chunks])
 
 
-def chunks(body: bytes, *, report: bool = False, most: int = 10_000) -> list[Chunk]:
-    return list(decoder(most).read(body, report=report).chunks)
+def chunks(
+    body: bytes, *, report: bool = False, most: int = 10_000, ignore_extra: bool = False
+) -> list[Chunk]:
+    return list(decoder(most).read(body, report=report, ignore_extra=ignore_extra).chunks)
 
 
 RECORDS = st.lists(
@@ -265,6 +267,86 @@ def test_a_piece_that_is_cut_inside_a_record_is_no_misfit() -> None:
         assert sum(len(chunk.matrix) for chunk in read) == 1
         with pytest.raises(RecordError, match="record 0"):
             chunks(body)
+
+
+EXTRA = st.dictionaries(
+    st.text(min_size=1, max_size=8).filter(lambda name: name not in SCHEMA.names),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text('ab}],{[\\"', max_size=9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+
+
+def outcome(body: bytes, *, report: bool) -> list[Any]:
+    """Rows and faults of a body by record, or its first error."""
+    try:
+        read = chunks(body, report=report, ignore_extra=True)
+    except RecordError as error:
+        return errors_of(error)[:1]
+    found: list[Any] = []
+    for chunk in read:
+        rows = iter(chunk.matrix)
+        found += [chunk.faults.get(i) or str(next(rows).tolist()) for i in range(len(chunk))]
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from(SCHEMA.names), VALUES).map(lambda some: GOOD | some),
+            EXTRA,
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_fields_that_are_ignored_change_nothing(
+    records: list[tuple[dict[str, Any], dict[str, Any]]], report: bool, long: bool
+) -> None:
+    filler = GOOD | {"else": [{"a": 1}, {"b": "x}, {" * (CHUNK_BYTES // 4 if long else 1)}]}
+    without = json.dumps({"records": [GOOD, *[record for record, _ in records]]}).encode()
+    extended = [filler, *[extra | record for record, extra in records]]
+    body = json.dumps({"records": extended}).encode()
+    assert outcome(body, report=report) == outcome(without, report=report)
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_many_records_with_fields_that_are_ignored_are_read_in_chunks(report: bool) -> None:
+    records = [GOOD | {"else": {"nested": [{}, {}]}, "rx rate": i} for i in range(9_000)]
+    body = json.dumps({"records": records}).encode()
+    read = chunks(body, report=report, ignore_extra=True)
+    assert len(read) > 2
+    found = np.concatenate([chunk.matrix for chunk in read])
+    assert found[:, 1].tolist() == list(range(9_000))
+    records[8_000] |= {"up": "s3cr3t"}
+    body = json.dumps({"records": records}).encode()
+    if report:
+        read = chunks(body, report=True, ignore_extra=True)
+        (fault,) = [fault for chunk in read for fault in chunk.faults.values()]
+        assert (fault.record, fault.field, fault.got) == (8_000, "up", "a string")
+    else:
+        with pytest.raises(RecordError, match="record 8000, field 'up'"):
+            chunks(body, ignore_extra=True)
+
+
+@pytest.mark.parametrize("length", [10, 3 * CHUNK_BYTES])
+def test_keys_beside_the_records_are_never_ignored(length: int) -> None:
+    body = json.dumps({"records": [GOOD | {"else": "x" * length}], "other": 1}).encode()
+    with pytest.raises(RecordError, match="field 'other': expected only records and distances"):
+        chunks(body, ignore_extra=True)
+
+
+def test_fields_are_not_ignored_unless_that_is_asked_for() -> None:
+    both = decoder()
+    body = json.dumps({"records": [GOOD | {"else": 1}]}).encode()
+    assert len(whole(both.read(body, ignore_extra=True))) == 1
+    with pytest.raises(RecordError, match="field 'else': expected only fields of the schema"):
+        both.read(body)
 
 
 @pytest.mark.parametrize("long", [False, True])

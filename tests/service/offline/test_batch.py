@@ -6,6 +6,7 @@ import csv
 import gzip
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def test_a_cell_that_does_not_fit_ends_it_or_is_told_of_in_its_place(
     with pytest.raises(TableError) as error, destination(out, force=False) as draft:
         classify_table(model, found, draft)
     assert str(error.value).endswith(
-        f"row 2 (from 0), column {column!r}: expected {expected}, got {got}"
+        f"row 4 (the header is row 1), column {column!r}: expected {expected}, got {got}"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     counts = classify_table(model, found, out, report=True, distances=True)
@@ -206,6 +207,58 @@ def test_a_cell_that_does_not_fit_ends_it_or_is_told_of_in_its_place(
     assert rows[2]["distance_normal"] == rows[2]["good"] == ""
     assert rows[3]["error"] == ""
     assert float(rows[3]["distance_normal"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("t.csv", "row 5 (the header is row 1)"),
+        ("t.tsv", "row 5 (the header is row 1)"),
+        ("t.csv.gz", "row 5 (the header is row 1)"),
+        ("t.parquet", "row 4 (from 1)"),
+        ("t.arrow", "row 4 (from 1)"),
+        ("t.arrows", "row 4 (from 1)"),
+    ],
+)
+def test_an_error_counts_rows_as_an_editor_does(
+    name: str, row: str, table: pl.DataFrame, bundle: Path, tmp_path: Path
+) -> None:
+    bad = table.with_columns(
+        pl.Series("state", ["idle", "idle", "busy", "lost"]),
+        site=pl.lit("two\nlines, one cell"),
+    )
+    WRITERS[name](bad, tmp_path / name)
+    with pytest.raises(TableError, match=re.escape(f"{name}: {row}, column 'state': expected one")):
+        list(Table(tmp_path / name, Model.load(bundle).schema, ["site"]).parts())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([[1], [2, 3], [], None], "large_list<element: int64>"), ([{"a": 1}] * 4, "struct<a: int64>")],
+)
+def test_a_column_that_csv_cannot_hold_is_kept_in_parquet_only(
+    values: list[Any], kind: str, table: pl.DataFrame, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    table.with_columns(pl.Series("nested", values)).write_parquet(path)
+    for out in (["--out", tmp_path / "o.csv"], ["--out", tmp_path / "o.csv.gz"], []):
+        ended = call(bundle, path, "--keep", "nested", *out)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.splitlines()[-1] == (
+            f"faultcube: {path}: column 'nested' is {kind}, which CSV cannot hold; "
+            "leave it out of --keep, or write to .parquet"
+        )
+        assert [*tmp_path.iterdir()] == [path]
+    out_parquet = tmp_path / "o.parquet"
+    assert call(bundle, path, "--keep", "nested", "--out", out_parquet).returncode == 0
+    assert pl.read_parquet(out_parquet)["nested"].to_list() == values
+
+
+def test_views_of_text_are_kept_in_csv(table: pl.DataFrame, bundle: Path, tmp_path: Path) -> None:
+    table.write_ipc(tmp_path / "t.arrow", compat_level=pl.CompatLevel.newest())
+    model, out = Model.load(bundle), tmp_path / "o.csv"
+    classify_table(model, Table(tmp_path / "t.arrow", model.schema, ["site"]), out)
+    assert {row["site"] for row in written(out)} == {"north, east"}
 
 
 def test_the_command_reports_what_does_not_fit(

@@ -9,7 +9,7 @@ from tritonclient.http import InferRequestedOutput
 
 from models import RecordError
 from service.formats.errors import MalformedInputError
-from service.formats.openinference.document import Wanted
+from service.formats.openinference.document import RequestedOutput
 from service.formats.openinference.request import read
 from tests.support.tensors import (
     INF,
@@ -66,9 +66,11 @@ def test_what_is_not_json_is_unreadable(sent: bytes) -> None:
 def test_outputs_are_asked_for_by_name_and_form() -> None:
     default = read(whole(ROW), None, SCHEMA, 5).outputs
     names = ["label", "good", "distance", "confidence"]
-    assert default == tuple(Wanted(name) for name in names)
+    assert default == tuple(RequestedOutput(name) for name in names)
     sent = whole(ROW)[:-1] + b', "outputs": [], "parameters": {"binary_data_output": true}}'
-    assert read(sent, None, SCHEMA, 5).outputs == tuple(Wanted(name, True) for name in names)
+    assert read(sent, None, SCHEMA, 5).outputs == tuple(
+        RequestedOutput(name, True) for name in names
+    )
     outputs = [
         {"name": "distances", "parameters": {"binary_data": False}},
         {"name": "label"},
@@ -77,7 +79,11 @@ def test_outputs_are_asked_for_by_name_and_form() -> None:
     for every in (True, False):
         more = {"outputs": outputs, "parameters": {"binary_data_output": every, "x": "y"}}
         sent = whole(ROW)[:-1] + b"," + json.dumps(more).encode()[1:]
-        wanted = (Wanted("distances"), Wanted("label", every), Wanted("good", True))
+        wanted = (
+            RequestedOutput("distances"),
+            RequestedOutput("label", every),
+            RequestedOutput("good", True),
+        )
         assert read(sent, None, SCHEMA, 5).outputs == wanted
 
 
@@ -87,7 +93,7 @@ def test_what_tritons_client_asks_for_is_understood() -> None:
     sent, length = binary(array, outputs=outputs, request_id="9", priority=1, timeout=5)
     request = read(sent, length, SCHEMA, 5)
     assert (request.id, request.records) == ("9", 1)
-    assert request.outputs == (Wanted("label"), Wanted("embedding", True))
+    assert request.outputs == (RequestedOutput("label"), RequestedOutput("embedding", True))
     sent, length = binary(array, sequence_id=3, parameters={"custom": 1})
     assert all(wanted.binary for wanted in read(sent, length, SCHEMA, 5).outputs)
 

@@ -11,7 +11,7 @@ from tritonclient.http import InferenceServerClient
 
 from models import Fault, Field, Model
 from service.api.openinference import error_response
-from service.formats.openinference.document import OUTPUTS, Wanted
+from service.formats.openinference.document import OUTPUTS, RequestedOutput
 from service.formats.openinference.request import Request, read
 from service.formats.openinference.response import metadata, server_metadata, write
 from service.web.problems import BODY_TOO_LARGE, Problem, invalid_records
@@ -43,7 +43,7 @@ FORMS: dict[str, Callable[[int], bool]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_tritons_client_reads_what_is_written(form: str) -> None:
-    outputs = tuple(Wanted(name, FORMS[form](i)) for i, name in enumerate(OUTPUTS))
+    outputs = tuple(RequestedOutput(name, FORMS[form](i)) for i, name in enumerate(OUTPUTS))
     request = Request("7", 4, outputs, iter(()))
     headers, content = write(request, decided(DISTANCES), MODEL, EMBEDDINGS)
     told = {name.decode(): value.decode() for name, value in headers}
