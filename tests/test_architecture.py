@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PLANS: dict[str, dict[str, set[str]]] = {
     "service": {
         "formats": set(),
-        "classes": set(),
+        "classes": {"web"},
         "web": {"formats"},
         "settings": {"web"},
         "observability": {"formats", "settings", "web"},
