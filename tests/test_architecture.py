@@ -28,6 +28,27 @@ PLANS: dict[str, dict[str, set[str]]] = {
         "app": {"api", "observability", "runtime", "settings", "web"},
         "cli": {"app", "classes", "offline", "server", "settings", "web"},
     },
+    "training": {
+        "recipe": set(),
+        "dataset": {"recipe"},
+        "fitting": {"dataset", "recipe"},
+        "onnx": {"fitting"},
+        "evaluation": {"dataset", "fitting", "recipe"},
+        "reports": {"dataset", "evaluation", "fitting", "recipe"},
+        "train": {"dataset", "evaluation", "fitting", "onnx", "recipe", "reports"},
+        "retrain": {"dataset", "evaluation", "recipe", "train"},
+        "console": {
+            "dataset",
+            "evaluation",
+            "fitting",
+            "onnx",
+            "recipe",
+            "reports",
+            "retrain",
+            "train",
+        },
+        "cli": {"console"},
+    },
 }
 # Libraries that belong to some rooms alone.
 LIBRARIES = {
@@ -122,6 +143,6 @@ def test_a_library_stays_in_its_rooms(library: str) -> None:
 def test_every_room_says_what_it_is_and_what_it_may_import() -> None:
     rooms = [path for floor in PLANS for path in (ROOT / floor).rglob("__init__.py")]
     for path in rooms:
-        if path.parent.name != "versions" and path.parent != ROOT / "service":
+        if path.parent.name != "versions" and path.parent.parent != ROOT:
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             assert "Imports " in text, path

@@ -1,4 +1,4 @@
-"""Responses of the service; `Verdict`, `Driver` and `Error` are only documented here."""
+"""Responses of the service, as they are documented; hot ones are sent as msgspec structs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pydantic
 
 from models import Calibration, Class, Field
 from service.classes.preview import Report
-from service.web.response_model import Omittable, ResponseModel, Share
+from service.scoring import explain, writers
+from service.web.response_model import Omittable, ResponseModel, Share, model_of
 
 __all__ = [
     "About",
@@ -37,38 +38,15 @@ class BundleName(ResponseModel):
     """Hash of all that the bundle holds."""
 
 
-class Driver(ResponseModel):
-    """One field that holds a record away from good traffic."""
-
-    field: str
-    """Its name."""
-    value: bool | float | str | None
-    """As the model reads it; null where it is missing, or a category that is not known."""
-    typical: bool | float | str | None
-    """What it typically is in good traffic; null where it is missing there."""
-    unit: Omittable[str] = None
-    """Of both; absent when the field has none."""
-    share: Share
-    """How much nearer to good traffic the record is with the typical value, of all fields' sum."""
-
-
-class Verdict(ResponseModel):
-    """What the model says of one record."""
-
-    label: str
-    """The class that accepts the record, or `unknown`."""
-    good: bool
-    """True only for good traffic."""
-    distance: Share
-    """Squared distance to the nearest class, as a share of the largest there can be."""
-    confidence: Share
-    """Calibrated probability that the nearest class is the right one of those known."""
-    nearest: Omittable[str] = None
-    """The nearest class; only when the label is `unknown`."""
-    distances: Omittable[dict[str, Share]] = None
-    """The distance to every class; only when asked for."""
-    explanation: Omittable[Annotated[list[Driver], pydantic.Field(max_length=10)]] = None
-    """The fields that drove the verdict, the strongest first; only when asked for."""
+Driver = model_of(explain.Driver)
+_Drivers = Annotated[list[Driver], pydantic.Field(max_length=10)]  # type: ignore[valid-type]
+_Explanation = Annotated[
+    Omittable[_Drivers],
+    pydantic.Field(
+        description="The fields that drove the verdict, the strongest first; only when asked for."
+    ),
+]
+Verdict = model_of(writers.Verdict, explanation=_Explanation)
 
 
 class Error(ResponseModel):
@@ -94,7 +72,7 @@ class Classified(ResponseModel):
     """A verdict for each record, in order."""
 
     bundle: BundleName
-    results: list[Verdict | Misfit]
+    results: list[Verdict | Misfit]  # type: ignore[valid-type]
 
 
 class Embedded(ResponseModel):

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from models import Field, Model, RecordError
+from models import Field as SchemaField
+from models import Model, RecordError
 from models.schema import Matrix, Value
 from service.formats.chunk import Chunk
+from service.web.response_model import Omittable, Share
 
 __all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants"]
 
@@ -36,21 +40,30 @@ Places = npt.NDArray[np.intp]
 
 
 class Driver(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """A field that drove a verdict.
+    """One field that holds a record away from good traffic."""
 
-    Attributes:
-        field: its name.
-        value: as the model reads it; None where missing or an unknown category.
-        typical: in good traffic; None where missing there.
-        unit: of both, if any.
-        share: of what all single fields bring nearer to good traffic, 0..1.
-    """
-
-    field: str
-    value: Value
-    typical: Value
-    unit: str | None = None
-    share: float
+    field: Annotated[str, Field(description="Its name.")]
+    value: Annotated[
+        Value,
+        Field(
+            description="As the model reads it; null where it is missing, or a category that is "
+            "not known."
+        ),
+    ]
+    typical: Annotated[
+        Value,
+        Field(description="What it typically is in good traffic; null where it is missing there."),
+    ]
+    unit: Annotated[
+        Omittable[str], Field(description="Of both; absent when the field has none.")
+    ] = None
+    share: Annotated[
+        Share,
+        Field(
+            description="How much nearer to good traffic the record is with the typical value, of "
+            "all fields' sum."
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +97,7 @@ class Explainer:
             missing ones; NaN where all are missing.
     """
 
-    def __init__(self, fields: Sequence[Field], good: Matrix, column: int) -> None:
+    def __init__(self, fields: Sequence[SchemaField], good: Matrix, column: int) -> None:
         self._fields, self._column = fields, column
         values = [_typical(*each) for each in zip(fields, good.T, strict=True)]
         self.typical = np.array(values, np.float32)
@@ -170,7 +183,7 @@ class Explainer:
         )
 
 
-def _typical(field: Field, column: Matrix) -> float:
+def _typical(field: SchemaField, column: Matrix) -> float:
     present = column[~np.isnan(column)]
     if not len(present):
         return float("nan")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from pydantic import Field
 
 from models import Decisions, Fault
 from models.schema import Matrix
@@ -15,6 +16,7 @@ from service.formats.errors import entry_of
 from service.scoring.explain import Driver
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
+from service.web.response_model import Omittable, Share
 
 __all__ = ["ArrowEmbeddings", "ArrowVerdicts", "JsonEmbeddings", "JsonVerdicts", "Verdict"]
 
@@ -22,14 +24,32 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Verdict(msgspec.Struct, omit_defaults=True, gc=False):
-    """As `models.Verdict`, with what drove it; None is left out of the JSON."""
+    """What the model says of one record."""
 
-    label: str
-    good: bool
-    distance: float
-    confidence: float
-    nearest: str | None = None
-    distances: dict[str, float] | None = None
+    label: Annotated[str, Field(description="The class that accepts the record, or `unknown`.")]
+    good: Annotated[bool, Field(description="True only for good traffic.")]
+    distance: Annotated[
+        Share,
+        Field(
+            description="Squared distance to the nearest class, as a share of the largest there "
+            "can be."
+        ),
+    ]
+    confidence: Annotated[
+        Share,
+        Field(
+            description="Calibrated probability that the nearest class is the right one of those "
+            "known."
+        ),
+    ]
+    nearest: Annotated[
+        Omittable[str],
+        Field(description="The nearest class; only when the label is `unknown`."),
+    ] = None
+    distances: Annotated[
+        Omittable[dict[str, Share]],
+        Field(description="The distance to every class; only when asked for."),
+    ] = None
     explanation: list[Driver] | None = None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
 import pydantic
 from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
-__all__ = ["Absent", "Omittable", "ResponseModel", "Rounded", "Share"]
+__all__ = ["Absent", "Omittable", "ResponseModel", "Rounded", "Share", "model_of"]
 
 T = TypeVar("T")
 
@@ -41,3 +41,20 @@ class ResponseModel(pydantic.BaseModel):
     def response(self, status: int = 200) -> Response:
         """Return the HTTP response."""
         return Response(self.content(), status, media_type="application/json")
+
+
+def model_of(struct: type[msgspec.Struct], **types: Any) -> type[ResponseModel]:
+    """Return the model that documents a struct, which is sent as it is.
+
+    Args:
+        struct: its annotations hold the descriptions, as `pydantic.Field`.
+        types: of fields whose annotation pydantic does not know.
+    """
+    hints = get_type_hints(struct, include_extras=True) | types
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], ... if field.required else field.default)
+        for field in msgspec.structs.fields(struct)
+    }
+    return pydantic.create_model(
+        struct.__name__, __base__=ResponseModel, __doc__=struct.__doc__, **fields
+    )
