@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends
 from fastapi import Path as InPath
 from starlette.requests import Request
 
+from service.api.docs import answers
 from service.api.schemas import Activated, OnShelf, Shadowed, Shelved
 from service.bundles.repository import Entry, NotThereError, RepositoryError
 from service.runtime.state import State, state_of
@@ -24,7 +25,6 @@ from service.web.problems import (
     NOT_READY,
     UNAUTHORIZED,
     Problem,
-    documented,
     not_ready,
 )
 
@@ -36,9 +36,8 @@ router = APIRouter(tags=["Models"])
 @router.get(
     "/models",
     summary="The bundles at hand",
-    response_description=Shelved.__doc__ or "",
     response_model_exclude_unset=True,
-    responses=documented(NOT_READY),
+    **answers(Shelved, NOT_READY),
 )
 def models(request: Request) -> Shelved:
     """List the bundles in the folder that is watched, and say which of them is served."""
@@ -56,9 +55,8 @@ def models(request: Request) -> Shelved:
 @router.get(
     "/models/shadow",
     summary="How the shadow compares",
-    response_description=Shadowed.__doc__ or "",
     response_model_exclude_unset=True,
-    responses=documented(NO_SUCH_BUNDLE),
+    **answers(Shadowed, NO_SUCH_BUNDLE),
 )
 def shadow(request: Request) -> Shadowed:
     """Tell where the shadow, a second bundle, agrees with the one that answers, and where not.
@@ -76,9 +74,14 @@ def shadow(request: Request) -> Shadowed:
 @router.post(
     "/models/{version}/activate",
     summary="Serve another bundle",
-    response_description=Activated.__doc__ or "",
-    responses=documented(
-        UNAUTHORIZED, FORBIDDEN, NO_SUCH_BUNDLE, NOT_ACTIVATED, INVALID_RECORDS, NOT_READY
+    **answers(
+        Activated,
+        UNAUTHORIZED,
+        FORBIDDEN,
+        NO_SUCH_BUNDLE,
+        NOT_ACTIVATED,
+        INVALID_RECORDS,
+        NOT_READY,
     ),
     dependencies=[Depends(admin)],
 )

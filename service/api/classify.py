@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from models import RecordError
-from service.api.docs import exchange
+from service.api.docs import answers, exchange
 from service.api.endpoint import JSON, Content, RecordRequest
 from service.api.schemas import Classified
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowVerdicts, JsonVerdicts
-from service.web.problems import BODY_PROBLEMS, documented
+from service.web.problems import BODY_PROBLEMS
 
 __all__ = ["handle", "router"]
 
@@ -21,9 +21,7 @@ router = APIRouter(tags=["Verdicts"])
 @router.post(
     "/classify",
     summary="Classify records",
-    response_model=Classified,
-    response_description=Classified.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS),
+    **answers(Classified, *BODY_PROBLEMS),
     openapi_extra=exchange(distances=True),
 )
 async def classify() -> None:  # for the OpenAPI document alone: `handle` answers

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.docs import exchange
+from service.api.docs import answers, exchange
 from service.api.endpoint import JSON, Content, RecordRequest
 from service.api.schemas import Embedded
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowEmbeddings, JsonEmbeddings
-from service.web.problems import BODY_PROBLEMS, documented
+from service.web.problems import BODY_PROBLEMS
 
 __all__ = ["handle", "router"]
 
@@ -20,9 +20,7 @@ router = APIRouter(tags=["Verdicts"])
 @router.post(
     "/embed",
     summary="Embed records",
-    response_model=Embedded,
-    response_description=Embedded.__doc__ or "",
-    responses=documented(*BODY_PROBLEMS),
+    **answers(Embedded, *BODY_PROBLEMS),
     openapi_extra=exchange(),
 )
 async def embed() -> None:  # for the OpenAPI document alone: `handle` answers
