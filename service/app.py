@@ -24,6 +24,7 @@ from service.api.endpoint import RecordEndpoint
 from service.observability.counters import ProcessStatus
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
+from service.runtime.class_changes import ClassEditor
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
@@ -73,7 +74,7 @@ def create_app(
             (Problem, *INPUT_ERRORS, HTTPException, RequestValidationError, Exception), _answer
         ),
     )
-    app.state.faultcube = state
+    app.state.faultcube, app.state.class_editor = state, ClassEditor(state)
     for module in _MODULES:
         app.include_router(module.router)
     observers: list[RequestObserver] = [

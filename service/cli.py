@@ -68,7 +68,7 @@ def classify(
     ] = None,
     on_invalid: Annotated[
         Literal["strict", "report"],
-        typer.Option(help="End at a row that does not fit, or tell of it in its place."),
+        typer.Option(help="Stop at a row that does not fit, or report it in the column `error`."),
     ] = "strict",
     force: Annotated[
         bool, typer.Option("--force", help="Replace what is at --out already.")

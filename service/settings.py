@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     """Maximum bytes of all bodies in memory (256 MiB unless set); beyond it, requests get 503."""
 
     queue: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Maximum number of requests that wait at a time; the next one gets 503."""
+    """Maximum number of requests that wait, small and large ones each; the next one gets 503."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference; 1 leaves the other cores to other requests."""

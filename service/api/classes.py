@@ -73,7 +73,7 @@ Key = Annotated[
     Annotated[str, pydantic.Field(min_length=1, max_length=255)] | Absent,
     Header(
         alias="Idempotency-Key",
-        description="Your name for this change: sent again, it is answered, and not done, again.",
+        description="Your name for this change: a repeat gets the first answer, changes nothing.",
     ),
 ]
 DryRun = Annotated[bool, Query(description="Only say what would happen.")]
@@ -306,10 +306,7 @@ async def _apply(
     url = request.url
     digest = hashlib.sha256(f"{request.method} {url.path}?{url.query}\n".encode() + body)
     change = replace(change, digest=digest.hexdigest())
-    # One editor for the application: it takes changes one by one.
-    editor: ClassEditor | None = getattr(request.app.state, "class_editor", None)
-    if editor is None:
-        editor = request.app.state.class_editor = ClassEditor(state_of(request))
+    editor: ClassEditor = request.app.state.class_editor
     outcome = await to_thread.run_sync(editor.apply, change, plan)
     headers = {"Idempotency-Replayed": "true"} if outcome.replayed else None
     return Response(outcome.content, outcome.status, headers, "application/json")

@@ -37,7 +37,7 @@ def handle(request: RecordRequest) -> Steps[Content]:
     served, options = request.served, request.options
     distances, explain = options.distances, options.explain
     if request.media_type == JSON:
-        body = served.classify.read(
+        body = served.classify_decoder.read(
             request.body, report=options.report, ignore_extra=options.ignore_extra
         )
         distances = distances or body.options["distances"]

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from models import Field, Model
 from models.schema import LARGEST
 from service.api.schemas import Problem
-from service.scoring.explain import MOST_EXPLAINED
+from service.scoring.explain import MAX_EXPLAINED
 from service.web.problems import Kind, documented
 from service.web.response_model import ResponseModel
 
@@ -31,18 +31,18 @@ _REF: Final = "#/components/schemas/{model}"
 _CHOICES: Final = {
     "on_invalid": (
         ("strict", "report"),
-        "Whether one record that does not fit refuses them all, or is told of in its place.",
+        "Whether a record that does not fit rejects the request, or is reported in its position.",
     ),
     "extra": (
         ("strict", "ignore"),
-        "What becomes of fields that the schema does not have: refuse the record, or ignore them.",
+        "Whether a field that the schema does not have makes a record invalid, or is ignored.",
     ),
 }
 """Query parameters of every route that reads records."""
 _OPTIONS: Final = {
     "distances": "Whether verdicts list the distance to every class.",
     "explain": "Whether verdicts list the fields that drove them. "
-    f"At most {MOST_EXPLAINED} records, of a bundle that holds calibration records; not in Arrow.",
+    f"At most {MAX_EXPLAINED} records, of a bundle that holds calibration records; not in Arrow.",
 }
 """Query parameters and members of the body that add to a verdict."""
 _MAX_EXAMPLES = 12

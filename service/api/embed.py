@@ -31,7 +31,7 @@ def handle(request: RecordRequest) -> Steps[Content]:
     """Answer a request with embeddings."""
     served, options = request.served, request.options
     if request.media_type == JSON:
-        chunks = served.embed.read(
+        chunks = served.embed_decoder.read(
             request.body, report=options.report, ignore_extra=options.ignore_extra
         ).chunks
     else:

@@ -116,7 +116,7 @@ class _TensorWriter:
         return Decisions.concatenate([scored.decisions for scored in self._scored])
 
     def embeddings(self) -> Matrix | None:
-        """Return the embeddings of all chunks: float32 [n, N]; None where not wanted."""
+        """Return the embeddings of all chunks: float32 [n, N]; None unless requested."""
         embeddings = [scored.embeddings for scored in self._scored if scored.embeddings is not None]
         return np.concatenate(embeddings) if embeddings else None
 

@@ -182,7 +182,7 @@ class Shadowed(ResponseModel):
     refused: Omittable[str] = None
     """Why nothing is compared."""
     missing: Omittable[list[str]] = None
-    """Fields that only the shadow has; it is told that they are missing."""
+    """Fields that only the shadow has; it treats them as missing."""
     unused: Omittable[list[str]] = None
     """Fields that the shadow has not; after a switch, records that hold them would be refused."""
     records: int

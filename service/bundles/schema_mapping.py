@@ -73,7 +73,7 @@ def _type(field: Field) -> str:
     return field.kind if field.is_coded else "number"
 
 
-def _codes(there: Field, wanted: Field) -> Matrix:
+def _codes(source: Field, target: Field) -> Matrix:
     """Return the code of each category of one field in the other, NaN where it has none."""
-    codes, other = wanted.codes(), UNSEEN if wanted.open else np.nan
-    return np.array([*(codes.get(name, other) for name in there.categories), other], np.float32)
+    codes, other = target.codes(), UNSEEN if target.open else np.nan
+    return np.array([*(codes.get(name, other) for name in source.categories), other], np.float32)

@@ -70,7 +70,7 @@ class Shadow:
         folder: of the second bundle; it is loaded again when its files change.
         clock: monotonic seconds.
         counters: count the records.
-        together: returns the counts of all workers; by default those of this one.
+        totals: returns the counts of all workers; by default those of this one.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Shadow:
         folder: Path,
         clock: Callable[[], float],
         counters: Counters,
-        together: Callable[[], Counters] | None = None,
+        totals: Callable[[], Counters] | None = None,
     ) -> None:
         self.loader, self.folder, self.clock, self.counters = loader, folder, clock, counters
         self.refused: str | None = None
-        self._together = together or (lambda: counters)
+        self._totals = totals or (lambda: counters)
         self._served: Manifest | None = None
         self._loaded: Model | None = None
         self._waiting: deque[_Piece] = deque()
@@ -159,7 +159,7 @@ class Shadow:
         skipped, examples = 0, list[dict[str, Any]]()
         if served is not None and loaded is not None:
             versions = served.version, loaded.manifest.version
-            counters = self._together()
+            counters = self._totals()
             counts = dict(counters.shadow.get(versions, {}))
             skipped = counters.shadow_skipped.get(versions, 0)
             examples = [shown for of, shown in list(self._examples) if of == versions]
@@ -296,6 +296,6 @@ def _by_class(counts: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
     return sorted(described, key=lambda entry: (-entry["records"], entry["label"]))
 
 
-def _value(found: Field, value: np.float32) -> object:
-    unseen = found.kind == "category" and value == UNSEEN
-    return _UNSEEN_TEXT if unseen else found.value_of(value)
+def _value(field: Field, value: np.float32) -> object:
+    unseen = field.kind == "category" and value == UNSEEN
+    return _UNSEEN_TEXT if unseen else field.value_of(value)

@@ -105,8 +105,8 @@ class Metrics:
     def count_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and time a request by its route."""
         # A path that is no route must not become a label: anyone can invent paths.
-        found = RequestInfo.of(scope).route or getattr(scope.get("route"), "path", None)
-        route: str = found or "none"
+        matched = RequestInfo.of(scope).route or getattr(scope.get("route"), "path", None)
+        route: str = matched or "none"
         key, requests = (route, status), self.counters.requests
         requests[key] = requests.get(key, 0) + 1
         histogram = self.counters.seconds.get(route)

@@ -117,21 +117,20 @@ def classify_table(
 def _verdicts(
     model: Model, part: Part, counts: Counts, *, distances: bool, report: bool
 ) -> pa.RecordBatch:
-    """The rows of the answer: the columns of an Arrow answer, their number and what is kept."""
+    """Return rows of the output: row number, kept columns, and those of an Arrow answer."""
     names, first = model.names, counts.records
     decisions = model.decide(part.matrix)
-    places = np.where(decisions.accepted, decisions.nearest, len(names))
-    found = np.bincount(places, minlength=len(names) + 1).tolist()
-    counts.labels.update(dict(zip([*names, UNKNOWN], found, strict=True)))
+    counts.labels.update(dict.fromkeys([*names, UNKNOWN], 0))
+    counts.labels.update(model.labels(decisions))
     counts.faulty += len(part.faults)
     faults: list[Fault] | None = [*part.faults.values()] if report else None
     answer = verdict_batch(decisions, model, faults=faults)
     own = {"row": pa.array(np.arange(first, first + len(part)))}
     own |= {name: _flat(answer[name]) for name in answer.schema.names}
     if distances:
-        every = np.full((len(part), len(names)), np.nan, np.float32)
-        every[np.setdiff1d(np.arange(len(part)), [*part.faults])] = decisions.distances
-        for name, column in zip(names, every.T, strict=True):
+        spread = np.full((len(part), len(names)), np.nan, np.float32)
+        spread[np.setdiff1d(np.arange(len(part)), [*part.faults])] = decisions.distances
+        for name, column in zip(names, spread.T, strict=True):
             own[f"distance_{name}"] = pa.array(column, from_pandas=True)
     kept = {f"table_{n}" if n in own else n: _flat(column) for n, column in part.kept.items()}
     return pa.record_batch({"row": own.pop("row"), **kept, **own})

@@ -164,19 +164,23 @@ class State:
         """Serve a bundle's model with the classes read last."""
         manifest = base.manifest
         previous = self._served
-        other = previous is None or previous.version != manifest.version
-        if other:
+        is_new = previous is None or previous.version != manifest.version
+        if is_new:
             self._drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
             self._recent = Recent()
         self._enrolment = Enrolment.of(base, self.classes.snapshot, self._enrolment)
         model, revision = self._enrolment.model, self._enrolment.snapshot.revision
-        most = self.settings.max_records
-        self._served = ServedModel(model, most, revision=revision, observers=self._observers(model))
+        self._served = ServedModel(
+            model,
+            self.settings.max_records,
+            revision=revision,
+            observers=self._observers(model),
+        )
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
         for name, why in self._enrolment.parked.items():
             log.warning("class parked", extra=extra | {"class": name, "reason": why})
-        if not other:
+        if not is_new:
             return
         if previous is not None:
             self.metrics.counters.swaps += 1
@@ -184,7 +188,7 @@ class State:
         log.info("bundle loaded", extra=extra)
 
     def _observers(self, model: Model) -> list[Observer]:
-        """Who sees every scored chunk, in order."""
+        """Return who sees every scored chunk, in order."""
         metrics, offer_recent = self.metrics, self._recent.offer
 
         def count(scored: Scored) -> None:

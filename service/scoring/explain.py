@@ -25,18 +25,18 @@ from models.schema import Matrix, Value
 from service.formats.chunk import Chunk
 from service.web.response_model import Omittable, Share
 
-__all__ = ["MOST_EXPLAINED", "Driver", "Explainer", "Variants"]
+__all__ = ["MAX_EXPLAINED", "Driver", "Explainer", "Variants"]
 
-MOST_EXPLAINED = 100
+MAX_EXPLAINED = 100
 """Maximum records of an explained request: each costs as many inferences as it has fields."""
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 """Records and variants, about, that go through the model together."""
-_MOST_DRIVERS = 10
-_LEAST_SHARE = 0.001
-_LEAST_GAIN = 1e-6
+_MAX_DRIVERS = 10
+_MIN_SHARE = 0.001
+_MIN_GAIN = 1e-6
 """Of distance; anything less is float32 rounding."""
 
-Places = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 
 
 class Driver(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -77,8 +77,8 @@ class Variants:
     """
 
     matrix: Matrix
-    records: Places
-    fields: Places
+    records: Indices
+    fields: Indices
 
     def __len__(self) -> int:
         return len(self.matrix) - len(self.records)
@@ -99,11 +99,11 @@ class Explainer:
 
     def __init__(self, fields: Sequence[SchemaField], good: Matrix, column: int) -> None:
         self._fields, self._column = fields, column
-        values = [_typical(*each) for each in zip(fields, good.T, strict=True)]
+        values = [_typical(field, column) for field, column in zip(fields, good.T, strict=True)]
         self.typical = np.array(values, np.float32)
         self._shown = [f.value_of(value) for f, value in zip(fields, self.typical, strict=True)]
         self._units = [None if field.unit == "1" else field.unit for field in fields]
-        self._most = max(_MOST_ROWS // (len(fields) + 1), 1)
+        self._max_records = max(_MAX_ROWS // (len(fields) + 1), 1)
 
     @classmethod
     def of(cls, model: Model, names: Sequence[str]) -> Explainer | None:
@@ -114,14 +114,15 @@ class Explainer:
             names: of the classes whose distances are measured.
         """
         reference = model.reference
-        classes = [known.name for known in model.manifest.classes]
-        label = [known.good for known in model.manifest.classes].index(True)
-        if reference is None or classes[label] not in names:
+        classes = model.manifest.classes
+        label = [known.good for known in classes].index(True)
+        name = classes[label].name
+        if reference is None or name not in names:
             return None
         good = reference.records[reference.labels == label]
         if not len(good):
             return None
-        return cls(model.schema.fields, good, names.index(classes[label]))
+        return cls(model.schema.fields, good, names.index(name))
 
     def split(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Split chunks into smaller ones, whose variants take no longer than usual.
@@ -132,22 +133,22 @@ class Explainer:
         total = 0
         for chunk in chunks:
             total += len(chunk)
-            if total > MOST_EXPLAINED:
-                expected = f"at most {MOST_EXPLAINED} records"
+            if total > MAX_EXPLAINED:
+                expected = f"at most {MAX_EXPLAINED} records"
                 raise RecordError.of_request("explain", expected, "more of them")
             done = 0
-            for start in range(0, len(chunk), self._most):
-                places = range(start, min(start + self._most, len(chunk)))
-                faults = {at - start: chunk.faults[at] for at in places if at in chunk.faults}
-                end = done + len(places) - len(faults)
+            for start in range(0, len(chunk), self._max_records):
+                rows = range(start, min(start + self._max_records, len(chunk)))
+                faults = {row - start: chunk.faults[row] for row in rows if row in chunk.faults}
+                end = done + len(rows) - len(faults)
                 yield Chunk(chunk.matrix[done:end], faults)
                 done = end
 
     def vary(self, matrix: Matrix) -> Variants:
         """Append the variants to records; a field with its typical value needs none."""
         typical = self.typical
-        alike = (matrix == typical) | (np.isnan(matrix) & np.isnan(typical))
-        records, fields = np.nonzero(~alike)
+        is_typical = (matrix == typical) | (np.isnan(matrix) & np.isnan(typical))
+        records, fields = np.nonzero(~is_typical)
         varied = matrix[records]
         varied[np.arange(len(records)), fields] = typical[fields]
         return Variants(np.concatenate([matrix, varied]), records, fields)
@@ -161,24 +162,24 @@ class Explainer:
         """
         number, to_good = len(variants), distances[:, self._column].astype(np.float64)
         gains = np.zeros((number, len(self._fields)))
-        found = to_good[variants.records] - to_good[number:]
-        gains[variants.records, variants.fields] = np.where(found < _LEAST_GAIN, 0, found)
-        shares = gains / np.maximum(gains.sum(axis=1, keepdims=True), _LEAST_GAIN)
-        best = np.argsort(-shares, axis=1, kind="stable")[:, :_MOST_DRIVERS]
+        gain = to_good[variants.records] - to_good[number:]
+        gains[variants.records, variants.fields] = np.where(gain < _MIN_GAIN, 0, gain)
+        shares = gains / np.maximum(gains.sum(axis=1, keepdims=True), _MIN_GAIN)
+        best = np.argsort(-shares, axis=1, kind="stable")[:, :_MAX_DRIVERS]
         return [
-            [self._driver(at, row[at], own[at]) for at in places if own[at] >= _LEAST_SHARE]
-            for row, own, places in zip(
+            [self._driver(i, row[i], share[i]) for i in order if share[i] >= _MIN_SHARE]
+            for row, share, order in zip(
                 variants.matrix[:number], shares, best.tolist(), strict=True
             )
         ]
 
-    def _driver(self, at: int, value: np.float32, share: float) -> Driver:
-        field = self._fields[at]
+    def _driver(self, index: int, value: np.float32, share: float) -> Driver:
+        field = self._fields[index]
         return Driver(
             field=field.name,
             value=field.value_of(value),
-            typical=self._shown[at],
-            unit=self._units[at],
+            typical=self._shown[index],
+            unit=self._units[index],
             share=round(float(share), 4),
         )
 

@@ -1,7 +1,7 @@
-"""The one way of records: chunks are scored, written into the response, and shown to observers.
+"""Scoring pipeline: chunks are scored, written into the response, and shown to observers.
 
-A route chooses a reader (chunks), a scorer, a writer and nothing else. Observers belong to the
-served model: metrics, drift, recent traffic, the shadow. To add one, add it there.
+Every route that carries records goes through it; a route chooses a reader, a scorer and a writer.
+Observers (metrics, recent traffic, drift, the shadow) are put together in `service.runtime.state`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def score(
     """
     records = 0
     for chunk in chunks:
-        if (
-            not len(chunk.matrix) and not chunk.faults
-        ):  # a reader had to work for it: others get their turn
+        if not len(chunk.matrix) and not chunk.faults:  # the reader worked for it; let others run
             yield None
             continue
         scored = yield from scorer(served, chunk)

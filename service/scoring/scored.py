@@ -35,4 +35,4 @@ class Scored:
 
 
 Observer = Callable[[Scored], None]
-"""Sees every chunk right after it was written; must neither change nor keep up anything."""
+"""Sees every chunk right after it was written; must not mutate or block."""

@@ -27,11 +27,10 @@ class ServedModel:
     Attributes:
         version: of the bundle.
         bundle: name and version of the bundle, as responses give them.
-        infer_path: the model's path in the Open Inference Protocol.
         json_prefix: how a JSON response begins.
         headers: name the bundle and the revision in every response.
-        classify: decodes the JSON bodies of `/classify`.
-        embed: decodes those of `/embed`.
+        classify_decoder: of the JSON bodies of `/classify`.
+        embed_decoder: of those of `/embed`.
     """
 
     def __init__(
@@ -52,8 +51,10 @@ class ServedModel:
             (b"faultcube-bundle", f"{manifest.name}/{manifest.version}".encode()),
             (b"faultcube-revision", b"%d" % revision),
         ]
-        self.classify = JsonDecoder(model.schema, max_records, frozenset({"distances", "explain"}))
-        self.embed = JsonDecoder(model.schema, max_records)
+        self.classify_decoder = JsonDecoder(
+            model.schema, max_records, frozenset({"distances", "explain"})
+        )
+        self.embed_decoder = JsonDecoder(model.schema, max_records)
 
     @cached_property
     def explainer(self) -> Explainer | None:

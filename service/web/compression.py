@@ -99,7 +99,7 @@ class _Identity:
         yield data
 
     def finish(self) -> None:
-        """Whatever came is complete."""
+        """Accept any end of the input."""
 
 
 class _Gzip:

@@ -91,7 +91,7 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer, Basic realm=faultcube"}
 MALFORMED_BODY = Kind(400, "unreadable", "The body is not what its content type says.")
 MALFORMED_REQUEST = Kind(400, "malformed", "Not HTTP.", _CLOSE)
 BAD_REQUEST = Kind(400, "refused", "Any other refusal by the framework.")
-UNAUTHORIZED = Kind(401, "unauthorized", "No key, or one that does not open this.", _CHALLENGE)
+UNAUTHORIZED = Kind(401, "unauthorized", "No key, or one without this permission.", _CHALLENGE)
 FORBIDDEN = Kind(403, "forbidden", "Nobody may do this.")
 NO_SUCH_PATH = Kind(404, "no_such_path", "There is no such path.")
 NO_SUCH_BUNDLE = Kind(404, "no_such_bundle", "There is no such bundle.")
@@ -110,15 +110,13 @@ BUNDLE_CLASS = Kind(409, "class_of_bundle", "What cannot be done to a class of t
 LIMIT_REACHED = Kind(409, "full", "There is no room for more.")
 OUTDATED = Kind(409, "outdated", "The classes have changed since.")
 CLASS_OVERLAP = Kind(
-    409, "swallows", "The class would take over what others answer; nothing was changed."
+    409, "swallows", "The class would take over records of other classes; nothing was changed."
 )
 KEY_REUSED = Kind(409, "key_reused", "An Idempotency-Key that was sent with another request.")
 BODY_TOO_LARGE = Kind(
     413, "too_large", "The body is longer than the limit; nothing of it is kept.", _CLOSE
 )
-UNSUPPORTED_MEDIA_TYPE = Kind(
-    415, "unspoken", "A content type or encoding that is not spoken here."
-)
+UNSUPPORTED_MEDIA_TYPE = Kind(415, "unspoken", "A content type or encoding that is not supported.")
 INVALID_RECORDS = Kind(422, "unfit", "JSON, but not records of this schema.")
 CONTRADICTORY = Kind(
     422,

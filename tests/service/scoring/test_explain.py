@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from models import Bundle, Decisions, Fault, Field, Model, RecordError, Reference
 from models.schema import UNSEEN, Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
-from service.scoring.explain import MOST_EXPLAINED, Driver, Explainer
+from service.scoring.explain import MAX_EXPLAINED, Driver, Explainer
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.scoring.writers import JsonVerdicts
@@ -350,7 +350,7 @@ def test_pieces_are_cut_so_that_all_stays_in_its_place(bad: list[list[bool]], wi
         matrix = np.repeat(np.array(rows, np.float32)[:, None], width, axis=1)
         chunks.append(Chunk(matrix, faults))
         record += len(each)
-    if record > MOST_EXPLAINED:
+    if record > MAX_EXPLAINED:
         with pytest.raises(RecordError, match="'explain': expected at most 100 records"):
             list(explainer.split(chunks))
         return
