@@ -1,0 +1,4 @@
+"""This checkout beside an earlier commit, in one run.
+
+Imports `benchmarks.harness` only.
+"""
