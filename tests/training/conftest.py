@@ -185,7 +185,7 @@ def small_dataset(small_recipe: Recipe) -> Dataset:
 @pytest.fixture
 def short_film(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the first and the last frame of a film, once: drawing takes longer than the fits."""
-    monkeypatch.setattr(animation_data, "_MOST_FRAMES", 2)
+    monkeypatch.setattr(animation_data, "_FRAMES", 2)
     monkeypatch.setattr(animation, "_HOLD", 1)
 
 

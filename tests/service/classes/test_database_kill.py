@@ -158,6 +158,7 @@ def check(url: str, enrolling: Enrolling, ends: int) -> None:
     store.close()
 
 
+@pytest.mark.alone
 def test_what_was_acknowledged_outlives_100_kills(
     url: str, enrolling: Enrolling, tmp_path: Path
 ) -> None:
@@ -178,6 +179,7 @@ def test_what_was_acknowledged_outlives_100_kills(
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_what_was_acknowledged_outlives_a_server_that_is_killed(
     url: str, enrolling: Enrolling, server: Postgres
