@@ -168,10 +168,12 @@ class NearestCentroid:
     scatter: float = 0.0
     _allowances: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
     _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
+    _radii: list[float] = field(default_factory=list, init=False, repr=False)
     _projection: Matrix | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         set_field = partial(object.__setattr__, self)  # the only way into a frozen dataclass
+        set_field("_radii", self.radii.tolist())
         if self.support is not None:
             shrink, add = _allowance(self.support, self.scatter)
             set_field("_allowances", (shrink.astype(np.float32), add.astype(np.float32)))
@@ -212,18 +214,19 @@ class NearestCentroid:
 
     def _decide_few(self, distances: Matrix) -> Decisions:
         """Decide in plain Python: for few numbers, calls of numpy take longer than their work."""
-        radii, temperature, pairs = self.radii.tolist(), self.temperature, self._pairs
-        rows = []
+        radii, temperature, pairs = self._radii, self.temperature, self._pairs
+        nearest, accepted, distance, confidence = [], [], [], []
         for row in distances.tolist():
             expected = row
             if pairs is not None:
                 expected = [d * shrink + add for d, (shrink, add) in zip(row, pairs, strict=True)]
             shortest = min(expected)
-            nearest = expected.index(shortest)
-            distance = row[nearest]
+            index = expected.index(shortest)
+            nearest.append(index)
+            accepted.append(row[index] <= radii[index])
+            distance.append(row[index])
             weights = sum([exp((shortest - other) / temperature) for other in expected])
-            rows.append((nearest, distance <= radii[nearest], distance, 1 / weights))
-        nearest, accepted, distance, confidence = zip(*rows, strict=True) if rows else ((),) * 4
+            confidence.append(1 / weights)
         return Decisions(
             np.array(nearest, np.intp),
             np.array(accepted, np.bool_),

@@ -83,8 +83,7 @@ class JsonDecoder:
             RecordError: it is, but not `{"records": [...]}` with records of the schema. Reading a
                 chunk may raise it too.
         """
-        reader = self._lenient if ignore_extra else self._strict
-        return reader.read(body, report=report)
+        return (self._lenient if ignore_extra else self._strict).read(body, report=report)
 
     @cached_property
     def _lenient(self) -> _BodyReader:

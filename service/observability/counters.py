@@ -109,6 +109,8 @@ class Counters(msgspec.Struct):
         """Add the counters of another process."""
         for name in self.__struct_fields__:
             setattr(self, name, _sum(getattr(self, name), getattr(other, name)))
+        # Rounded, or the sum would depend on the order and could seem to fall by its last digit.
+        self.cpu_seconds = round(self.cpu_seconds, 6)
 
     def count_shadow(self, versions: ServedShadow, labels: Mapping[ServedShadow, int]) -> None:
         """Count records by the labels that two bundles gave them."""
