@@ -206,7 +206,6 @@ class Model:
         """
         names, good = self.names, self.good
         rows = decisions.distances.tolist() if distances else [None] * len(decisions.nearest)
-        arrays = decisions.nearest, decisions.accepted, decisions.distance, decisions.confidence
         return [
             kind(
                 names[k] if ok else UNKNOWN,
@@ -216,7 +215,14 @@ class Model:
                 None if ok else names[k],
                 None if row is None else dict(zip(names, row, strict=True)),
             )
-            for k, ok, d, p, row in zip(*(array.tolist() for array in arrays), rows, strict=True)
+            for k, ok, d, p, row in zip(
+                decisions.nearest.tolist(),
+                decisions.accepted.tolist(),
+                decisions.distance.tolist(),
+                decisions.confidence.tolist(),
+                rows,
+                strict=True,
+            )
         ]
 
     def _reference(self, bundle: Bundle) -> Reference | None:

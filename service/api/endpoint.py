@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
@@ -155,7 +155,8 @@ class RecordEndpoint:
         info = RequestInfo.of(scope)
         info.route = self.route
         try:
-            _check_method(scope)
+            if scope["method"] != "POST":
+                _refuse_method()
             served = self.state.served
             info.bundle = served.bundle
             content = await self._answer(served, scope, info.headers, receive)
@@ -227,9 +228,8 @@ class RecordEndpoint:
             await send(part | {"more_body": end < len(data)})
 
 
-def _check_method(scope: Scope) -> None:
-    if scope["method"] != "POST":
-        raise Problem(METHOD_NOT_ALLOWED, "This path takes POST.", headers={"Allow": "POST"})
+def _refuse_method() -> NoReturn:
+    raise Problem(METHOD_NOT_ALLOWED, "This path takes POST.", headers={"Allow": "POST"})
 
 
 def _decompressed(

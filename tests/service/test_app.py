@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -13,10 +15,13 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+import service
 from models import Model
 from service.app import create_app
 from service.settings import Settings
 from service.web.problems import MEDIA_TYPE
+
+SERVICE = Path(service.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -156,3 +161,44 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
         [sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=True
     )
     assert not {"torch", "sklearn", "training", "onnx"} & set(json.loads(done.stdout))
+
+
+def test_a_request_of_one_record_passes_no_more_files_than_it_did(
+    bundle: Path, good: dict[str, Any]
+) -> None:
+    app = create_app(Settings(bundle=bundle))
+    app.state.faultcube.refresh()
+    body = json.dumps({"records": [good]}).encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/classify",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    files: set[str] = set()
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(SERVICE):
+            files.add(str(path.relative_to(SERVICE)))
+
+    async def ask() -> None:
+        sys.setprofile(note)
+        try:
+            await app(dict(scope), receive, send)
+        finally:
+            sys.setprofile(None)
+
+    asyncio.run(ask())
+    assert statuses == [200]
+    assert "api/classify.py" in files
+    assert len(files) <= 16, sorted(files)
