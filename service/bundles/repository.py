@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -313,7 +314,7 @@ def _matches(entries: list[Entry], name: str) -> list[Entry]:
 
 def _entry(folder: Path) -> Entry:
     try:
-        manifest = Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
+        manifest = _parse((folder / _MANIFEST).read_bytes())
     except OSError as error:
         return Entry(folder.name, folder, reason=f"{_MANIFEST} cannot be read ({error.strerror})")
     except pydantic.ValidationError as error:
@@ -324,6 +325,11 @@ def _entry(folder: Path) -> Entry:
         return Entry(folder.name, folder, reason=f"{_MANIFEST}: version: not 16 hex digits")
     created = manifest.created if manifest.created.tzinfo else manifest.created.replace(tzinfo=UTC)
     return Entry(folder.name, folder, manifest.name, manifest.version, created)
+
+
+@lru_cache(maxsize=256)  # the same manifests are read again at every look at the folder
+def _parse(content: bytes) -> Manifest:
+    return Manifest.model_validate_json(content)
 
 
 def _write_atomically(target: Path, data: bytes) -> None:
