@@ -387,6 +387,7 @@ def test_a_change_while_the_listener_is_busy_is_told_of(root: Path, put: Put) ->
     watch(heard(root), scene, slow)
 
 
+@pytest.mark.alone
 def test_a_watch_ends_soon_after_it_is_told_to(root: Path, put: Put) -> None:
     put("a")
     stop = threading.Event()

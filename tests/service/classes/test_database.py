@@ -579,6 +579,7 @@ def test_a_path_is_the_same_wherever_the_process_goes(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.alone
 def test_classes_are_read_while_another_process_writes(file: Store, path: Path) -> None:
     put(file, FAN)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -127,6 +127,7 @@ def test_a_bundle_is_verified_without_being_served(root: Path, put: Put) -> None
     assert (served, loader.refused) == ([], {})
 
 
+@pytest.mark.alone
 def test_it_follows_the_repository_until_it_is_stopped(root: Path, put: Put) -> None:
     first, served, stop = put("first"), Served(), threading.Event()
     thread = threading.Thread(target=loader_of(root, served).run, args=[stop])

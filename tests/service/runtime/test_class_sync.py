@@ -117,6 +117,7 @@ def test_while_the_database_is_away_the_classes_stay_and_it_is_logged_once(
     assert messages == ["store away", "classes loaded", "store back", "store away"]
 
 
+@pytest.mark.alone
 def test_a_database_that_must_not_be_used_is_an_error_at_the_start_and_away_later(
     sync: ClassSync, database: Database
 ) -> None:

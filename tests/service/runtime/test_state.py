@@ -116,6 +116,7 @@ def test_a_bundle_that_loads_slowly_does_not_hold_up_the_classes(
     assert (state.served.version, state.served.revision) == (version, 1)
 
 
+@pytest.mark.alone
 def test_all_its_threads_end_soon_after_they_are_told_to(
     root: Path, bundle: Path, tmp_path: Path
 ) -> None:

@@ -136,6 +136,7 @@ def zstd_bomb(times: int) -> bytes:
 
 
 @pytest.mark.alone
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("encoding", "bomb"), [("gzip", gzip_bomb(256)), ("zstd", zstd_bomb(256))]
 )  # fmt: skip
