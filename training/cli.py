@@ -27,6 +27,11 @@ AnyRecipeFile = Annotated[
 ]
 Label = Annotated[Text, _option("Column that holds the classes.")]
 Good = Annotated[Text, _option("Label of good traffic.")]
+Time = Annotated[Text, _option("Column with the time of a record.")]
+Series = Annotated[
+    Texts, _option("Column that names the series of a record: run, device (repeatable).")
+]
+Event = Annotated[Text, _option("Column that names the event a record belongs to.")]
 Ignore = Annotated[Texts, _option("Column that is no field (repeatable).")]
 Keep = Annotated[
     Texts, _option("Column that is a field although it looks like an identifier (repeatable).")
@@ -50,6 +55,9 @@ def train(
     name: Annotated[Text, _option("Name of the model.")] = None,
     test_table: Annotated[Path | None, _option("Second table, all of it test rows.")] = None,
     add: Add = None,
+    time: Time = None,
+    series: Series = None,
+    event: Event = None,
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
@@ -87,6 +95,9 @@ def train(
         name=name,
         label=label,
         good=good,
+        time=time,
+        series=series,
+        event=event,
         ignore=ignore,
         keep=keep,
         drop_labels=drop_label,

@@ -147,6 +147,12 @@ class Recipe(_Part):
     """The label of good traffic."""
     about: str = ""
     """For the card: the data, its source, its licence."""
+    time: str | None = None
+    """Column with the time of a record: a number in seconds, a date and time, or ISO 8601."""
+    series: tuple[str, ...] = ()
+    """Columns whose values together name the series a record belongs to: run and device."""
+    event: str | None = None
+    """Column that names the event (injected fault, outage) a record belongs to."""
     ignore: tuple[str, ...] = ()
     """Columns that are no fields."""
     keep: tuple[str, ...] = ()
@@ -163,6 +169,12 @@ class Recipe(_Part):
     fit: FitRecipe = FitRecipe()
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)] = 0.01
     """Share of records of known classes that may be called unknown."""
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Columns that say when, where and in which event a record was made: never fields."""
+        named = (*self.series, self.time, self.event)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @pydantic.model_validator(mode="after")
     def _beta_is_at_least_n(self) -> Self:

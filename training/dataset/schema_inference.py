@@ -65,12 +65,13 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind]
     """
     _check_names(train, recipe)
     labels, is_good = train[recipe.label], train[recipe.label] == recipe.good
-    columns = _cleaned(train.drop(recipe.label, *recipe.ignore))
+    columns = _cleaned(train.drop(recipe.label, *{*recipe.ignore, *recipe.context}))
     splits = [recipe.split, *(backtest.split for backtest in recipe.backtests)]
     split_by = {name for split in splits for name in (split.column, split.within)}
     _check_values(columns.drop(name for name in columns.columns if name in split_by))
     kinds: dict[str, Kind] = {}
-    dropped = dict.fromkeys(recipe.ignore, "ignored, as asked")
+    dropped = dict.fromkeys(recipe.context, "says when, where or in which event")
+    dropped |= dict.fromkeys(recipe.ignore, "ignored, as asked")
     first_of: dict[bytes, str] = {}
     for column in columns:
         reason = None
@@ -116,7 +117,7 @@ def _check_values(columns: pl.DataFrame) -> None:
 
 
 def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
-    for name in (*recipe.ignore, *recipe.keep, *recipe.fields):
+    for name in (*recipe.ignore, *recipe.keep, *recipe.fields, *recipe.context):
         matches = name in recipe.fields and fnmatch.filter(train.columns, name)
         if name not in train.columns and not matches:
             raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
@@ -125,7 +126,7 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
     if twice := [name for name in train.columns if re.fullmatch(r".*_duplicated_\d+", name)]:
         name = twice[0].rsplit("_duplicated_", 1)[0]
         raise RecipeError(f"two columns are called {name!r}; rename one")
-    if both := set(recipe.ignore) & set(recipe.keep):
+    if both := {*recipe.ignore, *recipe.context} & set(recipe.keep):
         raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
 
 
