@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import polars as pl
 
 from models.bundle import LONGEST_NAME, UNKNOWN
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
+from training.dataset.clocks import with_rates
 from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.tables import Added, Part, added_tables, aligned, labelled_rows
 from training.recipe import Recipe, RecipeError, Split
@@ -96,12 +98,17 @@ def load_dataset(
     """
     split = split or recipe.split
     added = added_tables(recipe) if added is None else added
-    parts = labelled_rows(recipe, split, frozenset().union(*(table.labels for table in added)))
+    more = frozenset().union(*(table.labels for table in added))
+    parts = labelled_rows(recipe, split, more)
     described = ~pl.col(recipe.label).is_in(held_out)
     labels = [rows[recipe.label] for rows in (parts["train"], *(table.rows for table in added))]
     class_names(pl.concat(labels), recipe)
     # The table alone decides which columns are fields: added rows change only what they hold.
-    kinds, dropped = choose_columns(parts["train"].filter(described), recipe)
+    columns = choose_columns(parts["train"].filter(described), recipe)
+    kinds, dropped = columns.kinds, columns.dropped
+    if columns.clocks:  # rates need the records between, those without a label too
+        rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
+        parts = labelled_rows(recipe, split, more, rated)
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
     classes = class_names(train[recipe.label], recipe)

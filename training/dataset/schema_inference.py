@@ -10,6 +10,7 @@ import polars.selectors as cs
 
 from models.bundle import LONGEST_NAME
 from models.schema import LARGEST, Field, Kind
+from training.dataset.clocks import RATE_SUFFIX, Clock, find_clocks, with_rates
 from training.recipe import FieldOverride, Recipe, RecipeError
 
 _IDENTIFIER = re.compile(r"(^|[^a-z])(id|uuid|guid|index|idx|row|serial)s?($|[^a-z])")
@@ -44,6 +45,15 @@ _RATE = re.compile(r"(^|[^a-z])(rate|bps|kbps|mbps|pps|persec\w*|per[-_ ]?sec\w*
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table, as the training rows show them."""
+
+    kinds: dict[str, Kind]  # of every column that is a field, rates of clocks last
+    dropped: dict[str, str]  # for every column that is no field, the reason
+    clocks: tuple[Clock, ...]  # fields that are left out, or replaced by their rates
+
+
+@dataclass(frozen=True, slots=True)
 class Inference:
     """The record schema, and for every column that is no field the reason."""
 
@@ -53,15 +63,20 @@ class Inference:
 
 def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     """Infer the schema from training rows: choose the columns, then describe them."""
-    kinds, dropped = choose_columns(train, recipe)
-    return Inference(describe_fields(train, kinds, recipe), dropped)
+    columns = choose_columns(train, recipe)
+    rows = with_rates(train, columns.clocks, recipe.series, recipe.time)
+    return Inference(describe_fields(rows, columns.kinds, recipe), columns.dropped)
 
 
-def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind], dict[str, str]]:
+def choose_columns(train: pl.DataFrame, recipe: Recipe) -> Columns:
     """Choose the columns that are fields, from the training rows alone.
 
-    Returns the kind of every column that is a field, and the reason for every other. Raises
-    RecipeError if a field is missing in every row, an option names no column, or no field is left.
+    A clock is replaced by its increase per second if the recipe has a time column, which
+    `clocks.with_rates` computes; otherwise it is left out.
+
+    Raises:
+        RecipeError: a field is missing in every row, an option names no column, or no field is
+            left.
     """
     _check_names(train, recipe)
     labels, is_good = train[recipe.label], train[recipe.label] == recipe.good
@@ -81,10 +96,33 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe) -> tuple[dict[str, Kind]
         if reason:
             dropped[column.name] = reason
         else:
-            kinds[column.name] = _override(column.name, recipe.fields).kind or _kind(column)
+            kinds[column.name] = override_of(column.name, recipe).kind or _kind(column)
+    clocks = _clocks(train, kinds, recipe)
+    for clock in clocks:
+        del kinds[clock.name]
+        dropped[clock.name] = _why_no_field(clock, recipe)
+        if recipe.time and clock.becomes_rate:
+            kinds[clock.rate] = "rate"
     if not kinds:
         raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
-    return kinds, dropped
+    return Columns(kinds, dropped, clocks)
+
+
+def _clocks(train: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe) -> tuple[Clock, ...]:
+    coded = ("boolean", "category")
+    names = [n for n, kind in kinds.items() if kind not in coded and n not in recipe.keep]
+    numbers = [name for name in names if train[name].dtype.is_numeric()]
+    is_good = train[recipe.label] == recipe.good
+    return tuple(find_clocks(train, numbers, recipe.series, recipe.time, is_good))
+
+
+def _why_no_field(clock: Clock, recipe: Recipe) -> str:
+    reason = f"a clock: it {clock.reason}, so its value tells the time of recording"
+    if not clock.becomes_rate:
+        return f"{reason}; --keep if it is a measurement"
+    if recipe.time:
+        return f"{reason}; its increase per second is a field, {clock.rate}"
+    return f"{reason}; name the time column (--time) for its rate, or --keep it"
 
 
 def describe_fields(
@@ -94,7 +132,7 @@ def describe_fields(
     is_good = rows[recipe.label] == recipe.good
     table = _cleaned(rows.select(*kinds))
     return tuple(
-        _field(table[name], kind, is_good, _override(name, recipe.fields))
+        _field(table[name], kind, is_good, override_of(name, recipe))
         for name, kind in kinds.items()
     )
 
@@ -242,9 +280,20 @@ def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:
     return values
 
 
-def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverride:
+def override_of(name: str, recipe: Recipe) -> FieldOverride:
+    """Return what the recipe says about a field, by its name or the first pattern it matches.
+
+    The rate of a clock is described by what is known about the clock.
+    """
+    overrides = recipe.fields
+    if name in overrides:
+        return overrides[name]
+    if name.endswith(RATE_SUFFIX):
+        clock = name.removesuffix(RATE_SUFFIX)
+        unit = override_of(clock, recipe).unit or _unit(clock, "gauge")
+        return FieldOverride(kind="rate", unit=f"{unit}/s")
     matches = (override for p, override in overrides.items() if fnmatch.fnmatchcase(name, p))
-    return overrides.get(name) or next(matches, FieldOverride())
+    return next(matches, FieldOverride())
 
 
 def _kind(column: pl.Series) -> Kind:

@@ -1,6 +1,6 @@
 """Read tables, and split their rows into train, dev and test."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,16 +46,20 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def labelled_rows(
-    recipe: Recipe, split: Split | None, more: Collection[str] = ()
+    recipe: Recipe,
+    split: Split | None,
+    more: Collection[str] = (),
+    prepare: Callable[[pl.DataFrame], pl.DataFrame] = lambda table: table,
 ) -> dict[Part, pl.DataFrame]:
     """Read and split the recipe's tables, without rows that lack a label or a part.
 
     Without a split every row is a training row. `more` are labels of rows that will be added.
+    `prepare` changes a table while it has all of its rows.
 
     Raises:
         RecipeError: a column that the recipe names is not there, or a part stays empty.
     """
-    table = read_table(recipe.table)
+    table = prepare(read_table(recipe.table))
     _need(table, recipe.label, "label column", recipe.table)
     labels = {*table[recipe.label].cast(pl.String).str.strip_chars(), *more}
     for name in (*recipe.drop_labels, *recipe.severity):
@@ -66,7 +70,7 @@ def labelled_rows(
     table = _with_labels(assign_parts(table, split, recipe.fit.seed, recipe.label), recipe)
     parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
     if recipe.test_table:
-        test = read_table(recipe.test_table)
+        test = prepare(read_table(recipe.test_table))
         _need(test, recipe.label, "label column", recipe.test_table)
         parts["test"] = _with_labels(test, recipe)
     for part, rows in parts.items():

@@ -58,7 +58,7 @@ def numbers(rows: int = 240) -> list[float]:
 def test_kind_and_unit_of_a_number_are_read_from_its_name(
     infer: Infer, name: str, kind: str, unit: str
 ) -> None:
-    found = field(infer(**{name: numbers()}), name)
+    found = field(infer({"keep": [name]}, **{name: numbers()}), name)
     assert (found.kind, found.unit) == (kind, unit)
 
 
@@ -386,3 +386,49 @@ def test_a_column_name_that_cannot_be_served_is_refused(name: str, complaint: st
     table = table_with(name, [float(i % 3) for i in range(40)])
     with pytest.raises(RecipeError, match=complaint):
         infer_fields(table, PLAIN)
+
+
+def recordings(rows: int = 240) -> dict[str, list[float]]:
+    """Two recordings in which a counter runs on and a gauge does not."""
+    half = rows // 2
+    at = [float(10 * (i % half)) for i in range(rows)]
+    return {"taken": at, "run": [float(i // half) for i in range(rows)], "updates": at}
+
+
+def test_a_clock_is_replaced_by_its_increase_per_second(infer: Infer) -> None:
+    inference = infer({"time": "taken", "series": ["run"]}, **recordings())
+    rate = field(inference, "updates_per_s")
+    assert (rate.kind, rate.typical, rate.required) == ("rate", 1.0, True)
+    assert inference.dropped["updates"] == (
+        "a clock: it never decreases, so its value tells the time of recording; its increase per "
+        "second is a field, updates_per_s"
+    )
+
+
+def test_without_a_time_column_a_clock_is_left_out(infer: Infer) -> None:
+    inference = infer({"series": ["run"], "ignore": ["taken"]}, **recordings())
+    assert "updates_per_s" not in [field.name for field in inference.fields]
+    assert "name the time column (--time)" in inference.dropped["updates"]
+
+
+def test_a_clock_that_is_kept_stays_as_it_is(infer: Infer) -> None:
+    options = {"time": "taken", "series": ["run"], "keep": ["updates"]}
+    assert field(infer(options, **recordings()), "updates").kind == "gauge"
+
+
+def test_the_rate_of_a_clock_has_the_unit_of_the_clock_per_second(infer: Infer) -> None:
+    options = {"time": "taken", "series": ["run"], "fields": {"upd*": {"unit": "messages"}}}
+    assert field(infer(options, **recordings()), "updates_per_s").unit == "messages/s"
+
+
+def test_rates_of_test_rows_need_the_records_between_that_have_no_label(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table(**recordings())
+    table = table.with_columns(
+        label=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise(pl.col("label"))
+    )
+    dataset = load_dataset(make_recipe(table, time="taken", series=["run"]))
+    column = dataset.schema.names.index("updates_per_s")
+    values = {float(v) for rows in dataset.parts.values() for v in rows.matrix[:, column]}
+    assert values == {0.0, 1.0}  # 0 for the first record of a recording, never 2
