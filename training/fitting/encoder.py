@@ -22,6 +22,8 @@ _TINY, FAR = 1e-30, 1e30
 """Smaller spreads count as 0, and larger distances as this one: float32 ends soon after."""
 SATURATION = 15.0
 """Pre-activations are cut here: the sigmoid in float32 is then below 1 and above 0."""
+_TAIL = 0.005
+"""Share of a class's rows at either end of a number's range that perceptrons see as that end."""
 LINEAR_GAIN = 0.5
 """Weight of whitened fields: their shifts from run to run must not outweigh the learned part."""
 _SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
@@ -76,16 +78,30 @@ class Scaling(nn.Module):
         self.plain = 2 * len(numbers) + len(flags) + sum(count for _, count in self.categories)
         self.width = self.plain + len(binned)
 
-    def columns(self, views: Collection[View]) -> list[int]:
-        """Return the columns of flags, categories and these views of numbers."""
+    def columns_of(self, view: View) -> range:
+        """Return the columns of a view of numbers."""
         numbers, plain = len(self.numbers), self.plain
         of: dict[View, range] = {
             "standard": range(numbers),
             "log": range(plain - numbers, plain),
             "bins": range(plain, self.width),
         }
-        others = range(numbers, plain - numbers)
-        return sorted([*others, *(column for view in views for column in of[view])])
+        return of[view]
+
+    def columns(self, views: Collection[View]) -> list[int]:
+        """Return the columns of flags, categories and these views of numbers."""
+        others = range(len(self.numbers), self.plain - len(self.numbers))
+        return sorted([*others, *(column for view in views for column in self.columns_of(view))])
+
+    def ranges(self, scaled: Tensor, labels: Labels) -> tuple[Numbers, Numbers]:
+        """Return the least and the largest value of each column in any class, [width] each."""
+        low, high = np.zeros(self.width), np.ones(self.width)  # of all but numbers
+        for columns in map(self.columns_of, ("standard", "log")):
+            values = scaled[:, columns].numpy()
+            of_class = [values[labels == label] for label in np.unique(labels)]
+            low[columns] = np.min([np.quantile(v, _TAIL, axis=0) for v in of_class], axis=0)
+            high[columns] = np.max([np.quantile(v, 1 - _TAIL, axis=0) for v in of_class], axis=0)
+        return low, high
 
     def _impute(self, records: Tensor) -> Tensor:
         values = records[:, self.numbers]
@@ -131,9 +147,10 @@ def _bins(values: Numbers, count: int) -> tuple[list[int], Numbers, Numbers]:
     edges = [np.zeros((0, 2))]
     for column in range(values.shape[1]):
         cuts = np.quantile(values[:, column], np.linspace(0, 1, count + 1))
-        cuts = np.unique(cuts.astype(np.float32))
+        cuts = np.unique(cuts.astype(np.float32)).astype(np.float64)
+        cuts = cuts[np.diff(cuts, prepend=-np.inf) > _TINY]
         columns += [column] * (len(cuts) - 1)
-        edges.append(np.stack([cuts[:-1], cuts[1:]], axis=1).astype(np.float64))
+        edges.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
     lower, upper = np.concatenate(edges).T
     return columns, lower, (upper - lower).clip(_TINY, LARGEST)
 
@@ -186,7 +203,10 @@ class Encoder(nn.Module):
     """Scaling, perceptrons side by side, and a head that keeps the sigmoid's gradient alive.
 
     Every member is a perceptron with a cube of its own, fitted as if it were alone; their points in
-    a row are the learned part of the embedding, so that a distance is the sum of theirs. The head
+    a row are the learned part of the embedding, so that a distance is the sum of theirs. They see
+    numbers cut to the range of the classes they know: what a perceptron answers beyond it was never
+    fitted, and another device's levels would send its good traffic anywhere. The whitened fields
+    see the whole, so that what is new lies far from all classes. The head
     is Linear, BatchNorm without affine terms, a gain, sigmoid: normalising keeps dimensions from
     starting saturated, and the gain sets how near to the cube's corners clusters come. The linear
     part follows, which is not learned by gradient. Scaling and whitening are fitted to the training
@@ -202,6 +222,10 @@ class Encoder(nn.Module):
         self.scaling = Scaling(schema, matrix, recipe.bins)
         columns = self.scaling.columns(recipe.views)
         self.columns = _indices(columns)
+        with torch.inference_mode():
+            scaled = self.scaling(torch.from_numpy(matrix))
+        low, high = self.scaling.ranges(scaled, labels)
+        self.low, self.high = _statistic(low[columns]), _statistic(high[columns])
         members, width = recipe.members, len(columns)
 
         def linear(width: int, outputs: int, first: bool) -> nn.Module:
@@ -228,9 +252,7 @@ class Encoder(nn.Module):
         self.members, self.dimensions = members, outputs
         self.whitening: Whitening | None = None
         if recipe.linear:
-            with torch.inference_mode():
-                plain = self.scaling(torch.from_numpy(matrix))[:, : self.scaling.plain]
-            self.whitening = Whitening(plain, labels)
+            self.whitening = Whitening(scaled[:, : self.scaling.plain], labels)
             self.dimensions += self.scaling.plain
 
     def learned(self, records: Tensor) -> Tensor:
@@ -248,7 +270,8 @@ class Encoder(nn.Module):
         return torch.cat([learned, _inside(linear)], dim=1)
 
     def _learned(self, scaled: Tensor) -> Tensor:
-        return _inside(self.gain * self.head(self.body(scaled[:, self.columns])))
+        seen = torch.clamp(scaled[:, self.columns], self.low, self.high)
+        return _inside(self.gain * self.head(self.body(seen)))
 
 
 def _inside(logits: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Export the fitted encoder to ONNX, and check it against torch."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from onnx import TensorProto
 
@@ -51,13 +53,13 @@ def _draw(folded: Folded, fields: int) -> bytes:
     # Members stay apart: several small matrices are faster than one that is mostly zeros.
     graph = Graph(fields)
     views = _Views(graph, folded)
-    points = [views.joined(folded.seen)] * len(folded.members)
+    points = [views.joined(folded.seen, folded.seen_windows)] * len(folded.members)
     for depth, layers in enumerate(zip(*folded.members, strict=True)):
         if depth:
             points = [graph.node("Relu", point) for point in points]
         points = [_layer(graph, *pair) for pair in zip(points, layers, strict=True)]
     if folded.whitening is not None:
-        points.append(_layer(graph, views.joined(folded.plain), folded.whitening))
+        points.append(_layer(graph, views.joined(folded.plain, folded.windows), folded.whitening))
     ends = graph.constant(-SATURATION), graph.constant(SATURATION)
     graph.node("Sigmoid", graph.node("Clip", graph.joined(points), *ends))
     return graph.serialized(folded.dimensions)
@@ -74,13 +76,13 @@ class _Views:
         self.graph, self.folded, self.scaling = graph, folded, folded.scaling
         self._median = self.scaling.median.numpy()
 
-    def joined(self, parts: tuple[str, ...]) -> str:
-        """Draw these parts side by side."""
+    def joined(self, parts: tuple[str, ...], windows: Mapping[str, Window]) -> str:
+        """Draw these parts side by side, numbers cut to these windows."""
         draw = {
-            "standard": self._standard,
+            "standard": lambda: self._standard(windows["standard"]),
             "flags": self._flags,
             "categories": self._categories,
-            "log": self._log,
+            "log": lambda: self._log(windows["log"]),
             "bins": self._bins,
         }
         return self.graph.joined([draw[part]() for part in parts])
@@ -112,13 +114,13 @@ class _Views:
         above = self.graph.node("Max", values, self.graph.constant(window.lowest))
         return self.graph.node("Min", above, self.graph.constant(window.highest))
 
-    def _standard(self) -> str:
-        return self._cut(self._quotient(self.folded.standard), self.folded.standard)
+    def _standard(self, window: Window) -> str:
+        return self._cut(self._quotient(window), window)
 
-    def _log(self) -> str:
-        node, spreads = self.graph.node, self._quotient(self.folded.log)
+    def _log(self, window: Window) -> str:
+        node, spreads = self.graph.node, self._quotient(window)
         size = node("Log", node("Add", node("Abs", spreads), self.graph.constant(1.0)))
-        return self._cut(node("Mul", node("Sign", spreads), size), self.folded.log)
+        return self._cut(node("Mul", node("Sign", spreads), size), window)
 
     def _flags(self) -> str:
         missing = self.graph.node("IsNaN", self._raw(self.scaling.flags.tolist()))

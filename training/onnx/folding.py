@@ -5,6 +5,7 @@ apart. All that is affine behind the cut (standardising, batch normalisation, ga
 multiplied into the next layer's matrix and bias, in float64. Unused views are left out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +60,10 @@ class Folded:
     """An encoder for serving."""
 
     scaling: Scaling  # imputation, flags, categories and bins are unchanged
-    standard: Window  # window of the distance from the median
-    log: Window  # window of sign(u) ln(1 + |u|) with u that distance in spreads
+    # windows of the views of numbers: standard, of the distance from the median; log, of
+    # sign(u) ln(1 + |u|) with u that distance in spreads
+    windows: Mapping[str, Window]  # for whitening
+    seen_windows: Mapping[str, Window]  # for members, which see no more than the known ranges
     # seen and plain: names of the parts that members see and that are whitened, in order
     seen: tuple[str, ...]
     # each member's layers, with ReLU between them; without hidden layers, one for all members. The
@@ -74,8 +77,8 @@ class Folded:
 def fold(encoder: Encoder) -> Folded:
     """Fold an encoder, as it is in evaluation mode."""
     scaling = encoder.scaling
-    standard = _standard(scaling)
-    parts = _parts(scaling, standard)
+    windows = {"standard": _standard(scaling), "log": _log(scaling)}
+    parts = _parts(scaling, windows["standard"])
     columns = set(encoder.columns.tolist())
     seen = [part for part in parts if set(part.columns) <= columns]
     plain = [part for part in parts if part.columns.stop <= scaling.plain]
@@ -84,8 +87,12 @@ def fold(encoder: Encoder) -> Folded:
         whitening = _behind(plain, _whitening(encoder.whitening))
     return Folded(
         scaling=scaling,
-        standard=standard,
-        log=_log(scaling),
+        windows=windows,
+        seen_windows={
+            part.name: _narrowed(windows[part.name], part, encoder)
+            for part in seen
+            if part.name in windows
+        },
         seen=tuple(part.name for part in seen),
         members=tuple((_behind(seen, first), *others) for first, *others in _chains(encoder)),
         plain=tuple(part.name for part in plain),
@@ -108,6 +115,15 @@ def _log(scaling: Scaling) -> Window:
     return Window(
         _exact(scaling.spread), (mean - cut).clip(-end, end), (mean + cut).clip(-end, end)
     )
+
+
+def _narrowed(window: Window, part: Part, encoder: Encoder) -> Window:
+    """Return the window cut to the ranges that members see of a view."""
+    at = np.searchsorted(encoder.columns.numpy(), np.array(part.columns))
+    low, high = (
+        (_exact(end)[at] - part.shift) / part.factor for end in (encoder.low, encoder.high)
+    )
+    return Window(window.divisor, low, high)
 
 
 def _parts(scaling: Scaling, standard: Window) -> list[Part]:
