@@ -75,6 +75,8 @@ class Class(_Frozen):
         centroid: mean embedding of the class's training records, N numbers in 0..1.
         radius: largest distance (0..1) at which the class accepts a record.
         records: how many training records the centroid is the mean of.
+        share: prior share of records that are of this class; None if all classes count alike, as in
+            older bundles.
     """
 
     name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
@@ -83,10 +85,14 @@ class Class(_Frozen):
     centroid: tuple[_Unit, ...]
     radius: _Unit
     records: Annotated[int, pydantic.Field(ge=1)]
+    # Left out where it says nothing: the versions of older bundles are hashes of what they hold.
+    share: Annotated[float, pydantic.Field(gt=0, le=1)] | None = pydantic.Field(
+        default=None, exclude_if=lambda share: share is None
+    )
 
 
 class Calibration(_Frozen):
-    """How radii and confidence were set: on dev rows, which fitted no weight and tested nothing.
+    """How radii and confidence were set: on records that the encoder which embedded them never saw.
 
     Attributes:
         unknown_rate: share of records of known classes that may be called unknown.

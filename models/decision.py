@@ -6,10 +6,10 @@ lie in 0..1 for points of the unit cube.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import exp
 from typing import cast
 
 import numpy as np
@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from models.schema import Matrix
 
-__all__ = ["Decisions", "NearestCentroid", "distances_between", "expected_distances"]
+__all__ = [
+    "Decisions",
+    "NearestCentroid",
+    "distances_between",
+    "expected_distances",
+    "log_prior_of",
+]
 
 _Scores = npt.NDArray[np.float64]
 
@@ -74,12 +80,28 @@ def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
     return 1 / (1 + 1 / support), scatter * np.log1p(1 / support)
 
 
+def log_prior_of(shares: Sequence[float | None]) -> _Scores | None:
+    """Return the log of each class's prior share over the geometric mean of them all: [k].
+
+    A class without a share, because it was enrolled, gets 0: against the trained classes together
+    it neither gains nor pays.
+
+    Args:
+        shares: of each class, or None; None is returned if no class has one.
+    """
+    known = [math.log(share) for share in shares if share is not None]
+    if not known:
+        return None
+    mean = sum(known) / len(known)
+    return np.array([0.0 if share is None else math.log(share) - mean for share in shares])
+
+
 @dataclass(slots=True, eq=False)
 class Decisions:
     """The decisions of a rule on n records; a slice holds those on some of them.
 
     Attributes:
-        nearest: int [n], index of the class with the nearest centroid, by `expected_distances`.
+        nearest: int [n], index of the class that is nearest, by `NearestCentroid.expected`.
         accepted: bool [n], False where the record is beyond the radius of that class: unknown.
         distance: float32 [n], to the centroid of that class, 0..1.
         confidence: float32 [n], calibrated probability of that class.
@@ -159,6 +181,8 @@ class NearestCentroid:
         support: float [k], the number of records behind each centroid, infinite where it is exact;
             None if all are.
         scatter: mean distance of a class's records from its exact mean, 0..1.
+        log_prior: float [k], by `log_prior_of`; None if all classes count alike. Bayes' rule adds it
+            to the logits, so that a class is as much farther as it is rarer.
     """
 
     centroids: Matrix
@@ -166,6 +190,7 @@ class NearestCentroid:
     temperature: float
     support: _Scores | None = None
     scatter: float = 0.0
+    log_prior: _Scores | None = None
     _allowances: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
     _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
     _radii: list[float] = field(default_factory=list, init=False, repr=False)
@@ -174,8 +199,11 @@ class NearestCentroid:
     def __post_init__(self) -> None:
         set_field = partial(object.__setattr__, self)  # the only way into a frozen dataclass
         set_field("_radii", self.radii.tolist())
-        if self.support is not None:
-            shrink, add = _allowance(self.support, self.scatter)
+        if self.support is not None or self.log_prior is not None:
+            support = np.full(len(self.radii), np.inf) if self.support is None else self.support
+            shrink, add = _allowance(support, self.scatter)
+            if self.log_prior is not None:
+                add = add - self.temperature * self.log_prior
             set_field("_allowances", (shrink.astype(np.float32), add.astype(np.float32)))
             set_field("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
         if self.has_many:
@@ -225,7 +253,7 @@ class NearestCentroid:
             nearest.append(index)
             accepted.append(row[index] <= radii[index])
             distance.append(row[index])
-            weights = sum([exp((shortest - other) / temperature) for other in expected])
+            weights = sum([math.exp((shortest - other) / temperature) for other in expected])
             confidence.append(1 / weights)
         return Decisions(
             np.array(nearest, np.intp),
@@ -272,7 +300,7 @@ class NearestCentroid:
         return np.ascontiguousarray(logits, dtype=np.float32)
 
     def expected(self, distances: Matrix) -> Matrix:
-        """Return `expected_distances` of this rule: [n, k]."""
+        """Return `expected_distances` of this rule, its prior included: [n, k]."""
         if self._allowances is None:
             return distances
         shrink, add = self._allowances

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.bundle import UNKNOWN, Bundle, BundleError, Class, Manifest
-from models.decision import Decisions, NearestCentroid
+from models.decision import Decisions, NearestCentroid, log_prior_of
 from models.encoder import Encoder, EncoderError
 from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
@@ -99,6 +99,7 @@ class Model:
             radii=np.array([class_.radius for class_ in classes], dtype=np.float32),
             temperature=self.manifest.calibration.temperature,
             scatter=self.manifest.calibration.scatter,
+            log_prior=log_prior_of([class_.share for class_ in classes]),
         )
         self.reference = self._reference(bundle)
         self._smoke_test()
@@ -152,6 +153,7 @@ class Model:
             centroids=np.stack([np.array(class_.centroid, np.float32) for class_ in classes]),
             radii=np.array([class_.radius for class_ in classes], np.float32),
             support=np.array(support) if enrolled else None,
+            log_prior=log_prior_of([class_.share for class_ in kept] + [None] * len(enrolled)),
         )
         return other
 

@@ -56,6 +56,8 @@ def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float
 def with_class(rule: NearestCentroid, index: int, points: Matrix, radius: float) -> NearestCentroid:
     """Return the rule with a class replaced, or added if `index` is the number of classes.
 
+    How common the class is nobody knows: it counts as `log_prior_of` says.
+
     Args:
         rule: the rule to change.
         index: of the class.
@@ -63,11 +65,13 @@ def with_class(rule: NearestCentroid, index: int, points: Matrix, radius: float)
         radius: of the class.
     """
     support = np.full(len(rule.radii), np.inf) if rule.support is None else rule.support
+    log_prior = None if rule.log_prior is None else _put(rule.log_prior, index, 0.0)
     return dataclasses.replace(
         rule,
         centroids=_put(rule.centroids, index, points.mean(axis=0)),
         radii=_put(rule.radii, index, np.float32(radius)),
         support=_put(support, index, len(points)),
+        log_prior=log_prior,
     )
 
 

@@ -23,6 +23,7 @@ from training.dataset.tables import added_tables, labelled_rows
 from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import Plan
+from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
@@ -174,14 +175,18 @@ def _progress(
     silent = not sys.stderr.isatty()
     with Progress(*columns, expand=True, console=Console(stderr=True), disable=silent) as progress:
 
-        def show(fit: str, epoch: Epoch, _: Encoder | None = None) -> None:
+        def show(fit: str, epoch: Epoch | None, _: Encoder | None = None) -> None:
+            if epoch is None:
+                fit = f"{fit}, calibration"
             if fit not in tasks:
-                total = recipe.fit.epochs * (fits or {}).get(fit, 1)
+                total = recipe.fit.epochs * (fits or {}).get(fit, 1) if epoch else FOLDS
                 tasks[fit] = progress.add_task(fit, total=total, numbers="")
-            numbers = (
-                f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f} "
-                f"dev macro-F1 {epoch.dev_macro_f1:.3f}"
-            )
+            if epoch is None:
+                progress.advance(tasks[fit])
+                return
+            numbers = f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f}"
+            if epoch.dev_macro_f1 is not None:
+                numbers += f" dev macro-F1 {epoch.dev_macro_f1:.3f}"
             progress.update(tasks[fit], advance=1, numbers=numbers)
 
         yield show

@@ -169,11 +169,31 @@ class Recipe(_Part):
     fit: FitRecipe = FitRecipe()
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)] = 0.01
     """Share of records of known classes that may be called unknown."""
+    calibration: Literal["auto", "cross", "dev"] = "auto"
+    """cross: several fits, each without some groups, measure the records of these groups, and the
+    last fit takes train and dev rows. dev: the fit takes train rows, and dev rows are measured.
+    auto: cross where groups are known."""
+    leave_out: str | None = None
+    """Column whose values are the groups of cross calibration: what new traffic will differ in, a
+    device or an event. The last column of the series by default, else the event."""
+    prior: bool = True
+    """Let the decision know how common each class is among the training rows."""
+    fault_share: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
+    """Share of records that are faults where the model will serve, if the rows do not show it."""
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns that may name the groups of cross calibration, the best first."""
+        if self.leave_out:
+            return (self.leave_out,)
+        split = self.split.column if self.split.by == "group" else None
+        names = (*self.series[-1:], split, self.event)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def context(self) -> tuple[str, ...]:
         """Columns that say when, where and in which event a record was made: never fields."""
-        named = (*self.series, self.time, self.event)
+        named = (*self.series, self.time, self.event, self.leave_out)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @pydantic.model_validator(mode="after")

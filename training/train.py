@@ -17,10 +17,10 @@ from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
-from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, evaluate
-from training.fitting.calibration import decision_rule
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch
@@ -30,8 +30,9 @@ from training.recipe import Recipe, Split
 from training.reports import figures
 from training.reports.model_card import write_card
 
-Report = Callable[[str, Epoch, Encoder], None]
-"""Called after every epoch with the name of the fit, the epoch and the encoder."""
+Report = Callable[[str, Epoch | None, Encoder | None], None]
+"""Called after every epoch with the name of the fit, the epoch and the encoder; with None for both
+after each fit that calibrates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Fitted:
     graph: bytes
     encoder: OnnxEncoder
     rule: NearestCentroid
+    rows: Rows  # the records that were fitted
+    held_out: HeldOut  # the records that calibrated the rule
     evaluation: Evaluation
     history: list[Epoch]
 
@@ -72,7 +75,7 @@ def train(
 def fit_and_test(
     recipe: Recipe,
     split: Split,
-    report: Callable[[Epoch, Encoder], None],
+    report: Callable[[Epoch | None, Encoder | None], None],
     added: Sequence[Added] | None = None,
 ) -> Fitted:
     """Fit on train rows, calibrate on dev rows, and evaluate on test rows of one split.
@@ -84,10 +87,17 @@ def fit_and_test(
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
     # The graph serves, and its last digits differ from torch's.
-    rule = decision_rule(encoder.embed, dataset.train, dataset.dev, recipe.unknown_rate)
+    held_out, dev = classifier.held_out_, dataset.dev
+    rows = dataset.train if held_out is None else dataset.known
+    space = Space.of(encoder.embed, rows)
+    if held_out is None:
+        held_out = HeldOut(space.measure(encoder.embed(dev.matrix)), dev.labels)
+    shares = shares_of(rows.labels, recipe.fault_share) if recipe.prior else None
+    rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, recipe.encoder, loss)
-    return Fitted(dataset, graph, encoder, rule, evaluation, classifier.history_)
+    history = classifier.history_
+    return Fitted(dataset, graph, encoder, rule, rows, held_out, evaluation, history)
 
 
 def _bundle(
@@ -117,11 +127,11 @@ def _bundle(
         about=recipe.about.strip(),
         dimensions=rule.centroids.shape[1],
         fields=dataset.schema.fields,
-        classes=_classes(recipe, dataset, rule),
+        classes=_classes(recipe, fitted),
         calibration=Calibration(
             unknown_rate=recipe.unknown_rate,
             temperature=rule.temperature,
-            records=_counts(dataset.dev, classes),
+            records=_counts(fitted.held_out.labels, classes),
             scatter=rule.scatter,
         ),
         training=_provenance(recipe, dataset)
@@ -133,8 +143,9 @@ def _bundle(
     )
 
 
-def _classes(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> tuple[Class, ...]:
-    counts = _counts(dataset.train, dataset.classes)
+def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
+    rule, labels, classes = fitted.rule, fitted.rows.labels, fitted.dataset.classes
+    counts, shares = _counts(labels, classes), shares_of(labels, recipe.fault_share)
     return tuple(
         Class(
             name=name,
@@ -143,13 +154,14 @@ def _classes(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> tuple[C
             centroid=tuple(rule.centroids[c].tolist()),
             radius=float(rule.radii[c]),
             records=counts[name],
+            share=float(shares[c]) if recipe.prior else None,
         )
-        for c, name in enumerate(dataset.classes)
+        for c, name in enumerate(classes)
     )
 
 
-def _counts(rows: Rows, classes: tuple[str, ...]) -> dict[str, int]:
-    return {name: int((rows.labels == c).sum()) for c, name in enumerate(classes)}
+def _counts(labels: Labels, classes: tuple[str, ...]) -> dict[str, int]:
+    return {name: int((labels == c).sum()) for c, name in enumerate(classes)}
 
 
 def _reference(dev: Rows, seed: int) -> Reference:

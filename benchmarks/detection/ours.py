@@ -12,7 +12,7 @@ from torch import nn
 from models.decision import Decisions, NearestCentroid, distances_between
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
-from training.fitting.calibration import decision_rule
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.encoder import Encoder
 from training.fitting.fit import embed, fit
 from training.recipe import EncoderRecipe, Recipe
@@ -55,7 +55,10 @@ def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) ->
         dataset.schema, train, dev, recipe.encoder, recipe.fit, lambda *_: None, loss=loss
     )
     seconds = time.perf_counter() - begin
-    rule = decision_rule(lambda matrix: embed(encoder, matrix), train, dev, recipe.unknown_rate)
+    space = Space.of(lambda matrix: embed(encoder, matrix), train)
+    held_out = HeldOut(space.measure(embed(encoder, dev.matrix)), dev.labels)
+    shares = shares_of(train.labels, recipe.fault_share) if recipe.prior else None
+    rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
     return Ours(encoder, rule, seconds)
 
 

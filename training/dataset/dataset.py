@@ -77,6 +77,16 @@ class Dataset:
     added: tuple[Addition, ...] = ()  # tables whose rows are among the train rows
 
     @property
+    def known(self) -> Rows:
+        """The train and dev rows."""
+        tables = [rows.table for rows in (self.train, self.dev) if not rows.table.is_empty()]
+        return Rows(
+            np.concatenate([self.train.matrix, self.dev.matrix]),
+            np.concatenate([self.train.labels, self.dev.labels]),
+            pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(),
+        )
+
+    @property
     def parts(self) -> dict[Part, Rows]:
         """The three parts by name."""
         return {"train": self.train, "dev": self.dev, "test": self.test}
@@ -166,6 +176,22 @@ def _comparable(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:
 def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     """Return the table with a column of missing values for each of these names that it lacks."""
     return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
+
+
+def groups_of(rows: Rows, columns: Sequence[str], least: int) -> tuple[str, Labels] | None:
+    """Return the first column with enough groups, and the group of each row, from 0.
+
+    A column serves if it has `least` values and none of them has more than half of the rows: what
+    is left out in turn must leave enough to fit.
+    """
+    for name in columns:
+        if name not in rows.table.columns:
+            continue
+        groups = rows.table[name].rank("dense").fill_null(0).to_numpy().astype(np.int64)
+        values, groups = np.unique(groups, return_inverse=True)
+        if len(values) >= least and np.bincount(groups).max() * 2 <= len(groups):
+            return name, groups.astype(np.int64)
+    return None
 
 
 def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:

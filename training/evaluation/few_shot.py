@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from models.decision import expected_distances
+from models.decision import NearestCentroid, expected_distances
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Rows, load_dataset
 from training.evaluation.evaluate import score
@@ -40,7 +40,7 @@ FewShotResult = Mapping[str, Mapping[int, Draws]]
 
 
 def few_shot(
-    recipe: Recipe, plan: FewShot, report: Callable[[Epoch, Encoder], None]
+    recipe: Recipe, plan: FewShot, report: Callable[[Epoch | None, Encoder | None], None]
 ) -> FewShotResult:
     """Fit without some fault classes, enrol them from a few records, and classify the test rows.
 
@@ -56,14 +56,20 @@ def few_shot(
     dataset = load_dataset(recipe, held_out=plan.hold_out)
     held_out = _check(dataset, plan)
     seen = _without(dataset, held_out)
+    # Neither radii nor the train rows' share of dev rows matter here.
+    recipe = recipe.model_copy(update={"calibration": "dev"})
     classifier = SiameseClassifier.of(recipe, seen, report)
     spaces = {"embedding": classifier.transform, **_baselines(seen)}
     return {
         name: {
-            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed, name)
+            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed, rule)
             for shots in plan.shots
         }
-        for name, space in spaces.items()
+        # The baselines are the plain nearest centroid.
+        for name, space, rule in (
+            (name, space, classifier.rule_ if name == "embedding" else None)
+            for name, space in spaces.items()
+        )
     }
 
 
@@ -135,7 +141,7 @@ def _draw(
     shots: int,
     draws: int,
     seed: int,
-    name: str,
+    rule: NearestCentroid | None,
 ) -> Draws:
     """Draw support records again and again, and score the test rows after each draw."""
     random = np.random.default_rng(seed)
@@ -145,17 +151,22 @@ def _draw(
     pool_labels = np.concatenate([train_labels, dataset.dev.labels])
     centroids = [train[train_labels == c].mean(axis=0) for c in range(len(dataset.classes))]
     seen = [c for c in range(len(dataset.classes)) if c not in held_out]
-    scatter = np.mean([_distances(train[train_labels == c], centroids[c]).mean() for c in seen])
     distances = np.stack([_distances(test, centroid) for centroid in centroids], axis=1)
-    support = np.full(len(centroids), np.inf)
-    if name == "embedding":  # the baselines are the plain nearest centroid
+    width = test.shape[1]
+    support, log_prior = np.full(len(centroids), np.inf), np.zeros(len(centroids))
+    if rule is not None:
         support[list(held_out)] = shots
+        if rule.log_prior is not None:
+            log_prior[seen] = rule.log_prior
     values = []
     for _ in range(draws):
         for c in held_out:
             chosen = random.choice(np.flatnonzero(pool_labels == c), shots, replace=False)
             distances[:, c] = _distances(test, pool[chosen].mean(axis=0))
-        nearest = expected_distances(distances, support, float(scatter)).argmin(axis=1)
+        nearest = distances.argmin(axis=1)
+        if rule is not None:
+            expected = expected_distances(distances / width, support, rule.scatter)
+            nearest = (expected - rule.temperature * log_prior).argmin(axis=1)
         scores = score(labels, nearest)
         recalls = [scores.recall[c] for c in held_out if c in scores.recall]
         values.append((scores.accuracy, scores.macro_f1, float(np.mean(recalls))))

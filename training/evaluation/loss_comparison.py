@@ -32,7 +32,7 @@ __all__ = [
     "with_loss",
 ]
 
-Report = Callable[[str, Epoch], None]
+Report = Callable[[str, Epoch | None], None]
 """Called after every epoch with the name of the fit."""
 
 DRAWS = 30
@@ -132,9 +132,9 @@ def run_tasks(
 
 def _with_reports(
     run: Callable[[Task, Report], Result], task: Task
-) -> tuple[Result, list[tuple[str, Epoch]]]:
+) -> tuple[Result, list[tuple[str, Epoch | None]]]:
     """Run a task in another process, and return what it reported together with its result."""
-    reports: list[tuple[str, Epoch]] = []
+    reports: list[tuple[str, Epoch | None]] = []
     return run(task, lambda *arguments: reports.append(arguments)), reports
 
 

@@ -1,8 +1,8 @@
-"""The decision rule of a fitted encoder: centroids, calibrated radii and confidence."""
+"""The decision rule of a fitted encoder: centroids, calibrated radii, confidence and prior."""
 
-import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,60 +10,115 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from models.decision import NearestCentroid, distances_between
+from models.decision import NearestCentroid, distances_between, log_prior_of
 from models.schema import Matrix
 from models.support import ROUNDING, conformal_quantile
 from training.dataset.dataset import Labels, Rows
 from training.fitting.fit import centroids_of
 
+Shares = npt.NDArray[np.float64]
+Distances = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Records that the encoder which measured them never saw."""
+
+    distances: Distances  # [n, classes] to that encoder's centroids
+    labels: Labels  # [n]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Training records in the cube."""
+
+    centroids: Matrix  # float32 [classes, N]
+    scatter: float  # mean distance of a class's records from its centroid, mean over classes
+
+    @classmethod
+    def of(cls, embedding: Callable[[Matrix], Matrix], train: Rows) -> "Space":
+        """Embed training records; labels are 0..K-1, and every class has a record."""
+        classes = int(train.labels.max()) + 1
+        points, labels = embedding(train.matrix), train.labels
+        centroids = centroids_of(points, labels, classes)
+        to_own = distances_between(points, centroids)[np.arange(len(labels)), labels]
+        return cls(centroids, float(np.mean([to_own[labels == c].mean() for c in range(classes)])))
+
+    def measure(self, points: Matrix) -> Distances:
+        """Return the distances of points to the centroids."""
+        return distances_between(points, self.centroids).astype(np.float64)
+
+
+def shares_of(labels: Labels, fault_share: float | None = None) -> Shares:
+    """Return the share of each class, 0..K-1, among the records.
+
+    Args:
+        labels: of the records; class 0 is good traffic.
+        fault_share: the share of all faults together, where the records do not show it.
+    """
+    counts = np.bincount(labels).astype(np.float64)
+    if fault_share is not None:
+        counts[1:] *= fault_share / counts[1:].sum()
+        counts[0] = 1 - fault_share
+    shares: Shares = counts / counts.sum()
+    return shares
+
 
 def decision_rule(
-    embedding: Callable[[Matrix], Matrix], train: Rows, dev: Rows, unknown_rate: float
+    space: Space, held_out: HeldOut, unknown_rate: float, shares: Shares | None
 ) -> NearestCentroid:
-    """Take centroids and scatter from the training records, radii and temperature from the others.
+    """Calibrate radii and confidence on held-out records.
 
-    The embedding is by the library that will decide, torch in process and onnxruntime for a bundle,
-    for their last digits differ. Labels are 0..K-1, and every class has a training record.
-    """
-    classes = int(train.labels.max()) + 1
-    points, labels = embedding(train.matrix), train.labels
-    centroids = centroids_of(points, labels, classes)
-    to_own_centroid = distances_between(points, centroids)[np.arange(len(labels)), labels]
-    scatter = float(np.mean([to_own_centroid[labels == c].mean() for c in range(classes)]))
-    rule = calibrate(embedding(dev.matrix), dev.labels, centroids, unknown_rate)
-    return dataclasses.replace(rule, scatter=scatter)
-
-
-def calibrate(
-    embeddings: Matrix, labels: Labels, centroids: Matrix, unknown_rate: float
-) -> NearestCentroid:
-    """Set each class's radius by split-conformal calibration, and the confidence's temperature.
-
-    A class's radius is the conformal quantile of the distances of all held-out records that are
-    nearest to it. So a new record of a known class, drawn from the same distribution, is called
+    A class's radius is the conformal quantile of the distances of all held-out records that the
+    rule gives to it. So a new record of a known class, drawn from the same distribution, is called
     unknown with at most this probability (Vovk et al., "Algorithmic Learning in a Random World",
     2005; conditional on the nearest class). Distances to a record's own class would not do: one
     record that lies in another cluster stretches the radius of its class beyond any use. A class
     with too few held-out records (99 are needed for 1 %) takes the quantile over all classes, or
     its own largest distance if that is larger.
+
+    Held-out records of whole groups (devices, events) make this hold for new groups, as far as they
+    are like the known ones. Where they come from several fits that each left some groups out, the
+    radii are those of CV+ without its correction for the number of fits (Barber et al., "Predictive
+    inference with the jackknife+", 2021): at most twice the rate in theory, about the rate in
+    practice.
+
+    Args:
+        space: of the encoder that serves.
+        held_out: measured by encoders that were fitted alike.
+        unknown_rate: share of records of known classes that may be called unknown.
+        shares: prior share of each class; None for a rule without a prior.
     """
-    distances = distances_between(embeddings, centroids).astype(np.float64)
-    nearest, shortest = distances.argmin(axis=1), distances.min(axis=1)
-    pooled = min(conformal_quantile(shortest, unknown_rate), float(shortest.max()))
+    log_prior = None if shares is None else log_prior_of(shares.tolist())
+    distances, labels = held_out.distances, held_out.labels
+    temperature = _temperature(distances, labels, log_prior)
+    expected = distances if log_prior is None else distances - temperature * log_prior
+    nearest = expected.argmin(axis=1)
+    reached = distances[np.arange(len(labels)), nearest]
+    pooled = min(conformal_quantile(reached, unknown_rate), float(reached.max()))
     radii = []
-    for c in range(len(centroids)):
-        of_class = shortest[nearest == c]
+    for c in range(len(space.centroids)):
+        of_class = reached[nearest == c]
         radius = conformal_quantile(of_class, unknown_rate)
         radii.append(max(pooled, of_class.max(initial=0)) if math.isinf(radius) else radius)
     widened = np.array(radii, dtype=np.float32) + ROUNDING
-    return NearestCentroid(centroids, widened.clip(0, 1), _temperature(distances, labels))
+    return NearestCentroid(
+        space.centroids,
+        widened.clip(0, 1),
+        temperature,
+        scatter=space.scatter,
+        log_prior=log_prior,
+    )
 
 
-def _temperature(distances: npt.NDArray[np.float64], labels: Labels) -> float:
-    """Return the T with the lowest cross-entropy of softmax(-distance / T) and the labels."""
+def _temperature(
+    distances: Distances, labels: Labels, log_prior: npt.NDArray[np.float64] | None
+) -> float:
+    """Return the T with the lowest cross-entropy of softmax(log prior - distance / T)."""
+    prior = np.zeros(distances.shape[1]) if log_prior is None else log_prior
 
     def cross_entropy(log_t: float) -> float:
-        probabilities = softmax(-distances / math.exp(log_t), axis=1)
+        probabilities = softmax(prior - distances / math.exp(log_t), axis=1)
         return float(log_loss(labels, probabilities, labels=range(distances.shape[1])))
 
     best = minimize_scalar(cross_entropy, bounds=(math.log(1e-4), math.log(10)), method="bounded")

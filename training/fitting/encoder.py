@@ -96,7 +96,7 @@ class Scaling(nn.Module):
     def ranges(self, scaled: Tensor, labels: Labels) -> tuple[Numbers, Numbers]:
         """Return the least and the largest value of each column in any class, [width] each."""
         low, high = np.zeros(self.width), np.ones(self.width)  # of all but numbers
-        for columns in map(self.columns_of, ("standard", "log")):
+        for columns in (self.columns_of("standard"), self.columns_of("log")):
             values = scaled[:, columns].numpy()
             of_class = [values[labels == label] for label in np.unique(labels)]
             low[columns] = np.min([np.quantile(v, _TAIL, axis=0) for v in of_class], axis=0)

@@ -27,15 +27,17 @@ from models.schema import Matrix, Schema
 from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
-from training.dataset.dataset import Dataset, Rows
-from training.fitting.calibration import decision_rule
+from training.dataset.dataset import Dataset, Rows, groups_of
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.cross import FOLDS, folds_of, measure_held_out
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
 _BLOCK = 16384  # Records that are embedded at a time: a million would take gigabytes
 
-Report = Callable[[Epoch, Encoder], None]
+Report = Callable[[Epoch | None, Encoder | None], None]
+"""Called after every epoch with the encoder as it is; with None after each fit that calibrates."""
 
 
 class _Settings(EncoderRecipe, FitRecipe):
@@ -43,6 +45,7 @@ class _Settings(EncoderRecipe, FitRecipe):
 
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)]
     dev_share: Annotated[float, pydantic.Field(gt=0, lt=1)]
+    prior: bool
 
 
 # scikit-learn reads the parameters from the constructor's signature, so they are repeated here;
@@ -61,6 +64,7 @@ class SiameseClassifier(
         random_state: of weights, batches and drawn dev rows; an int gives the same model again.
         unknown_rate: share of records of known classes that may be called unknown.
         dev_share: share of each class's rows that `fit` sets aside if it gets no dev rows.
+        prior: whether a class counts by its share of the records, or as much as any other.
         schema: kinds of the columns; a column of categories holds codes 0, 1, ... None when all
             columns are numbers.
 
@@ -68,6 +72,7 @@ class SiameseClassifier(
         classes_: labels, sorted; those enrolled later follow, and so do their columns.
         encoder_: the torch module, float32 [n, fields] to float32 [n, N].
         rule_: centroids, radii and temperature; `centroids_` are float32 [k, N].
+        held_out_: distances of records by fits without their groups; None without groups.
         fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
         history_, n_iter_: results of every epoch, and the number of epochs.
@@ -94,6 +99,7 @@ class SiameseClassifier(
     random_state: int | np.random.RandomState | None = 0
     unknown_rate: float = 0.01
     dev_share: float = 0.15
+    prior: bool = True
     schema: Schema | None = None
 
     @classmethod
@@ -104,13 +110,34 @@ class SiameseClassifier(
             FitError: the encoder collapsed.
         """
         settings = {**recipe.encoder.model_dump(), **recipe.fit.model_dump()}
-        seed, rate = settings.pop("seed"), recipe.unknown_rate
-        made = cls(**settings, random_state=seed, unknown_rate=rate, schema=dataset.schema)
-        train, dev = dataset.train, dataset.dev
+        made = cls(
+            **{name: value for name, value in settings.items() if name != "seed"},
+            random_state=recipe.fit.seed,
+            unknown_rate=recipe.unknown_rate,
+            schema=dataset.schema,
+            prior=recipe.prior,
+        )
+        train, dev, known = dataset.train, dataset.dev, dataset.known
+        groups = None
+        if recipe.calibration != "dev":
+            groups = groups_of(known, recipe.group_columns, FOLDS)
+        if groups is not None:
+            return made.fit(known.matrix, known.labels, groups=groups[1], report=report)
+        if recipe.calibration == "cross":
+            raise FitError(
+                f"cross calibration needs a column of at least {FOLDS} groups, none of which has "
+                "half of the rows: --leave-out COLUMN"
+            )
         return made.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
 
     def fit(
-        self, X: Any, y: Any, *, dev: tuple[Any, Any] | None = None, report: Report | None = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        dev: tuple[Any, Any] | None = None,
+        groups: Any = None,
+        report: Report | None = None,
     ) -> Self:
         """Fit the encoder and the centroids, then calibrate radii and confidence on dev records.
 
@@ -123,6 +150,8 @@ class SiameseClassifier(
                 untransformed. Without them rows are drawn at random. Where neighbouring rows are
                 nearly equal, as in time series, radii may then be tighter than new traffic needs:
                 better pass records of another time, event or device.
+            groups: [n], whole numbers: which records belong together, as those of a device or an
+                event. Instead of dev records, fits that each leave some groups out calibrate.
             report: called after every epoch, with the encoder in its current state.
 
         Raises:
@@ -135,7 +164,10 @@ class SiameseClassifier(
         names = getattr(self, "feature_names_in_", None)
         schema = arrays.schema_of(self.schema, self.n_features_in_, names)
         train = Rows(X, labels)
-        if dev is None:
+        held_out, measured = None, None
+        if groups is not None:
+            folds = folds_of(np.unique(groups, return_inverse=True)[1], settings.seed)
+        elif dev is None:
             random = np.random.default_rng(settings.seed)
             train, held_out = arrays.set_aside(train, settings.dev_share, random)
         else:
@@ -145,11 +177,19 @@ class SiameseClassifier(
         report = report or (lambda *_: None)
         try:
             with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
+                if held_out is None:
+                    measured = measure_held_out(
+                        schema, train, folds, settings, settings, lambda: report(None, None)
+                    )
                 encoder, history = fit(schema, train, held_out, settings, settings, report)
         except RecipeError as error:
             raise FitError(str(error)) from error
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
-        self.rule_ = decision_rule(self._embed, train, held_out, settings.unknown_rate)
+        space, self.held_out_ = Space.of(self._embed, train), measured
+        if measured is None and held_out is not None:
+            measured = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
+        shares = shares_of(train.labels) if settings.prior else None
+        self.rule_ = decision_rule(space, measured, settings.unknown_rate, shares)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
         return self
 

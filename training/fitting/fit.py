@@ -24,18 +24,18 @@ _MAX_CLASSES = 16
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Results of one epoch: mean batch loss, excess over the floor, dev macro-F1."""
+    """Results of one epoch: mean batch loss, excess over the floor, and dev macro-F1 if any."""
 
     number: int
     loss: float
     excess_loss: float
-    dev_macro_f1: float
+    dev_macro_f1: float | None
 
 
 def fit(
     schema: Schema,
     train: Rows,
-    dev: Rows,
+    dev: Rows | None,
     shape: EncoderRecipe,
     settings: FitRecipe,
     report: Callable[[Epoch, Encoder], None],
@@ -91,14 +91,16 @@ def fit(
                 "the encoder collapsed: every record has the same embedding; are the fields scaled "
                 "wrongly (kind, unit), or is the learning rate too high?"
             )
-        # Dev rows are measured and decide nothing: radii and confidence are calibrated on them.
-        centroids = centroids_of(embeddings, train.labels, classes)
-        nearest = distances_between(embed(encoder, dev.matrix), centroids).argmin(axis=1)
-        macro_f1 = f1_score(dev.labels, nearest, average="macro", zero_division=0)
+        # Dev rows are measured and decide nothing.
+        macro_f1 = None
+        if dev is not None:
+            centroids = centroids_of(embeddings, train.labels, classes)
+            nearest = distances_between(embed(encoder, dev.matrix), centroids).argmin(axis=1)
+            macro_f1 = float(f1_score(dev.labels, nearest, average="macro", zero_division=0))
         mean_loss = excess = float(np.mean(losses))
         if isinstance(criterion, BatchLoss):
             excess = criterion.excess(mean_loss, classes, shape.dimensions)
-        history.append(Epoch(number, mean_loss, excess, float(macro_f1)))
+        history.append(Epoch(number, mean_loss, excess, macro_f1))
         report(history[-1], encoder)
     return encoder.eval(), history
 

@@ -124,7 +124,7 @@ def distances_figure(
 
 
 def history_figure(history: list[Epoch]) -> bytes:
-    """Draw excess loss and dev macro-F1 by epoch."""
+    """Draw excess loss, and dev macro-F1 where dev rows are no training rows, by epoch."""
     figure, [axes] = _subplots(8, 3.4)
     numbers = [epoch.number for epoch in history]
     axes.plot(numbers, [epoch.excess_loss for epoch in history], ".-", color=_FAULTS[0])
@@ -132,9 +132,11 @@ def history_figure(history: list[Epoch]) -> bytes:
     axes.set(xlabel="epoch", title="The fit")
     axes.set_ylabel("excess loss of the training batches", color=_FAULTS[0])
     axes.set_ylim(bottom=0)
-    other = axes.twinx()
-    other.plot(numbers, [epoch.dev_macro_f1 for epoch in history], ".-", color=_FAULTS[3])
-    other.set_ylabel("dev macro-F1", color=_FAULTS[3])
+    scores = [epoch.dev_macro_f1 for epoch in history if epoch.dev_macro_f1 is not None]
+    if scores:
+        other = axes.twinx()
+        other.plot(numbers, scores, ".-", color=_FAULTS[3])
+        other.set_ylabel("dev macro-F1", color=_FAULTS[3])
     return _png(figure)
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.dataset.clocks import find_clocks, seconds, series_rows, with_rates
@@ -27,6 +27,7 @@ def recordings(runs: int = 4, rows: int = 100) -> pl.DataFrame:
     )
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_a_planted_counter_is_found_whatever_its_steps_are(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -35,6 +36,7 @@ def test_a_planted_counter_is_found_whatever_its_steps_are(seed: int) -> None:
     assert clocks(table, "run", time="at") == {"counter": "never decreases"}
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_gauges_are_no_clocks(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -101,7 +103,7 @@ def test_rows_of_a_series_are_in_the_order_of_time() -> None:
     "times",
     [
         [0.0, 60.0],
-        [datetime(1970, 1, 1), datetime(1970, 1, 1) + timedelta(minutes=1)],
+        [datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 1, tzinfo=UTC)],
         ["1970-01-01T00:00:00Z", "1970-01-01T01:01:00+01:00"],
     ],
 )

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from models.decision import NearestCentroid, distances_between
 from models.support import conformal_quantile
 from training.dataset.dataset import Rows
-from training.fitting.calibration import calibrate, decision_rule
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
 CORNERS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)
@@ -24,6 +24,18 @@ def around(
     labels = np.repeat(np.arange(len(counts)), counts)
     points = centroids[labels] + random.normal(0, spread, (len(labels), centroids.shape[1]))
     return np.clip(points, 0.001, 0.999).astype(np.float32), labels
+
+
+def calibrate(
+    points: Points,
+    labels: np.ndarray[Any, np.dtype[np.int64]],
+    centroids: Points,
+    rate: float,
+    shares: np.ndarray[Any, np.dtype[np.float64]] | None = None,
+) -> NearestCentroid:
+    """Calibrate on held-out points of the space that these centroids are in."""
+    space = Space(centroids, 0.0)
+    return decision_rule(space, HeldOut(space.measure(points), labels), rate, shares)
 
 
 def test_calibrated_radii_keep_their_promise_on_new_records() -> None:
@@ -140,7 +152,9 @@ def test_a_rule_has_centroids_and_scatter_of_train_and_is_calibrated_on_dev() ->
     def halved(matrix: Points) -> Points:
         return matrix[:, :2] * np.float32(0.5)
 
-    rule = decision_rule(halved, train, dev, 0.1)
+    space = Space.of(halved, train)
+    held_out = HeldOut(space.measure(halved(dev.matrix)), dev.labels)
+    rule = decision_rule(space, held_out, 0.1, None)
     centroids = np.stack([halved(train.matrix)[labels == c].mean(axis=0) for c in range(3)])
     expected = calibrate(halved(dev.matrix), labels, centroids, 0.1)
     np.testing.assert_array_equal(rule.centroids, expected.centroids)
@@ -149,3 +163,31 @@ def test_a_rule_has_centroids_and_scatter_of_train_and_is_calibrated_on_dev() ->
     own = np.square(halved(train.matrix) - centroids[labels]).mean(axis=1)
     scatter = np.mean([own[labels == c].mean() for c in range(3)])
     assert rule.scatter == pytest.approx(scatter, abs=1e-7)
+
+
+def test_a_rare_class_is_as_much_farther_as_it_is_rarer() -> None:
+    points, labels = around(CORNERS, [800, 100, 100], 0.3)
+    shares = shares_of(labels)
+    rule, without = (calibrate(points, labels, CORNERS, 0.01, prior) for prior in (shares, None))
+    middle = CORNERS[:2].mean(axis=0, keepdims=True)
+    assert rule.decide(middle).nearest.tolist() == [0]
+    odds = rule.decide(middle).probabilities[0]
+    assert odds[0] / odds[1] == pytest.approx(8, rel=1e-3)
+    assert without.decide(middle).probabilities[0].tolist() == pytest.approx([1 / 3] * 3, rel=1e-3)
+    right = [(r.decide(points).nearest == labels).mean() for r in (rule, without)]
+    assert right[0] > right[1]
+
+
+def test_radii_are_those_of_the_records_that_the_prior_gives_to_a_class() -> None:
+    points, labels = around(CORNERS, [800, 100, 100], 0.3)
+    rule = calibrate(points, labels, CORNERS, 0.05, shares_of(labels))
+    decisions = rule.decide(points)
+    for c in range(3):
+        mine = decisions.nearest == c
+        assert (~decisions.accepted[mine]).mean() == pytest.approx(0.05, abs=0.02)
+
+
+def test_shares_count_records_or_take_the_word_of_the_operator() -> None:
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    assert shares_of(labels).tolist() == pytest.approx([0.5, 0.3, 0.2])
+    assert shares_of(labels, 0.01).tolist() == pytest.approx([0.99, 0.006, 0.004])

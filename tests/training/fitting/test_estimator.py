@@ -21,7 +21,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from models.schema import Field, Schema
 from models.support import support_radius
 from training.dataset.dataset import Dataset, load_dataset
-from training.fitting.calibration import calibrate
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch, fit
@@ -139,9 +140,12 @@ def test_centroids_come_from_training_records_and_the_rest_from_those_held_out(
     points = fitted.transform(x)
     means = np.stack([points[y == label].mean(axis=0) for label in fitted.classes_])
     np.testing.assert_array_equal(fitted.centroids_, means)
+    shares = shares_of(np.searchsorted(fitted.classes_, y))
     x, y = named(real, "dev")
     labels = np.searchsorted(fitted.classes_, y)
-    rule = calibrate(fitted.transform(x), labels, means, 0.05)
+    space = Space(means, 0.0)
+    held_out = HeldOut(space.measure(fitted.transform(x)), labels)
+    rule = decision_rule(space, held_out, 0.05, shares)
     np.testing.assert_array_equal(fitted.rule_.radii, rule.radii)
     np.testing.assert_array_equal(fitted.fitted_radii_, rule.radii)
     assert fitted.rule_.temperature == rule.temperature
@@ -476,3 +480,21 @@ def test_the_caller_s_array_is_read_and_no_more(blobs: tuple[Array, Array]) -> N
     backwards = made.transform(x[::-1])
     np.testing.assert_array_equal(backwards[::-1], made.transform(np.asfortranarray(x)))
     np.testing.assert_array_equal(x, before)
+
+
+def test_groups_calibrate_with_records_that_the_encoder_of_their_fold_never_saw(
+    real: Dataset,
+) -> None:
+    rows = real.known
+    groups = np.arange(len(rows)) * 8 // len(rows)
+    reports: list[object] = []
+    made = SiameseClassifier(schema=real.schema, epochs=2, steps=4, hidden=(16,), members=1)
+    made.fit(rows.matrix, rows.labels, groups=groups, report=lambda *of: reports.append(of))
+    assert made.held_out_ is not None
+    assert len(made.held_out_.labels) <= len(rows)
+    assert reports.count((None, None)) == FOLDS
+    again = clone(made).fit(rows.matrix, rows.labels, groups=groups)
+    np.testing.assert_array_equal(again.rule_.radii, made.rule_.radii)
+    points = made.transform(rows.matrix)
+    means = np.stack([points[rows.labels == c].mean(axis=0) for c in made.classes_])
+    np.testing.assert_array_equal(made.centroids_, means)  # of all rows

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.schema import Field, Schema
+from training.dataset.dataset import Rows
+from training.fitting.cross import FOLDS, folds_of, measure_held_out
+from training.recipe import EncoderRecipe, FitRecipe
+
+SCHEMA = Schema([Field(name=name, kind="gauge") for name in "ab"])
+SHAPE = EncoderRecipe(dimensions=4, members=1, hidden=(8,), linear=False)
+SHORT = FitRecipe(epochs=2, steps=10, batch=32)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.integers(0, 99))
+def test_a_group_is_in_one_fold_and_folds_are_about_as_large(groups: list[int], seed: int) -> None:
+    labels = np.unique(groups, return_inverse=True)[1]
+    folds = folds_of(labels, seed)
+    assert all(len(set(folds[labels == group])) == 1 for group in set(labels.tolist()))
+    assert set(folds.tolist()) == set(range(min(FOLDS, labels.max() + 1)))
+    sizes = np.bincount(folds)
+    assert sizes.max() - sizes.min() <= np.bincount(labels).max()
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """Two clusters in each of four groups, and a class that only the last group has."""
+    random = np.random.default_rng(0)
+    labels = np.tile([0, 1], 80)
+    labels[-6:] = 2
+    matrix = random.normal(labels[:, None] * [4.0, -4.0], 0.3).astype(np.float32)
+    return Rows(matrix, labels)
+
+
+def measured(rows: Rows) -> tuple[Any, list[int]]:
+    reports: list[int] = []
+    folds = np.repeat(np.arange(4), 40)
+    of = measure_held_out(SCHEMA, rows, folds, SHAPE, SHORT, lambda: reports.append(1))
+    return of, reports
+
+
+def test_nearly_every_record_is_nearest_to_its_class_without_having_been_fitted(rows: Rows) -> None:
+    held_out, reports = measured(rows)
+    assert len(reports) == 4
+    assert (held_out.distances.argmin(axis=1) == held_out.labels).mean() > 0.9
+    assert ((held_out.distances >= 0) & (held_out.distances <= 1)).all()
+
+
+def test_records_of_a_class_that_their_fit_never_saw_say_nothing(rows: Rows) -> None:
+    held_out, _ = measured(rows)
+    assert len(held_out.labels) == len(rows) - 6
+    assert 2 not in held_out.labels
+    # The fit without the last group knows two classes only: the third is as far as can be.
+    assert (held_out.distances[-34:, 2] == 1).all()
+    assert (held_out.distances[:120, 2] < 1).all()

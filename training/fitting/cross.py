@@ -1,0 +1,107 @@
+"""Cross-conformal calibration: every record is measured by an encoder that never saw its group."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+
+from models.schema import Schema
+from training.dataset.dataset import Rows
+from training.fitting.calibration import Distances, HeldOut, Space
+from training.fitting.fit import embed, fit
+from training.recipe import EncoderRecipe, FitRecipe
+
+FOLDS = 4
+"""Fits that measure; more leave more records to each fit and cost as much more."""
+_SHORT = 200
+"""Steps of a fit that are done before another process could have started."""
+
+Folds = npt.NDArray[np.int64]
+
+
+def folds_of(groups: npt.NDArray[np.int64], seed: int, count: int = FOLDS) -> Folds:
+    """Assign whole groups to folds of about as many records: the largest groups first.
+
+    Args:
+        groups: int [n], the group of each record, from 0.
+        seed: of the order among groups of one size.
+        count: folds, at most; there are no more than groups.
+
+    Returns:
+        int [n], the fold of each record.
+    """
+    sizes = np.bincount(groups)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    records = np.zeros(min(count, len(sizes)), dtype=np.int64)
+    fold_of_group = np.empty(len(sizes), dtype=np.int64)
+    for group in order:
+        fold = int(records.argmin())
+        fold_of_group[group] = fold
+        records[fold] += sizes[group]
+    folds: Folds = fold_of_group[groups]
+    return folds
+
+
+def measure_held_out(
+    schema: Schema,
+    rows: Rows,
+    folds: Folds,
+    shape: EncoderRecipe,
+    settings: FitRecipe,
+    report: Callable[[], None],
+) -> HeldOut:
+    """Fit once without each fold, and measure the records of that fold.
+
+    These fits take half of the epochs: they stand for the encoder that serves where distances of
+    new records are concerned, and cost less. Records of a class that its fit never saw are left
+    out, because they say nothing about the distances of a known class.
+
+    Args:
+        schema: the fields.
+        rows: all training records; labels are 0..K-1.
+        folds: int [n], from 0.
+        shape: the encoder.
+        settings: of the fit.
+        report: called after each fit.
+
+    Raises:
+        RecipeError: an encoder collapsed.
+    """
+    settings = settings.model_copy(update={"epochs": max(settings.epochs // 2, 1)})
+    count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
+    plain = Rows(rows.matrix, rows.labels)
+    jobs = min(count, os.cpu_count() or 1) if settings.epochs * settings.steps > _SHORT else 1
+    measured = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(_measure)(
+            schema, plain.select(folds != f), plain.select(folds == f), classes, shape, settings
+        )
+        for f in range(count)
+    )
+    distances = np.empty((len(rows), classes))
+    for fold, of_fold in enumerate(measured):
+        distances[folds == fold] = of_fold
+        report()
+    known = np.isfinite(distances[np.arange(len(rows)), rows.labels])
+    return HeldOut(np.nan_to_num(distances[known], nan=1.0), rows.labels[known])
+
+
+def _measure(
+    schema: Schema,
+    train: Rows,
+    held_out: Rows,
+    classes: int,
+    shape: EncoderRecipe,
+    settings: FitRecipe,
+) -> Distances:
+    """Return distances of held-out records, [n, classes], NaN for classes that training lacks."""
+    known = np.flatnonzero(np.bincount(train.labels, minlength=classes) > 1)
+    train = train.select(np.isin(train.labels, known))
+    train = Rows(train.matrix, np.searchsorted(known, train.labels).astype(np.int64))
+    encoder, _ = fit(schema, train, None, shape, settings, lambda *_: None)
+    space = Space.of(lambda matrix: embed(encoder, matrix), train)
+    distances = np.full((len(held_out), classes), np.nan)
+    distances[:, known] = space.measure(embed(encoder, held_out.matrix))
+    return distances
