@@ -13,6 +13,11 @@ from models.schema import Kind, Matrix
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Names = Annotated[
+    tuple[str, ...],
+    pydantic.BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+]
+"""Names of columns; a single one may stand without a list."""
 
 
 class RecipeError(Exception):
@@ -149,10 +154,13 @@ class Recipe(_Part):
     """For the card: the data, its source, its licence."""
     time: str | None = None
     """Column with the time of a record: a number in seconds, a date and time, or ISO 8601."""
-    series: tuple[str, ...] = ()
+    series: Names = ()
     """Columns whose values together name the series a record belongs to: run and device."""
-    event: str | None = None
-    """Column that names the event (injected fault, outage) a record belongs to."""
+    event: Names = ()
+    """Columns whose values together name the event (injected fault, outage) of a record: an event's
+    number alone is not enough where each run counts its own."""
+    episode_gap: Annotated[float, pydantic.Field(ge=0)] = 60
+    """Seconds without an alarm that may lie within one alarm episode of a series."""
     ignore: tuple[str, ...] = ()
     """Columns that are no fields."""
     keep: tuple[str, ...] = ()
@@ -173,7 +181,7 @@ class Recipe(_Part):
     @property
     def context(self) -> tuple[str, ...]:
         """Columns that say when, where and in which event a record was made: never fields."""
-        named = (*self.series, self.time, self.event)
+        named = (*self.series, self.time, *self.event)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @pydantic.model_validator(mode="after")
