@@ -17,6 +17,10 @@ any series to the beginning of the first such episode: 0 if the first record rai
 named when, from then on, a record of it has the right class as verdict. No verdict is ever adjusted
 for its neighbours (no *point adjustment*).
 
+Where an event begins in a series within a gap of another one's records, the other's alarm is on
+already: there it is found only by its name, when an episode of alarms of its class begins. It is
+not judged there if the other is of its class too: nobody could tell them apart.
+
 Without times, episodes are alarms on neighbouring records of a series, and there are no delays and
 no rates per day.
 """
@@ -64,13 +68,14 @@ class FalseAlarms:
 class Found:
     """Which of a number of events were found; times are in seconds."""
 
-    total: int
+    total: int  # number of events that can be judged
+    unjudged: int  # number of further ones, which follow closely on another of their class
     found: int
     share: float | None  # found over total; None without any
     # where the share of all such events lies with 95 % confidence, if these are independent
     interval: tuple[float, float]
     named: int  # how many were found and named right
-    running: int  # how many were not found although an alarm was on: it had begun before
+    running: int  # how many were not found although an alarm was on, as it had begun before
     delay: tuple[float, float] | None  # median and 90th percentile from beginning to alarm
     naming_delay: tuple[float, float] | None  # the same to the first verdict with the right class
 
@@ -86,7 +91,7 @@ class Operations:
     series_seen: int | None  # number of series; None if these are not known
     values: dict[str, int]  # number of values of each column that names a series
     device_days: float | None  # days in which records of any kind were observed, over all series
-    events: Found | None  # None if no event is known
+    events: Found | None  # None if events are not known
     event_series: Found | None  # the same by event and series
     by_class: dict[str, Found]  # the same by the class of its first record
     faults_without_event: int  # number of faulty records that belong to no event
@@ -124,7 +129,7 @@ def measure_operations(
         series_seen=frame["series"].n_unique() if "series" in known else None,
         values=_values(records),
         device_days=float(frame["stands_for"].sum()) / _DAY if "time" in known else None,
-        events=_found(_events(pairs), known) if "event" in known else None,
+        events=_found(_by_event(pairs), known) if "event" in known else None,
         event_series=_found(pairs, known) if {"event", "series"} <= known else None,
         by_class={str(classes[label]): _found(rows, known) for (label,), rows in by_label},
         faults_without_event=len(frame.filter("fault", pl.col("event").is_null()))
@@ -150,6 +155,7 @@ def _in_order(labels: Labels, verdicts: Labels, records: pl.DataFrame, gap: floa
     Without times, `at` is the place of a record in its series, and only neighbours are an episode.
     """
     at, usual = pl.col("at"), pl.col("usual")
+    fault, alarm = pl.col("fault"), pl.col("alarm")
     frame = pl.DataFrame({"label": labels, "verdict": verdicts}).with_columns(
         (pl.col("label") != 0).alias("fault"),
         (pl.col("verdict") != 0).alias("alarm"),
@@ -173,16 +179,19 @@ def _in_order(labels: Labels, verdicts: Labels, records: pl.DataFrame, gap: floa
             gap=pl.max_horizontal(pl.lit(gap), 2 * usual),
         )
         .with_columns(
-            begins=_begins(pl.col("alarm")),
-            begins_false=_begins(pl.col("alarm") & ~pl.col("fault")),
+            begins=alarm & ~_follows(alarm, "series"),
+            begins_false=alarm & ~fault & ~_follows(alarm & ~fault, "series"),
+            begins_named=alarm & ~_follows(alarm, "series", "verdict"),
+            close=_follows(fault, "series"),
+            same=_follows(fault, "series", "label"),
         )
     )
 
 
-def _begins(alarm: pl.Expr) -> pl.Expr:
-    """Mark the alarms with which an episode begins."""
-    before = pl.when(alarm).then("at").shift(1).forward_fill().over("series")
-    return alarm & (pl.col("at") - before > pl.col("gap")).fill_null(value=True)
+def _follows(marked: pl.Expr, *within: str) -> pl.Expr:
+    """Mark the records that follow within a gap on a marked one that is equal in `within`."""
+    before = pl.when(marked).then("at").shift(1).forward_fill().over(within)
+    return (pl.col("at") - before <= pl.col("gap")).fill_null(value=False)
 
 
 def _false_alarms(counts: dict[str, Any], known: Collection[str]) -> FalseAlarms:
@@ -204,42 +213,55 @@ def _values(records: pl.DataFrame) -> dict[str, int]:
 
 
 def _pairs(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a row for each event and series: label, begin, alarm, named (times or null), on."""
-    at = pl.col("at")
+    """Return a row for each event and series.
+
+    `label` of its first record, `begin`, `alarm` and `named` (seconds, the last two null if it
+    never was), `on` (there was an alarm), `judged`.
+    """
+    at, right = pl.col("at"), pl.col("verdict") == pl.col("label")
+    begins = pl.when("close").then(pl.col("begins_named") & right).otherwise("begins")
     begun = (pl.col("begins").cum_sum() > 0).over("event", "series")
-    right = begun & (pl.col("verdict") == pl.col("label"))
     return (
         frame.filter("fault", pl.col("event").is_not_null())
-        .with_columns(right=right)
+        .with_columns(pl.col("close", "same").first().over("event", "series"))
+        .with_columns(begins=begins)
+        .with_columns(right=begun & right)
         .group_by("event", "series", maintain_order=True)
         .agg(
             pl.first("label"),
-            begin=at.min(),
-            alarm=at.filter("begins").min(),
-            named=at.filter("right").min(),
+            begin=at.first(),
+            alarm=at.filter("begins").first(),
+            named=at.filter("right").first(),
             on=pl.col("alarm").any(),
+            judged=~pl.first("same"),
         )
     )
 
 
-def _events(pairs: pl.DataFrame) -> pl.DataFrame:
+def _by_event(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return a row for each event, with what `_pairs` says of the series in which it is judged."""
+    judged = [pl.col(name).filter("judged") for name in ("begin", "alarm", "named")]
     return pairs.group_by("event", maintain_order=True).agg(
-        pl.min("begin", "alarm", "named"), pl.col("on").any()
+        *(times.min() for times in judged),
+        pl.col("on").filter("judged").any(),
+        pl.col("judged").any(),
     )
 
 
 def _found(events: pl.DataFrame, known: Collection[str]) -> Found:
-    """Count what `_pairs` or `_events` returns."""
-    total, found = len(events), len(events) - events["alarm"].null_count()
+    """Count what `_pairs` or `_by_event` returns."""
+    judged = events.filter("judged")
+    total, found = len(judged), judged["alarm"].count()
     return Found(
         total=total,
+        unjudged=len(events) - total,
         found=found,
         share=found / total if total else None,
         interval=interval(found, total),
-        named=total - events["named"].null_count(),
-        running=len(events.filter("on", pl.col("alarm").is_null())),
-        delay=_delay(events["alarm"] - events["begin"]) if "time" in known else None,
-        naming_delay=_delay(events["named"] - events["begin"]) if "time" in known else None,
+        named=judged["named"].count(),
+        running=len(judged.filter("on", pl.col("alarm").is_null())),
+        delay=_delay(judged["alarm"] - judged["begin"]) if "time" in known else None,
+        naming_delay=_delay(judged["named"] - judged["begin"]) if "time" in known else None,
     )
 
 

@@ -154,6 +154,36 @@ def test_an_event_is_found_in_any_series_and_counted_in_each() -> None:
     assert result.event_series.delay == (15, 19)
 
 
+def by_series(result: Operations) -> tuple[int, int, int, int]:
+    found = result.event_series
+    assert found is not None
+    return found.total, found.unjudged, found.found, found.named
+
+
+def test_an_event_close_behind_another_is_found_by_its_name_alone() -> None:
+    truth = "..ssssllll.."
+    assert by_series(drawn((truth, "..ssssllll.."))) == (2, 0, 2, 2)
+    assert by_series(drawn((truth, "..ssssssss.."))) == (2, 0, 1, 1)
+    assert by_series(drawn((truth, "..ssss????.."))) == (2, 0, 1, 1)
+    assert by_series(drawn((truth, "..slllllll.."))) == (2, 0, 1, 1)  # its alarm ran on
+    assert by_series(drawn((truth, ".......lll.."))) == (2, 0, 1, 1)
+    delays = drawn((truth, "..ssssssll..")).by_class["lossy"]
+    assert (delays.delay, delays.naming_delay) == ((20, 20), (20, 20))
+
+
+def test_an_event_close_behind_another_of_its_class_is_not_judged() -> None:
+    records = {"time": [10.0 * place for place in range(8)], "series": ["r"] * 8}
+    labels = np.array([0, 1, 1, 1, 1, 0, 0, 1])
+    events = pl.Series("event", [None, "a", "a", "b", "b", None, None, "c"])
+    for gap, total in ((0, 2), (29, 2), (30, 1)):
+        for verdicts in (labels, labels * 0, labels * 0 + 1):
+            frame = pl.DataFrame(records).with_columns(events)
+            result = measure_operations(labels, verdicts, CLASSES, frame, gap)
+            assert by_series(result)[:2] == (total, 3 - total)
+            assert result.events is not None
+            assert (result.events.total, result.events.unjudged) == (total, 3 - total)
+
+
 def test_the_classes_of_events_are_told_apart() -> None:
     result = drawn(("..ss...ll...", "..s........."), ("..ss...ll...", ".......ll..."))
     assert {name: (each.total, each.found) for name, each in result.by_class.items()} == {
@@ -298,15 +328,15 @@ def test_a_longer_gap_never_makes_more_episodes_nor_finds_more(
 
 
 @FEW
-@given(RECORDS)
-def test_right_verdicts_raise_no_false_alarm_and_miss_only_what_follows_on_another_event(
-    rows: list[Record],
+@given(RECORDS, st.integers(0, 200))
+def test_right_verdicts_raise_no_false_alarm_and_find_and_name_every_event(
+    rows: list[Record], gap: int
 ) -> None:
-    result = measured([(label, label, time, series) for label, _, time, series in rows], gap=0)
+    result = measured([(label, label, time, series) for label, _, time, series in rows], gap)
     assert result.false_alarms.alarms == 0
-    assert result.events is not None
-    assert result.events.found == result.events.named
-    assert result.events.running == result.events.total - result.events.found
+    for found in (result.events, result.event_series):
+        assert found is not None
+        assert found.named == found.found == found.total
 
 
 def test_the_result_is_plain_json() -> None:
