@@ -28,6 +28,7 @@ from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
+from training.reports.plain_words import in_words, verdict_on_data
 from training.retrain import TOLERANCE, Outcome, recipe_changes, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle
@@ -196,6 +197,9 @@ def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
         typer.echo(f"{len(dataset.dropped)} columns are no fields (the card says why): {names}")
     rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
     typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
+    operations = evaluation.operations
+    for sentence in (*in_words(operations), verdict_on_data(operations)):
+        typer.echo(sentence)
     typer.echo("test           accuracy  balanced  macro-F1")
     for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
         typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in scores.overall))

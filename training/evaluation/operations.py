@@ -74,6 +74,7 @@ class Found:
     share: float | None  # found over total; None without any
     # where the share of all such events lies with 95 % confidence, if these are independent
     interval: tuple[float, float]
+    by_chance: float | None  # how many alarms as frequent as the false ones would find on average
     named: int  # how many were found and named right
     running: int  # how many were not found although an alarm was on, as it had begun before
     delay: tuple[float, float] | None  # median and 90th percentile from beginning to alarm
@@ -112,15 +113,17 @@ def measure_operations(
     `timeline` returns them. Their order matters only where there are no times.
     """
     known = set(records.columns)
-    frame = _in_order(labels, verdicts, records, gap)
+    frame = in_order(labels, verdicts, records, gap)
     pairs = _pairs(frame)
+    false_alarms = _false_alarms(frame.select(_COUNTS).row(0, named=True), known)
+    rate = false_alarms.episodes_per_device_day
     series = frame.group_by("series", maintain_order=True).agg(_COUNTS).filter(pl.col("good") > 0)
     share = pl.col("alarms") / pl.col("good")
     worst = series.sort(share, "alarms", "series", descending=[True, True, False])
     by_label = pairs.sort("label").group_by("label", maintain_order=True)
     return Operations(
         gap=gap,
-        false_alarms=_false_alarms(frame.select(_COUNTS).row(0, named=True), known),
+        false_alarms=false_alarms,
         series={
             row["series"]: _false_alarms(row, known)
             for row in worst.head(MOST if "series" in known else 0).iter_rows(named=True)
@@ -129,9 +132,9 @@ def measure_operations(
         series_seen=frame["series"].n_unique() if "series" in known else None,
         values=_values(records),
         device_days=float(frame["stands_for"].sum()) / _DAY if "time" in known else None,
-        events=_found(_by_event(pairs), known) if "event" in known else None,
-        event_series=_found(pairs, known) if {"event", "series"} <= known else None,
-        by_class={str(classes[label]): _found(rows, known) for (label,), rows in by_label},
+        events=_found(_by_event(pairs), rate, known) if "event" in known else None,
+        event_series=_found(pairs, rate, known) if {"event", "series"} <= known else None,
+        by_class={str(classes[label]): _found(rows, rate, known) for (label,), rows in by_label},
         faults_without_event=len(frame.filter("fault", pl.col("event").is_null()))
         if "event" in known
         else 0,
@@ -149,7 +152,7 @@ def interval(found: int, total: int) -> tuple[float, float]:
     return (low if found else 0.0), (high if found < total else 1.0)
 
 
-def _in_order(labels: Labels, verdicts: Labels, records: pl.DataFrame, gap: float) -> pl.DataFrame:
+def in_order(labels: Labels, verdicts: Labels, records: pl.DataFrame, gap: float) -> pl.DataFrame:
     """Return the records by series and time, with where episodes begin and what they stand for.
 
     Without times, `at` is the place of a record in its series, and only neighbours are an episode.
@@ -216,7 +219,7 @@ def _pairs(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a row for each event and series.
 
     `label` of its first record, `begin`, `alarm` and `named` (seconds, the last two null if it
-    never was), `on` (there was an alarm), `judged`.
+    never was), `on` (there was an alarm), `seconds` (that its records stand for), `judged`.
     """
     at, right = pl.col("at"), pl.col("verdict") == pl.col("label")
     begins = pl.when("close").then(pl.col("begins_named") & right).otherwise("begins")
@@ -233,6 +236,7 @@ def _pairs(frame: pl.DataFrame) -> pl.DataFrame:
             alarm=at.filter("begins").first(),
             named=at.filter("right").first(),
             on=pl.col("alarm").any(),
+            seconds=pl.col("stands_for").sum(),
             judged=~pl.first("same"),
         )
     )
@@ -244,12 +248,13 @@ def _by_event(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.group_by("event", maintain_order=True).agg(
         *(times.min() for times in judged),
         pl.col("on").filter("judged").any(),
+        pl.col("seconds").filter("judged").sum(),
         pl.col("judged").any(),
     )
 
 
-def _found(events: pl.DataFrame, known: Collection[str]) -> Found:
-    """Count what `_pairs` or `_by_event` returns."""
+def _found(events: pl.DataFrame, rate: float | None, known: Collection[str]) -> Found:
+    """Count what `_pairs` or `_by_event` returns; `rate` is of false episodes a device and day."""
     judged = events.filter("judged")
     total, found = len(judged), judged["alarm"].count()
     return Found(
@@ -258,6 +263,9 @@ def _found(events: pl.DataFrame, known: Collection[str]) -> Found:
         found=found,
         share=found / total if total else None,
         interval=interval(found, total),
+        by_chance=None
+        if rate is None
+        else float(-np.expm1(-rate * judged["seconds"].to_numpy() / _DAY).sum()),
         named=judged["named"].count(),
         running=len(judged.filter("on", pl.col("alarm").is_null())),
         delay=_delay(judged["alarm"] - judged["begin"]) if "time" in known else None,
