@@ -37,7 +37,7 @@ def points(classes: int, each: int = 30) -> tuple[Any, Any]:
     return np.clip(CENTROIDS[labels] + noise, 0.001, 0.999).astype(np.float32), labels
 
 
-def test_the_bundle_carries_four_figures_that_show_something(
+def test_the_bundle_carries_five_figures_that_show_something(
     real_trained: tuple[Recipe, Bundle, Fitted],
 ) -> None:
     files = {n: d for n, d in real_trained[1].files.items() if n.startswith("figures/")}
@@ -46,6 +46,7 @@ def test_the_bundle_carries_four_figures_that_show_something(
         "figures/distances.png",
         "figures/embedding.png",
         "figures/history.png",
+        "figures/timeline.png",
     ]
     for data in files.values():
         image = pixels(data)
