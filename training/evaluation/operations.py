@@ -42,6 +42,8 @@ LONGEST = 3
 """Usual intervals that a record may stand for: more is a gap in the records."""
 MOST = 100
 """Series with figures of their own, those with the largest share of false alarms."""
+ALL = "all records"
+"""Name of the one series where these are not known."""
 _DAY = 86_400
 _SURE = 1.959964  # Standard deviations within which a normal variable is in 95 % of cases
 _COUNTS = (
@@ -163,7 +165,7 @@ def in_order(labels: Labels, verdicts: Labels, records: pl.DataFrame, gap: float
         (pl.col("label") != 0).alias("fault"),
         (pl.col("verdict") != 0).alias("alarm"),
         at=records["time"] if "time" in records else pl.lit(None, pl.Float64),
-        series=joined(parts(records["series"]), "series") if "series" in records else pl.lit(""),
+        series=joined(parts(records["series"]), "series") if "series" in records else pl.lit(ALL),
         event=records["event"] if "event" in records else pl.lit(None, pl.String),
     )
     if "time" in records:

@@ -36,8 +36,8 @@ def verdict_on_data(operations: Operations, show: Show = str) -> str:
     """Return how much the figures can be trusted: on how many events and devices they stand."""
     events, parts = operations.events, [_count(operations.records, "record")]
     if operations.series_seen is not None:
-        values = ", ".join(f"{show(name)}: {count}" for name, count in operations.values.items())
-        parts.append(f"{operations.series_seen} series ({values})")
+        values = ", ".join(f"{show(name)}: {count:,}" for name, count in operations.values.items())
+        parts.append(f"{operations.series_seen:,} series ({values})")
     if operations.device_days is not None:
         parts.append(f"{_span(operations.device_days * _DAY)} of observation, all series added up")
     if events is None:
@@ -56,7 +56,7 @@ def verdict_on_data(operations: Operations, show: Show = str) -> str:
     text += "; more events would tell more." if high - low > _WIDE else "."
     if events.by_chance is None:
         return text
-    chance = f"{_number(events.by_chance)} of {events.total}"
+    chance = f"{_number(events.by_chance)} of {events.total:,}"
     return f"{text} Alarms as frequent as the false ones would find {chance} by chance."
 
 
@@ -88,7 +88,7 @@ def series_rows(operations: Operations, show: Show = str) -> list[list[str]]:
         alarms = whole.alarms - sum(each.alarms for each in shown)
         episodes = (whole.episodes or 0) - sum(each.episodes or 0 for each in shown)
         rest = FalseAlarms(good, alarms, alarms / good if good else None, episodes, None, None)
-        rows.append([f"{'the other ' if listed else 'all '}{others}", *_cells(rest)])
+        rows.append([f"{'the other ' if listed else 'all '}{others:,}", *_cells(rest)])
     return rows
 
 
@@ -116,34 +116,34 @@ def _false_alarms(operations: Operations) -> str:
 
 
 def _events(events: Found) -> str:
-    text = f"Of {_count(events.total, 'fault event')} {events.found} {_were(events.found)} found"
+    text = f"Of {_count(events.total, 'fault event')} {events.found:,} {_were(events.found)} found"
     if events.delay:
         text += f", after {_span(events.delay[0])} at the median"
         if events.found > 1:
             text += f" and {_span(events.delay[1])} in 9 of 10"
-    text += f"; {events.named} {_were(events.named)} given the right name"
+    text += f"; {events.named:,} {_were(events.named)} given the right name"
     if events.naming_delay:
         text += f", after {_span(events.naming_delay[0])} at the median"
     if events.running:
         text += (
-            f"; {events.running} {_were(events.running)} missed although an alarm was on, because "
-            "it had begun before the event"
+            f"; {events.running:,} {_were(events.running)} missed although an alarm was on, "
+            "because it had begun before the event"
         )
     return text + "."
 
 
 def _by_class(pairs: Found, operations: Operations, show: Show) -> str:
     classes = ", ".join(
-        f"{show(name)} {found.found} of {found.total}"
+        f"{show(name)} {found.found:,} of {found.total:,}"
         for name, found in operations.by_class.items()
         if found.total
     )
     each = "By class" if operations.event_series is None else "At each device by itself"
-    text = f"{each}, {pairs.found} of {pairs.total} {_were(pairs.total)} found ({classes})"
+    text = f"{each}, {pairs.found:,} of {pairs.total:,} {_were(pairs.total)} found ({classes})"
     if pairs.unjudged:
         text += (
-            f"; {pairs.unjudged} more cannot be judged, as they follow closely on another event of "
-            "the same class"
+            f"; {pairs.unjudged:,} more cannot be judged, as they follow closely on another event "
+            "of the same class"
         )
     return text + "."
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from models.bundle import UNKNOWN
 from training.dataset.dataset import Labels
-from training.evaluation.operations import GAP, in_order
+from training.evaluation.operations import ALL, GAP, in_order
 from training.evaluation.timeline import joined, parts
 from training.reports.figures import colour_of, png
 
@@ -28,11 +28,11 @@ def timeline_figure(
     """
     frame = in_order(labels, verdicts, records, GAP)
     panels = _panels(frame, records)
-    rows = [len(devices) for devices in panels.values()]
+    rows = [len(devices) for _, devices in panels]
     size = 9, 1.4 + 0.45 * len(rows) + 0.19 * sum(rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=[n + 1 for n in rows])
-    for place, (title, devices) in zip(axes[:, 0], panels.items(), strict=True):
+    for place, (title, devices) in zip(axes[:, 0], panels, strict=True):
         _draw(place, title, devices, frame, len(classes))
     shown = sorted({*frame["label"].unique(), *frame["verdict"].unique()} - {0})
     names = {c: classes[c] if c < len(classes) else UNKNOWN for c in shown}
@@ -47,20 +47,30 @@ def timeline_figure(
     return png(figure)
 
 
-def _panels(frame: pl.DataFrame, records: pl.DataFrame) -> dict[str, dict[str, str]]:
-    """Return, by panel, the series to draw, with their name on the axis.
+def _panels(frame: pl.DataFrame, records: pl.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """Return panels of series to draw: a title, and the series with their names on the axis.
 
-    A panel holds the series that are equal in all columns but the last: the devices of a run.
+    Series that overlap in time share a panel, such as the devices of a run; what is equal in all of
+    their names is in the title.
     """
-    if "series" not in records:
-        return {"": {"": "all records"}}
-    busy = frame.group_by("series").agg(busy=(pl.col("fault") | pl.col("alarm")).sum())
-    drawn = {*busy.sort("busy", "series", descending=[True, False])["series"].head(_MOST)}
-    columns = parts(records["series"]).unique().sort(pl.all())
-    panels: dict[str, dict[str, str]] = {}
-    for series, values in zip(joined(columns, "series"), columns.iter_rows(), strict=True):
-        if series in drawn:
-            panels.setdefault(", ".join(values[:-1]), {})[series] = values[-1]
+    spans = frame.group_by("series").agg(
+        pl.min("at"),
+        pl.max("at").alias("end"),
+        busy=(pl.col("fault") | pl.col("alarm")).sum(),
+    )
+    drawn = spans.sort("busy", "series", descending=[True, False]).head(_MOST).sort("at", "series")
+    apart = pl.col("at") > pl.col("end").cum_max().shift(1)
+    drawn = drawn.with_columns(panel=apart.fill_null(value=False).cum_sum())
+    names = parts(records["series"]) if "series" in records else pl.DataFrame({"series": [ALL]})
+    names = names.unique().sort(pl.all())
+    series, panels = joined(names, "series"), []
+    for of_panel in drawn.partition_by("panel", maintain_order=True):
+        here = series.is_in([*of_panel["series"]])
+        shown = names.filter(here)
+        same = [name for name in shown.columns[:-1] if shown[name].n_unique() == 1]
+        labels = joined(shown.drop(same), "labels")
+        title = ", ".join(shown[name][0] for name in same)
+        panels.append((title, dict(zip(series.filter(here), labels, strict=True))))
     return panels
 
 

@@ -57,23 +57,29 @@ def test_one_alarm_among_thousands_of_records_is_still_seen() -> None:
     assert shown(drawn(labels, verdicts, records(1, 40_000)), "slow") >= 5
 
 
-def test_the_series_of_a_run_share_a_panel() -> None:
+def test_series_that_overlap_in_time_share_a_panel() -> None:
     frame = records(4)
+    later = pl.col("time") + 1000 * (pl.col("series").struct.field("run") == "b")
     labels = np.zeros(80, dtype=np.int64)
-    ordered = in_order(labels, labels, frame, 60)
-    assert _panels(ordered, frame) == {
-        "a": {"a / r01": "r01", "a / r03": "r03"},
-        "b": {"b / r00": "r00", "b / r02": "r02"},
-    }
-    assert [*_panels(ordered, frame.drop("series"))] == [""]
+
+    def panels(frame: pl.DataFrame) -> list[tuple[str, dict[str, str]]]:
+        return _panels(in_order(labels, labels, frame, 60), frame)
+
+    assert panels(frame.with_columns(later)) == [
+        ("a", {"a / r01": "r01", "a / r03": "r03"}),
+        ("b", {"b / r00": "r00", "b / r02": "r02"}),
+    ]
+    together = ["a / r01", "a / r03", "b / r00", "b / r02"]
+    assert panels(frame) == [("", dict(zip(together, together, strict=True)))]
+    assert panels(frame.drop("series")) == [("", {"all records": "all records"})]
 
 
 def test_of_very_many_series_the_busiest_are_drawn() -> None:
     frame, labels = records(100, 3), np.zeros(300, dtype=np.int64)
     labels[-3:] = 1
-    panels = _panels(in_order(labels, labels, frame, 60), frame)
-    assert sum(map(len, panels.values())) == 60
-    assert "a / r99" in panels["a"]
+    [(_, devices)] = _panels(in_order(labels, labels, frame, 60), frame)
+    assert len(devices) == 60
+    assert "a / r99" in devices
 
 
 def test_a_hole_in_the_records_ends_a_bar() -> None:
