@@ -94,10 +94,15 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
     with _progress(recipe) as report:
         result = few_shot(recipe, checked, partial(report, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
-    typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
+    header = ["space", "shots", "accuracy", "macro-F1", "held-out recall", "false alarms"]
+    if events := any(d.events_named for by_shots in result.values() for d in by_shots.values()):
+        header.append("events found and named")
+    typer.echo(f"| {' | '.join(header)} |\n{'|---' * len(header)}|")
     for space, by_shots in result.items():
         for shots, draws in by_shots.items():
-            values = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
+            values = [draws.accuracy, draws.macro_f1, draws.held_out_recall, draws.false_alarms]
+            if events and draws.events_named:
+                values.append(draws.events_named)
             cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in values)
             typer.echo(f"| {space} | {shots} | {cells} |")
     return 0
