@@ -21,6 +21,9 @@ Where an event begins in a series within a gap of another one's records, the oth
 already: there it is found only by its name, when an episode of alarms of its class begins. It is
 not judged there if the other is of its class too: nobody could tell them apart.
 
+Who alarms often enough finds events without looking at them. `by_chance` says how many, on average,
+if episodes came at the rate of the false ones, whatever the records hold.
+
 Without times, episodes are alarms on neighbouring records of a series, and there are no delays and
 no rates per day.
 """

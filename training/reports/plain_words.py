@@ -64,7 +64,7 @@ def terms(operations: Operations) -> str:
     """Return what an episode is, and when an event counts as found."""
     apart = "on neighbouring records"
     if "time" not in operations.missing:
-        apart = f"no more than {_span(operations.gap)} apart"
+        apart = f"no more than {_span(operations.gap)} (or two usual intervals) apart"
     text = f"An alarm is any verdict but good traffic. An episode is alarms of a series {apart}."
     if operations.events:
         text += (

@@ -328,6 +328,21 @@ def test_a_longer_gap_never_makes_more_episodes_nor_lets_more_be_judged(
 
 
 @FEW
+@given(RECORDS, st.data())
+def test_one_more_false_alarm_begins_joins_or_merges_episodes(
+    rows: list[Record], data: st.DataObject
+) -> None:
+    quiet = [place for place, (label, verdict, *_) in enumerate(rows) if label == verdict == 0]
+    if not quiet:
+        return
+    place = data.draw(st.sampled_from(quiet))
+    more = [(0, 1, *row[2:]) if i == place else row for i, row in enumerate(rows)]
+    before, after = (measured(each).false_alarms for each in (rows, more))
+    assert after.alarms == before.alarms + 1
+    assert abs((after.episodes or 0) - (before.episodes or 0)) <= 1
+
+
+@FEW
 @given(RECORDS, st.integers(0, 200))
 def test_right_verdicts_raise_no_false_alarm_and_find_and_name_every_event(
     rows: list[Record], gap: int

@@ -93,7 +93,7 @@ def test_without_times_episodes_are_counted_per_thousand_records() -> None:
     operations = measured("....", "ss.s", without=("time",))
     assert in_words(operations)[0].endswith("(3 of 4), in 2 episodes: 500 in 1,000 good records.")
     assert "on neighbouring records" in terms(operations)
-    assert "20 s apart" in terms(measured("..", ".."))
+    assert "20 s (or two usual intervals) apart" in terms(measured("..", ".."))
 
 
 def test_without_good_records_nothing_is_said_of_false_alarms() -> None:
