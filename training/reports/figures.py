@@ -43,6 +43,11 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
+def plain(name: str) -> str:
+    """Return a name from a table such that no part of it is drawn as a formula."""
+    return name.replace("$", r"\$")
+
+
 def colour_of(index: int) -> str:
     """Return the colour of a class by its index: 0 is good traffic."""
     return _FAULTS[(index - 1) % len(_FAULTS)] if index else _GOOD
@@ -62,8 +67,9 @@ def confusion_figure(evaluation: Evaluation, classes: tuple[str, ...]) -> bytes:
             text = f"{count}\n{shares[row, column]:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     if readable:
-        axes.set_xticks(range(len(classes) + 1), [*classes, UNKNOWN], rotation=35, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        names = [plain(name) for name in classes]
+        axes.set_xticks(range(len(classes) + 1), [*names, UNKNOWN], rotation=35, ha="right")
+        axes.set_yticks(range(len(classes)), names)
     axes.set(xlabel="verdict", ylabel="true class", title="Verdicts on the test rows")
     return png(figure)
 
@@ -84,7 +90,7 @@ def embedding_figure(
         if not len(shown):
             continue
         x, y = plane.transform(embeddings[shown]).T
-        label = f"{name} ({len(shown)} of {len(rows)} rows)"
+        label = f"{plain(name)} ({len(shown)} of {len(rows)} rows)"
         axes.scatter(x, y, s=9, alpha=0.45, color=colour_of(c), linewidths=0, label=label)
     for c, (x, y) in enumerate(plane.transform(rule.centroids)):
         axes.plot(x, y, "X", ms=11, mfc=colour_of(c), mec="black")
@@ -115,7 +121,7 @@ def distances_figure(
         axes.plot(rule.radii[c], c, "|", ms=22, mew=2.5, color="black")
     axes.set_xscale("log")
     if len(classes) <= _MAX_NAMES:
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(classes)), map(plain, classes))
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set(
         title="Distance of test rows to their own centroid",

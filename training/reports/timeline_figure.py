@@ -11,9 +11,11 @@ from models.bundle import UNKNOWN
 from training.dataset.dataset import Labels
 from training.evaluation.operations import ALL, GAP, in_order
 from training.evaluation.timeline import joined, parts
-from training.reports.figures import colour_of, png
+from training.reports.figures import colour_of, plain, png
 
 _MOST = 60  # Series that are drawn: those with most faulty records and alarms
+_PANELS = 8  # Panels that are drawn, in the same way
+_LONGEST = 40  # Characters of a name that is drawn: its last ones
 _GOOD, _FAULT = 0.13, 0.3  # Opacity of the bands that show what was true
 _LEAST = 0.0015  # Share of the axis that a bar takes at least, to be seen
 _UNITS = (("days", 86_400, 3 * 86_400), ("hours", 3_600, 3 * 3_600), ("minutes", 60, 0))
@@ -35,15 +37,20 @@ def timeline_figure(
     for place, (title, devices) in zip(axes[:, 0], panels, strict=True):
         _draw(place, title, devices, frame, len(classes))
     shown = sorted({*frame["label"].unique(), *frame["verdict"].unique()} - {0})
-    names = {c: classes[c] if c < len(classes) else UNKNOWN for c in shown}
+    names = {c: _short(classes[c]) if c < len(classes) else UNKNOWN for c in shown}
     handles = [
-        Patch(color=colour_of(0), alpha=_GOOD, lw=0, label=f"{classes[0]} (blank: no record)"),
+        Patch(
+            color=colour_of(0), alpha=_GOOD, lw=0, label=f"{_short(classes[0])} (blank: no record)"
+        ),
         Patch(color="#777777", alpha=_FAULT, lw=0, label="pale and wide: a fault"),
         Patch(color="#777777", lw=0, label="solid and narrow: an alarm"),
         *(Patch(color=_colour(c, len(classes)), lw=0, label=name) for c, name in names.items()),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle("Faults and alarms on the test rows (an alarm without a fault is a false one)")
+    title, known = "Faults and alarms on the test rows", frame["series"].n_unique()
+    if sum(rows) < known:
+        title += f", the busiest {sum(rows)} of {known:,} series"
+    figure.suptitle(f"{title} (an alarm without a fault is a false one)")
     return png(figure)
 
 
@@ -61,6 +68,8 @@ def _panels(frame: pl.DataFrame, records: pl.DataFrame) -> list[tuple[str, dict[
     drawn = spans.sort("busy", "series", descending=[True, False]).head(_MOST).sort("at", "series")
     apart = pl.col("at") > pl.col("end").cum_max().shift(1)
     drawn = drawn.with_columns(panel=apart.fill_null(value=False).cum_sum())
+    busiest = drawn.group_by("panel").agg(pl.sum("busy")).sort("busy", "panel", descending=True)
+    drawn = drawn.filter(pl.col("panel").is_in([*busiest["panel"].head(_PANELS)]))
     names = parts(records["series"]) if "series" in records else pl.DataFrame({"series": [ALL]})
     names = names.unique().sort(pl.all())
     series, panels = joined(names, "series"), []
@@ -93,9 +102,10 @@ def _draw(
                     alpha=truth if column == "label" else float(value > 0),
                     lw=0,
                 )
-    axes.set_yticks(range(len(devices)), devices.values(), fontsize=8)
+    names = [_short(name) for name in devices.values()]
+    axes.set_yticks(range(len(devices)), names, fontsize=8)
     axes.set(ylim=(len(devices) - 0.4, -0.6), xlim=(0, span / seconds))
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(_short(title), loc="left", fontsize=10)
     axes.set_xlabel(unit, fontsize=8, loc="right", labelpad=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
@@ -118,3 +128,7 @@ def _bars(records: pl.DataFrame, column: str, least: float) -> dict[int, list[tu
 
 def _colour(index: int, classes: int) -> str:
     return colour_of(index) if index < classes else "#000000"
+
+
+def _short(name: str) -> str:
+    return plain(name if len(name) <= _LONGEST else "..." + name[3 - _LONGEST :])

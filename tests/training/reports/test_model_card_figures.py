@@ -97,3 +97,13 @@ def test_three_hundred_classes_still_make_a_figure_of_bounded_size() -> None:
     png = confusion_figure(cast("Evaluation", evaluation), classes)
     width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
     assert max(width, height) <= 2200
+
+
+def test_class_names_are_never_drawn_as_formulas() -> None:
+    embeddings, labels = points(3)
+    names, at = ("a$b{$c", "$", "$x$"), rule(3)
+    distances = at.decide(embeddings).distances
+    evaluation = cast(Evaluation, SimpleNamespace(confusion=np.eye(3, 4, dtype=int).tolist()))
+    assert pixels(figures.embedding_figure(embeddings, labels, at, names)).size
+    assert pixels(figures.distances_figure(distances, labels, at, names)).size
+    assert pixels(confusion_figure(evaluation, names)).size

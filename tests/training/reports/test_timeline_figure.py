@@ -82,6 +82,17 @@ def test_of_very_many_series_the_busiest_are_drawn() -> None:
     assert "a / r99" in devices
 
 
+def test_of_very_many_runs_the_busiest_are_drawn() -> None:
+    frame, labels = records(20, 3), np.zeros(60, dtype=np.int64)
+    labels[-3:] = 1
+    place = pl.int_range(pl.len()) // 3
+    frame = frame.with_columns(pl.col("time") + 1000 * place)
+    panels = _panels(in_order(labels, labels, frame, 60), frame)
+    assert len(panels) == 8
+    assert panels[-1] == ("a", {"a / r19": "r19"})
+    assert timeline_figure(labels, labels, CLASSES, frame)
+
+
 def test_a_hole_in_the_records_ends_a_bar() -> None:
     times = pl.DataFrame({"time": [0.0, 10, 20, 100, 110]})
     labels = np.array([1, 1, 1, 1, 1])
@@ -94,3 +105,11 @@ def test_any_span_of_time_can_be_drawn(step: float) -> None:
     assert drawn([0] * 20, [0] * 19 + [3], records(1, step=step)).size
     assert drawn([1], [0], records(1, 1)).size
     assert drawn([0] * 20, [0] * 20, records(1, step=step).drop("series")).size
+
+
+def test_names_with_any_characters_can_be_drawn() -> None:
+    names = ["a$b{$c", "$", "y_2^$x$", "long " * 60]
+    table = pl.DataFrame({"at": range(4), "run": names[::-1], "device": names})
+    frame = timeline(table, "at", ["run", "device"])
+    labels = np.arange(4)
+    assert timeline_figure(labels, labels, names, frame)
