@@ -181,8 +181,8 @@ class NearestCentroid:
         support: float [k], the number of records behind each centroid, infinite where it is exact;
             None if all are.
         scatter: mean distance of a class's records from its exact mean, 0..1.
-        log_prior: float [k], by `log_prior_of`; None if all classes count alike. Bayes' rule adds it
-            to the logits, so that a class is as much farther as it is rarer.
+        log_prior: float [k], by `log_prior_of`; None if all classes count alike. By Bayes' rule it
+            belongs to the logits, so that a class is as much farther as it is rarer.
     """
 
     centroids: Matrix

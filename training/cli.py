@@ -31,7 +31,9 @@ Time = Annotated[Text, _option("Column with the time of a record.")]
 Series = Annotated[
     Texts, _option("Column that names the series of a record: run, device (repeatable).")
 ]
-Event = Annotated[Text, _option("Column that names the event a record belongs to.")]
+Event = Annotated[
+    Texts, _option("Column that names the event of a record: run, number (repeatable).")
+]
 Ignore = Annotated[Texts, _option("Column that is no field (repeatable).")]
 Keep = Annotated[
     Texts, _option("Column that is a field although it looks like an identifier (repeatable).")

@@ -29,6 +29,7 @@ from training.fitting.fit import Epoch
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
+from training.reports.plain_words import in_words, verdict_on_data
 from training.retrain import TOLERANCE, Outcome, recipe_changes, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle
@@ -94,10 +95,15 @@ def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str
     with _progress(recipe) as report:
         result = few_shot(recipe, checked, partial(report, recipe.name))
     typer.echo(f"held out: {', '.join(checked.hold_out)}; {checked.draws} draws, mean ± sd")
-    typer.echo("| space | shots | accuracy | macro-F1 | held-out recall |\n|---|---|---|---|---|")
+    header = ["space", "shots", "accuracy", "macro-F1", "held-out recall", "false alarms"]
+    if events := any(d.events_named for by_shots in result.values() for d in by_shots.values()):
+        header.append("events found and named")
+    typer.echo(f"| {' | '.join(header)} |\n{'|---' * len(header)}|")
     for space, by_shots in result.items():
         for shots, draws in by_shots.items():
-            values = (draws.accuracy, draws.macro_f1, draws.held_out_recall)
+            values = [draws.accuracy, draws.macro_f1, draws.held_out_recall, draws.false_alarms]
+            if events and draws.events_named:
+                values.append(draws.events_named)
             cells = " | ".join(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in values)
             typer.echo(f"| {space} | {shots} | {cells} |")
     return 0
@@ -201,6 +207,9 @@ def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
         typer.echo(f"{len(dataset.dropped)} columns are no fields (the card says why): {names}")
     rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
     typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
+    operations = evaluation.operations
+    for sentence in (*in_words(operations), verdict_on_data(operations)):
+        typer.echo(sentence)
     typer.echo("test           accuracy  balanced  macro-F1")
     for name, scores in (("nearest class", evaluation.nearest), ("as served", evaluation.served)):
         typer.echo(f"{name:<15}" + "".join(f"{number:8.3f}  " for number in scores.overall))

@@ -13,6 +13,11 @@ from models.schema import Kind, Matrix
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Names = Annotated[
+    tuple[str, ...],
+    pydantic.BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+]
+"""Names of columns; a single one may stand without a list."""
 
 
 class RecipeError(Exception):
@@ -149,10 +154,13 @@ class Recipe(_Part):
     """For the card: the data, its source, its licence."""
     time: str | None = None
     """Column with the time of a record: a number in seconds, a date and time, or ISO 8601."""
-    series: tuple[str, ...] = ()
+    series: Names = ()
     """Columns whose values together name the series a record belongs to: run and device."""
-    event: str | None = None
-    """Column that names the event (injected fault, outage) a record belongs to."""
+    event: Names = ()
+    """Columns whose values together name the event (injected fault, outage) of a record: an event's
+    number alone is not enough where each run counts its own."""
+    episode_gap: Annotated[float, pydantic.Field(ge=0)] = 60
+    """Seconds without an alarm that may lie within one alarm episode of a series."""
     ignore: tuple[str, ...] = ()
     """Columns that are no fields."""
     keep: tuple[str, ...] = ()
@@ -173,27 +181,28 @@ class Recipe(_Part):
     """cross: several fits, each without some groups, measure the records of these groups, and the
     last fit takes train and dev rows. dev: the fit takes train rows, and dev rows are measured.
     auto: cross where groups are known."""
-    leave_out: str | None = None
-    """Column whose values are the groups of cross calibration: what new traffic will differ in, a
-    device or an event. The last column of the series by default, else the event."""
+    leave_out: tuple[str, ...] = ()
+    """Columns whose values together are the groups of cross calibration: what new traffic will
+    differ in, a device or an event. The last column of the series by default, else the event."""
     prior: bool = True
     """Let the decision know how common each class is among the training rows."""
     fault_share: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
     """Share of records that are faults where the model will serve, if the rows do not show it."""
 
     @property
-    def group_columns(self) -> tuple[str, ...]:
-        """Columns that may name the groups of cross calibration, the best first."""
+    def groupings(self) -> tuple[tuple[str, ...], ...]:
+        """Columns that together may name the groups of cross calibration, the best first."""
         if self.leave_out:
             return (self.leave_out,)
-        split = self.split.column if self.split.by == "group" else None
-        names = (*self.series[-1:], split, self.event)
-        return tuple(dict.fromkeys(name for name in names if name is not None))
+        groupings = [self.series[-1:], self.event]
+        if self.split.by == "group" and self.split.column:
+            groupings.insert(1, (self.split.column,))
+        return tuple(filter(None, groupings))
 
     @property
     def context(self) -> tuple[str, ...]:
         """Columns that say when, where and in which event a record was made: never fields."""
-        named = (*self.series, self.time, self.event, self.leave_out)
+        named = (*self.series, self.time, *self.event, *self.leave_out)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @pydantic.model_validator(mode="after")

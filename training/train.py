@@ -19,7 +19,8 @@ from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.dataset.tables import Added
-from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.evaluate import Evaluation, as_served, evaluate
+from training.evaluation.timeline import timeline
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
@@ -29,6 +30,7 @@ from training.onnx.export import export
 from training.recipe import Recipe, Split
 from training.reports import figures
 from training.reports.model_card import write_card
+from training.reports.timeline_figure import timeline_figure
 
 Report = Callable[[str, Epoch | None, Encoder | None], None]
 """Called after every epoch with the name of the fit, the epoch and the encoder; with None for both
@@ -83,6 +85,7 @@ def fit_and_test(
     `added` replaces the rows to add that the recipe names.
     """
     dataset = load_dataset(recipe, split, added=added)
+    records = _records(recipe, dataset)  # before the fit, so that it is refused in time
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
@@ -95,9 +98,22 @@ def fit_and_test(
     shares = shares_of(rows.labels, recipe.fault_share) if recipe.prior else None
     rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
-    evaluation = evaluate(encoder, rule, dataset.classes, dataset.test, recipe.encoder, loss)
+    evaluation = evaluate(
+        encoder,
+        rule,
+        dataset.classes,
+        dataset.test,
+        recipe.encoder,
+        loss,
+        records,
+        recipe.episode_gap,
+    )
     history = classifier.history_
     return Fitted(dataset, graph, encoder, rule, rows, held_out, evaluation, history)
+
+
+def _records(recipe: Recipe, dataset: Dataset) -> pl.DataFrame:
+    return timeline(dataset.test.table, recipe.time, recipe.series, recipe.event)
 
 
 def _bundle(
@@ -109,17 +125,22 @@ def _bundle(
 ) -> Bundle:
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
     points, labels = fitted.encoder.embed(dataset.test.matrix), dataset.test.labels
-    distances = rule.decide(points).distances
+    decisions = rule.decide(points)
     files = {
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
         REFERENCE: _reference(dataset.dev, recipe.fit.seed).to_bytes(),
         "card.md": write_card(recipe, dataset, rule, fitted.evaluation, backtests).encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
-        "figures/distances.png": figures.distances_figure(distances, labels, rule, classes),
+        "figures/distances.png": figures.distances_figure(
+            decisions.distances, labels, rule, classes
+        ),
         "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
         "figures/history.png": figures.history_figure(fitted.history),
     }
+    if recipe.time:
+        verdicts, records = as_served(decisions, len(classes)), _records(recipe, dataset)
+        files["figures/timeline.png"] = timeline_figure(labels, verdicts, classes, records)
     return Bundle.make(
         files,
         name=recipe.name,

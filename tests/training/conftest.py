@@ -22,17 +22,7 @@ from training.reports import animation, animation_data
 from training.train import Fitted, train
 
 DATA = Path(__file__).parents[2] / "training/data/cisco-iosxr"
-IGNORED = (
-    "run",
-    "device",
-    "time",
-    "event",
-    "event_role",
-    "event_device",
-    "event_index",
-    "seconds_since_event_start",
-    "rates_missing",
-)
+IGNORED = ("event", "event_role", "event_device", "seconds_since_event_start", "rates_missing")
 TINY: dict[str, Any] = {
     "encoder": {
         "dimensions": 4,
@@ -84,6 +74,9 @@ def real_recipe(
             "table": path,
             "label": "label",
             "good": "normal",
+            "time": "time",
+            "series": ["run", "device"],
+            "event": ["run", "event_index"],
             "ignore": IGNORED,
             "split": {"by": "column", "column": "part"},
             "severity": {"bgp_clear": "critical"},

@@ -84,6 +84,8 @@ def test_progress_of_every_fit_is_shown_at_a_terminal_and_only_on_stderr(
     assert "3/3" not in out
     assert "\x1b" not in out
     assert "wrote bundle" in out
+    assert re.search(r"^Of 1,000 good records \d+ raise a false alarm \(", out, re.MULTILINE)
+    assert "These figures stand on 60 records." in out
     assert Model.load(folder / "bundle").manifest.name == "small"
 
 

@@ -63,7 +63,7 @@ def test_as_many_faults_were_injected_as_stated(readme: str, shipped: pl.DataFra
 def test_ten_columns_are_no_fields_and_46_are(readme: str, shipped: pl.DataFrame) -> None:
     recipe = Recipe.read(TRAINING / "iosxr.toml", {})
     columns = set(shipped.columns) - {"all", "split_a"}
-    others = {*recipe.ignore, recipe.label}
+    others = {*recipe.ignore, *recipe.context, recipe.label}
     assert others < columns
     assert len(others) == 10
     assert len(columns - others) == 46

@@ -236,3 +236,11 @@ def test_settings_that_torch_would_stumble_over_are_refused(fit: dict[str, float
     content = {"name": "x", "table": "t", "label": "l", "good": "g", "split": {"by": "random"}}
     with pytest.raises(RecipeError, match=f"fit.{next(iter(fit))}: "):
         Recipe.read(None, content | {"fit": fit})
+
+
+def test_a_single_column_may_name_series_or_event_without_a_list() -> None:
+    recipe = Recipe.checked(
+        OPTIONS | {"time": "at", "series": "router", "event": ["run", "number"]}
+    )
+    assert (recipe.series, recipe.event) == (("router",), ("run", "number"))
+    assert recipe.context == ("router", "at", "run", "number")

@@ -18,7 +18,7 @@ from models.reference import MOST
 from training.dataset.dataset import load_dataset
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.train import Fitted, _provenance, _reference, fit_and_test, train
 
 Trained = tuple[Recipe, Bundle, Fitted]
@@ -110,6 +110,41 @@ def test_what_is_served_is_the_estimator_to_the_last_digits_of_the_graph(
     np.testing.assert_allclose(made.rule_.radii, fitted.rule.radii, atol=1e-5)
     assert made.rule_.temperature == pytest.approx(fitted.rule.temperature, rel=0.01)
     assert made.history_ == fitted.history
+
+
+def test_what_operators_care_about_is_in_the_manifest(real_trained: Trained) -> None:
+    metrics = real_trained[1].manifest.metrics
+    for of in (metrics["test"], metrics["backtests"]["by time"]):
+        operations = of["operations"]
+        assert operations["missing"] == []
+        assert operations["gap"] == 60
+        assert operations["false_alarms"]["share"] == of["false_alarm_rate"]
+        assert operations["events"]["total"] > 0
+        assert operations["values"]["device"] > 1
+
+
+def test_verdicts_of_the_operations_are_those_that_are_served(
+    real_trained: Trained, real_model: Model
+) -> None:
+    rows = real_trained[2].dataset.test
+    verdicts = real_model.classify(rows.table.select(real_model.schema.names).to_dicts())
+    good = [verdict.good for verdict, label in zip(verdicts, rows.labels, strict=True) if not label]
+    assert real_trained[2].evaluation.operations.false_alarms.alarms == good.count(False)
+
+
+def test_without_a_time_there_is_no_timeline(small_recipe: Recipe) -> None:
+    bundle, fitted = train(small_recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert fitted.evaluation.operations.missing == ("time", "series", "event")
+    assert "figures/timeline.png" not in bundle.files
+    assert "timeline" not in bundle.files["card.md"].decode()
+
+
+def test_a_time_that_is_none_is_refused_before_the_fit(small_recipe: Recipe) -> None:
+    fits: list[Epoch] = []
+    recipe = small_recipe.model_copy(update={"time": "vendor"})
+    with pytest.raises(RecipeError, match="'vendor' holds values that are no time"):
+        fit_and_test(recipe, recipe.split, lambda epoch, _: fits.append(epoch))
+    assert not fits
 
 
 def test_training_leaves_torch_as_it_was(small_recipe: Recipe) -> None:

@@ -178,19 +178,23 @@ def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
 
 
-def groups_of(rows: Rows, columns: Sequence[str], least: int) -> tuple[str, Labels] | None:
-    """Return the first column with enough groups, and the group of each row, from 0.
+def groups_of(rows: Rows, groupings: Iterable[Sequence[str]], least: int) -> Labels | None:
+    """Return the group of each row, from 0, by the first columns that give enough groups.
 
-    A column serves if it has `least` values and none of them has more than half of the rows: what
+    Columns serve if they give `least` groups and none of them has more than half of the rows: what
     is left out in turn must leave enough to fit.
     """
-    for name in columns:
-        if name not in rows.table.columns:
+    for columns in groupings:
+        if not {*columns} <= {*rows.table.columns}:
             continue
-        groups = rows.table[name].rank("dense").fill_null(0).to_numpy().astype(np.int64)
-        values, groups = np.unique(groups, return_inverse=True)
-        if len(values) >= least and np.bincount(groups).max() * 2 <= len(groups):
-            return name, groups.astype(np.int64)
+        values = rows.table.select(columns).with_row_index("__row__")
+        by_group = values.group_by(columns, maintain_order=True).agg("__row__")["__row__"]
+        members = [of_group.to_numpy() for of_group in by_group]
+        if len(members) >= least and 2 * max(map(len, members)) <= len(rows):
+            groups = np.empty(len(rows), dtype=np.int64)
+            for group, of_group in enumerate(members):
+                groups[of_group] = group
+            return groups
     return None
 
 

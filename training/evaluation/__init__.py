@@ -1,4 +1,4 @@
-"""How good a model is: scores on test rows, few-shot enrolment, and a comparison of losses.
+"""How good a model is: scores on test rows, what operators would see, few-shot, losses compared.
 
 Imports `models`, `training.recipe`, `training.dataset` and `training.fitting`.
 """

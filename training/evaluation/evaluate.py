@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
@@ -13,6 +14,7 @@ from models.decision import Decisions, NearestCentroid, distances_between
 from models.encoder import Encoder
 from models.schema import Matrix
 from training.dataset.dataset import Labels, Rows
+from training.evaluation.operations import GAP, Operations, measure_operations
 from training.fitting.fit import balanced_batches
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe
@@ -57,6 +59,7 @@ class Evaluation:
     loss: float
     excess_loss: float  # loss over the floor that geometry sets for this number of classes
     tightness: float  # mean distance to the own centroid over mean distance between centroids
+    operations: Operations  # what operators care about, of the verdicts as served
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for the manifest, fractions with six digits."""
@@ -76,16 +79,20 @@ def evaluate(
     rows: Rows,
     shape: EncoderRecipe,
     loss: LosslessTripletLoss,
+    records: pl.DataFrame | None = None,
+    gap: float = GAP,
 ) -> Evaluation:
     """Classify records by the rule that serves, and compare with their labels.
 
     `classes` are names by index, good traffic first. The loss is measured on the learned parts of
     the embedding, which `shape` gives, against the floor for the classes that the rows have.
+    `records` tells time, series and event of the rows, as `timeline` returns them; `gap` is in
+    seconds.
     """
     embeddings, labels = encoder.embed(rows.matrix), rows.labels
     decisions = rule.decide(embeddings)
     unknown = len(classes)
-    verdicts = np.where(decisions.accepted, decisions.nearest, unknown)
+    verdicts = as_served(decisions, unknown)
     served = score(labels, verdicts)
     confusion = confusion_matrix(labels, verdicts, labels=range(unknown + 1))[:unknown]
     faults = labels != 0
@@ -107,7 +114,15 @@ def evaluate(
         loss=mean_loss,
         excess_loss=loss.excess(mean_loss, present, shape.dimensions) if present > 1 else 0.0,
         tightness=tightness(embeddings, labels, rule.centroids),
+        operations=measure_operations(
+            labels, verdicts, classes, pl.DataFrame() if records is None else records, gap
+        ),
     )
+
+
+def as_served(decisions: Decisions, unknown: int) -> Labels:
+    """Return the index of each record's verdict, int64 [n]; `unknown` where no class accepts it."""
+    return np.where(decisions.accepted, decisions.nearest, unknown).astype(np.int64)
 
 
 def score(labels: Sequence[str] | Labels, verdicts: Sequence[str] | Labels) -> Scores:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models.decision import NearestCentroid, expected_distances
 from models.schema import Matrix
-from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.evaluation.evaluate import score
+from training.evaluation.operations import measure_operations
+from training.evaluation.timeline import timeline
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch
@@ -33,6 +36,10 @@ class Draws:
     accuracy: tuple[float, float]  # over all test records
     macro_f1: tuple[float, float]  # over all classes, including those held out
     held_out_recall: tuple[float, float]  # mean recall of the classes held out
+    false_alarms: tuple[float, float]  # share of good records called a fault
+    # share of the events of the classes held out that were found and named, counted for each series
+    # that one shows in; None if the recipe names no event, or none of them has one
+    events_named: tuple[float, float] | None
 
 
 FewShotResult = Mapping[str, Mapping[int, Draws]]
@@ -55,6 +62,7 @@ def few_shot(
         raise RecipeError(f"good traffic, {recipe.good!r}, cannot be held out; name fault classes")
     dataset = load_dataset(recipe, held_out=plan.hold_out)
     held_out = _check(dataset, plan)
+    records = timeline(dataset.test.table, recipe.time, recipe.series, recipe.event)
     seen = _without(dataset, held_out)
     # Neither radii nor the train rows' share of dev rows matter here.
     recipe = recipe.model_copy(update={"calibration": "dev"})
@@ -62,7 +70,7 @@ def few_shot(
     spaces = {"embedding": classifier.transform, **_baselines(seen)}
     return {
         name: {
-            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe.fit.seed, rule)
+            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe, rule, records)
             for shots in plan.shots
         }
         # The baselines are the plain nearest centroid.
@@ -140,11 +148,12 @@ def _draw(
     space: Space,
     shots: int,
     draws: int,
-    seed: int,
+    recipe: Recipe,
     rule: NearestCentroid | None,
+    records: pl.DataFrame,
 ) -> Draws:
     """Draw support records again and again, and score the test rows after each draw."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(recipe.fit.seed)
     labels, train_labels = dataset.test.labels, dataset.train.labels
     train, test = space(dataset.train.matrix), space(dataset.test.matrix)
     pool = np.concatenate([train, space(dataset.dev.matrix)])
@@ -158,7 +167,7 @@ def _draw(
         support[list(held_out)] = shots
         if rule.log_prior is not None:
             log_prior[seen] = rule.log_prior
-    values = []
+    values, named = [], []
     for _ in range(draws):
         for c in held_out:
             chosen = random.choice(np.flatnonzero(pool_labels == c), shots, replace=False)
@@ -169,8 +178,28 @@ def _draw(
             nearest = (expected - rule.temperature * log_prior).argmin(axis=1)
         scores = score(labels, nearest)
         recalls = [scores.recall[c] for c in held_out if c in scores.recall]
-        values.append((scores.accuracy, scores.macro_f1, float(np.mean(recalls))))
-    return Draws(*((float(column.mean()), float(column.std())) for column in np.array(values).T))
+        rate = scores.false_alarm_rate(0) or 0.0
+        values.append((scores.accuracy, scores.macro_f1, float(np.mean(recalls)), rate))
+        named.append(_events_named(dataset, held_out, nearest, records, recipe.episode_gap))
+    shares = [share for share in named if share is not None]
+    accuracy, macro_f1, recall, alarms = map(_mean_and_deviation, zip(*values, strict=True))
+    events = _mean_and_deviation(shares) if shares else None
+    return Draws(accuracy, macro_f1, recall, alarms, events)
+
+
+def _events_named(
+    dataset: Dataset, held_out: Sequence[int], nearest: Labels, records: pl.DataFrame, gap: float
+) -> float | None:
+    if "event" not in records:
+        return None
+    operations = measure_operations(dataset.test.labels, nearest, dataset.classes, records, gap)
+    found = [each for c in held_out if (each := operations.by_class.get(dataset.classes[c]))]
+    total = sum(each.total for each in found)
+    return sum(each.named for each in found) / total if total else None
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values))
 
 
 def _distances(points: Points, centre: Points) -> Points:

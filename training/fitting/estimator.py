@@ -120,13 +120,13 @@ class SiameseClassifier(
         train, dev, known = dataset.train, dataset.dev, dataset.known
         groups = None
         if recipe.calibration != "dev":
-            groups = groups_of(known, recipe.group_columns, FOLDS)
+            groups = groups_of(known, recipe.groupings, FOLDS)
         if groups is not None:
-            return made.fit(known.matrix, known.labels, groups=groups[1], report=report)
+            return made.fit(known.matrix, known.labels, groups=groups, report=report)
         if recipe.calibration == "cross":
             raise FitError(
-                f"cross calibration needs a column of at least {FOLDS} groups, none of which has "
-                "half of the rows: --leave-out COLUMN"
+                f"cross calibration needs columns that give at least {FOLDS} groups, none of which "
+                "has more than half of the rows: leave_out in the recipe"
             )
         return made.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
 
@@ -164,7 +164,8 @@ class SiameseClassifier(
         names = getattr(self, "feature_names_in_", None)
         schema = arrays.schema_of(self.schema, self.n_features_in_, names)
         train = Rows(X, labels)
-        held_out, measured = None, None
+        held_out: Rows | None = None
+        measured: HeldOut | None = None
         if groups is not None:
             folds = folds_of(np.unique(groups, return_inverse=True)[1], settings.seed)
         elif dev is None:
@@ -186,8 +187,9 @@ class SiameseClassifier(
             raise FitError(str(error)) from error
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
         space, self.held_out_ = Space.of(self._embed, train), measured
-        if measured is None and held_out is not None:
+        if held_out is not None:
             measured = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
+        assert measured is not None  # noqa: S101
         shares = shares_of(train.labels) if settings.prior else None
         self.rule_ = decision_rule(space, measured, settings.unknown_rate, shares)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)

@@ -35,14 +35,21 @@ def _subplots(width: float, height: float, columns: int = 1) -> tuple[Figure, li
     return figure, [*figure.subplots(1, columns, squeeze=False)[0]]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
     file = io.BytesIO()
     # Without the library's version the same numbers give the same bytes.
     figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
     return file.getvalue()
 
 
-def _colour(index: int) -> str:
+def plain(name: str) -> str:
+    """Return a name from a table such that no part of it is drawn as a formula."""
+    return name.replace("$", r"\$")
+
+
+def colour_of(index: int) -> str:
+    """Return the colour of a class by its index: 0 is good traffic."""
     return _FAULTS[(index - 1) % len(_FAULTS)] if index else _GOOD
 
 
@@ -60,10 +67,11 @@ def confusion_figure(evaluation: Evaluation, classes: tuple[str, ...]) -> bytes:
             text = f"{count}\n{shares[row, column]:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     if readable:
-        axes.set_xticks(range(len(classes) + 1), [*classes, UNKNOWN], rotation=35, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        names = [plain(name) for name in classes]
+        axes.set_xticks(range(len(classes) + 1), [*names, UNKNOWN], rotation=35, ha="right")
+        axes.set_yticks(range(len(classes)), names)
     axes.set(xlabel="verdict", ylabel="true class", title="Verdicts on the test rows")
-    return _png(figure)
+    return png(figure)
 
 
 def embedding_figure(
@@ -82,10 +90,10 @@ def embedding_figure(
         if not len(shown):
             continue
         x, y = plane.transform(embeddings[shown]).T
-        label = f"{name} ({len(shown)} of {len(rows)} rows)"
-        axes.scatter(x, y, s=9, alpha=0.45, color=_colour(c), linewidths=0, label=label)
+        label = f"{plain(name)} ({len(shown)} of {len(rows)} rows)"
+        axes.scatter(x, y, s=9, alpha=0.45, color=colour_of(c), linewidths=0, label=label)
     for c, (x, y) in enumerate(plane.transform(rule.centroids)):
-        axes.plot(x, y, "X", ms=11, mfc=_colour(c), mec="black")
+        axes.plot(x, y, "X", ms=11, mfc=colour_of(c), mec="black")
     share = plane.explained_variance_ratio_
     axes.set(
         title=f"Test rows in the {embeddings.shape[1]}-dimensional cube",
@@ -96,7 +104,7 @@ def embedding_figure(
     if len(classes) <= _MAX_NAMES:
         figure.legend(loc="outside right upper", frameon=False, fontsize=8, markerscale=2)
     axes.text(0.01, 0.01, "X: centroid", transform=axes.transAxes, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def distances_figure(
@@ -108,19 +116,19 @@ def distances_figure(
         of_class = np.maximum(distances[labels == c, c], 1e-6)
         if len(of_class):
             low, middle, high = np.quantile(of_class, [0.05, 0.5, 0.95])
-            axes.plot([low, high], [c, c], lw=7, color=_colour(c), alpha=0.35)
-            axes.plot(middle, c, "o", color=_colour(c))
+            axes.plot([low, high], [c, c], lw=7, color=colour_of(c), alpha=0.35)
+            axes.plot(middle, c, "o", color=colour_of(c))
         axes.plot(rule.radii[c], c, "|", ms=22, mew=2.5, color="black")
     axes.set_xscale("log")
     if len(classes) <= _MAX_NAMES:
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(classes)), map(plain, classes))
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set(
         title="Distance of test rows to their own centroid",
         xlabel="squared distance / N (bar: 5 to 95 %, dot: median, black line: radius)",
     )
     axes.grid(axis="x", alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def history_figure(history: list[Epoch]) -> bytes:
@@ -137,7 +145,7 @@ def history_figure(history: list[Epoch]) -> bytes:
         other = axes.twinx()
         other.plot(numbers, scores, ".-", color=_FAULTS[3])
         other.set_ylabel("dev macro-F1", color=_FAULTS[3])
-    return _png(figure)
+    return png(figure)
 
 
 def log_curve_figure() -> bytes:
@@ -172,7 +180,7 @@ def log_curve_figure() -> bytes:
     axes.text(2.96, 7.7, f"{-np.log(epsilon):.1f} at d = 3", ha="right", va="top", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def loss_by_epoch_figure(trials: Sequence[Trial], floors: Mapping[str, float]) -> bytes:
@@ -209,4 +217,4 @@ def loss_by_epoch_figure(trials: Sequence[Trial], floors: Mapping[str, float]) -
         axes.grid(alpha=0.3)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    return _png(figure)
+    return png(figure)

@@ -8,7 +8,9 @@ from models.decision import NearestCentroid
 from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset
 from training.evaluation.evaluate import Evaluation
+from training.evaluation.operations import Operations
 from training.recipe import EncoderRecipe, Recipe
+from training.reports.plain_words import in_words, series_rows, terms, verdict_on_data
 
 
 def write_card(
@@ -21,6 +23,8 @@ def write_card(
     """Write the card, from measured values only."""
     sections = [
         f"# Model card: {recipe.name}",
+        *_expectations(evaluation.operations),
+        "## The model",
         recipe.about.strip(),
         _use(recipe, dataset, rule),
         "## Results on the test rows",
@@ -61,14 +65,37 @@ def _use(recipe: Recipe, dataset: Dataset, rule: NearestCentroid) -> str:
     )
 
 
+def _expectations(operations: Operations) -> list[str]:
+    """Return what an operator would see of the model, and how well that is known."""
+    sentences = "\n".join(f"- {sentence}" for sentence in in_words(operations, _code))
+    sections = [
+        "On the test rows, which it has not learned from:",
+        sentences,
+        verdict_on_data(operations, _code),
+    ]
+    if operations.series:
+        header = [" / ".join(map(_code, operations.values)), "good records", "false alarms"]
+        rows = series_rows(operations, _code)
+        sections.append(table([*header, "in 1,000", "episodes"], rows))
+    if {"series", "time"} - set(operations.missing):
+        sections.append(terms(operations))
+    if "time" not in operations.missing:
+        sections.append("![faults and alarms over time](figures/timeline.png)")
+    return sections
+
+
 def _results(evaluations: Mapping[str, Evaluation]) -> str:
     header = ["split", "rows", "verdicts", "accuracy", "balanced accuracy", "macro-F1"]
     header += ["false unknown", "calibration error", "excess loss", "tightness"]
+    header += ["false alarms", "events found"]
     rows = []
     for name, e in evaluations.items():
         others = e.false_unknown_rate, e.calibration_error, e.excess_loss, e.tightness
-        rows.append([name, str(e.records), "nearest class", *_digits(e.nearest.overall), *[""] * 4])
-        rows.append(["", "", "as served", *_digits(e.served.overall + others)])
+        events = e.operations.events
+        found = f"{events.found} of {events.total}" if events else "-"
+        alarms = *_digits([e.false_alarm_rate]), found
+        rows.append([name, str(e.records), "nearest class", *_digits(e.nearest.overall), *[""] * 6])
+        rows.append(["", "", "as served", *_digits(e.served.overall + others), *alarms])
     return table(header, rows)
 
 

@@ -40,9 +40,33 @@ def test_every_space_answers_for_every_number_of_shots_with_shares(real_recipe: 
     for by_shots in result.values():
         assert set(by_shots) == {1, 5}
         for draws in by_shots.values():
-            for mean, deviation in (draws.accuracy, draws.macro_f1, draws.held_out_recall):
+            assert draws.events_named is not None
+            for mean, deviation in (
+                *(draws.accuracy, draws.macro_f1, draws.held_out_recall),
+                *(draws.false_alarms, draws.events_named),
+            ):
                 assert 0 <= mean <= 1
                 assert 0 <= deviation <= 0.5
+
+
+def test_false_alarms_and_events_are_those_of_a_record_by_record_count(real_recipe: Make) -> None:
+    recipe = real_recipe()
+    (draws,) = few_shot(recipe, plan("port_flap"), quiet)["embedding"].values()
+    assert draws.events_named is not None
+    test = load_dataset(recipe).test
+    events = test.table.filter(label="port_flap").unique(["run", "event_index", "device"])
+    # every draw names a whole number of the events, counted for each device
+    share = draws.events_named[0] * 3 * len(events)
+    assert share == pytest.approx(round(share))
+    assert 0 < draws.events_named[0] <= 1
+    good = int((test.labels == 0).sum())
+    alarms = draws.false_alarms[0] * 3 * good
+    assert alarms == pytest.approx(round(alarms))
+
+
+def test_without_events_in_the_recipe_none_are_counted(real_recipe: Make) -> None:
+    result = few_shot(real_recipe(event=()), plan("port_flap"), quiet)
+    assert all(draws.events_named is None for by in result.values() for draws in by.values())
 
 
 def test_with_every_record_as_support_raw_fields_are_a_nearest_centroid_classifier(

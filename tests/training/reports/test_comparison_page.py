@@ -29,7 +29,7 @@ def a_trial(loss: str, seed: int, accuracy: float, one_shot: Mapping[str, Draws]
 
 
 def draws(macro_f1: float, recall: float) -> Draws:
-    return Draws((0.1, 0.0), (macro_f1, 0.2), (recall, 0.3))
+    return Draws((0.1, 0.0), (macro_f1, 0.2), (recall, 0.3), (0.0, 0.0), None)
 
 
 @pytest.fixture

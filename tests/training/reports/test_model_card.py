@@ -5,11 +5,14 @@ import re
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from models.bundle import Bundle
+from training.evaluation.operations import measure_operations
 from training.recipe import Recipe
 from training.reports.model_card import _code, write_card
+from training.reports.plain_words import in_words, series_rows, verdict_on_data
 from training.train import Fitted
 
 Trained = tuple[Recipe, Bundle, Fitted]
@@ -38,10 +41,41 @@ def test_results_are_the_metrics_of_the_manifest(card: str, real_trained: Traine
         for row, key in ((nearest, "nearest"), (served, "served")):
             scores = [of[key][each] for each in ("accuracy", "balanced_accuracy", "macro_f1")]
             assert [float(cell) for cell in row[3:6]] == pytest.approx(scores, abs=6e-4)
-        extra = ("false_unknown_rate", "calibration_error", "excess_loss", "tightness")
-        assert [float(cell) for cell in served[6:]] == pytest.approx(
+        extra = ["false_unknown_rate", "calibration_error", "excess_loss", "tightness"]
+        extra += ["false_alarm_rate"]
+        assert [float(cell) for cell in served[6:-1]] == pytest.approx(
             [of[each] for each in extra], abs=6e-4
         )
+        events = of["operations"]["events"]
+        assert served[-1] == f"{events['found']} of {events['total']}"
+
+
+def test_the_card_opens_with_what_an_operator_would_see(card: str, real_trained: Trained) -> None:
+    operations = real_trained[2].evaluation.operations
+    opening = card.partition("\n## ")[0]
+    assert opening.startswith(
+        "# Model card: real\n\nOn the test rows, which it has not learned from:\n\n- Of 1,000 good "
+    )
+    for sentence in (*in_words(operations, _code), verdict_on_data(operations, _code)):
+        assert sentence in opening
+    header, _, *rows = [line for line in opening.splitlines() if line.startswith("|")]
+    assert header.startswith("| `run` / `device` | good records |")
+    assert len(rows) == len(series_rows(operations)) > 1
+    for jargon in ("triplet", "embedding", "centroid", "F1", "radius", "loss"):
+        assert jargon not in opening
+
+
+def test_a_card_without_times_and_series_still_opens_with_false_alarms(
+    real_trained: Trained,
+) -> None:
+    rows = real_trained[2].dataset.test
+    bare = measure_operations(rows.labels, rows.labels, ("normal",) * 4, pl.DataFrame())
+    evaluation = dataclasses.replace(real_trained[2].evaluation, operations=bare)
+    opening = rewritten(real_trained, evaluation=evaluation).partition("\n## ")[0]
+    assert "Of 1,000 good records 0 raise a false alarm" in opening
+    assert "The recipe could name more columns: `time`" in opening
+    assert "timeline.png" not in opening
+    assert "episode" not in opening
 
 
 def test_classes_are_listed_with_rows_radius_and_recall(card: str, real_trained: Trained) -> None:
@@ -73,7 +107,7 @@ def test_the_rates_in_words_are_those_of_the_manifest(card: str, real_trained: T
 def test_every_figure_the_card_shows_is_in_the_bundle(card: str, real_trained: Trained) -> None:
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card)
     files = set(real_trained[1].files)
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert set(shown) == {name for name in files if name.startswith("figures/")}
 
 
@@ -139,7 +173,7 @@ def test_what_the_data_is_and_what_was_noted_is_told(real_trained: Trained) -> N
     recipe = real_trained[0].model_copy(update={"about": "\nFrom a lab. Licence: none.\n"})
     dataset = dataclasses.replace(real_trained[2].dataset, notes=("mind the gap",))
     card = rewritten(real_trained, recipe=recipe, dataset=dataset)
-    assert card.startswith("# Model card: real\n\nFrom a lab. Licence: none.\n\nIt tells good")
+    assert "\n\n## The model\n\nFrom a lab. Licence: none.\n\nIt tells good" in card
     assert "Notes:\n\n- mind the gap\n" in card
 
 

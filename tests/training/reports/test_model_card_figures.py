@@ -37,7 +37,7 @@ def points(classes: int, each: int = 30) -> tuple[Any, Any]:
     return np.clip(CENTROIDS[labels] + noise, 0.001, 0.999).astype(np.float32), labels
 
 
-def test_the_bundle_carries_four_figures_that_show_something(
+def test_the_bundle_carries_five_figures_that_show_something(
     real_trained: tuple[Recipe, Bundle, Fitted],
 ) -> None:
     files = {n: d for n, d in real_trained[1].files.items() if n.startswith("figures/")}
@@ -46,6 +46,7 @@ def test_the_bundle_carries_four_figures_that_show_something(
         "figures/distances.png",
         "figures/embedding.png",
         "figures/history.png",
+        "figures/timeline.png",
     ]
     for data in files.values():
         image = pixels(data)
@@ -96,3 +97,13 @@ def test_three_hundred_classes_still_make_a_figure_of_bounded_size() -> None:
     png = confusion_figure(cast("Evaluation", evaluation), classes)
     width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
     assert max(width, height) <= 2200
+
+
+def test_class_names_are_never_drawn_as_formulas() -> None:
+    embeddings, labels = points(3)
+    names, at = ("a$b{$c", "$", "$x$"), rule(3)
+    distances = at.decide(embeddings).distances
+    evaluation = cast(Evaluation, SimpleNamespace(confusion=np.eye(3, 4, dtype=int).tolist()))
+    assert pixels(figures.embedding_figure(embeddings, labels, at, names)).size
+    assert pixels(figures.distances_figure(distances, labels, at, names)).size
+    assert pixels(confusion_figure(evaluation, names)).size
