@@ -109,7 +109,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no column to ignore": (f"{GIVEN} --ignore colour", "no column 'colour'"),
     "one class": (f"one-class.csv {REST}", "a second class is needed"),
     "a single record": (f"single.csv {REST}", "--drop-label 'odd'"),
-    "all missing": (f"all-missing.csv {REST}", "--ignore 'gone' --ignore 'void'"),
+    "all missing": (f"all-missing.csv {REST} --keep gone", "no training row has a value of 'gone'"),
     "junk": (f"junk.csv {REST}", "junk.csv cannot be read"),
     "junk parquet": (f"junk.parquet {REST}", "junk.parquet cannot be read"),
     "empty": (f"empty.csv {REST}", "empty.csv cannot be read"),
@@ -353,7 +353,7 @@ def test_schema_takes_a_recipe_and_leaves_out_the_column_it_splits_by(
         ("t.csv --good good", "--label COLUMN"),
         ("none.csv --label label --good good", "there is no table none.csv"),
         ("t.csv --label kind --good good", "no label column 'kind'"),
-        ("all-missing.csv --label label --good good", "--ignore 'gone'"),
+        ("all-missing.csv --label label --good good --keep gone", "--ignore 'gone'"),
         ("--recipe broken.toml", "broken.toml cannot be read"),
     ],
 )
