@@ -52,9 +52,10 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def clean_table(path: Path, recipe: Recipe) -> tuple[Table, CleanTable]:
-    """Read a table that has the recipe's label column, and the numbers in its text."""
+    """Read a table that has the recipe's label column, if any, and the numbers in its text."""
     table = read_file(path, recipe.reading)
-    _need(table.rows, recipe.label, "label column", path)
+    if recipe.label:
+        need_column(table.rows, recipe.label, "label column", path)
     return table, _clean(table, recipe.label, recipe.reading)
 
 
@@ -112,7 +113,7 @@ def read_labelled(recipe: Recipe, split: Split | None, more: Collection[str] = (
     for table, cleaned in tables:
         _refuse_odd(recipe, table, cleaned)
     frames = [_in_units(cleaned, tables[0][1].units, table.path) for table, cleaned in tables]
-    labels = pl.concat([_labels(frame, recipe) for frame in frames])
+    labels = pl.concat([labels_of(frame, recipe) for frame in frames])
     known = {*labels, *more}
     for name in (*recipe.drop_labels, *recipe.severity):
         if name not in known:
@@ -146,18 +147,18 @@ def added_tables(recipe: Recipe) -> list[Added]:
     if not recipe.add:
         return []
     main, cleaned = clean_table(recipe.table, recipe)
-    known, added = _labels(main.rows, recipe), []
+    known, added = labels_of(main.rows, recipe), []
     # Separator and the like are those of the recipe's tables, and not of feedback.
     reading = Reading(missing=recipe.reading.missing)
     for path in recipe.add:
         table = read_file(path, reading)
         if recipe.label not in table.rows.columns and _LABEL in table.rows.columns:
             table = dataclasses.replace(table, rows=table.rows.rename({_LABEL: recipe.label}))
-        _need(table.rows, recipe.label, "label column", path)
+        need_column(table.rows, recipe.label, "label column", path)
         new = clean(table.rows, recipe.label, table.decimal, reading)
         _refuse_odd(recipe, table, new)
         rows = _in_units(new, cleaned.units, path)
-        labels = pl.concat([known, _labels(rows, recipe)])
+        labels = pl.concat([known, labels_of(rows, recipe)])
         rows = _with_labels(rows, labels, recipe)
         names = frozenset(rows[recipe.label].drop_nulls())
         added.append(Added(path.name, _kept(rows, recipe), names))
@@ -208,14 +209,14 @@ def _in_units(cleaned: CleanTable, units: Mapping[str, str], path: Path) -> pl.D
     return cleaned.rows.with_columns(columns)
 
 
-def _labels(table: pl.DataFrame, recipe: Recipe) -> pl.Series:
+def labels_of(table: pl.DataFrame, recipe: Recipe) -> pl.Series:
     """Return the labels, trimmed, null where there is none."""
     return table[recipe.label].cast(pl.String).str.strip_chars().replace("", None)
 
 
 def _with_labels(table: pl.DataFrame, known: pl.Series, recipe: Recipe) -> pl.DataFrame:
     """Return the table with trimmed labels, spelled as the known ones are most often."""
-    labels = _labels(table, recipe)
+    labels = labels_of(table, recipe)
     if recipe.merge_labels:
         labels = merged(labels, known, (recipe.good, *recipe.severity, *recipe.drop_labels))
     else:
@@ -234,9 +235,9 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
     """Add the column of parts: train, dev, test, or null for rows to leave out."""
     random, column = np.random.default_rng(seed), str(split.column)
     if split.by in ("time", "group"):
-        _need(table, column, f"{split.by} column")
+        need_column(table, column, f"{split.by} column")
     if split.within:
-        _need(table, split.within, "column to split within")
+        need_column(table, split.within, "column to split within")
     match split.by:
         case "column":
             parts = _by_column(table, split)
@@ -283,7 +284,8 @@ def _times(column: pl.Series) -> pl.Series:
     return times.to_series().alias(name)
 
 
-def _need(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
+def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
+    """Raise RecipeError if a table lacks a column."""
     if column not in table.columns:
         listed = [name if name == name.strip() != "" else repr(name) for name in table.columns[:20]]
         names = ", ".join(listed) + (", ..." if table.width > 20 else "")
@@ -294,7 +296,7 @@ def _need(table: pl.DataFrame, column: str, role: str, path: Path | None = None)
 
 def _by_column(table: pl.DataFrame, split: Split) -> pl.Series:
     source = read_table(split.table) if split.table else table
-    _need(source, str(split.column), "split column", split.table)
+    need_column(source, str(split.column), "split column", split.table)
     if len(source) != len(table):
         raise RecipeError(
             f"{split.table} has {len(source)} rows, the table {len(table)}; they must match"

@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 
 from training.dataset.cells import Decimal, decimal_mark
 from training.recipe import Reading, TableError
@@ -26,6 +27,7 @@ else:
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 _SAMPLE = 1 << 18  # Bytes from the start that show the dialect
 _LINES = 200
+_ROWS = 10_000
 _SEPARATORS = "\t;|,"  # Of equally good ones the first: a comma may be a decimal mark instead
 _QUOTED = '"[^"]*"'
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -61,16 +63,28 @@ def read_text(path: Path, reading: Reading) -> TextTable:
         notes.append(f"{lines.comments} lines of {path.name} that begin with # were skipped")
     decimal = reading.decimal or lines.decimal
     try:
-        rows = pl.read_csv(
-            io.BytesIO(lines.join() if lines.skipped else text),
+        rows = _parsed(
+            lines.join() if lines.skipped else text,
             separator=lines.separator,
             decimal_comma=decimal == "," != lines.separator,
-            infer_schema_length=None,
         )
     except pl.exceptions.PolarsError:
         _refuse_ragged(path, text, lines.separator, failed=True)
         raise
     return TextTable(rows, decimal, tuple(notes))
+
+
+def _parsed(text: bytes, **dialect: Any) -> pl.DataFrame:
+    """Parse a text, each column in the type that all of its cells have."""
+    try:
+        # Types that the first rows have nearly always hold, and looking at all takes a minute.
+        rows = pl.read_csv(io.BytesIO(text), infer_schema_length=_ROWS, **dialect)
+    except pl.exceptions.ComputeError:
+        return pl.read_csv(io.BytesIO(text), infer_schema_length=None, **dialect)
+    # What begins with nothing was taken for text.
+    if any(column.head(_ROWS).is_null().all() for column in rows.select(cs.string())):
+        return pl.read_csv(io.BytesIO(text), infer_schema_length=None, **dialect)
+    return rows
 
 
 def line_numbers(path: Path, reading: Reading, rows: Collection[int]) -> list[int]:

@@ -225,6 +225,14 @@ def test_a_changed_file_is_read_again(write: Write) -> None:
     assert len(read_file(write("t.csv", CSV + "4,5,x,good\n")).rows) == 4
 
 
+@pytest.mark.parametrize("late", ["1.5", "x", "7"])
+def test_the_type_of_a_column_is_that_of_all_of_its_cells(write: Write, late: str) -> None:
+    text = "a,b,c\n" + "1,,2\n" * 11_000 + f"1,3,{late}\n"
+    rows = read_file(write("t.csv", text)).rows
+    types = {"1.5": pl.Float64, "x": pl.String, "7": pl.Int64}
+    assert rows.dtypes == [pl.Int64, pl.Int64, types[late]]
+
+
 def test_one_column_may_have_empty_cells(write: Write) -> None:
     table = read_file(write("t.csv", "part\ntrain\n\ntest\n"))
     assert table.rows["part"].to_list() == ["train", None, "test"]
