@@ -130,9 +130,9 @@ def _columns(columns: Iterable[Column]) -> Table:
         shown = ", ".join(names[:_NAMES] if more else names) + more
         least, most = (pick(round(column.missing * 100) for column in some) for pick in (min, max))
         share = f"{most}%" if least == most else f"{least}-{most}%"
-        if some[0].field is None:  # --keep is told of once, below the table
-            reason = reason.partition(";")[0]
-        table.add_row(shown, kind, share, escape(reason))
+        # --keep is told of once, below the table.
+        remark = reason if some[0].field else reason.partition(";")[0]
+        table.add_row(shown, kind, share, escape(remark))
     return table
 
 
