@@ -414,7 +414,8 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
     said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", "--split-random")
     assert (said.code, said.err) == (1, "")
     assert (
-        "stop: odd.csv: column 'load' has numbers of one unit, but also line 62 'ERR'" in said.out
+        "stop: odd.csv: column 'load' holds numbers of one unit, but also 'ERR' in line 62"
+        in said.out
     )
     assert "stop: labels differ only in case or blanks: 'SLOW'" in said.out
     assert said.out.endswith("2 findings would stop training\n")

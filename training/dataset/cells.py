@@ -88,9 +88,12 @@ class Numbers:
 
 
 def clean(
-    rows: pl.DataFrame, label: str, usual: Decimal = ".", reading: Reading | None = None
+    rows: pl.DataFrame,
+    text: Collection[str],
+    usual: Decimal = ".",
+    reading: Reading | None = None,
 ) -> CleanTable:
-    """Read the columns of text, but for the labels, as numbers or booleans where they are such."""
+    """Read columns as numbers or booleans where they are such, but for those that stay `text`."""
     reading = reading or Reading()
     columns: dict[str, pl.Series] = {}
     units: dict[str, str] = {}
@@ -98,18 +101,18 @@ def clean(
     odd: dict[str, tuple[int, ...]] = {}
     for column in rows:
         name = column.name
-        if name == label:
+        if name in text:
             continue
         if column.dtype.is_numeric():
             columns[name] = _without(column, reading.missing)
         if column.dtype != pl.String:
             continue
-        text = column.set(column.is_in(reading.missing), None) if reading.missing else column
-        numbers = read_numbers(text, reading.decimal, usual, reading.missing)
+        cells = column.set(column.is_in(reading.missing), None) if reading.missing else column
+        numbers = read_numbers(cells, reading.decimal, usual, reading.missing)
         if numbers is None:
-            columns[name] = text if (flags := read_booleans(text)) is None else flags
+            columns[name] = cells if (flags := read_booleans(cells)) is None else flags
         elif numbers.odd:
-            columns[name], odd[name] = text, numbers.odd
+            columns[name], odd[name] = cells, numbers.odd
         else:
             columns[name], remarks[name] = numbers.values, numbers.remark
             if numbers.unit:
@@ -159,7 +162,7 @@ def read_numbers(
     if rows < _MOST * total and (similar < _MOST * total or rows < total / 2):
         return None
     values = column.replace_strict(
-        readable["cell"], _whole(readable["value"]), default=None, return_dtype=None
+        readable["cell"], _whole(readable), default=None, return_dtype=None
     ).alias(column.name)
     odd = parsed.filter(pl.col("value").is_null())["cell"]
     where = column.is_in(odd.implode()).fill_null(value=False).arg_true()
@@ -298,10 +301,11 @@ def _base(suffix: str) -> tuple[str, float]:
     return suffix, 1.0
 
 
-def _whole(values: pl.Series) -> pl.Series:
-    """Return whole numbers as integers, if all are."""
-    whole = values.is_finite() & (values.abs() < 2**53) & (values == values.round())
-    return values.cast(pl.Int64) if whole.all() else values
+def _whole(cells: pl.DataFrame) -> pl.Series:
+    """Return the numbers, as integers if all cells are digits (in groups): 5, but not 5.0."""
+    digits = pl.col("body").str.replace_all(r"\D", "").cast(pl.Int64, strict=False)
+    is_whole = cells.select((digits == pl.col("value").abs()).fill_null(value=False).all()).item()
+    return cells["value"].cast(pl.Int64) if is_whole else cells["value"]
 
 
 def _absent(cells: pl.DataFrame) -> str:

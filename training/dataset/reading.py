@@ -1,6 +1,7 @@
 """Read a table from a file of any usual format."""
 
 import functools
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,9 @@ def _read(path: Path, reading: Reading, state: tuple[int, int]) -> Table:
         notes = (*notes, f"{len(nameless)} columns without a name and a value were left out")
         rows = rows.drop(nameless)
     if rows.is_empty():
-        raise TableError(f"the table {path} holds no rows")
+        raise TableError(f"the table {path} holds no rows below the names of its columns")
+    if numbers := [name for name in rows.columns if re.fullmatch(r"[-+]?\d*[.,]?\d+", name)]:
+        notes = (*notes, f"a column is called {numbers[0]!r}: has {path.name} a line of names?")
     return Table(path, rows, decimal, notes)
 
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -262,6 +262,12 @@ def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:
 def _override(name: str, overrides: Mapping[str, FieldOverride]) -> FieldOverride:
     matches = (override for p, override in overrides.items() if fnmatch.fnmatchcase(name, p))
     return overrides.get(name) or next(matches, FieldOverride())
+
+
+def text_columns(names: Iterable[str], recipe: Recipe) -> frozenset[str]:
+    """Return the columns that the recipe takes as text, whatever their cells look like."""
+    categories = (n for n in names if _override(n, recipe.fields).kind == "category")
+    return frozenset({recipe.label, *categories})
 
 
 def with_units(recipe: Recipe, units: Mapping[str, str]) -> Recipe:

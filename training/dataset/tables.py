@@ -14,7 +14,7 @@ import polars as pl
 from training.dataset.cells import CleanTable, clean, factor_between
 from training.dataset.labels import describe, merged, spellings
 from training.dataset.reading import Table, read_file
-from training.dataset.schema_inference import is_named_as_no_field, with_units
+from training.dataset.schema_inference import is_named_as_no_field, text_columns, with_units
 from training.recipe import Reading, Recipe, RecipeError, Split, TableError
 
 Part = Literal["train", "dev", "test"]
@@ -56,12 +56,12 @@ def clean_table(path: Path, recipe: Recipe) -> tuple[Table, CleanTable]:
     table = read_file(path, recipe.reading)
     if recipe.label:
         need_column(table.rows, recipe.label, "label column", path)
-    return table, _clean(table, recipe.label, recipe.reading)
+    return table, _clean(table, text_columns(table.rows.columns, recipe), recipe.reading)
 
 
 @functools.lru_cache(maxsize=2)
-def _clean(table: Table, label: str, reading: Reading) -> CleanTable:
-    return clean(table.rows, label, table.decimal, reading)
+def _clean(table: Table, text: frozenset[str], reading: Reading) -> CleanTable:
+    return clean(table.rows, text, table.decimal, reading)
 
 
 def odd_cells(recipe: Recipe, table: Table, cleaned: CleanTable) -> dict[str, str]:
@@ -84,11 +84,11 @@ def _refuse_odd(recipe: Recipe, table: Table, cleaned: CleanTable) -> None:
 def _odd(name: str, rows: Sequence[int], table: Table, reading: Reading) -> str:
     cells = [table.rows[name][row] for row in rows[:3]]
     places = table.places(rows[:3], reading)
-    listed = ", ".join(f"{place} {cell!r}" for place, cell in zip(places, cells, strict=True))
+    listed = ", ".join(f"{cell!r} in {place}" for place, cell in zip(places, cells, strict=True))
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     return (
-        f"{table.path}: column {name!r} has numbers of one unit, but also {listed}{more}; mend "
-        f"them, take them as missing with --missing {cells[0]!r}, or --ignore {name!r} "
+        f"{table.path}: column {name!r} holds numbers of one unit, but also {listed}{more}; "
+        f"mend them, take them as missing with --missing {cells[0]!r}, or --ignore {name!r} "
         f"(--keep {name!r} keeps it as text)"
     )
 
@@ -155,7 +155,8 @@ def added_tables(recipe: Recipe) -> list[Added]:
         if recipe.label not in table.rows.columns and _LABEL in table.rows.columns:
             table = dataclasses.replace(table, rows=table.rows.rename({_LABEL: recipe.label}))
         need_column(table.rows, recipe.label, "label column", path)
-        new = clean(table.rows, recipe.label, table.decimal, reading)
+        text = text_columns(table.rows.columns, recipe)
+        new = clean(table.rows, text, table.decimal, reading)
         _refuse_odd(recipe, table, new)
         rows = _in_units(new, cleaned.units, path)
         labels = pl.concat([known, labels_of(rows, recipe)])

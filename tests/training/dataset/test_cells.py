@@ -63,6 +63,13 @@ def test_whole_numbers_in_groups_read_back_as_integers(
     assert numbers.values.dtype == pl.Int64
 
 
+def test_numbers_with_a_decimal_mark_or_an_exponent_are_no_integers() -> None:
+    for cells in (["5.0", "6.0"], ["5,0", "6"], ["5e1", "N/A"]):
+        numbers = read_numbers(pl.Series(cells))
+        assert numbers
+        assert numbers.values.dtype == pl.Float64
+
+
 @given(st.text())
 def test_text_of_any_kind_is_a_number_or_is_not(text: str) -> None:
     numbers = read_numbers(pl.Series([text, text]))
@@ -138,7 +145,7 @@ def test_a_mark_of_the_user_is_missing_in_text_and_among_numbers() -> None:
     table = pl.DataFrame(
         {"a": ["1", "gone", "3"], "b": [1, -999, 3], "c": ["x", "gone", "y"], "label": ["gone"] * 3}
     )
-    rows = clean(table, "label", reading=Reading(missing=("gone", "-999"))).rows
+    rows = clean(table, ["label"], reading=Reading(missing=("gone", "-999"))).rows
     assert rows.to_dict(as_series=False) == {
         "a": [1, None, 3],
         "b": [1, None, 3],
@@ -154,7 +161,7 @@ def test_cleaning_keeps_labels_units_and_odd_cells_apart() -> None:
             "label": ["1", "2", "N/A"],
         }
     )
-    cleaned = clean(table, "label")
+    cleaned = clean(table, ["label"])
     assert cleaned.rows["label"].to_list() == ["1", "2", "N/A"]
     assert cleaned.rows["size"].to_list() == [1, None, 2]
     assert cleaned.units == {"size": "kB"}

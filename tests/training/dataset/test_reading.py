@@ -220,6 +220,11 @@ def test_rows_are_named_as_an_editor_counts_them(write: Write, tmp_path: Path) -
     assert read_file(tmp_path / "t.parquet").places([1], Reading()) == ["row 2 (from 1)"]
 
 
+def test_a_table_that_seems_to_have_no_line_of_names_is_noted(write: Write) -> None:
+    table = read_file(write("t.csv", "1,2.5,good\n2,3.5,slow\n"))
+    assert table.notes == ("a column is called '1': has t.csv a line of names?",)
+
+
 def test_a_changed_file_is_read_again(write: Write) -> None:
     assert len(read_file(write("t.csv", CSV)).rows) == 3
     assert len(read_file(write("t.csv", CSV + "4,5,x,good\n")).rows) == 4
