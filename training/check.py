@@ -28,7 +28,7 @@ def check_and_print(recipe_file: Path | None, options: dict[str, Any]) -> int:
     defaults = {"name": "check", "label": NO_LABEL, "good": NO_LABEL, "split": split}
     try:
         recipe = Recipe.read(recipe_file, options, defaults)
-        with _status() as say:
+        with status() as say:
             examination = examine(recipe, say)
     except (RecipeError, OSError) as error:
         typer.echo(f"faultcube: {error}", err=True)
@@ -43,7 +43,7 @@ def first_page(recipe: Recipe) -> None:
     Raises:
         RecipeError: something stops training.
     """
-    with _status() as say:
+    with status() as say:
         examination = examine(recipe, say)
     if examination.stops:
         first, *more = examination.stops
@@ -60,10 +60,10 @@ def first_page(recipe: Recipe) -> None:
 
 
 @contextmanager
-def _status() -> Iterator[Callable[[str], object]]:
+def status(first: str = "starting") -> Iterator[Callable[[str], object]]:
     """Show on a terminal what is being done."""
-    with Console(stderr=True).status("starting") as status:
-        yield lambda what: status.update(escape(what))
+    with Console(stderr=True).status(first) as shown:
+        yield lambda what: shown.update(escape(what))
 
 
 def _by_reason(columns: Iterable[Column]) -> dict[str, list[str]]:

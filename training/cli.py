@@ -102,7 +102,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
-    from training.console import train_and_write
+    from training.check import status
+
+    with status("loading torch"):
+        from training.console import train_and_write
 
     ways = _given(
         column=split_column, time=split_time, group=split_group, random=split_random or None

@@ -1,7 +1,7 @@
 """Cells: columns of text that hold numbers, with units, digit groups and marks for missing ones."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -191,18 +191,14 @@ def factor_between(unit: str, other: str) -> float | None:
     return factor / other_factor if base == other_base else None
 
 
-def decimal_mark(cells: Collection[str]) -> Decimal | None:
+def decimal_mark(cells: Sequence[str]) -> Decimal | None:
     """Return the decimal mark that most of the cells show, None if they show none."""
-    votes = {
-        mark: sum(
-            bool(re.match(_number(mark), cell)) and not re.match(_number(other), cell)
-            for cell in cells
-        )
-        for mark, other in ((".", ","), (",", "."))
-    }
-    if votes["."] == votes[","]:
+    text = pl.Series(cells, dtype=pl.String)
+    dot, comma = (text.str.contains(_number(mark)) for mark in (".", ","))
+    dots, commas = int((dot & ~comma).sum()), int((comma & ~dot).sum())
+    if dots == commas:
         return None
-    return "," if votes[","] > votes["."] else "."
+    return "," if commas > dots else "."
 
 
 def _number(decimal: str) -> str:
