@@ -37,7 +37,9 @@ PLANS: dict[str, dict[str, set[str]]] = {
         "reports": {"dataset", "evaluation", "fitting", "recipe"},
         "train": {"dataset", "evaluation", "fitting", "onnx", "recipe", "reports"},
         "retrain": {"dataset", "evaluation", "recipe", "train"},
+        "check": {"dataset", "recipe"},
         "console": {
+            "check",
             "dataset",
             "evaluation",
             "fitting",
@@ -47,7 +49,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
             "retrain",
             "train",
         },
-        "cli": {"console"},
+        "cli": {"check", "console"},
     },
 }
 # Libraries that belong to some rooms alone.

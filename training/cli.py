@@ -1,4 +1,4 @@
-"""Parse the options of `faultcube train`, `retrain`, `evaluate`, `compare` and `schema`."""
+"""Parse the options of `faultcube train`, `check`, `schema`, `retrain`, `evaluate`, `compare`."""
 
 import shlex
 import sys
@@ -14,9 +14,11 @@ def _option(help_text: str, *names: str, panel: str | None = None, **limits: Any
 
 
 _split = partial(_option, panel="Split")
+_reading = partial(_option, panel="Reading")
 
 Table = Annotated[
-    Path | None, typer.Argument(help="CSV, CSV.gz, TSV or Parquet; one record a row.")
+    Path | None,
+    typer.Argument(help="Text with any separator, NDJSON, Parquet, Arrow, Excel; a record a row."),
 ]
 Text = str | None
 Texts = list[str] | None
@@ -42,6 +44,24 @@ DropLabel = Annotated[Texts, _option("Leave out rows with this label (repeatable
 Add = Annotated[
     list[Path] | None, _option("Table whose rows are added to the train rows (repeatable).")
 ]
+TestTable = Annotated[Path | None, _option("Second table, all of it test rows.")]
+MergeLabels = Annotated[
+    bool, _option("Unite labels that differ only in case or blanks.", "--merge-labels")
+]
+Separator = Annotated[
+    Text, _reading("Character between the cells of a text; tab. Else it is detected.")
+]
+DecimalMark = Annotated[Text, _reading("Decimal mark of numbers, '.' or ','. Else it is detected.")]
+Encoding = Annotated[Text, _reading("Encoding of a text: utf-16, cp1252. Else it is detected.")]
+Missing = Annotated[
+    Texts, _reading("Cell that is a missing value, beside N/A, - and the like (repeatable).")
+]
+SplitTable = Annotated[Path | None, _split("Table that holds --split-column, row for row.")]
+SplitTime = Annotated[Text, _split("Time column: train before dev before test.")]
+SplitWithin = Annotated[Text, _split("With --split-time: cut each value on its own.")]
+SplitGroup = Annotated[Text, _split("Column whose values stay whole: event, device.")]
+SplitRandom = Annotated[bool, _split("At random: results will flatter.", "--split-random")]
+Shares = Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")]
 SplitColumn = Annotated[Text, _split("Column that says train, dev or test.")]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
@@ -55,7 +75,7 @@ def train(
         Path | None, _option("Folder to write the bundle to; models/NAME by default.")
     ] = None,
     name: Annotated[Text, _option("Name of the model.")] = None,
-    test_table: Annotated[Path | None, _option("Second table, all of it test rows.")] = None,
+    test_table: TestTable = None,
     add: Add = None,
     time: Time = None,
     series: Series = None,
@@ -63,17 +83,18 @@ def train(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    merge_labels: MergeLabels = False,
+    separator: Separator = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
     split_column: SplitColumn = None,
-    split_table: Annotated[
-        Path | None, _split("Table that holds --split-column, row for row.")
-    ] = None,
-    split_time: Annotated[Text, _split("Time column: train before dev before test.")] = None,
-    split_within: Annotated[Text, _split("With --split-time: cut each value on its own.")] = None,
-    split_group: Annotated[Text, _split("Column whose values stay whole: event, device.")] = None,
-    split_random: Annotated[
-        bool, _split("At random: results will flatter.", "--split-random")
-    ] = False,
-    shares: Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")] = None,
+    split_table: SplitTable = None,
+    split_time: SplitTime = None,
+    split_within: SplitWithin = None,
+    split_group: SplitGroup = None,
+    split_random: SplitRandom = False,
+    shares: Shares = None,
     dimensions: Annotated[Number, _option("N, width of the embedding.")] = None,
     beta: Annotated[float | None, _option("beta of the loss, at least N.")] = None,
     epochs: Annotated[Number, _option("Most epochs.")] = None,
@@ -83,7 +104,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
-    from training.console import train_and_write
+    from training.check import status
+
+    with status("loading torch"):
+        from training.console import train_and_write
 
     ways = _given(
         column=split_column, time=split_time, group=split_group, random=split_random or None
@@ -103,12 +127,70 @@ def train(
         ignore=ignore,
         keep=keep,
         drop_labels=drop_label,
+        merge_labels=merge_labels or None,
+        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
         split=_split_options(ways, shares, table=split_table, within=split_within),
         encoder=_given(dimensions=dimensions),
         fit=_given(beta=beta, epochs=epochs, seed=seed),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))
+
+
+def check(
+    table: Table = None,
+    recipe: AnyRecipeFile = None,
+    label: Label = None,
+    good: Good = None,
+    test_table: TestTable = None,
+    add: Add = None,
+    time: Time = None,
+    series: Series = None,
+    event: Event = None,
+    ignore: Ignore = None,
+    keep: Keep = None,
+    drop_label: DropLabel = None,
+    merge_labels: MergeLabels = False,
+    separator: Separator = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
+    split_column: SplitColumn = None,
+    split_table: SplitTable = None,
+    split_time: SplitTime = None,
+    split_within: SplitWithin = None,
+    split_group: SplitGroup = None,
+    split_random: SplitRandom = False,
+    shares: Shares = None,
+    seed: Seed = None,
+) -> None:
+    """Say what training would make of every column and class of TABLE, and what is odd.
+
+    Without --label only columns are looked at. The exit code is 1 if something would stop training.
+    """
+    from training.check import check_and_print
+
+    ways = _given(
+        column=split_column, time=split_time, group=split_group, random=split_random or None
+    )
+    options = _given(
+        table=table,
+        test_table=test_table,
+        add=add,
+        label=label,
+        good=good,
+        time=time,
+        series=series,
+        event=event,
+        ignore=ignore,
+        keep=keep,
+        drop_labels=drop_label,
+        merge_labels=merge_labels or None,
+        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
+        split=_split_options(ways, shares, table=split_table, within=split_within),
+        fit=_given(seed=seed),
+    )
+    raise typer.Exit(check_and_print(recipe, options))
 
 
 def retrain(
@@ -187,12 +269,24 @@ def schema(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    merge_labels: MergeLabels = False,
+    separator: Separator = None,
+    decimal: DecimalMark = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
 ) -> None:
     """Print the schema that TABLE gives, as the part of a recipe that overrides it."""
     from training.console import print_schema
 
     options = _given(
-        table=table, label=label, good=good, ignore=ignore, keep=keep, drop_labels=drop_label
+        table=table,
+        label=label,
+        good=good,
+        ignore=ignore,
+        keep=keep,
+        drop_labels=drop_label,
+        merge_labels=merge_labels or None,
+        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
     )
     raise typer.Exit(print_schema(recipe, options))
 

@@ -17,6 +17,7 @@ from rich.table import Column
 
 from models.bundle import Bundle, BundleError
 from models.model import Model
+from training.check import first_page
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, labelled_rows
@@ -56,6 +57,7 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
     """Train and write a bundle; returns the exit code."""
     recipe = Recipe.read(recipe_file, options)
     target = _new_folder(out or Path("models") / recipe.name)
+    first_page(recipe)
     with _progress(recipe) as report:
         bundle, fitted = train_bundle(recipe, datetime.now(UTC), report)
     bundle.write(target)
@@ -200,11 +202,6 @@ def _progress(
 
 def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
     dataset, evaluation, manifest = fitted.dataset, fitted.evaluation, bundle.manifest
-    for note in dataset.notes:
-        typer.echo(f"warning: {note}", err=True)
-    if dataset.dropped:
-        names = ", ".join(dataset.dropped)
-        typer.echo(f"{len(dataset.dropped)} columns are no fields (the card says why): {names}")
     rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
     typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
     operations = evaluation.operations

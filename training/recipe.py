@@ -1,5 +1,6 @@
 """The recipe: all settings of a training run, from a TOML file or from options."""
 
+import codecs
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ class RecipeError(Exception):
     """The recipe or its tables cannot be used; one line that says why and what to do."""
 
 
+class TableError(RecipeError):
+    """What a table holds cannot be trained on."""
+
+
 class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -44,6 +49,35 @@ class FieldOverride(_Part):
     kind: Kind | None = None
     unit: str | None = None
     required: bool | None = None
+
+
+class Reading(_Part):
+    """How the cells of a table are written; what is not given is detected."""
+
+    separator: Annotated[str, pydantic.Field(min_length=1)] | None = None
+    """Character between the cells of a text table; `tab` for a tabulator."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal mark of its numbers."""
+    encoding: str | None = None
+    """Encoding of its text, by Python's names: utf-8, utf-16, cp1252."""
+    missing: tuple[str, ...] = ()
+    """Cells that are missing values, beside empty ones and the usual marks: N/A, -, null."""
+
+    @pydantic.field_validator("separator")
+    @classmethod
+    def _is_one_character(cls, separator: str | None) -> str | None:
+        separator = "\t" if separator in ("tab", r"\t") else separator
+        if separator is not None and (len(separator) != 1 or not separator.isascii()):
+            raise ValueError("a separator is one ASCII character, or tab")
+        return separator
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        try:
+            return encoding and codecs.lookup(encoding).name
+        except LookupError as error:
+            raise ValueError(f"there is no encoding {encoding!r}: utf-8, utf-16, cp1252") from error
 
 
 class Split(_Part):
@@ -167,6 +201,9 @@ class Recipe(_Part):
     """Columns that are fields although they look like identifiers, times or second labels."""
     drop_labels: tuple[str, ...] = ()
     """Rows with these labels are left out."""
+    merge_labels: bool = False
+    """Unite labels that differ only in case or blanks, to the most common spelling."""
+    reading: Reading = Reading()
     severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
     """Perceived severity of fault classes; major when not given."""
     fields: dict[str, FieldOverride] = {}

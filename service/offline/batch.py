@@ -184,7 +184,13 @@ class _Writer:
 
     def flush(self) -> None:
         if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches))
+            try:
+                self._writer.write_table(pa.Table.from_batches(self._batches))
+            except pa.ArrowNotImplementedError as error:
+                why = printable(str(error), 200)
+                raise TableError(
+                    f"a column cannot be written; leave it out of --keep: {why}"
+                ) from error
             self._batches = []
 
 

@@ -88,7 +88,7 @@ class Table:
         self.ignored = [name for name in names if name not in used]
         self.absent = [field.name for field in schema.fields if field.name not in names]
         self._check(columns, keep)
-        self.kept = {name: columns.field(name).type for name in keep}
+        self.kept = {name: _decodable(columns.field(name).type) for name in keep}
         self._encoders = {
             field.name: CategoryEncoder(field) for field in self._fields if field.categories
         }
@@ -153,7 +153,7 @@ class Table:
                 ) from error
 
     def _part(self, batch: pa.RecordBatch, read: float) -> Part:
-        arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+        arrays = dict(zip(batch.schema.names, map(_without_views, batch.columns), strict=True))
         numbers = {
             at: self._numbers(field, arrays[field.name])
             for at, field in enumerate(self._schema.fields)
@@ -186,6 +186,18 @@ class Table:
             return _cast(column.cast(pa.bool_()) if boolean else column)
         except pa.ArrowInvalid:
             return _parse(column, _boolean if boolean else _number)
+
+
+def _decodable(kind: pa.DataType) -> pa.DataType:
+    """Return the type without what the library cannot decode: polars' categories are views."""
+    if pa.types.is_dictionary(kind) and kind.value_type == pa.string_view():
+        return pa.dictionary(kind.index_type, pa.string())
+    return kind
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    kind = _decodable(column.type)
+    return column if kind == column.type else column.cast(kind)
 
 
 def _cast(column: pa.Array) -> npt.NDArray[np.float64]:

@@ -109,7 +109,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no column to ignore": (f"{GIVEN} --ignore colour", "no column 'colour'"),
     "one class": (f"one-class.csv {REST}", "a second class is needed"),
     "a single record": (f"single.csv {REST}", "--drop-label 'odd'"),
-    "all missing": (f"all-missing.csv {REST}", "--ignore 'gone' --ignore 'void'"),
+    "all missing": (f"all-missing.csv {REST} --keep gone", "no training row has a value of 'gone'"),
     "junk": (f"junk.csv {REST}", "junk.csv cannot be read"),
     "junk parquet": (f"junk.parquet {REST}", "junk.parquet cannot be read"),
     "empty": (f"empty.csv {REST}", "empty.csv cannot be read"),
@@ -353,7 +353,7 @@ def test_schema_takes_a_recipe_and_leaves_out_the_column_it_splits_by(
         ("t.csv --good good", "--label COLUMN"),
         ("none.csv --label label --good good", "there is no table none.csv"),
         ("t.csv --label kind --good good", "no label column 'kind'"),
-        ("all-missing.csv --label label --good good", "--ignore 'gone'"),
+        ("all-missing.csv --label label --good good --keep gone", "--ignore 'gone'"),
         ("--recipe broken.toml", "broken.toml cannot be read"),
     ],
 )
@@ -371,6 +371,112 @@ def test_schema_names_a_good_label_that_is_not_there(faultcube: Faultcube) -> No
     said = faultcube("schema", "t.csv", "--label", "label", "--good", "fine")
     assert said.code == 2
     assert "'fine'" in said.err
+
+
+def test_check_shows_every_column_and_class_and_writes_nothing(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    before = sorted(folder.rglob("*"))
+    said = faultcube("check", *GIVEN.split())
+    assert (said.code, said.err) == (0, "")
+    assert "t.csv: 240 rows, 4 fields of 8 columns" in said.out
+    assert re.search(r"^good \(good\) +40 +20 +20$", said.out, re.MULTILINE)
+    assert re.search(r"^latency_ms +gauge, ms +0%", said.out, re.MULTILINE)
+    assert re.search(r"^device +- +0% +an identifier", said.out, re.MULTILINE)
+    assert said.out.endswith("nothing stops training\n")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_check_works_without_options(faultcube: Faultcube) -> None:
+    said = faultcube("check", "t.csv")
+    assert (said.code, said.err) == (0, "")
+    assert "give --label and --good" in said.out
+
+
+def test_check_sums_many_columns_up(
+    faultcube: Faultcube, folder: Path, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    random = np.random.default_rng(0)
+    wide = make_table(**{f"load{i}": random.normal(size=240) for i in range(100)})
+    wide.write_parquet(folder / "wide.parquet")
+    said = faultcube("check", "wide.parquet", "--label", "label")
+    assert re.search(r"load0, load1, load2, load3, load4, load5 and 94 more +gauge +0%", said.out)
+    assert "load6" not in said.out
+
+
+ODD = "\n".join(["load,mtu,label", *["1,5,good", "2,6,slow", "3,7,SLOW"] * 20, "ERR,8,good"]) + "\n"
+
+
+def test_findings_that_stop_training_are_all_listed_with_code_1(
+    faultcube: Faultcube, folder: Path
+) -> None:
+    (folder / "odd.csv").write_text(ODD)
+    said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", "--split-random")
+    assert (said.code, said.err) == (1, "")
+    assert (
+        "stop: odd.csv: column 'load' holds numbers of one unit, but also 'ERR' in line 62"
+        in said.out
+    )
+    assert "stop: labels differ only in case or blanks: 'SLOW'" in said.out
+    assert said.out.endswith("2 findings would stop training\n")
+
+    said = faultcube("train", "odd.csv", "--label", "label", "--good", "good", "--split-random")
+    assert (said.code, said.out) == (2, "")
+    assert re.fullmatch(
+        r"faultcube: odd.csv: column 'load' [^\n]+ \(and 1 more: [^\n]+\n", said.err
+    )
+
+    mended = ["--merge-labels", "--missing", "ERR", "--split-random"]
+    said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", *mended)
+    assert said.code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("", 2, "give the table's path"),
+        ("none.csv", 2, "there is no table none.csv"),
+        ("there", 2, "it is a folder"),
+        ("t.csv --label kind", 2, "no label column 'kind'"),
+        ("t.csv --split-column fold", 2, "no column to split by 'fold'"),
+        ("t.csv --separator ab", 2, "a separator is one ASCII character"),
+        ("t.csv --encoding klingon", 2, "there is no encoding 'klingon'"),
+        ("t.csv --decimal :", 2, "reading.decimal"),
+        ("junk.csv", 1, "junk.csv cannot be read"),
+        ("ragged.csv", 1, "line 3: 3 cells, where the header has 2"),
+    ],
+)
+def test_check_answers_bad_input_in_one_line(
+    faultcube: Faultcube, folder: Path, arguments: str, code: int, words: str
+) -> None:
+    (folder / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
+    said = faultcube("check", *arguments.split())
+    assert (said.code, said.out) == (code, "")
+    assert words in said.err
+    assert re.fullmatch(r"faultcube: [^\n]+\n", said.err)
+
+
+def test_options_say_how_to_read_a_table(faultcube: Faultcube, folder: Path) -> None:
+    text = "load:label\n1,5:gut\n2,5:schlecht\nweg:gut\n"
+    (folder / "odd.txt").write_bytes(text.encode("utf-16"))
+    options = ["--separator", ":", "--decimal", ",", "--encoding", "utf-16", "--missing", "weg"]
+    said = faultcube("check", "odd.txt", "--label", "label", *options)
+    assert said.code == 0
+    assert re.search(r"^load +gauge +33%", said.out, re.MULTILINE)
+
+
+def test_the_first_page_of_train_tells_what_became_of_columns_before_the_fit(
+    faultcube: Faultcube, folder: Path, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    sizes = [f"{i % 13} kB" for i in range(238)] + ["-", "N/A"]
+    make_table(size=sizes).write_csv(folder / "sizes.csv")
+    said = faultcube("train", "sizes.csv", *REST.split(), *QUICKLY)
+    assert said.code == 0, said.err
+    page, _, fit = said.out.partition("test           accuracy")
+    assert fit
+    assert "sizes.csv: 240 rows, 5 fields" in page
+    assert "read as numbers: size (numbers in text; 2 cells such as '-' are missing)" in page
+    assert "left out: device (an identifier" in page
 
 
 COMPARED = "label = 'label'\ngood = 'good'\nsplit = {by = 'column', column = 'part'}\n" + QUICK

@@ -12,8 +12,9 @@ import polars as pl
 from models.bundle import LONGEST_NAME, UNKNOWN
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
+from training.dataset.labels import small_classes
 from training.dataset.schema_inference import choose_columns, describe_fields
-from training.dataset.tables import Added, Part, added_tables, aligned, labelled_rows
+from training.dataset.tables import Added, Part, added_tables, aligned, read_labelled
 from training.recipe import Recipe, RecipeError, Split
 
 _RANDOM = (
@@ -109,7 +110,8 @@ def load_dataset(
     split = split or recipe.split
     added = added_tables(recipe) if added is None else added
     more = frozenset().union(*(table.labels for table in added))
-    parts = labelled_rows(recipe, split, more)
+    read = read_labelled(recipe, split, more)
+    recipe, parts = read.recipe, read.parts
     described = ~pl.col(recipe.label).is_in(held_out)
     labels = [rows[recipe.label] for rows in (parts["train"], *(table.rows for table in added))]
     class_names(pl.concat(labels), recipe)
@@ -118,17 +120,23 @@ def load_dataset(
     kinds, dropped = columns.kinds, columns.dropped
     if columns.clocks:  # rates need the records between, those without a label too
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
-        parts = labelled_rows(recipe, split, more, rated)
+        parts = read_labelled(recipe, split, more, rated).parts
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
     classes = class_names(train[recipe.label], recipe)
     schema = Schema(describe_fields(train.filter(described), kinds, recipe))
     rows: dict[Part, Rows] = {}
-    notes = [_RANDOM_DEV if recipe.test_table else _RANDOM] if split.by == "random" else []
+    notes = [*read.notes]
+    if split.by == "random":
+        notes.append(_RANDOM_DEV if recipe.test_table else _RANDOM)
     for part, table in parts.items():
         rows[part], infinite = _encode(table, schema, classes, recipe.label, part)
         if infinite:
             notes.append(f"{infinite} infinite values of the {part} rows are taken as missing")
+    counts = [
+        dict(parts[part][recipe.label].value_counts().iter_rows()) for part in ("train", "dev")
+    ]
+    notes += small_classes(classes, *counts)
     return Dataset(
         schema,
         classes,

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -83,7 +83,7 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe) -> Columns:
     columns = _cleaned(train.drop(recipe.label, *{*recipe.ignore, *recipe.context}))
     splits = [recipe.split, *(backtest.split for backtest in recipe.backtests)]
     split_by = {name for split in splits for name in (split.column, split.within)}
-    _check_values(columns.drop(name for name in columns.columns if name in split_by))
+    _check_values(columns.select(name for name in recipe.keep))
     kinds: dict[str, Kind] = {}
     dropped = dict.fromkeys(recipe.context, "says when, where or in which event")
     dropped |= dict.fromkeys(recipe.ignore, "ignored, as asked")
@@ -170,9 +170,11 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
 
 def _reason_to_drop(column: pl.Series, labels: pl.Series, is_good: pl.Series) -> str | None:
     words, text, distinct = _words(column.name), column.dtype == pl.String, column.n_unique()
+    if column.null_count() == len(column):
+        return "no training row has a value"
     if not _is_plain(column):
         return "its values are neither numbers, booleans nor text"
-    if not column.name:
+    if not column.name.strip():
         return "it has no name: a row index?"
     if column.dtype.is_temporal() or _TIME.search(words) or _is_epoch(column):
         return "a time; keep it with --keep if it is a measurement"
@@ -182,7 +184,7 @@ def _reason_to_drop(column: pl.Series, labels: pl.Series, is_good: pl.Series) ->
     if (
         _IDENTIFIER.search(words)
         or (whole and (_is_name(words) or _counts_rows(column)))
-        or (text and (_NAME.search(words) or distinct > _MANY))
+        or (text and (distinct > _MANY or _names_a_thing(words, distinct)))
     ):
         return "an identifier; keep it with --keep if it is a measurement"
     if column.filter(is_good).is_null().all():
@@ -190,6 +192,21 @@ def _reason_to_drop(column: pl.Series, labels: pl.Series, is_good: pl.Series) ->
     if _tells_label(column, labels):
         return "a second label: it settles the label, or is settled by it; --keep if it is a field"
     return None
+
+
+def _names_a_thing(words: str, distinct: int) -> bool:
+    """Return whether text is the name of a thing: event_device, but not link_up of few values."""
+    match = _NAME.search(words)
+    if match is None:
+        return False
+    last = re.findall(r"[a-z]+", words)[-1]
+    return distinct > _FEW or _is_name(last) or match[2] in ("run", "campaign", "event", "incident")
+
+
+def is_named_as_no_field(name: str) -> bool:
+    """Return whether a column's name alone says that it is an identifier or a time."""
+    words = _words(name)
+    return bool(_IDENTIFIER.search(words) or _TIME.search(words)) or _is_name(words)
 
 
 def _is_name(words: str) -> bool:
@@ -294,6 +311,22 @@ def override_of(name: str, recipe: Recipe) -> FieldOverride:
         return FieldOverride(kind="rate", unit=f"{unit}/s")
     matches = (override for p, override in overrides.items() if fnmatch.fnmatchcase(name, p))
     return next(matches, FieldOverride())
+
+
+def text_columns(names: Iterable[str], recipe: Recipe) -> frozenset[str]:
+    """Return the columns that the recipe takes as text, whatever their cells look like."""
+    categories = (n for n in names if override_of(n, recipe).kind == "category")
+    return frozenset({recipe.label, *categories})
+
+
+def with_units(recipe: Recipe, units: Mapping[str, str]) -> Recipe:
+    """Return the recipe with these units of columns, where it gives none."""
+    given = {name: override_of(name, recipe) for name in units}
+    found = {
+        name: override.model_copy(update={"unit": override.unit or units[name]})
+        for name, override in given.items()
+    }
+    return recipe.model_copy(update={"fields": {**recipe.fields, **found}})
 
 
 def _kind(column: pl.Series) -> Kind:

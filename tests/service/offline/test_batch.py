@@ -254,6 +254,19 @@ def test_a_column_that_csv_cannot_hold_is_kept_in_parquet_only(
     assert pl.read_parquet(out_parquet)["nested"].to_list() == values
 
 
+def test_a_column_that_parquet_cannot_hold_is_told_in_one_line(
+    table: pl.DataFrame, bundle: Path, tmp_path: Path
+) -> None:
+    path, categories = tmp_path / "t.arrow", pl.Series(["a"] * 4, dtype=pl.Categorical)
+    table.with_columns(nested=pl.struct(one=categories)).write_ipc(path)
+    ended = call(bundle, path, "--keep", "nested", "--out", tmp_path / "o.parquet")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1].startswith(
+        "faultcube: a column cannot be written; leave it out of --keep: Unsupported cast"
+    )
+    assert not (tmp_path / "o.parquet").exists()
+
+
 def test_views_of_text_are_kept_in_csv(table: pl.DataFrame, bundle: Path, tmp_path: Path) -> None:
     table.write_ipc(tmp_path / "t.arrow", compat_level=pl.CompatLevel.newest())
     model, out = Model.load(bundle), tmp_path / "o.csv"

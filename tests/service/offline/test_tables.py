@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +103,23 @@ def test_a_table_comes_in_parts_that_say_how_much_is_read(
     parts = list(Table(path, SCHEMA).parts())
     assert [part.matrix[:, 0].tolist() for part in parts] == [[0, 1], [2, 3], [4]]
     assert [part.read for part in parts] == [0.4, 0.8, 1]
+
+
+@pytest.mark.parametrize("name", ["t.arrow", "t.arrows"])
+def test_categories_as_polars_writes_them_are_fields_and_are_kept(
+    name: str, tmp_path: Path
+) -> None:
+    rows = {"state": ["idle", "busy", None], "site": ["ulm", None, "ulm"]}
+    frame = pl.DataFrame(rows, schema={"state": pl.Enum(["idle", "busy"]), "site": pl.Categorical})
+    frame = frame.with_columns(pl.lit("1").alias("cpu load"), pl.lit(value=True).alias("link up"))
+    path = tmp_path / name
+    frame.write_ipc(path) if name == "t.arrow" else frame.write_ipc_stream(path)
+    table = Table(path, SCHEMA, ["site"])
+    (part,) = table.parts(report=True)
+    assert [*part.faults] == [2]
+    assert part.matrix[:, [0, 3]].tolist() == [[1, 0], [1, 1]]
+    assert part.kept["site"].dictionary_decode().to_pylist() == ["ulm", None, "ulm"]
+    assert table.kept == {"site": part.kept["site"].type}
 
 
 def test_a_table_without_rows_is_one_empty_part(path: Path) -> None:

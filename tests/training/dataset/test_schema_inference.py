@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -242,27 +243,30 @@ def test_the_columns_of_every_split_are_no_fields(
         assert not {"part", "fold"} & set(names)
 
 
-def test_a_field_without_a_single_value_is_refused_with_the_flags_to_leave_it_out(
-    infer: Infer,
-) -> None:
-    nothing = [None] * 240
-    with pytest.raises(RecipeError) as refusal:
-        infer(gone=pl.Series(nothing, dtype=pl.Float64), void=[""] * 240, none=nothing)
-    assert str(refusal.value).startswith("no training row has a value of 'gone'")
-    assert "--ignore 'gone' --ignore 'void' --ignore 'none'" in str(refusal.value)
+def test_a_column_without_a_value_is_no_field_and_cannot_be_made_one(infer: Infer) -> None:
+    nothing = {
+        "gone": pl.Series([None] * 240, dtype=pl.Float64),
+        "void": [""] * 240,
+        "none": [None] * 240,
+        "load": [float("inf"), float("-inf")] * 120,
+    }
+    dropped = infer(**nothing).dropped
+    assert {name: dropped[name] for name in nothing} == dict.fromkeys(
+        nothing, "no training row has a value"
+    )
+    with pytest.raises(RecipeError, match="no training row has a value of 'gone': leave out"):
+        infer({"keep": ("gone",)}, **nothing)
 
 
-def test_many_fields_without_a_value_are_counted(infer: Infer) -> None:
-    with pytest.raises(RecipeError, match=r"--ignore 'x4' \(and 3 more\)$"):
-        infer(**{f"x{i}": pl.Series([None] * 240, dtype=pl.Float64) for i in range(8)})
-
-
-def test_a_field_of_infinities_alone_is_refused_as_missing(
-    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
-) -> None:
-    infinite = [float("inf"), float("-inf")] * 120
-    with pytest.raises(RecipeError, match="no training row has a value of 'load'"):
-        load_dataset(make_recipe(make_table(load=infinite)))
+def test_text_of_few_values_is_a_field_though_a_part_of_its_name_is_a_thing(infer: Infer) -> None:
+    random = np.random.default_rng(0)
+    states = random.choice(["yes", "no"], 240)
+    places = [f"leaf{i}" for i in random.integers(0, 40, 240)]
+    few = [f"leaf{i}" for i in random.integers(0, 8, 240)]
+    found = infer(link_up=states, link_peer=places, event_role=states, next_device=few)
+    assert {field.name: field.kind for field in found.fields}["link_up"] == "category"
+    for name in ("link_peer", "event_role", "next_device"):
+        assert found.dropped[name].startswith("an identifier")
 
 
 @pytest.mark.parametrize(

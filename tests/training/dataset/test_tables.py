@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from training.dataset.tables import PARTS, assign_parts, labelled_rows, read_table
-from training.recipe import Recipe, RecipeError, Split
+from training.dataset.dataset import load_dataset
+from training.dataset.tables import (
+    PARTS,
+    added_tables,
+    assign_parts,
+    labelled_rows,
+    read_labelled,
+    read_table,
+)
+from training.recipe import Recipe, RecipeError, Split, TableError
 
 CSV = b"latency,vendor,up,label\n1.5,acme,true,good\n,bolt,false,slow\n3.25,,true,good\n"
 TABLE = pl.DataFrame(
@@ -91,7 +99,6 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         ("junk.csv.gz", b"\x1f\x8b" + np.random.default_rng(0).bytes(400)),
         ("cut.csv.gz", gzip.compress(CSV * 100, mtime=0)[:40]),
         ("junk.parquet", np.random.default_rng(0).bytes(4000)),
-        ("ragged.csv", CSV + b"1,2,3,4,5,6\n"),
         ("empty.csv", b""),
         ("empty.parquet", b""),
     ],
@@ -286,11 +293,157 @@ def test_times_written_as_text_are_ordered_as_times() -> None:
     assert parts == ["train", "train", "test", "dev"]
 
 
+ORDERED = [
+    ["2026-01-31T23:59:59Z", "2026-02-01T00:00:00.5Z", "2026-02-01T02:00:00+01:00"],
+    ["2026-01-31 23:59:59+0000", "2026-01-31 19:00:00.000000001-05:00", "2026-02-01 00:00:01 UTC"],
+    ["31.1.2026 9:30", "31.01.2026 10:30", "01.02.2026 00:00:00,5"],
+    ["30.12.2025", "31.12.2025", "1.1.2026"],
+    ["2026-01-31", "2026-02-01", "2026-02-02"],
+    ["2026-01-31T10:00", "2026-01-31 10:01:00", "2026-01-31T10:01:00.25"],
+]
+
+
+@pytest.mark.parametrize("times", ORDERED)
+def test_times_of_every_form_are_ordered_as_times(times: list[str]) -> None:
+    table = pl.DataFrame({"t": times[::-1], "label": ["a"] * 3})
+    split = Split(by="time", column="t", shares=(0.34, 0.33, 0.33))
+    assert assign_parts(table, split, 0, "label")["__part__"].to_list() == ["test", "dev", "train"]
+
+
 @pytest.mark.parametrize(
     ("times", "complaint"),
-    [(["1/1/2017 0:00", "10/1/2017 0:00"], "text that is no time"), ([1, None], "1 rows have no")],
+    [
+        (["1/1/2017 0:00", "10/1/2017 0:00"], "text that is no time, such as '1/1/2017 0:00'"),
+        (["2026-02-30", "2026-02-01"], "text that is no time, such as '2026-02-30'"),
+        (["2026-01-31T10:00Z", "2026-01-31T10:01"], "some times of 't' have an offset and some"),
+        ([1, None], "1 rows have no"),
+    ],
 )
 def test_times_that_cannot_be_ordered_are_refused(times: list[object], complaint: str) -> None:
     table = pl.DataFrame({"t": times, "label": ["a"] * 2})
     with pytest.raises(RecipeError, match=complaint):
         assign_parts(table, Split(by="time", column="t"), 0, "label")
+
+
+def wide(make_table: Callable[..., pl.DataFrame], **columns: Any) -> pl.DataFrame:
+    """A table whose `size` is written with units, for 240 rows."""
+    sizes = [f"{i % 17} kB" for i in range(239)] + ["N/A"]
+    return make_table(**({"size": sizes} | columns))
+
+
+def test_numbers_in_text_become_fields_with_their_unit(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(wide(make_table), fields={"si*": {"required": False}})
+    read = read_labelled(recipe, recipe.split)
+    assert read.parts["train"]["size"].to_list()[:3] == [0, 1, 2]
+    assert read.recipe.fields["size"].model_dump(exclude_none=True) == {
+        "unit": "kB",
+        "required": False,
+    }
+    field = next(f for f in load_dataset(recipe).schema.fields if f.name == "size")
+    assert (field.kind, field.unit, field.required) == ("gauge", "kB", False)
+
+
+def test_a_unit_that_the_user_gives_wins(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(wide(make_table), fields={"size": {"unit": "kilobytes"}})
+    assert read_labelled(recipe, recipe.split).recipe.fields["size"].unit == "kilobytes"
+
+
+def test_a_category_stays_as_it_is_written(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(
+        make_table(speed=["10G", "100G"] * 120), fields={"sp*": {"kind": "category"}}
+    )
+    field = next(f for f in load_dataset(recipe).schema.fields if f.name == "speed")
+    assert (field.kind, field.categories) == ("category", ("100G", "10G"))
+
+
+def test_a_second_table_and_added_rows_come_in_the_units_of_the_first(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    wide(make_table, size=["2 MB", "1 MB"] * 120).write_csv(tmp_path / "later.csv")
+    wide(make_table, size=[5] * 240).write_csv(tmp_path / "plain.csv")
+    recipe = make_recipe(
+        wide(make_table), test_table=tmp_path / "later.csv", add=[tmp_path / "plain.csv"]
+    )
+    parts = labelled_rows(recipe, recipe.split)
+    assert parts["test"]["size"].to_list()[:2] == [2000, 1000]
+    assert added_tables(recipe)[0].rows["size"].to_list()[:2] == [5, 5]
+    wide(make_table, size=["2 ms", "1 ms"] * 120).write_csv(tmp_path / "later.csv")
+    with pytest.raises(TableError, match=r"later\.csv: column 'size' is in ms, and in kB in the f"):
+        labelled_rows(recipe, recipe.split)
+
+
+def test_odd_cells_are_named_unless_the_user_has_decided(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    cells = [f"{i % 17}" for i in range(236)] + ["ERR", "ERR", "over", "12 kB"]
+    make_table(load=cells).write_csv(tmp_path / "odd.csv")
+    recipe = make_recipe(make_table()).model_copy(update={"table": tmp_path / "odd.csv"})
+    with pytest.raises(TableError) as refusal:
+        labelled_rows(recipe, recipe.split)
+    told = str(refusal.value)
+    assert "'ERR' in line 238, 'ERR' in line 239, 'over' in line 240 and 1 more" in told
+    assert all(option in told for option in ("--missing 'ERR'", "--ignore 'load'", "--keep 'load'"))
+    for decided in (
+        {"ignore": ["load"]},
+        {"keep": ["load"]},
+        {"series": ["load"]},
+        {"reading": {"missing": ["ERR", "over", "12 kB"]}},
+    ):
+        assert labelled_rows(Recipe.model_validate(recipe.model_dump() | decided), recipe.split)
+
+
+def test_odd_cells_of_an_identifier_do_not_matter(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    serials = [str(i) for i in range(239)] + ["A-17"]
+    recipe = make_recipe(make_table(serial=serials, port=serials))
+    assert labelled_rows(recipe, recipe.split)
+
+
+def test_labels_of_two_spellings_are_refused_or_united(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    labels = np.resize(np.array(["good", "slow", "lossy", "GOOD ", "good", "Slow"]), 240)
+    table = make_table(label=list(labels))
+    table.with_columns(label=pl.lit("SLOW")).write_csv(tmp_path / "more.csv")
+    recipe = make_recipe(table, add=[tmp_path / "more.csv"])
+    with pytest.raises(TableError, match=r"'good' \(80 rows\), 'GOOD' \(40 rows\)"):
+        labelled_rows(recipe, recipe.split)
+    united = recipe.model_copy(update={"merge_labels": True, "severity": {"Slow": "minor"}})
+    parts = labelled_rows(united, united.split)
+    assert set(pl.concat(parts.values())["label"]) == {"good", "Slow", "lossy"}
+    assert set(added_tables(united)[0].rows["label"]) == {"Slow"}
+    dropped = recipe.model_copy(update={"drop_labels": ("GOOD", "Slow")})
+    assert set(labelled_rows(dropped, dropped.split)["train"]["label"]) == {"good", "slow", "lossy"}
+
+
+def test_added_labels_of_another_spelling_are_refused(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    make_table().with_columns(label=pl.lit("SLOW")).write_csv(tmp_path / "more.csv")
+    with pytest.raises(TableError, match=r"'SLOW' \(240 rows\), 'slow' \(80 rows\)"):
+        added_tables(make_recipe(make_table(), add=[tmp_path / "more.csv"]))
+
+
+def test_rows_without_a_label_and_guesses_are_noted(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    labels = np.resize(np.array(["good", "slow", None], dtype=object), 240)
+    text = "# from a tool\n" + make_table(label=list(labels)).write_csv()
+    (tmp_path / "t.csv").write_text(text)
+    recipe = make_recipe(make_table()).model_copy(update={"table": tmp_path / "t.csv"})
+    assert load_dataset(recipe).notes == (
+        "1 lines of t.csv that begin with # were skipped",
+        "80 of 240 rows have no label and are left out",
+    )
+
+
+def test_a_column_name_with_blanks_is_shown_with_them() -> None:
+    with pytest.raises(RecipeError, match=r"its columns are a, ' b', label"):
+        parts_of(pl.DataFrame({"a": [1], " b": [2]}), by="column", column="b")

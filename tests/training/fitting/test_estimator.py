@@ -379,8 +379,9 @@ def test_torch_is_left_as_it_was_even_by_a_fit_that_fails(
 def test_every_epoch_is_told_and_kept(blobs: tuple[Array, Array]) -> None:
     told: list[Epoch] = []
 
-    def report(epoch: Epoch, encoder: Encoder) -> None:
+    def report(epoch: Epoch | None, encoder: Encoder | None) -> None:
         assert isinstance(encoder, Encoder)
+        assert epoch is not None
         told.append(epoch)
 
     made = SiameseClassifier(**SMALL).fit(*blobs, report=report)

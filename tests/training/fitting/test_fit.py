@@ -91,6 +91,7 @@ def test_every_epoch_is_reported_with_its_excess_over_the_floor(
         floor = LosslessTripletLoss.floor(3)
         assert epoch.loss - epoch.excess_loss == pytest.approx(floor)
         assert epoch.excess_loss > 0
+        assert epoch.dev_macro_f1 is not None
         assert 0 <= epoch.dev_macro_f1 <= 1
 
 
