@@ -81,19 +81,22 @@ def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
 
 
 def log_prior_of(shares: Sequence[float | None]) -> _Scores | None:
-    """Return the log of each class's prior share over the geometric mean of them all: [k].
-
-    A class without a share, because it was enrolled, gets 0: against the trained classes together
-    it neither gains nor pays.
+    """Return the log of each class's prior share: [k], NaN for a class without one.
 
     Args:
-        shares: of each class, or None; None is returned if no class has one.
+        shares: of each class, or None for a class that was enrolled; None is returned if no class
+            has one.
     """
-    known = [math.log(share) for share in shares if share is not None]
-    if not known:
+    if all(share is None for share in shares):
         return None
-    mean = sum(known) / len(known)
-    return np.array([0.0 if share is None else math.log(share) - mean for share in shares])
+    return np.log([math.nan if share is None else share for share in shares])
+
+
+def _log_sum(logits: _Scores) -> _Scores:
+    """Return the log of the sum of exponentials of each row: [n, 1]."""
+    largest = logits.max(axis=1, keepdims=True)
+    total: _Scores = largest + np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
+    return total
 
 
 @dataclass(slots=True, eq=False)
@@ -182,7 +185,9 @@ class NearestCentroid:
             None if all are.
         scatter: mean distance of a class's records from its exact mean, 0..1.
         log_prior: float [k], by `log_prior_of`; None if all classes count alike. By Bayes' rule it
-            belongs to the logits, so that a class is as much farther as it is rarer.
+            belongs to the logits, so that a class is as much farther as it is rarer. Nobody knows
+            how common an enrolled class is: it stands against all trained classes together as if
+            there were no prior, which then only shares out among those what is theirs.
     """
 
     centroids: Matrix
@@ -193,16 +198,20 @@ class NearestCentroid:
     log_prior: _Scores | None = None
     _allowances: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
     _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
+    _trained: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
     _radii: list[float] = field(default_factory=list, init=False, repr=False)
     _projection: Matrix | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         set_field = partial(object.__setattr__, self)  # the only way into a frozen dataclass
         set_field("_radii", self.radii.tolist())
+        has_prior = None if self.log_prior is None else ~np.isnan(self.log_prior)
+        if has_prior is not None and not has_prior.all():
+            set_field("_trained", np.flatnonzero(has_prior))
         if self.support is not None or self.log_prior is not None:
             support = np.full(len(self.radii), np.inf) if self.support is None else self.support
             shrink, add = _allowance(support, self.scatter)
-            if self.log_prior is not None:
+            if self.log_prior is not None and self._trained is None:
                 add = add - self.temperature * self.log_prior
             set_field("_allowances", (shrink.astype(np.float32), add.astype(np.float32)))
             set_field("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
@@ -248,6 +257,8 @@ class NearestCentroid:
             expected = row
             if pairs is not None:
                 expected = [d * shrink + add for d, (shrink, add) in zip(row, pairs, strict=True)]
+            if self._trained is not None:
+                expected = self._with_prior(np.array([expected]), self._trained)[0].tolist()
             shortest = min(expected)
             index = expected.index(shortest)
             nearest.append(index)
@@ -277,6 +288,8 @@ class NearestCentroid:
             tile = slice(start, start + _TILE)
             logits = buffer[: len(wide[tile])]
             np.matmul(wide[tile], projection, out=logits)
+            if self._trained is not None:
+                logits[:, self._trained] += self._prior(logits, self._trained)
             best = nearest[tile] = logits.argmax(axis=1)
             logits -= logits[np.arange(len(logits)), best][:, None]
             np.exp(logits, out=logits)
@@ -304,4 +317,22 @@ class NearestCentroid:
         if self._allowances is None:
             return distances
         shrink, add = self._allowances
-        return distances * shrink + add
+        expected = distances * shrink + add
+        return expected if self._trained is None else self._with_prior(expected, self._trained)
+
+    def _with_prior(self, expected: Matrix, trained: npt.NDArray[np.intp]) -> Matrix:
+        """Return expected distances, [n, k], with the prior among the trained classes."""
+        logits = expected / -self.temperature
+        expected[:, trained] -= self.temperature * self._prior(logits, trained)
+        return expected
+
+    def _prior(self, logits: Matrix, trained: npt.NDArray[np.intp]) -> Matrix:
+        """Return what the prior adds to the logits of the trained classes: [n, trained].
+
+        The sum of their probabilities stays as it is.
+        """
+        log_prior = cast("_Scores", self.log_prior)[trained]
+        of_trained = logits[:, trained].astype(np.float64)
+        gain = _log_sum(of_trained + log_prior) - _log_sum(of_trained)
+        added: Matrix = (log_prior - gain).astype(logits.dtype)
+        return added

@@ -56,7 +56,7 @@ def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float
 def with_class(rule: NearestCentroid, index: int, points: Matrix, radius: float) -> NearestCentroid:
     """Return the rule with a class replaced, or added if `index` is the number of classes.
 
-    How common the class is nobody knows: it counts as `log_prior_of` says.
+    It has no prior share, since nobody knows how common it is.
 
     Args:
         rule: the rule to change.
@@ -65,7 +65,7 @@ def with_class(rule: NearestCentroid, index: int, points: Matrix, radius: float)
         radius: of the class.
     """
     support = np.full(len(rule.radii), np.inf) if rule.support is None else rule.support
-    log_prior = None if rule.log_prior is None else _put(rule.log_prior, index, 0.0)
+    log_prior = None if rule.log_prior is None else _put(rule.log_prior, index, math.nan)
     return dataclasses.replace(
         rule,
         centroids=_put(rule.centroids, index, points.mean(axis=0)),

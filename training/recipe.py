@@ -139,6 +139,8 @@ class EncoderRecipe(_Part):
     """Forms of a number for members: standardised, logarithmic far off, bins between quantiles."""
     bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
     """Maximum bins of a number's piecewise-linear encoding."""
+    families: tuple[tuple[str, ...], ...] = ()
+    """Fields that are one metric at many places, pooled over the places."""
     hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (128, 64)
     """Widths of a member's hidden layers."""
     gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 1.0
@@ -221,6 +223,9 @@ class Recipe(_Part):
     leave_out: tuple[str, ...] = ()
     """Columns whose values together are the groups of cross calibration: what new traffic will
     differ in, a device or an event. The last column of the series by default, else the event."""
+    pool: Literal["auto", "no"] | tuple[str, ...] = "auto"
+    """Fields that are one metric at many places, to be pooled over the places: auto finds them by
+    their names, and pools them if that helps on groups left out; or a pattern for each metric."""
     prior: bool = True
     """Let the decision know how common each class is among the training rows."""
     fault_share: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None

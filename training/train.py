@@ -22,14 +22,16 @@ from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
+from training.fitting.families import Families
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
 from training.recipe import Recipe, Split
 from training.reports import figures
-from training.reports.model_card import write_card
+from training.reports.model_card import Calibrated, write_card
 from training.reports.timeline_figure import timeline_figure
 
 Report = Callable[[str, Epoch | None, Encoder | None], None]
@@ -49,6 +51,18 @@ class Fitted:
     held_out: HeldOut  # the records that calibrated the rule
     evaluation: Evaluation
     history: list[Epoch]
+    families: Families  # fields that are pooled
+    choice: str  # why they are, or are not; empty if there are none
+
+    @property
+    def calibration(self) -> str:
+        """What calibrated radii and confidence, as a sentence."""
+        if len(self.rows) == len(self.dataset.train):
+            return "dev rows calibrated radii and confidence and were not fitted"
+        return (
+            f"{FOLDS} fits, each without some groups, measured the train and dev rows of those "
+            "groups and so calibrated radii and confidence; the last fit took all of these rows"
+        )
 
 
 def train(
@@ -109,7 +123,19 @@ def fit_and_test(
         recipe.episode_gap,
     )
     history = classifier.history_
-    return Fitted(dataset, graph, encoder, rule, rows, held_out, evaluation, history)
+    choice = classifier.choice_
+    return Fitted(
+        dataset,
+        graph,
+        encoder,
+        rule,
+        rows,
+        held_out,
+        evaluation,
+        history,
+        choice.families,
+        choice.note,
+    )
 
 
 def _records(recipe: Recipe, dataset: Dataset) -> pl.DataFrame:
@@ -130,7 +156,15 @@ def _bundle(
         "encoder.onnx": fitted.graph,
         "examples.json": _examples(fitted),
         REFERENCE: _reference(dataset.dev, recipe.fit.seed).to_bytes(),
-        "card.md": write_card(recipe, dataset, rule, fitted.evaluation, backtests).encode(),
+        "card.md": write_card(
+            recipe,
+            dataset,
+            rule,
+            fitted.evaluation,
+            backtests,
+            Calibrated(fitted.calibration, fitted.held_out.labels),
+            fitted.choice,
+        ).encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
         "figures/distances.png": figures.distances_figure(
             decisions.distances, labels, rule, classes
@@ -155,7 +189,7 @@ def _bundle(
             records=_counts(fitted.held_out.labels, classes),
             scatter=rule.scatter,
         ),
-        training=_provenance(recipe, dataset)
+        training=_provenance(recipe, fitted)
         | ({"retrained_from": retrained_from} if retrained_from else {}),
         metrics={
             "test": fitted.evaluation.as_json(),
@@ -193,11 +227,15 @@ def _reference(dev: Rows, seed: int) -> Reference:
     return Reference(dev.matrix[rows], dev.labels[rows].astype(np.int16))
 
 
-def _provenance(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
+    dataset = fitted.dataset
     libraries = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
     return {
         "recipe": recipe.as_recorded(),
         "rows": {part: len(rows) for part, rows in dataset.parts.items()},
+        "calibration": fitted.calibration,
+        "families": [list(family) for family in fitted.families],
+        "choice": fitted.choice,
         "dropped": dict(dataset.dropped),
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},

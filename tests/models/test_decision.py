@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 from scipy.stats import multivariate_normal
 
 from models.bundle import Calibration
-from models.decision import Decisions, NearestCentroid, distances_between
+from models.decision import Decisions, NearestCentroid, distances_between, log_prior_of
 from models.schema import Matrix
 
 UNIT = st.floats(0, 1, width=32)
@@ -364,3 +364,63 @@ def test_few_records_get_their_allowance_as_many_do(seed: int) -> None:
     np.testing.assert_array_equal(few.nearest[clear], many.nearest[::50][clear])
     np.testing.assert_array_equal(few.accepted[clear], many.accepted[::50][clear])
     np.testing.assert_allclose(few.confidence, many.confidence[::50], rtol=1e-4)
+
+
+def with_prior(
+    problem: tuple[Matrix, NearestCentroid], seed: int, enrolled: int
+) -> tuple[NearestCentroid, npt.NDArray[np.float64]]:
+    """A rule with prior shares of all classes but the last ones, and these shares."""
+    rule = problem[1]
+    trained = len(rule.radii) - enrolled
+    shares = np.random.default_rng(seed).dirichlet(np.ones(trained)).clip(1e-6)
+    log_prior = log_prior_of([*shares.tolist(), *[None] * enrolled])
+    return dataclasses.replace(rule, log_prior=log_prior), shares
+
+
+def softmax_of(rule: NearestCentroid, distances: Matrix) -> npt.NDArray[np.float64]:
+    logits = distances.astype(np.float64) / -rule.temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@settings(deadline=None)
+@given(problems(), st.integers(0, 2**32 - 1))
+def test_probabilities_are_those_of_bayes_rule(
+    problem: tuple[Matrix, NearestCentroid], seed: int
+) -> None:
+    points, rule = problem
+    rule = dataclasses.replace(rule, temperature=max(rule.temperature, 0.02))
+    decided, shares = with_prior((points, rule), seed, 0)
+    weights = softmax_of(rule, distances_between(points, rule.centroids)) * shares
+    weights /= weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(decided.decide(points).probabilities, weights, atol=2e-4)
+
+
+@settings(deadline=None)
+@given(problems(), st.integers(0, 2**32 - 1))
+def test_an_enrolled_class_is_as_probable_as_without_a_prior(
+    problem: tuple[Matrix, NearestCentroid], seed: int
+) -> None:
+    points, rule = problem
+    rule = dataclasses.replace(rule, temperature=max(rule.temperature, 0.02))
+    decided, shares = with_prior((points, rule), seed, 1)
+    flat = softmax_of(rule, distances_between(points, rule.centroids))
+    probabilities = decided.decide(points).probabilities
+    np.testing.assert_allclose(probabilities[:, -1], flat[:, -1], atol=2e-4)
+    among = flat[:, :-1] * shares
+    among *= flat[:, :-1].sum(axis=1, keepdims=True) / among.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities[:, :-1], among, atol=2e-4)
+
+
+@pytest.mark.parametrize("classes", [5, 100])
+def test_alone_or_in_a_batch_a_record_has_the_same_prior(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    points, centroids = (random.random((n, 8), dtype=np.float32) for n in (200, classes))
+    rule = NearestCentroid(centroids, np.full(classes, 0.05, np.float32), 0.02)
+    rule, _ = with_prior((points, rule), 0, 2)
+    batch = rule.decide(points)
+    alone = [rule.decide(points[i : i + 1]) for i in range(len(points))]
+    assert batch.nearest.tolist() == [one.nearest[0] for one in alone]
+    np.testing.assert_allclose(batch.confidence, [one.confidence[0] for one in alone], rtol=1e-4)
+    np.testing.assert_array_equal(batch.probabilities.argmax(axis=1), batch.nearest)
+    np.testing.assert_allclose(batch.probabilities.max(axis=1), batch.confidence, rtol=1e-3)

@@ -83,6 +83,7 @@ def real_recipe(
             "encoder": {"dimensions": 4, "members": 2, "hidden": [32], "dropout": 0, "gain": 4},
             "fit": {"epochs": 8, "steps": 15, "batch": 80, "learning_rate": 0.02},
             "unknown_rate": 0.05,
+            "calibration": "dev",  # five fits instead of one would be slow
         }
         return Recipe.model_validate(content | changes)
 

@@ -19,7 +19,7 @@ from training.dataset.dataset import load_dataset
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch
 from training.recipe import Recipe, RecipeError
-from training.train import Fitted, _provenance, _reference, fit_and_test, train
+from training.train import Fitted, _reference, fit_and_test, train
 
 Trained = tuple[Recipe, Bundle, Fitted]
 
@@ -217,7 +217,7 @@ def test_every_table_is_named_without_its_folder(
         backtests=[{"name": "again", "split": split}],
     )
     dataset = load_dataset(recipe)
-    said = _provenance(recipe, dataset)["recipe"]
+    said = recipe.as_recorded()
     assert said["split"]["table"] == said["backtests"][0]["split"]["table"] == "s.parquet"
     assert said["test_table"] == "later.parquet"
     assert len(dataset.test.labels) == 60
@@ -288,3 +288,28 @@ def test_a_bundle_loads_whatever_its_fields_were_in_the_table(
     )
     bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
     assert set(columns) <= set(Model(bundle).schema.names)
+
+
+def test_with_groups_the_last_fit_takes_dev_rows_and_fits_without_them_calibrate(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(make_table(), series=["device"], fault_share=0.1)
+    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)
+    manifest, known = bundle.manifest, len(fitted.dataset.known)
+    assert known == len(fitted.dataset.train) + len(fitted.dataset.dev)
+    assert sum(class_.records for class_ in manifest.classes) == known
+    assert sum(manifest.calibration.records.values()) == known
+    assert "4 fits, each without some groups" in bundle.files["card.md"].decode()
+    shares = {class_.name: class_.share for class_ in manifest.classes}
+    assert shares["good"] == pytest.approx(0.9)
+    assert sum(filter(None, shares.values())) == pytest.approx(1)
+    model = Model(bundle)
+    np.testing.assert_allclose(model.rule.log_prior, fitted.rule.log_prior)  # type: ignore[arg-type]
+
+
+def test_cross_calibration_needs_groups(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = make_recipe(make_table(), calibration="cross")
+    with pytest.raises(RecipeError, match="at least 4 groups"):
+        train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)

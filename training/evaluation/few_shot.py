@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from models.decision import NearestCentroid, expected_distances
+from models.decision import NearestCentroid
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.evaluation.evaluate import score
@@ -162,11 +162,18 @@ def _draw(
     seen = [c for c in range(len(dataset.classes)) if c not in held_out]
     distances = np.stack([_distances(test, centroid) for centroid in centroids], axis=1)
     width = test.shape[1]
-    support, log_prior = np.full(len(centroids), np.inf), np.zeros(len(centroids))
+    support = np.full(len(centroids), np.inf)
     if rule is not None:
         support[list(held_out)] = shots
+        log_prior = None
         if rule.log_prior is not None:
+            log_prior = np.full(len(centroids), np.nan)
             log_prior[seen] = rule.log_prior
+        # Distances are given, so centroids and radii are not looked at.
+        nothing = np.zeros((len(centroids), width), np.float32)
+        rule = dataclasses.replace(
+            rule, centroids=nothing, radii=nothing[:, 0], support=support, log_prior=log_prior
+        )
     values, named = [], []
     for _ in range(draws):
         for c in held_out:
@@ -174,8 +181,7 @@ def _draw(
             distances[:, c] = _distances(test, pool[chosen].mean(axis=0))
         nearest = distances.argmin(axis=1)
         if rule is not None:
-            expected = expected_distances(distances / width, support, rule.scatter)
-            nearest = (expected - rule.temperature * log_prior).argmin(axis=1)
+            nearest = rule.expected(distances / width).argmin(axis=1)
         scores = score(labels, nearest)
         recalls = [scores.recall[c] for c in held_out if c in scores.recall]
         rate = scores.false_alarm_rate(0) or 0.0

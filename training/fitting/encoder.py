@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.schema import LARGEST, Matrix, Schema
 from training.dataset.dataset import Labels
+from training.fitting.pooling import Pooling
 from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]
@@ -219,6 +220,12 @@ class Encoder(nn.Module):
         self, schema: Schema, matrix: Matrix, labels: Labels, recipe: EncoderRecipe
     ) -> None:
         super().__init__()
+        self.pooling: Pooling | None = None
+        if recipe.families:
+            self.pooling = Pooling(schema, matrix, recipe.families)
+            with torch.inference_mode():
+                matrix = self.pooling(torch.from_numpy(matrix)).numpy()
+            schema = self.pooling.schema
         self.scaling = Scaling(schema, matrix, recipe.bins)
         columns = self.scaling.columns(recipe.views)
         self.columns = _indices(columns)
@@ -257,17 +264,21 @@ class Encoder(nn.Module):
 
     def learned(self, records: Tensor) -> Tensor:
         """Return the members' points: float32 [n, fields] to float32 [n, members, dimensions]."""
-        points = self._learned(self.scaling(records))
+        points = self._learned(self._scaled(records))
         return points.reshape(len(records), self.members, -1)
 
     def forward(self, records: Tensor) -> Tensor:
         """Embed records: float32 [n, fields], NaN = missing, to float32 [n, N] in (0, 1)."""
-        scaled = self.scaling(records)
+        scaled = self._scaled(records)
         learned = self._learned(scaled)
         if self.whitening is None:
             return learned
         linear = LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
         return torch.cat([learned, _inside(linear)], dim=1)
+
+    def _scaled(self, records: Tensor) -> Tensor:
+        scaled: Tensor = self.scaling(records if self.pooling is None else self.pooling(records))
+        return scaled
 
     def _learned(self, scaled: Tensor) -> Tensor:
         seen = torch.clamp(scaled[:, self.columns], self.low, self.high)

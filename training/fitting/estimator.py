@@ -31,6 +31,7 @@ from training.dataset.dataset import Dataset, Rows, groups_of
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.cross import FOLDS, folds_of, measure_held_out
 from training.fitting.encoder import Encoder
+from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
@@ -75,6 +76,7 @@ class SiameseClassifier(
         held_out_: distances of records by fits without their groups; None without groups.
         fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
+        choice_: whether families are pooled; only of a model that was fitted by a recipe.
         history_, n_iter_: results of every epoch, and the number of epochs.
     """
 
@@ -83,6 +85,7 @@ class SiameseClassifier(
     linear: bool = True
     views: Sequence[str] = ("standard", "log", "bins")
     bins: int = 8
+    families: Sequence[Sequence[str]] = ()
     hidden: Sequence[int] = (128, 64)
     gain: float = 1.0
     dropout: float = 0.1
@@ -109,7 +112,9 @@ class SiameseClassifier(
         Raises:
             FitError: the encoder collapsed.
         """
+        choice = choose_families(recipe, dataset)
         settings = {**recipe.encoder.model_dump(), **recipe.fit.model_dump()}
+        settings["families"] = choice.families
         made = cls(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
@@ -117,6 +122,7 @@ class SiameseClassifier(
             schema=dataset.schema,
             prior=recipe.prior,
         )
+        made.choice_ = choice
         train, dev, known = dataset.train, dataset.dev, dataset.known
         groups = None
         if recipe.calibration != "dev":

@@ -9,6 +9,7 @@ from models.encoder import Encoder as OnnxEncoder
 from models.schema import Matrix
 from training.fitting.encoder import FAR, SATURATION, Encoder
 from training.fitting.fit import embed
+from training.fitting.pooling import HIGHEST, LOWEST, Pooling
 from training.onnx.folding import Folded, Layer, Window, fold
 from training.onnx.graph import Graph
 
@@ -75,6 +76,10 @@ class _Views:
     def __init__(self, graph: Graph, folded: Folded) -> None:
         self.graph, self.folded, self.scaling = graph, folded, folded.scaling
         self._median = self.scaling.median.numpy()
+        self._source, self._width = "records", graph.fields
+        if folded.pooling is not None:
+            self._source = self._pooled(folded.pooling)
+            self._width = len(folded.pooling.schema)
 
     def joined(self, parts: tuple[str, ...], windows: Mapping[str, Window]) -> str:
         """Draw these parts side by side, numbers cut to these windows."""
@@ -88,7 +93,32 @@ class _Views:
         return self.graph.joined([draw[part]() for part in parts])
 
     def _raw(self, columns: list[int]) -> str:
-        return self.graph.columns("records", columns, self.graph.fields)
+        return self.graph.columns(self._source, columns, self._width)
+
+    def _pooled(self, pooling: Pooling) -> str:
+        """Draw the records with statistics over places instead of the fields of families."""
+        node, constant = self.graph.node, self.graph.constant
+        values = node("Gather", "records", constant(pooling.places.numpy()), axis=1)
+        missing, last = node("IsNaN", values), constant([2])
+        off = node("Sub", values, constant(pooling.typical.numpy()))
+        off = node("Div", off, constant(pooling.size.numpy()))
+        cut = node("Clip", off, constant(LOWEST), constant(HIGHEST))
+        off = node("Where", missing, constant(0.0), cut)
+        is_there = node("Cast", node("Not", missing), to=TensorProto.FLOAT)
+        present = node("Mul", is_there, constant(pooling.counts.numpy()))
+        count = node("ReduceSum", present, last, keepdims=1)
+        mean = node("Div", node("ReduceSum", node("Mul", off, present), last, keepdims=1), count)
+        gap = node("Sub", off, mean)
+        squares = node("Mul", node("Mul", gap, gap), present)
+        deviation = node("Sqrt", node("Div", node("ReduceSum", squares, last, keepdims=1), count))
+        lowest = node("ReduceMin", node("Where", missing, constant(HIGHEST), off), last, keepdims=1)
+        highest = node("ReduceMax", node("Where", missing, constant(LOWEST), off), last, keepdims=1)
+        nothing = node("Sub", mean, mean)
+        ends = [node("Add", end, nothing) for end in (lowest, highest)]
+        statistics = [node("Squeeze", of, last) for of in (*ends, mean, deviation)]
+        others = pooling.others.tolist()
+        kept = [self.graph.columns("records", others, self.graph.fields)] if others else []
+        return self.graph.joined([*kept, *statistics])
 
     def _complete(self) -> str:
         """Draw numbers, with the median where one is missing."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from training.fitting.encoder import CUT, FAR, LINEAR_GAIN, Encoder, Members, Scaling, Whitening
+from training.fitting.pooling import Pooling
 
 Numbers = npt.NDArray[np.float64]
 
@@ -59,6 +60,7 @@ class Part:
 class Folded:
     """An encoder for serving."""
 
+    pooling: Pooling | None  # what comes before scaling, unchanged
     scaling: Scaling  # imputation, flags, categories and bins are unchanged
     # windows of the views of numbers: standard, of the distance from the median; log, of
     # sign(u) ln(1 + |u|) with u that distance in spreads
@@ -86,6 +88,7 @@ def fold(encoder: Encoder) -> Folded:
     if encoder.whitening is not None:
         whitening = _behind(plain, _whitening(encoder.whitening))
     return Folded(
+        pooling=encoder.pooling,
         scaling=scaling,
         windows=windows,
         seen_windows={

@@ -2,15 +2,24 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
 from models.reference import MOST, REFERENCE
-from training.dataset.dataset import Dataset
+from training.dataset.dataset import Dataset, Labels
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.operations import Operations
 from training.recipe import EncoderRecipe, Recipe
 from training.reports.plain_words import in_words, series_rows, terms, verdict_on_data
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What radii and confidence were calibrated with."""
+
+    how: str  # the start of a sentence
+    labels: Labels  # [n], of the records
 
 
 def write_card(
@@ -19,8 +28,13 @@ def write_card(
     rule: NearestCentroid,
     evaluation: Evaluation,
     backtests: Mapping[str, Evaluation],
+    calibrated: Calibrated,
+    choice: str,
 ) -> str:
-    """Write the card, from measured values only."""
+    """Write the card, from measured values only.
+
+    `choice` says which parts the encoder took and what they brought, if there was a choice.
+    """
     sections = [
         f"# Model card: {recipe.name}",
         *_expectations(evaluation.operations),
@@ -36,10 +50,10 @@ def write_card(
         "![distances](figures/distances.png)",
         "![embedding](figures/embedding.png)",
         "## Fit",
-        _fit(recipe, dataset),
+        _fit(recipe, dataset, calibrated.how, choice),
         "![history](figures/history.png)",
         "## Limits",
-        _limits(recipe, dataset),
+        _limits(recipe, dataset, calibrated.labels),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -129,7 +143,7 @@ def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) ->
     return table(header, rows)
 
 
-def _fit(recipe: Recipe, dataset: Dataset) -> str:
+def _fit(recipe: Recipe, dataset: Dataset, calibration: str, choice: str) -> str:
     dropped = "\n".join(f"- {_code(name)}: {why}" for name, why in dataset.dropped.items())
     notes = "\n".join(f"- {note}" for note in dataset.notes)
     split = recipe.split
@@ -140,12 +154,21 @@ def _fit(recipe: Recipe, dataset: Dataset) -> str:
     return (
         f"{_loss(recipe)} over all triplets of class-balanced batches of {recipe.fit.batch}, "
         f"{recipe.fit.epochs} epochs of {recipe.fit.steps}; {_shape(recipe.encoder)}; seed "
-        f"{recipe.fit.seed}. Rows split {by}{within}; "
-        "dev rows calibrated radii and confidence and chose nothing, nor did test rows. "
+        f"{recipe.fit.seed}. Rows split {by}{within}; {calibration}. Test rows chose nothing. "
+        f"{_prior(recipe)} "
         f"`{REFERENCE}` holds {reference} as raw records, for later ones to be compared with."
+        + (f"\n\n{choice}." if choice else "")
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
         + (f"\n\nNotes:\n\n{notes}" if notes else "")
     )
+
+
+def _prior(recipe: Recipe) -> str:
+    if not recipe.prior:
+        return "Every class counts alike, however rare it is."
+    if recipe.fault_share is None:
+        return "A class counts by its share of these rows; one that is enrolled later does not."
+    return f"Faults count as {recipe.fault_share:g} of all records, as the recipe says."
 
 
 def _loss(recipe: Recipe) -> str:
@@ -164,12 +187,12 @@ def _shape(encoder: EncoderRecipe) -> str:
     )
 
 
-def _limits(recipe: Recipe, dataset: Dataset) -> str:
+def _limits(recipe: Recipe, dataset: Dataset, calibrated: Labels) -> str:
     enough = math.ceil((1 - recipe.unknown_rate) / recipe.unknown_rate - 1e-9)
     few = [
         f"{_code(name)} ({count})"
         for c, name in enumerate(dataset.classes)
-        if (count := int((dataset.dev.labels == c).sum())) < enough
+        if (count := int((calibrated == c).sum())) < enough
     ]
     text = (
         "- It knows the network, devices and load it was trained on; elsewhere, measure first.\n"

@@ -11,7 +11,7 @@ import pytest
 from models.bundle import Bundle
 from training.evaluation.operations import measure_operations
 from training.recipe import Recipe
-from training.reports.model_card import _code, write_card
+from training.reports.model_card import Calibrated, _code, write_card
 from training.reports.plain_words import in_words, series_rows, verdict_on_data
 from training.train import Fitted
 
@@ -135,6 +135,8 @@ def rewritten(trained: Trained, **changes: Any) -> str:
         fitted.rule,
         changes.get("evaluation", fitted.evaluation),
         {},
+        Calibrated(fitted.calibration, fitted.held_out.labels),
+        changes.get("choice", fitted.choice),
     )
 
 

@@ -1,0 +1,126 @@
+"""Families: fields that are one metric at many places, and whether to pool them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.metrics import f1_score
+
+from models.schema import Matrix, Schema
+from training.dataset.dataset import Dataset, Rows, groups_of
+from training.fitting.cross import FOLDS, Folds, folds_of
+from training.fitting.pooling import Pooling
+from training.recipe import Recipe, RecipeError
+
+Families = tuple[tuple[str, ...], ...]
+
+_LEAST = 4
+"""Fewer places are told apart as easily as pooled."""
+_SEPARATOR = re.compile(r"[_/:.\s\[]")
+_TREES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whether the families of a table are pooled, and why."""
+
+    families: Families  # to pool; empty if none are
+    note: str  # a line for the terminal and the card; empty if the table has no families
+
+
+def find_families(names: Sequence[str]) -> Families:
+    """Return the fields that are one metric at many places, by their names.
+
+    Such names differ in numbers only (`eth0_errors`, `eth1_errors`), or behind the name of the
+    metric, where each has a number (`rx-pps_TR-01+link-a-2`).
+    """
+    masked: dict[str, list[str]] = {}
+    for name in names:
+        masked.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    families = {mask: members for mask, members in masked.items() if len(members) >= _LEAST}
+    pooled = {name for members in families.values() for name in members}
+    by_metric: dict[str, list[str]] = {}
+    for name in names:
+        for metric in _metrics(name):
+            by_metric.setdefault(metric, []).append(name)
+    # The longest name of a metric that still has places enough says most.
+    for metric in sorted(by_metric, key=len, reverse=True):
+        members = [name for name in by_metric[metric] if name not in pooled]
+        if len(members) >= _LEAST:
+            families[metric] = members
+            pooled.update(members)
+    order = {name: i for i, name in enumerate(names)}
+    return tuple(sorted(map(tuple, families.values()), key=lambda family: order[family[0]]))
+
+
+def _metrics(name: str) -> Iterator[str]:
+    """Yield what comes before each separator that a number follows somewhere."""
+    for separator in _SEPARATOR.finditer(name):
+        if separator.start() and re.search(r"\d", name[separator.end() :]):
+            yield name[: separator.start()]
+
+
+def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
+    """Decide whether to pool, by extra trees on groups that they did not see.
+
+    Trees are quick to fit, and gain or lose by pooling as the encoder does.
+
+    Raises:
+        RecipeError: a pattern of the recipe names fewer than two numbers.
+    """
+    # A boolean may be pooled too: of many links, some are down.
+    numbers = [field.name for field in dataset.schema.fields if field.kind != "category"]
+    if not isinstance(recipe.pool, str):
+        families = tuple(_matching(pattern, numbers) for pattern in recipe.pool)
+        return Choice(families, f"{_described(families)} are pooled, as the recipe says")
+    families = find_families(numbers)
+    if recipe.pool == "no" or not families:
+        return Choice((), "")
+    rows = dataset.known
+    groups = groups_of(rows, recipe.groupings, FOLDS)
+    if groups is None:
+        return Choice((), f"{_described(families)} are not pooled: no groups to judge by")
+    folds = folds_of(groups, recipe.fit.seed)
+    apart = _macro_f1(rows, folds, None)
+    pooled = _macro_f1(rows, folds, (dataset.schema, families))
+    verb, chosen = ("are", families) if pooled > apart else ("are not", ())
+    return Choice(
+        chosen,
+        f"{_described(families)} {verb} pooled: macro-F1 of extra trees on groups left out is "
+        f"{pooled:.3f} pooled, {apart:.3f} apart",
+    )
+
+
+def _matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
+    matches = tuple(name for name in names if fnmatchcase(name, pattern))
+    if len(matches) < 2:
+        raise RecipeError(f"pool: {pattern!r} names {len(matches)} fields that are numbers")
+    return matches
+
+
+def _described(families: Families) -> str:
+    return f"{len(families)} metrics at {sum(map(len, families))} places"
+
+
+def _macro_f1(rows: Rows, folds: Folds, pooling: tuple[Schema, Families] | None) -> float:
+    predicted = np.empty_like(rows.labels)
+    for fold in np.unique(folds):
+        train, test = rows.select(folds != fold), rows.select(folds == fold)
+        seen, unseen = train.matrix, test.matrix
+        if pooling is not None:
+            schema, families = pooling
+            module = Pooling(schema, seen, families)
+            seen, unseen = _pooled(module, seen), _pooled(module, unseen)
+        trees = ExtraTreesClassifier(_TREES, random_state=0, n_jobs=1)
+        predicted[folds == fold] = trees.fit(seen, train.labels).predict(unseen)
+    return float(f1_score(rows.labels, predicted, average="macro", zero_division=0))
+
+
+@torch.inference_mode()
+def _pooled(pooling: Pooling, matrix: Matrix) -> Matrix:
+    pooled: Matrix = pooling(torch.from_numpy(matrix)).numpy()
+    return pooled
