@@ -438,7 +438,7 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
         ("none.csv", 2, "there is no table none.csv"),
         ("there", 2, "it is a folder"),
         ("t.csv --label kind", 2, "no label column 'kind'"),
-        ("t.csv --split-column fold", 2, "no column to split by 'fold'"),
+        ("t.csv --split-column fold", 2, "no split column 'fold'"),
         ("t.csv --separator ab", 2, "a separator is one ASCII character"),
         ("t.csv --encoding klingon", 2, "there is no encoding 'klingon'"),
         ("t.csv --decimal :", 2, "reading.decimal"),

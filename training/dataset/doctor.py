@@ -1,5 +1,6 @@
 """Examine a table before it is trained on: every column, every class, and what is odd."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from training.dataset.tables import (
 )
 from training.recipe import Recipe, RecipeError, Split
 
-_NONE = "__none__"
+_NONE, _FIELD = "__none__", "__field__"
 NO_SPLIT = Split(by="column", column=_NONE)  # Of a recipe that does not say how to split
 NO_LABEL = ""  # Label column and good label of one that names none
 _UPTIME = re.compile(r"uptime|alive|elapsed|since|(^|[^a-z])age($|[^a-z])")
 _NUMBER = r"^\s*[-+]?\d[\d.,]*\s*$"
 _SHOWN = 3
+_FEW = 20  # Text of so few values is a category, whatever it looks like
 
 Say = Callable[[str], object]
 
@@ -95,7 +97,8 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
             dataset = load_dataset(recipe)
     except RecipeError as error:
         stops.append(str(error))
-        inference = _without_labels(recipe, cleaned.rows, stops)
+        with contextlib.suppress(RecipeError):  # the same again
+            inference = _without_labels(recipe, cleaned.rows)
     fields = dataset.schema.fields if dataset else inference.fields if inference else ()
     dropped = dataset.dropped if dataset else inference.dropped if inference else {}
     columns = _columns(recipe, cleaned, fields, {**dropped, **dict.fromkeys(odd, "odd cells")})
@@ -113,11 +116,11 @@ def _check_columns(recipe: Recipe, rows: pl.DataFrame) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.context):
         need_column(rows, name, "column", recipe.table)
     split = recipe.split
-    if split == NO_SPLIT:
-        return
-    for column in (None if split.table else split.column, split.within):
-        if column:
-            need_column(rows, column, "column to split by", recipe.table)
+    if split.column and split != NO_SPLIT and not split.table:
+        role = "split column" if split.by == "column" else f"{split.by} column"
+        need_column(rows, split.column, role, recipe.table)
+    if split.within:
+        need_column(rows, split.within, "column to split within", recipe.table)
 
 
 def _spellings(recipe: Recipe, rows: pl.DataFrame) -> list[dict[str, int]]:
@@ -134,20 +137,14 @@ def _of_all_rows(recipe: Recipe) -> Inference:
     return infer_fields(read.parts["train"], read.recipe)
 
 
-def _without_labels(
-    recipe: Recipe, rows: pl.DataFrame, stops: list[str] | None = None
-) -> Inference | None:
-    """Infer fields as if every row were good; a reason why that cannot be goes to `stops`."""
+def _without_labels(recipe: Recipe, rows: pl.DataFrame) -> Inference:
+    """Infer fields as if every row were good, even if there is none."""
     label = {recipe.label} if recipe.label in rows.columns else set()
-    rows = rows.drop(label).with_columns(pl.lit("good").alias(_NONE))
-    recipe = recipe.model_copy(update={"label": _NONE, "good": "good"})
-    if stops is None:
-        return infer_fields(rows, recipe)
-    try:
-        return infer_fields(rows, recipe)
-    except RecipeError as error:
-        stops.append(str(error))
-        return None
+    # A number that never changes is a field.
+    rows = rows.drop(label).with_columns(pl.lit("good").alias(_NONE), pl.lit(0.0).alias(_FIELD))
+    inference = infer_fields(rows, recipe.model_copy(update={"label": _NONE, "good": "good"}))
+    fields = tuple(field for field in inference.fields if field.name != _FIELD)
+    return Inference(fields, inference.dropped)
 
 
 def _columns(
@@ -196,11 +193,11 @@ def _fields_to_doubt(columns: Sequence[Column]) -> Iterator[str]:
 
 
 def _nearly_numbers(columns: Sequence[Column], rows: pl.DataFrame) -> Iterator[str]:
-    """Name text columns that are no fields although many of their cells are numbers."""
+    """Name text columns of many values although most of their cells are numbers."""
     for column in columns:
-        if column.field or rows[column.name].dtype != pl.String or column.reason == "odd cells":
-            continue
         cells = rows[column.name].drop_nulls()
+        if cells.dtype != pl.String or column.reason == "odd cells" or cells.n_unique() <= _FEW:
+            continue
         is_number = cells.str.contains(_NUMBER)
         numbers = int(is_number.sum())
         if len(cells) > numbers >= len(cells) / 2:

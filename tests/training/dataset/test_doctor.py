@@ -95,6 +95,15 @@ def test_a_wrong_good_label_stops_but_columns_are_still_examined(check: Check) -
         assert column(found, "latency_ms").field
 
 
+def test_without_a_field_every_column_still_has_its_reason(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    found = examine(make_recipe(make_table().select("device", "time", "part", "label")))
+    assert found.fields == 0
+    assert found.stops[0].startswith("no column is left to be a field")
+    assert all(column.reason for column in found.columns)
+
+
 def test_groups_with_rows_in_two_parts_are_named(check: Check) -> None:
     events = [None] * 60 + ["e1"] * 100 + [None] * 20 + ["e2"] * 60
     found = check({"event": "event", "series": ["device"]}, event=events)
@@ -120,6 +129,8 @@ def test_counters_uptimes_small_classes_and_rows_without_a_label_are_noted(check
 
 def test_text_of_which_most_is_numbers_is_noted(check: Check) -> None:
     cells = [str(i) if i % 3 else f"over {i}" for i in range(240)]
+    few = [str(i % 9) if i % 3 else "over" for i in range(240)]
+    assert check(load=few).notes == ()
     assert "67% of the cells of 'load' are numbers, not all: 'over 0'" in "\n".join(
         check(load=cells).notes
     )
