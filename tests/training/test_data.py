@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.dataset.tables import PARTS, labelled_rows
+from training.dataset.splits import PARTS
+from training.dataset.tables import labelled_rows
 from training.recipe import Recipe
 
 TRAINING = Path(__file__).parents[2] / "training"

@@ -13,12 +13,11 @@ from training.dataset.cells import CleanTable
 from training.dataset.dataset import Dataset, class_names, load_dataset
 from training.dataset.labels import describe, spellings
 from training.dataset.schema_inference import Inference, infer_fields
+from training.dataset.splits import Part, need_column
 from training.dataset.tables import (
-    Part,
     added_tables,
     clean_table,
     labels_of,
-    need_column,
     odd_cells,
     read_labelled,
 )
