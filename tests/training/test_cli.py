@@ -316,6 +316,14 @@ def test_schema_prints_a_part_of_a_recipe_that_is_taken_back(
     }
 
 
+def test_schema_has_the_unit_that_stands_in_the_cells(
+    faultcube: Faultcube, folder: Path, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    make_table(size=[f"{i % 13} kB" for i in range(240)]).write_csv(folder / "sizes.csv")
+    said = faultcube("schema", "sizes.csv", "--label", "label", "--good", "good")
+    assert tomllib.loads(said.out)["fields"]["size"]["unit"] == "kB"
+
+
 NAMES = ["a.b", 'say "hi"', "back\\slash", "tab\there", "ünïcode", "emoji 😀", "new\nline", "#"]
 
 

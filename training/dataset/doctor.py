@@ -113,7 +113,8 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
 
 def _check_columns(recipe: Recipe, rows: pl.DataFrame) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.context):
-        need_column(rows, name, "column", recipe.table)
+        if name in recipe.context or name not in rows.columns:
+            need_column(rows, name, "column", recipe.table)
     split = recipe.split
     if split.column and split != NO_SPLIT and not split.table:
         role = "split column" if split.by == "column" else f"{split.by} column"

@@ -74,13 +74,15 @@ def times_of(column: pl.Series) -> pl.Series:
 
 
 def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
-    """Raise RecipeError if a table lacks a column."""
+    """Raise RecipeError if a table lacks a column, or if it holds lists or the like."""
     if column not in table.columns:
         listed = [name if name == name.strip() != "" else repr(name) for name in table.columns[:20]]
         names = ", ".join(listed) + (", ..." if table.width > 20 else "")
         raise RecipeError(
             f"{path or 'the table'} has no {role} {column!r}; its columns are {names}"
         )
+    if table.schema[column].is_nested():
+        raise RecipeError(f"the {role} {column!r} must hold text, numbers or times in each row")
 
 
 def _by_column(table: pl.DataFrame, split: Split) -> pl.Series:

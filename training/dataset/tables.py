@@ -83,13 +83,6 @@ def _odd(name: str, rows: Sequence[int], table: Table, reading: Reading) -> str:
     )
 
 
-def labelled_rows(
-    recipe: Recipe, split: Split | None, more: Collection[str] = ()
-) -> dict[Part, pl.DataFrame]:
-    """Read and split the recipe's tables; see `read_labelled`."""
-    return read_labelled(recipe, split, more).parts
-
-
 def read_labelled(recipe: Recipe, split: Split | None, more: Collection[str] = ()) -> LabelledRows:
     """Read and split the recipe's tables, without rows that lack a label or a part.
 

@@ -155,6 +155,14 @@ def test_a_column_that_is_not_there_is_a_wrong_option(
     assert not isinstance(refusal.value, TableError)
 
 
+def test_a_column_of_lists_has_no_part_but_to_be_ignored(check: Check) -> None:
+    lists = [[i] for i in range(240)]
+    for options in ({"label": "l"}, {"event": "l"}, {"split": {"by": "group", "column": "l"}}):
+        with pytest.raises(RecipeError, match="'l' must hold text, numbers or times"):
+            check(options, l=lists)
+    assert column(check({"ignore": ["l"]}, l=lists), "l").reason == "ignored, as asked"
+
+
 def test_what_is_done_is_said(
     make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
 ) -> None:

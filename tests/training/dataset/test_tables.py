@@ -14,7 +14,6 @@ from training.dataset.dataset import load_dataset
 from training.dataset.splits import PARTS
 from training.dataset.tables import (
     added_tables,
-    labelled_rows,
     read_labelled,
     read_table,
 )
@@ -112,7 +111,7 @@ def test_an_empty_part_is_refused_by_its_name(
         table = make_table().filter(pl.col("part") != part)
         recipe = make_recipe(table)
         with pytest.raises(RecipeError, match=f"leaves no {part} rows"):
-            labelled_rows(recipe, recipe.split)
+            read_labelled(recipe, recipe.split)
 
 
 def test_rows_without_a_label_and_dropped_labels_are_left_out_and_labels_are_trimmed(
@@ -120,7 +119,7 @@ def test_rows_without_a_label_and_dropped_labels_are_left_out_and_labels_are_tri
 ) -> None:
     labels = np.resize(np.array(["good", " slow ", "", "  ", None, "extra"], dtype=object), 240)
     recipe = make_recipe(make_table(label=list(labels)), drop_labels=("extra",))
-    parts = labelled_rows(recipe, recipe.split)
+    parts = read_labelled(recipe, recipe.split).parts
     assert set(pl.concat(parts.values())["label"]) == {"good", "slow"}
     assert sum(map(len, parts.values())) == 80
 
@@ -130,7 +129,7 @@ def test_the_parts_hold_the_tables_own_columns_and_each_row_once(
 ) -> None:
     table = make_table()
     recipe = make_recipe(table)
-    assert_frame_equal(pl.concat(labelled_rows(recipe, recipe.split).values()), table)
+    assert_frame_equal(pl.concat(read_labelled(recipe, recipe.split).parts.values()), table)
 
 
 def test_a_second_table_is_the_test_part_and_all_of_it(
@@ -143,7 +142,7 @@ def test_a_second_table_is_the_test_part_and_all_of_it(
         test_table=tmp_path / "later.parquet",
         split={"by": "random", "shares": (0.8, 0.2, 0.0)},
     )
-    parts = labelled_rows(recipe, recipe.split)
+    parts = read_labelled(recipe, recipe.split).parts
     assert_frame_equal(parts["test"], later)
     assert (len(parts["train"]), len(parts["dev"])) == (192, 48)
 
@@ -154,7 +153,7 @@ def test_a_second_table_without_the_label_is_refused_by_its_name(
     make_table(60).drop("label").write_parquet(tmp_path / "later.parquet")
     recipe = make_recipe(make_table(), test_table=tmp_path / "later.parquet")
     with pytest.raises(RecipeError, match=r"later\.parquet has no label column 'label'"):
-        labelled_rows(recipe, recipe.split)
+        read_labelled(recipe, recipe.split)
 
 
 def wide(make_table: Callable[..., pl.DataFrame], **columns: Any) -> pl.DataFrame:
@@ -202,12 +201,12 @@ def test_a_second_table_and_added_rows_come_in_the_units_of_the_first(
     recipe = make_recipe(
         wide(make_table), test_table=tmp_path / "later.csv", add=[tmp_path / "plain.csv"]
     )
-    parts = labelled_rows(recipe, recipe.split)
+    parts = read_labelled(recipe, recipe.split).parts
     assert parts["test"]["size"].to_list()[:2] == [2000, 1000]
     assert added_tables(recipe)[0].rows["size"].to_list()[:2] == [5, 5]
     wide(make_table, size=["2 ms", "1 ms"] * 120).write_csv(tmp_path / "later.csv")
     with pytest.raises(TableError, match=r"later\.csv: column 'size' is in ms, and in kB in the f"):
-        labelled_rows(recipe, recipe.split)
+        read_labelled(recipe, recipe.split)
 
 
 def test_odd_cells_are_named_unless_the_user_has_decided(
@@ -217,7 +216,7 @@ def test_odd_cells_are_named_unless_the_user_has_decided(
     make_table(load=cells).write_csv(tmp_path / "odd.csv")
     recipe = make_recipe(make_table()).model_copy(update={"table": tmp_path / "odd.csv"})
     with pytest.raises(TableError) as refusal:
-        labelled_rows(recipe, recipe.split)
+        read_labelled(recipe, recipe.split)
     told = str(refusal.value)
     assert "'ERR' in line 238, 'ERR' in line 239, 'over' in line 240 and 1 more" in told
     assert all(option in told for option in ("--missing 'ERR'", "--ignore 'load'", "--keep 'load'"))
@@ -227,7 +226,7 @@ def test_odd_cells_are_named_unless_the_user_has_decided(
         {"series": ["load"]},
         {"reading": {"missing": ["ERR", "over", "12 kB"]}},
     ):
-        assert labelled_rows(Recipe.model_validate(recipe.model_dump() | decided), recipe.split)
+        assert read_labelled(Recipe.model_validate(recipe.model_dump() | decided), recipe.split)
 
 
 def test_odd_cells_of_an_identifier_do_not_matter(
@@ -235,7 +234,7 @@ def test_odd_cells_of_an_identifier_do_not_matter(
 ) -> None:
     serials = [str(i) for i in range(239)] + ["A-17"]
     recipe = make_recipe(make_table(serial=serials, port=serials))
-    assert labelled_rows(recipe, recipe.split)
+    assert read_labelled(recipe, recipe.split).parts
 
 
 def test_labels_of_two_spellings_are_refused_or_united(
@@ -246,13 +245,17 @@ def test_labels_of_two_spellings_are_refused_or_united(
     table.with_columns(label=pl.lit("SLOW")).write_csv(tmp_path / "more.csv")
     recipe = make_recipe(table, add=[tmp_path / "more.csv"])
     with pytest.raises(TableError, match=r"'good' \(80 rows\), 'GOOD' \(40 rows\)"):
-        labelled_rows(recipe, recipe.split)
+        read_labelled(recipe, recipe.split)
     united = recipe.model_copy(update={"merge_labels": True, "severity": {"Slow": "minor"}})
-    parts = labelled_rows(united, united.split)
+    parts = read_labelled(united, united.split).parts
     assert set(pl.concat(parts.values())["label"]) == {"good", "Slow", "lossy"}
     assert set(added_tables(united)[0].rows["label"]) == {"Slow"}
     dropped = recipe.model_copy(update={"drop_labels": ("GOOD", "Slow")})
-    assert set(labelled_rows(dropped, dropped.split)["train"]["label"]) == {"good", "slow", "lossy"}
+    assert set(read_labelled(dropped, dropped.split).parts["train"]["label"]) == {
+        "good",
+        "slow",
+        "lossy",
+    }
 
 
 def test_added_labels_of_another_spelling_are_refused(
