@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import Recipe, RecipeError
+from training.recipe import Reading, Recipe, RecipeError
 
 SHIPPED = Path(__file__).parents[2] / "training/iosxr.toml"
 WHOLE = """
@@ -236,3 +236,8 @@ def test_settings_that_torch_would_stumble_over_are_refused(fit: dict[str, float
     content = {"name": "x", "table": "t", "label": "l", "good": "g", "split": {"by": "random"}}
     with pytest.raises(RecipeError, match=f"fit.{next(iter(fit))}: "):
         Recipe.read(None, content | {"fit": fit})
+
+
+def test_a_tab_may_be_called_by_its_name() -> None:
+    assert {Reading(separator=name).separator for name in ("tab", r"\t", "\t")} == {"\t"}
+    assert Reading(encoding="UTF8").encoding == "utf-8"
