@@ -20,7 +20,7 @@ from models.model import Model
 from training.check import first_page
 from training.dataset.dataset import class_names
 from training.dataset.schema_inference import infer_fields
-from training.dataset.tables import added_tables, labelled_rows
+from training.dataset.tables import added_tables, read_labelled
 from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import Plan
@@ -135,9 +135,10 @@ def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
     """Print the fields of all rows as the part of a recipe; returns the exit code."""
     recipe = Recipe.read(recipe_file, options, {"name": "schema", "split": {"by": "random"}})
     labels = frozenset().union(*(added.labels for added in added_tables(recipe)))
-    rows = labelled_rows(recipe, None, labels)["train"]
+    read = read_labelled(recipe, None, labels)
+    rows = read.parts["train"]
     class_names(rows[recipe.label], recipe)
-    inference = infer_fields(rows, recipe)
+    inference = infer_fields(rows, read.recipe)
     for field in inference.fields:
         required = str(field.required).lower()
         typer.echo(f"[fields.{_quoted(field.name)}]\nkind = {_quoted(field.kind)}")

@@ -379,7 +379,7 @@ def with_prior(
 
 def softmax_of(rule: NearestCentroid, distances: Matrix) -> npt.NDArray[np.float64]:
     logits = distances.astype(np.float64) / -rule.temperature
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights: npt.NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
 
 

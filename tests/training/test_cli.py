@@ -316,6 +316,14 @@ def test_schema_prints_a_part_of_a_recipe_that_is_taken_back(
     }
 
 
+def test_schema_has_the_unit_that_stands_in_the_cells(
+    faultcube: Faultcube, folder: Path, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    make_table(size=[f"{i % 13} kB" for i in range(240)]).write_csv(folder / "sizes.csv")
+    said = faultcube("schema", "sizes.csv", "--label", "label", "--good", "good")
+    assert tomllib.loads(said.out)["fields"]["size"]["unit"] == "kB"
+
+
 NAMES = ["a.b", 'say "hi"', "back\\slash", "tab\there", "ünïcode", "emoji 😀", "new\nline", "#"]
 
 
@@ -438,7 +446,7 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
         ("none.csv", 2, "there is no table none.csv"),
         ("there", 2, "it is a folder"),
         ("t.csv --label kind", 2, "no label column 'kind'"),
-        ("t.csv --split-column fold", 2, "no column to split by 'fold'"),
+        ("t.csv --split-column fold", 2, "no split column 'fold'"),
         ("t.csv --separator ab", 2, "a separator is one ASCII character"),
         ("t.csv --encoding klingon", 2, "there is no encoding 'klingon'"),
         ("t.csv --decimal :", 2, "reading.decimal"),

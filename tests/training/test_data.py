@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.dataset.tables import PARTS, labelled_rows
+from training.dataset.splits import PARTS
+from training.dataset.tables import read_labelled
 from training.recipe import Recipe
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -121,7 +122,7 @@ def test_no_event_has_records_on_two_sides(shipped: pl.DataFrame, split: str) ->
 def test_both_splits_have_every_part_and_the_recipe_can_cut_by_them() -> None:
     recipe = Recipe.read(TRAINING / "iosxr.toml", {})
     for split in (recipe.split, *(each.split for each in recipe.backtests)):
-        parts = labelled_rows(recipe, split)
+        parts = read_labelled(recipe, split).parts
         faults = {part: set(rows["label"]) - {"normal"} for part, rows in parts.items()}
         assert all(len(found) >= 2 for found in faults.values())
         assert faults["test"] <= faults["train"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import Recipe, RecipeError
+from training.recipe import Reading, Recipe, RecipeError
 
 SHIPPED = Path(__file__).parents[2] / "training/iosxr.toml"
 WHOLE = """
@@ -244,3 +244,8 @@ def test_a_single_column_may_name_series_or_event_without_a_list() -> None:
     )
     assert (recipe.series, recipe.event) == (("router",), ("run", "number"))
     assert recipe.context == ("router", "at", "run", "number")
+
+
+def test_a_tab_may_be_called_by_its_name() -> None:
+    assert {Reading(separator=name).separator for name in ("tab", r"\t", "\t")} == {"\t"}
+    assert Reading(encoding="UTF8").encoding == "utf-8"

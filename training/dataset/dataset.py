@@ -14,7 +14,8 @@ from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
 from training.dataset.labels import small_classes
 from training.dataset.schema_inference import choose_columns, describe_fields
-from training.dataset.tables import Added, Part, added_tables, aligned, read_labelled
+from training.dataset.splits import Part
+from training.dataset.tables import Added, added_tables, aligned, read_labelled
 from training.recipe import Recipe, RecipeError, Split
 
 _RANDOM = (

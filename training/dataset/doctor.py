@@ -1,5 +1,6 @@
 """Examine a table before it is trained on: every column, every class, and what is odd."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +13,23 @@ from training.dataset.cells import CleanTable
 from training.dataset.dataset import Dataset, class_names, load_dataset
 from training.dataset.labels import describe, spellings
 from training.dataset.schema_inference import Inference, infer_fields
+from training.dataset.splits import Part, need_column
 from training.dataset.tables import (
-    Part,
     added_tables,
     clean_table,
     labels_of,
-    need_column,
     odd_cells,
     read_labelled,
 )
 from training.recipe import Recipe, RecipeError, Split
 
-_NONE = "__none__"
+_NONE, _FIELD = "__none__", "__field__"
 NO_SPLIT = Split(by="column", column=_NONE)  # Of a recipe that does not say how to split
 NO_LABEL = ""  # Label column and good label of one that names none
 _UPTIME = re.compile(r"uptime|alive|elapsed|since|(^|[^a-z])age($|[^a-z])")
 _NUMBER = r"^\s*[-+]?\d[\d.,]*\s*$"
 _SHOWN = 3
+_FEW = 20  # Text of so few values is a category, whatever it looks like
 
 Say = Callable[[str], object]
 
@@ -95,7 +96,8 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
             dataset = load_dataset(recipe)
     except RecipeError as error:
         stops.append(str(error))
-        inference = _without_labels(recipe, cleaned.rows, stops)
+        with contextlib.suppress(RecipeError):  # the same again
+            inference = _without_labels(recipe, cleaned.rows)
     fields = dataset.schema.fields if dataset else inference.fields if inference else ()
     dropped = dataset.dropped if dataset else inference.dropped if inference else {}
     columns = _columns(recipe, cleaned, fields, {**dropped, **dict.fromkeys(odd, "odd cells")})
@@ -111,13 +113,14 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
 
 def _check_columns(recipe: Recipe, rows: pl.DataFrame) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.context):
-        need_column(rows, name, "column", recipe.table)
+        if name in recipe.context or name not in rows.columns:
+            need_column(rows, name, "column", recipe.table)
     split = recipe.split
-    if split == NO_SPLIT:
-        return
-    for column in (None if split.table else split.column, split.within):
-        if column:
-            need_column(rows, column, "column to split by", recipe.table)
+    if split.column and split != NO_SPLIT and not split.table:
+        role = "split column" if split.by == "column" else f"{split.by} column"
+        need_column(rows, split.column, role, recipe.table)
+    if split.within:
+        need_column(rows, split.within, "column to split within", recipe.table)
 
 
 def _spellings(recipe: Recipe, rows: pl.DataFrame) -> list[dict[str, int]]:
@@ -134,20 +137,14 @@ def _of_all_rows(recipe: Recipe) -> Inference:
     return infer_fields(read.parts["train"], read.recipe)
 
 
-def _without_labels(
-    recipe: Recipe, rows: pl.DataFrame, stops: list[str] | None = None
-) -> Inference | None:
-    """Infer fields as if every row were good; a reason why that cannot be goes to `stops`."""
+def _without_labels(recipe: Recipe, rows: pl.DataFrame) -> Inference:
+    """Infer fields as if every row were good, even if there is none."""
     label = {recipe.label} if recipe.label in rows.columns else set()
-    rows = rows.drop(label).with_columns(pl.lit("good").alias(_NONE))
-    recipe = recipe.model_copy(update={"label": _NONE, "good": "good"})
-    if stops is None:
-        return infer_fields(rows, recipe)
-    try:
-        return infer_fields(rows, recipe)
-    except RecipeError as error:
-        stops.append(str(error))
-        return None
+    # A number that never changes is a field.
+    rows = rows.drop(label).with_columns(pl.lit("good").alias(_NONE), pl.lit(0.0).alias(_FIELD))
+    inference = infer_fields(rows, recipe.model_copy(update={"label": _NONE, "good": "good"}))
+    fields = tuple(field for field in inference.fields if field.name != _FIELD)
+    return Inference(fields, inference.dropped)
 
 
 def _columns(
@@ -196,11 +193,11 @@ def _fields_to_doubt(columns: Sequence[Column]) -> Iterator[str]:
 
 
 def _nearly_numbers(columns: Sequence[Column], rows: pl.DataFrame) -> Iterator[str]:
-    """Name text columns that are no fields although many of their cells are numbers."""
+    """Name text columns of many values although most of their cells are numbers."""
     for column in columns:
-        if column.field or rows[column.name].dtype != pl.String or column.reason == "odd cells":
-            continue
         cells = rows[column.name].drop_nulls()
+        if cells.dtype != pl.String or column.reason == "odd cells" or cells.n_unique() <= _FEW:
+            continue
         is_number = cells.str.contains(_NUMBER)
         numbers = int(is_number.sum())
         if len(cells) > numbers >= len(cells) / 2:
@@ -212,13 +209,18 @@ def _nearly_numbers(columns: Sequence[Column], rows: pl.DataFrame) -> Iterator[s
 
 
 def _shared_groups(recipe: Recipe, parts: Mapping[Part, pl.DataFrame]) -> Iterator[str]:
-    """Name events and series that have rows in two parts: what was learned of them is tested."""
-    kinds = {"event": recipe.event, "series": recipe.series}
+    """Name events, and series that are split at random, that have faulty rows in two parts.
+
+    What was learned of an event is then tested. A series may go on from one part to the next.
+    """
+    kinds = {"event": recipe.event, "series": recipe.series if recipe.split.by == "random" else ()}
+    is_fault = pl.col(recipe.label) != recipe.good
     for what, names in kinds.items():
         if not names:
             continue
         groups = pl.concat(
-            rows.select(pl.concat_str(names, separator=", ").alias("group"))
+            rows.filter(is_fault)
+            .select(pl.concat_str(names, separator=", ").alias("group"))
             .unique()
             .with_columns(part=pl.lit(part))
             for part, rows in parts.items()
@@ -228,8 +230,8 @@ def _shared_groups(recipe: Recipe, parts: Mapping[Part, pl.DataFrame]) -> Iterat
         if len(shared):
             group, where = shared.row(0)
             yield (
-                f"{len(shared)} of {len(counts)} values of {what} ({', '.join(names)}) have rows "
-                f"in two parts, such as {group!r} in {', '.join(where)}: test results flatter; "
+                f"{len(shared)} of {len(counts)} values of {what} ({', '.join(names)}) have "
+                f"faulty rows in two parts, such as {group!r} in {', '.join(where)}: test results flatter; "
                 f"--split-group {names[0]} keeps them whole"
             )
 

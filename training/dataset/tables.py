@@ -1,30 +1,20 @@
-"""Read tables, and split their rows into train, dev and test."""
+"""The tables of a recipe: their labelled rows by part, numbers as numbers, and rows to add."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from training.dataset.cells import CleanTable, clean, factor_between
 from training.dataset.labels import describe, merged, spellings
 from training.dataset.reading import Table, read_file
 from training.dataset.schema_inference import is_named_as_no_field, text_columns, with_units
+from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column
 from training.recipe import Reading, Recipe, RecipeError, Split, TableError
 
-Part = Literal["train", "dev", "test"]
-PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
-
-_PART = "__part__"
-_TIME = (
-    r"^(?<day>\d{4}-\d\d-\d\d|\d\d?\.\d\d?\.\d{4})"
-    r"(?:[T ] *(?<clock>\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(?<zone>[zZ]|UTC|[+-]\d\d:?\d\d)?)?$"
-)
 _LABEL = "label"  # Label column of an added table that lacks the recipe's label column
 
 
@@ -93,13 +83,6 @@ def _odd(name: str, rows: Sequence[int], table: Table, reading: Reading) -> str:
     )
 
 
-def labelled_rows(
-    recipe: Recipe, split: Split | None, more: Collection[str] = ()
-) -> dict[Part, pl.DataFrame]:
-    """Read and split the recipe's tables; see `read_labelled`."""
-    return read_labelled(recipe, split, more).parts
-
-
 def read_labelled(
     recipe: Recipe,
     split: Split | None,
@@ -141,7 +124,7 @@ def _parts(
     if split is None:
         return {"train": _kept(frames[0], recipe)}
     table = _kept(assign_parts(frames[0], split, recipe.fit.seed, recipe.label), recipe)
-    parts = {part: table.filter(pl.col(_PART) == part).drop(_PART) for part in PARTS}
+    parts = {part: table.filter(pl.col(PART) == part).drop(PART) for part in PARTS}
     if recipe.test_table:
         parts["test"] = _kept(frames[1], recipe)
     for part, rows in parts.items():
@@ -238,108 +221,3 @@ def _kept(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """Return the rows that have a label which is not to be left out."""
     label = pl.col(recipe.label)
     return table.filter(label.is_not_null() & ~label.is_in(list(recipe.drop_labels)))
-
-
-def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl.DataFrame:
-    """Add the column of parts: train, dev, test, or null for rows to leave out."""
-    random, column = np.random.default_rng(seed), str(split.column)
-    if split.by in ("time", "group"):
-        need_column(table, column, f"{split.by} column")
-    if split.within:
-        need_column(table, split.within, "column to split within")
-    match split.by:
-        case "column":
-            parts = _by_column(table, split)
-        case "time":
-            within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
-            rank = _times(table[column]).rank("ordinal").to_numpy()
-            parts = pl.Series(_by_rank(rank, within, split))
-        case "group":
-            parts = pl.Series(_by_group(table[column], split, random))
-        case "random":
-            parts = pl.Series(_by_rank(random.permutation(len(table)), table[label], split))
-    return table.with_columns(parts.cast(pl.String).alias(_PART))
-
-
-def _times(column: pl.Series) -> pl.Series:
-    """Return times that can be ordered; text must be ISO 8601, RFC 3339 or day.month.year."""
-    name = column.name
-    if column.null_count():
-        raise RecipeError(f"{column.null_count()} rows have no {name!r} to be split by")
-    if column.dtype != pl.String:
-        return column
-    parts = pl.DataFrame({"text": column.str.strip_chars()}).select(
-        pl.col("text").str.extract_groups(_TIME)
-    )
-    day, clock, zone = (pl.col("text").struct.field(key) for key in ("day", "clock", "zone"))
-    day = day.str.replace(r"^(\d\d?)\.(\d\d?)\.(\d{4})$", "$3-$2-$1")
-    clock = (
-        clock.fill_null("00:00:00").str.replace(",", ".").str.replace(r"^(\d\d?:\d\d)$", "$1:00")
-    )
-    zone = zone.str.replace(r"^[zZ]$|^UTC$", "+00:00").str.replace(r"^(...)(\d\d)$", "$1:$2")
-    zones = parts.select(zone.alias("zone"))["zone"]
-    text = pl.concat_str(day, pl.lit(" "), clock, zone.fill_null("+00:00"))
-    times = parts.select(
-        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_unit="ns")
-    )
-    odd = times.to_series().is_null()
-    if odd.any():
-        raise RecipeError(
-            f"{name!r} holds text that is no time, such as {column.filter(odd)[0]!r}; write it as "
-            "2026-01-31 23:59:59, 2026-01-31T23:59:59Z or 31.01.2026 23:59, or as a number"
-        )
-    if 0 < zones.null_count() < len(zones):
-        raise RecipeError(f"some times of {name!r} have an offset and some have none; give all one")
-    return times.to_series().alias(name)
-
-
-def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:
-    """Raise RecipeError if a table lacks a column."""
-    if column not in table.columns:
-        listed = [name if name == name.strip() != "" else repr(name) for name in table.columns[:20]]
-        names = ", ".join(listed) + (", ..." if table.width > 20 else "")
-        raise RecipeError(
-            f"{path or 'the table'} has no {role} {column!r}; its columns are {names}"
-        )
-
-
-def _by_column(table: pl.DataFrame, split: Split) -> pl.Series:
-    source = read_table(split.table) if split.table else table
-    need_column(source, str(split.column), "split column", split.table)
-    if len(source) != len(table):
-        raise RecipeError(
-            f"{split.table} has {len(source)} rows, the table {len(table)}; they must match"
-        )
-    parts = source[str(split.column)].cast(pl.String)
-    return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
-
-
-def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:
-    """Assign whole groups, in a random order, to the part that lacks most rows."""
-    values, inverse, counts = np.unique(
-        groups.cast(pl.String).fill_null("").to_numpy(), return_inverse=True, return_counts=True
-    )
-    if len(values) < len(PARTS):
-        raise RecipeError(f"{groups.name!r} has {len(values)} groups; a split needs at least three")
-    rows = dict.fromkeys((p for p, share in zip(PARTS, split.shares, strict=True) if share), 0)
-    targets = dict(zip(PARTS, np.array(split.shares) * counts.sum(), strict=True))
-    chosen = np.empty(len(values), dtype="U5")
-    for group in random.permutation(len(values)):
-        empty = [part for part, count in rows.items() if not count]
-        part = empty[0] if empty else max(rows, key=lambda p: targets[p] - rows[p])
-        chosen[group] = part
-        rows[part] += counts[group]
-    return chosen[inverse]
-
-
-def _by_rank(
-    rank: npt.NDArray[np.integer], within: pl.Series, split: Split
-) -> npt.NDArray[np.str_]:
-    """Split the rows of each value of `within` by rank: train first, test last."""
-    parts = np.empty(len(rank), dtype="U5")
-    for value in within.unique():
-        rows = np.flatnonzero(within.eq_missing(value).to_numpy())
-        position = rank[rows].argsort().argsort()
-        borders = np.round(np.cumsum(split.shares[:2]) * len(rows))
-        parts[rows] = np.array(PARTS)[np.searchsorted(borders, position, side="right")]
-    return parts

@@ -29,6 +29,7 @@ _SAMPLE = 1 << 18  # Bytes from the start that show the dialect
 _LINES = 200
 _ROWS = 10_000
 _SEPARATORS = "\t;|,"  # Of equally good ones the first: a comma may be a decimal mark instead
+_BLANK = " \r\n"  # What a blank line has; a tab may separate empty cells
 _QUOTED = '"[^"]*"'
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
@@ -57,6 +58,8 @@ def read_text(path: Path, reading: Reading) -> TextTable:
     """
     text, notes = _text(path, reading.encoding)
     lines = _Lines.of(text, reading.separator)
+    if lines.table.is_empty():
+        raise TableError(f"the table {path} cannot be read: it has nothing but comments")
     if lines.may_be_ragged:
         _refuse_ragged(path, text, lines.separator)
     if lines.comments:
@@ -115,13 +118,15 @@ class _Lines:
         table = whole.filter(~line.str.starts_with("#") | pl.col("inside"))
         comments = len(whole) - len(table)
         bare = line.str.replace_all(_QUOTED, "") if b'"' in text else line
-        filled = (line.str.strip_chars() != "") | pl.col("inside")
+        filled = (line.str.strip_chars(_BLANK) != "") | pl.col("inside")
         table = table.with_columns(bare=bare, filled=filled)
-        header = table["filled"].arg_max() or 0
-        separator = separator or _separator(table.filter("filled")["bare"].head(_LINES).to_list())
-        # In a table of one column a blank line is a missing value.
-        one = separator not in table["bare"][header]
-        table = table[header:] if one else table.filter("filled")
+        sample = table.filter("filled")["bare"].head(_LINES).to_list()
+        separator = separator or _separator(sample)
+        if sample and separator not in sample[0]:
+            # In a table of one column a blank line is a missing value.
+            table = table[table["filled"].arg_max() or 0 :]
+        else:
+            table = table.filter("filled")
         return cls(table, separator, len(whole) - len(table), comments)
 
     @property
@@ -176,7 +181,7 @@ def _encoding(raw: bytes) -> str:
         if zeros.count(0) > len(zeros) // 2:
             return encoding
     try:
-        raw.isascii() or raw.decode()
+        raw.decode()
     except UnicodeError:
         return "cp1252"
     return "utf-8"
@@ -202,14 +207,14 @@ def _separator(lines: list[str]) -> str:
         same = sum(line.count(separator) == header for line in lines)
         return (same / len(lines), header) if header else (0.0, 0)
 
-    best = max(_SEPARATORS, key=fitness)
-    return best if best in lines[0] else ","
+    best = max(_SEPARATORS, key=fitness) if lines else ","
+    return best if lines and best in lines[0] else ","
 
 
 def _records(text: bytes, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of header and rows, each with the line that it begins in."""
     lines = io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", newline="")
-    bare = ("\n" if line.startswith("#") else line for line in lines)
+    bare = ("\n" if line[0] == "#" or not line.strip(_BLANK) else line for line in lines)
     reader, width, end = csv.reader(bare, delimiter=separator), 0, 0
     try:
         for cells in reader:

@@ -95,13 +95,23 @@ def test_a_wrong_good_label_stops_but_columns_are_still_examined(check: Check) -
         assert column(found, "latency_ms").field
 
 
+def test_without_a_field_every_column_still_has_its_reason(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    found = examine(make_recipe(make_table().select("device", "time", "part", "label")))
+    assert found.fields == 0
+    assert found.stops[0].startswith("no column is left to be a field")
+    assert all(column.reason for column in found.columns)
+
+
 def test_groups_with_rows_in_two_parts_are_named(check: Check) -> None:
     events = [None] * 60 + ["e1"] * 100 + [None] * 20 + ["e2"] * 60
     found = check({"event": "event", "series": ["device"]}, event=events)
-    event, series = found.notes
+    (event,) = found.notes
     assert "1 of 2 values of event (event)" in event
     assert "'e1' in dev, train" in event or "'e1' in train, dev" in event
-    assert "8 of 8 values of series (device)" in series
+    mixed = check({"series": ["device"], "split": {"by": "random"}})
+    assert any("8 of 8 values of series (device)" in note for note in mixed.notes)
     apart = check({"event": "part", "split": {"by": "group", "column": "part"}})
     assert not any("two parts" in note for note in apart.notes)
 
@@ -109,7 +119,7 @@ def test_groups_with_rows_in_two_parts_are_named(check: Check) -> None:
 def test_counters_uptimes_small_classes_and_rows_without_a_label_are_noted(check: Check) -> None:
     labels: list[str | None] = ["good", "slow", "lossy"] * 80
     labels[0:3] = [None, "rare", "rare"]
-    growing = [float(i % 40) for i in range(240)]
+    growing = [float(i % 20) for i in range(240)]
     notes = "\n".join(check(label=labels, errors_total=growing, uptime_s=growing[::-1]).notes)
     assert "1 of 240 rows have no label" in notes
     assert "class 'rare' has 2 train rows" in notes
@@ -120,6 +130,8 @@ def test_counters_uptimes_small_classes_and_rows_without_a_label_are_noted(check
 
 def test_text_of_which_most_is_numbers_is_noted(check: Check) -> None:
     cells = [str(i) if i % 3 else f"over {i}" for i in range(240)]
+    few = [str(i % 9) if i % 3 else "over" for i in range(240)]
+    assert check(load=few).notes == ()
     assert "67% of the cells of 'load' are numbers, not all: 'over 0'" in "\n".join(
         check(load=cells).notes
     )
@@ -142,6 +154,14 @@ def test_a_column_that_is_not_there_is_a_wrong_option(
     with pytest.raises(RecipeError, match="'no'; its columns are latency_ms") as refusal:
         check(options)
     assert not isinstance(refusal.value, TableError)
+
+
+def test_a_column_of_lists_has_no_part_but_to_be_ignored(check: Check) -> None:
+    lists = [[i] for i in range(240)]
+    for options in ({"label": "l"}, {"event": "l"}, {"split": {"by": "group", "column": "l"}}):
+        with pytest.raises(RecipeError, match="'l' must hold text, numbers or times"):
+            check(options, l=lists)
+    assert column(check({"ignore": ["l"]}, l=lists), "l").reason == "ignored, as asked"
 
 
 def test_what_is_done_is_said(

@@ -161,6 +161,8 @@ def test_a_workbook_without_fastexcel_says_what_to_install(
         ("t.csv", CSV + '4,5,6,"7' + "\n1,2,3,4" * 40_000, "line 5: a quote opens here"),
         ("t.csv", "", "t.csv cannot be read: it is empty"),
         ("t.csv", " \n\n", "t.csv cannot be read: it is empty"),
+        ("t.csv", "# one\n# two\n", "t.csv cannot be read: it has nothing but comments"),
+        ("t.csv", "a,b\n  \n1,2\n3\n", "line 4: 1 cells, where the header has 2"),
         ("t.csv", "a,b\n", "t.csv holds no rows"),
         ("t.csv", "a,b", "t.csv holds no rows"),
         ("t.csv", bytes(range(256)) * 9, "it is neither text nor a known format"),
@@ -236,6 +238,10 @@ def test_the_type_of_a_column_is_that_of_all_of_its_cells(write: Write, late: st
     rows = read_file(write("t.csv", text)).rows
     types = {"1.5": pl.Float64, "x": pl.String, "7": pl.Int64}
     assert rows.dtypes == [pl.Int64, pl.Int64, types[late]]
+
+
+def test_a_row_of_tabs_is_a_row(write: Write) -> None:
+    assert read_file(write("t.tsv", "a\tb\n1\t2\n\t\n3\t4\n")).rows["a"].to_list() == [1, None, 3]
 
 
 def test_one_column_may_have_empty_cells(write: Write) -> None:
