@@ -386,3 +386,33 @@ def test_a_column_name_that_cannot_be_served_is_refused(name: str, complaint: st
     table = table_with(name, [float(i % 3) for i in range(40)])
     with pytest.raises(RecipeError, match=complaint):
         infer_fields(table, PLAIN)
+
+
+def test_a_number_has_the_median_and_the_spread_of_good_traffic(infer: Infer) -> None:
+    inference = infer(load=numbers(), mode=["a", "b"] * 120)
+    load, mode = field(inference, "load"), field(inference, "mode")
+    assert load.spread is not None
+    assert 4 < load.spread < 8  # of numbers that are spread evenly over 0 to 16
+    assert (mode.spread, mode.relative) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "relative"),
+    [
+        ("cpu_percent", True),
+        ("ifUtilization", True),
+        ("rel_load", True),
+        ("dropRatio", True),
+        ("share_of_ports", True),
+        ("relay_load", False),
+        ("load", False),
+    ],
+)
+def test_a_field_is_relative_by_its_name_or_unit(infer: Infer, name: str, relative: bool) -> None:
+    assert field(infer(**{name: numbers()}), name).relative == relative
+
+
+def test_the_user_knows_better_what_is_relative(infer: Infer) -> None:
+    overrides = {"rel_*": {"relative": False}, "load": {"relative": True}}
+    inference = infer({"fields": overrides}, rel_load=numbers(), load=[i % 7 for i in range(240)])
+    assert [field(inference, name).relative for name in ("rel_load", "load")] == [False, True]
