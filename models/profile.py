@@ -30,10 +30,12 @@ __all__ = [
     "LEAST_RECORDS",
     "RECOMMENDED_RECORDS",
     "Adaptation",
+    "Comparison",
     "Level",
     "Profile",
     "ProfileError",
     "Trial",
+    "compare",
     "level_of",
     "try_out",
 ]
@@ -205,6 +207,41 @@ def _ratio(training: float, site: float) -> float:
     if not training or not site:
         return 1.0
     return min(max(training / site, 1 / _MAX_RATIO), _MAX_RATIO)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A field at a site, beside the training network.
+
+    Attributes:
+        field: its name.
+        typical: value at the site.
+        training: typical value in training.
+        spread: at the site.
+        ratio: what differences from the typical value are multiplied with.
+    """
+
+    field: str
+    typical: float
+    training: float
+    spread: float
+    ratio: float
+
+
+def compare(profile: Profile, schema: Schema) -> list[Comparison]:
+    """Return the fields that a profile changes, in the order of the schema."""
+    scale = Adaptation.of(profile, schema).scale
+    return [
+        Comparison(
+            field.name,
+            (level := profile.levels[field.name]).typical,
+            cast("float", field.typical),
+            level.spread,
+            float(ratio),
+        )
+        for field, ratio in zip(schema.fields, scale, strict=True)
+        if profile.adapts(field)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from models.profile import Trial
+    from models.profile import Comparison, Trial
     from service.offline.batch import Counts
-    from service.offline.profiles import Comparison
     from service.settings import Settings
 
 __all__ = ["adapt", "classify", "export_feedback", "key", "openapi", "serve", "settings"]
@@ -131,9 +130,9 @@ def adapt(
     ] = False,
 ) -> None:
     """Learn the profile of a site from unlabelled records, so that BUNDLE fits its levels."""
-    from models.profile import Profile, ProfileError, try_out
+    from models.profile import Profile, ProfileError, compare, try_out
     from service.offline.batch import destination, open_model
-    from service.offline.profiles import compare, first_records
+    from service.offline.profiles import first_records
     from service.offline.tables import Table, TableError
 
     try:

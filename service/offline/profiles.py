@@ -1,10 +1,8 @@
-"""Profiles of sites on disk: learn one from a table, compare it with the training, open it."""
+"""Profiles of sites on disk: the records to learn one from, and the file that it becomes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -13,26 +11,7 @@ from models.profile import Adaptation, Profile, ProfileError
 from models.schema import Matrix
 from service.offline.tables import Table, TableError
 
-__all__ = ["Comparison", "compare", "first_records", "open_profile"]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A field at a site, beside the training network.
-
-    Attributes:
-        field: its name.
-        typical: value at the site.
-        training: typical value in training.
-        spread: at the site.
-        ratio: what differences from the typical value are multiplied with.
-    """
-
-    field: str
-    typical: float
-    training: float
-    spread: float
-    ratio: float
+__all__ = ["first_records", "open_profile"]
 
 
 def first_records(table: Table, records: int) -> Matrix:
@@ -48,22 +27,6 @@ def first_records(table: Table, records: int) -> Matrix:
         if rows >= records:
             break
     return np.concatenate(matrices)[:records]
-
-
-def compare(profile: Profile, schema: Schema) -> list[Comparison]:
-    """Return the fields that a profile changes, in the order of the schema."""
-    scale = Adaptation.of(profile, schema).scale
-    return [
-        Comparison(
-            field.name,
-            (level := profile.levels[field.name]).typical,
-            cast("float", field.typical),
-            level.spread,
-            float(ratio),
-        )
-        for field, ratio in zip(schema.fields, scale, strict=True)
-        if profile.adapts(field)
-    ]
 
 
 def open_profile(path: Path, schema: Schema) -> Adaptation:

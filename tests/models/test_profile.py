@@ -15,6 +15,7 @@ from models.profile import (
     Profile,
     ProfileError,
     Trial,
+    compare,
     level_of,
     try_out,
 )
@@ -108,6 +109,12 @@ def test_only_numbers_with_levels_in_training_that_are_not_relative_change() -> 
     np.testing.assert_allclose(adapted[:, 0], 10 + (matrix[:, 0] - 70) * 2 / 8, rtol=1e-5)
     np.testing.assert_array_equal(adapted[:, 1:], matrix[:, 1:])
     assert [field.name for field in FIELDS if SITE.adapts(field)] == ["latency"]
+
+
+def test_a_comparison_has_the_fields_that_change() -> None:
+    (row,) = compare(SITE, SCHEMA)
+    assert (row.field, row.typical, row.training, row.spread) == ("latency", 70, 10, 8)
+    assert row.ratio == 0.25
 
 
 def test_a_field_in_another_unit_is_another_field() -> None:

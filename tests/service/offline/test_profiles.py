@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.fuzz.toy import FIELDS, GOOD
 from models import Model
-from models.profile import Level, Profile
+from models.profile import Profile
 from service.cli import adapt, classify
-from service.offline.profiles import compare, first_records, open_profile
+from service.offline.profiles import first_records, open_profile
 from service.offline.tables import Table, TableError
 
 MOVING = (
@@ -81,14 +81,6 @@ def test_only_the_first_rows_that_fit_are_learned_from(folder: Path, site: Path)
     assert matrix.shape == (150, 5)
     np.testing.assert_array_equal(matrix[:5, 0], [82, 86, 90, 94, 98])
     assert len(first_records(table, 10_000)) == 300
-
-
-def test_a_comparison_has_the_fields_that_change(folder: Path) -> None:
-    schema = Model.load(folder).schema
-    profile = Profile(500, {"cpu load": Level(90.0, 8.0, "%"), "gone": Level(1.0, 1.0)})
-    (row,) = compare(profile, schema)
-    assert (row.field, row.typical, row.training, row.spread) == ("cpu load", 90, 12.5, 8)
-    assert row.ratio == 0.25
 
 
 def test_records_that_stay_faulty_are_refused_unless_forced(
