@@ -203,10 +203,12 @@ class Adaptation:
 
 
 def _ratio(training: float, site: float) -> float:
-    """Return the ratio of two spreads; 1 where either never moved, so that only levels shift."""
-    if not training or not site:
+    """Return the ratio of two spreads, bounded; 1 where nothing moves at the site."""
+    if not site:
         return 1.0
-    return min(max(training / site, 1 / _MAX_RATIO), _MAX_RATIO)
+    # What moves at the site, but never did in good training traffic, says nothing about faults
+    # here: it is held at its typical value.
+    return min(max(training / site, 1 / _MAX_RATIO), _MAX_RATIO) if training else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class Comparison:
         typical: value at the site.
         training: typical value in training.
         spread: at the site.
-        ratio: what differences from the typical value are multiplied with.
+        ratio: what differences from the typical value are multiplied with; 0 if they are ignored.
     """
 
     field: str

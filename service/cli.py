@@ -139,7 +139,9 @@ def adapt(
         model = open_model(bundle)
         rows = Table(table, model.schema)
         _print_columns(rows.ignored, rows.absent)
-        matrix = first_records(rows, records)
+        matrix, faulty = first_records(rows, records)
+        if faulty:
+            typer.echo(f"{faulty:,} rows do not fit the schema and are left out", err=True)
         profile = Profile.learn(model.schema, matrix)
         _print_levels(compare(profile, model.schema), profile.missing)
         trial = try_out(model, profile, matrix)

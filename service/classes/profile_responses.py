@@ -72,7 +72,7 @@ class AdaptedField(ResponseModel):
     spread: float
     """At the site."""
     ratio: float
-    """What differences from the typical value are multiplied with."""
+    """What differences from the typical value are multiplied with; 0 if they are ignored."""
 
     @classmethod
     def of(cls, row: Comparison) -> Self:

@@ -14,19 +14,22 @@ from service.offline.tables import Table, TableError
 __all__ = ["first_records", "open_profile"]
 
 
-def first_records(table: Table, records: int) -> Matrix:
-    """Return the first rows of a table that fit its schema: float32 [up to records, fields].
+def first_records(table: Table, records: int) -> tuple[Matrix, int]:
+    """Read the first rows of a table that fit its schema.
+
+    Returns:
+        float32 [up to records, fields], and how many rows among them did not fit.
 
     Raises:
         TableError: the table cannot be read.
     """
-    matrices, rows = [], 0
+    matrices, rows, faulty = [], 0, 0
     for part in table.parts(report=True):
         matrices.append(part.matrix)
-        rows += len(part.matrix)
+        rows, faulty = rows + len(part.matrix), faulty + len(part.faults)
         if rows >= records:
             break
-    return np.concatenate(matrices)[:records]
+    return np.concatenate(matrices)[:records], faulty
 
 
 def open_profile(path: Path, schema: Schema) -> Adaptation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from service.scoring.site import Site
 
 __all__ = ["LocalSite", "Sites", "learn"]
 
+_CHUNKS, _ROWS = 128, 8
+"""Of the recent records of a site: 1,024 at most, for there may be hundreds of sites."""
 _LEAST_RECENT = 100
 """Recent records of a site, to say how far it has moved."""
 _MOVED = 3.0
@@ -38,7 +41,7 @@ class LocalSite:
 
     stored: StoredProfile
     model: Model
-    recent: Recent = field(default_factory=Recent)
+    recent: Recent = field(default_factory=partial(Recent, _CHUNKS, _ROWS))
     learning: list[Matrix] = field(default_factory=list)
     records: int = 0
 

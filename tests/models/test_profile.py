@@ -134,13 +134,19 @@ def test_missing_values_stay_missing_and_huge_ones_finite() -> None:
 
 @pytest.mark.parametrize(
     ("training", "site", "expected"),
-    [(2.0, 8.0, 0.25), (0.0, 5.0, 1), (5.0, 0.0, 1), (1.0, 1e-9, 1000), (1e-9, 1.0, 0.001)],
+    [(2.0, 8.0, 0.25), (0.0, 5.0, 0), (5.0, 0.0, 1), (1.0, 1e-9, 1000), (1e-9, 1.0, 0.001)],
 )
 def test_spreads_that_say_little_are_not_divided_by(
     training: float, site: float, expected: float
 ) -> None:
     profile = Profile(2000, {"x": Level(0.0, site)})
     assert Adaptation.of(profile, single(0.0, training)).scale.tolist() == [expected]
+
+
+def test_what_never_moved_in_training_but_does_at_the_site_is_held_at_its_typical_value() -> None:
+    matrix = np.array([[46_000.0], [np.nan], [0.0], [1e30]], np.float32)
+    adapted = Adaptation.of(Profile(2000, {"x": Level(46_000.0, 3e4)}), single(7.0, 0.0))(matrix)
+    np.testing.assert_array_equal(adapted[:, 0], [7, np.nan, 7, 7])
 
 
 def test_a_field_that_is_always_missing_is_named_and_left_as_it_is() -> None:

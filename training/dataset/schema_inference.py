@@ -10,7 +10,7 @@ import polars.selectors as cs
 
 from models.bundle import LONGEST_NAME
 from models.profile import level_of
-from models.schema import LARGEST, Field, Kind
+from models.schema import LARGEST, Field, Kind, Numbers
 from training.recipe import FieldOverride, Recipe, RecipeError
 
 _IDENTIFIER = re.compile(r"(^|[^a-z])(id|uuid|guid|index|idx|row|serial)s?($|[^a-z])")
@@ -231,11 +231,16 @@ def _field(column: pl.Series, kind: Kind, is_good: pl.Series, override: FieldOve
     required = column.null_count() == 0 if override.required is None else override.required
     unit = override.unit or _unit(column.name, kind)
     if kind not in ("boolean", "category"):
-        values["spread"] = level_of(typical.to_numpy()).spread if len(typical) else None
+        values["spread"] = _spread(typical.to_numpy()) if len(typical) else None
         values["relative"] = _is_relative(column.name, unit, override)
     return Field.model_validate(
         {"name": column.name, "kind": kind, "unit": unit, "required": required, **values}
     )
+
+
+def _spread(good: Numbers) -> float:
+    """Return the spread of good traffic; 0 only if it never moves: its labels are known."""
+    return level_of(good).spread or float(good.std())
 
 
 def _is_relative(name: str, unit: str, override: FieldOverride) -> bool:

@@ -231,10 +231,11 @@ def test_a_profile_is_shown_beside_the_training(desk: TestClient) -> None:
 
 def test_a_profile_that_the_site_has_left_behind_is_seen(desk: TestClient) -> None:
     learn(desk)
-    ask(desk, *records(150))
+    for _ in range(20):
+        ask(desk, *records(10))
     assert desk.get("/profiles/north").json()["moved"] == []
-    ask(desk, *records(150, **{"cpu load": 300.0}))
-    ask(desk, *records(150, **{"cpu load": 300.0}))
+    for _ in range(20):
+        ask(desk, *records(10, **{"cpu load": 300.0}))
     assert desk.get("/profiles/north").json()["moved"] == ["cpu load"]
 
 

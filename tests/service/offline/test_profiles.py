@@ -59,6 +59,7 @@ def test_what_a_site_is_used_to_becomes_good_traffic(
     out = tmp_path / "site.json"
     said = call("adapt", folder, site, "--out", out)
     assert said.exit_code == 0, said.output
+    assert "1 rows do not fit the schema and are left out" in said.stderr
     lines = [line.split() for line in said.stdout.splitlines()]
     assert lines[0] == ["field", "typical", "training", "spread", "ratio"]
     assert lines[1][:4] == ["cpu", "load", "90", "12.5"]
@@ -77,10 +78,10 @@ def test_what_a_site_is_used_to_becomes_good_traffic(
 
 def test_only_the_first_rows_that_fit_are_learned_from(folder: Path, site: Path) -> None:
     table = Table(site, Model.load(folder).schema)
-    matrix = first_records(table, 150)
-    assert matrix.shape == (150, 5)
+    matrix, faulty = first_records(table, 150)
+    assert (matrix.shape, faulty) == ((150, 5), 1)
     np.testing.assert_array_equal(matrix[:5, 0], [82, 86, 90, 94, 98])
-    assert len(first_records(table, 10_000)) == 300
+    assert len(first_records(table, 10_000)[0]) == 300
 
 
 def test_records_that_stay_faulty_are_refused_unless_forced(

@@ -389,8 +389,11 @@ def test_a_column_name_that_cannot_be_served_is_refused(name: str, complaint: st
 
 
 def test_a_number_has_the_median_and_the_spread_of_good_traffic(infer: Infer) -> None:
-    inference = infer(load=numbers(), mode=["a", "b"] * 120)
+    seldom = [5.0 if i % 20 == 0 else 0.0 for i in range(240)]
+    inference = infer(load=numbers(), mode=["a", "b"] * 120, seldom=seldom, never=[1.0] * 240)
     load, mode = field(inference, "load"), field(inference, "mode")
+    assert (field(inference, "seldom").spread or 0) > 0.5
+    assert field(inference, "never").spread == 0
     assert load.spread is not None
     assert 4 < load.spread < 8  # of numbers that are spread evenly over 0 to 16
     assert (mode.spread, mode.relative) == (None, False)
