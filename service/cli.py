@@ -229,15 +229,18 @@ def _print_counts(counts: Counts, seconds: float) -> None:
 
 
 def _print_levels(compared: list[Comparison], missing: tuple[str, ...]) -> None:
-    width = max(5, *(len(row.field) for row in compared))
+    rows = [row for row in compared if row.ratio != 1 or row.typical != row.training]
+    width = max([5, *(len(row.field) for row in rows)])
     typer.echo(
         f"{'field':<{width}}  {'typical':>10}  {'training':>10}  {'spread':>10}  {'ratio':>7}"
     )
-    for row in compared:
+    for row in rows:
         typer.echo(
             f"{row.field:<{width}}  {row.typical:>10.4g}  {row.training:>10.4g}  "
             f"{row.spread:>10.4g}  {row.ratio:>7.3g}"
         )
+    if same := len(compared) - len(rows):
+        typer.echo(f"{same} more fields have the typical value and the scale of the training")
     if missing:
         typer.echo(f"missing in every record, left as they are: {', '.join(missing)}")
 
