@@ -101,6 +101,9 @@ class Field(pydantic.BaseModel):
         categories: the values a category field was trained on; empty for other kinds.
         open: whether a category field takes values it was not trained on.
         typical: median (or most frequent value) of the field in good traffic.
+        spread: of a number in good traffic, by `models.profile.level_of`; None in older bundles.
+        relative: whether its level does not depend on the network, as that of a share or of a ratio
+            to a baseline of its own; a site's profile leaves such a field as it is.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -112,6 +115,11 @@ class Field(pydantic.BaseModel):
     categories: tuple[str, ...] = ()
     open: bool = False
     typical: bool | float | str | None = None
+    # Left out where they say nothing: the versions of older bundles are hashes of what they hold.
+    spread: Annotated[float, pydantic.Field(ge=0)] | None = pydantic.Field(
+        default=None, exclude_if=lambda spread: spread is None
+    )
+    relative: bool = pydantic.Field(default=False, exclude_if=lambda relative: not relative)
 
     @pydantic.model_validator(mode="after")
     def _categories_belong_to_category_fields(self) -> Field:

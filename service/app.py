@@ -19,12 +19,23 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Model
-from service.api import bundles, classes, classify, docs, embed, feedback, openinference, operations
+from service.api import (
+    bundles,
+    classes,
+    classify,
+    docs,
+    embed,
+    feedback,
+    openinference,
+    operations,
+    profiles,
+)
 from service.api.endpoint import RecordEndpoint
 from service.observability.counters import ProcessStatus
 from service.observability.logs import RequestLog
 from service.observability.metrics import Metrics
 from service.runtime.class_changes import ClassEditor
+from service.runtime.profile_changes import ProfileLearner
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
@@ -33,7 +44,7 @@ from service.web.problems import INPUT_ERRORS, Problem, problem_of
 
 __all__ = ["create_app"]
 
-_MODULES = (classify, embed, classes, feedback, operations, bundles, openinference, docs)
+_MODULES = (classify, embed, classes, profiles, feedback, operations, bundles, openinference, docs)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -128,7 +139,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             from service.observability.tracing import tracing  # noqa: PLC0415 - needs the extra
 
             stack.enter_context(tracing(state.settings, app.state.observers))
-        stop = state.follow()
+        learner = ProfileLearner(state, app.state.class_editor)
+        stop = state.follow(profiles=learner.run)
         yield
         stop()
 

@@ -1,4 +1,4 @@
-"""The commands `faultcube serve`, `classify`, `export-feedback`, `openapi`, `settings` and `key`.
+"""The commands `faultcube serve`, `classify`, `adapt`, `export-feedback` and smaller ones.
 
 Commands import what they need when called: the command line starts fast, and works without the
 service's libraries.
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from models.profile import Comparison, Trial
     from service.offline.batch import Counts
     from service.settings import Settings
 
-__all__ = ["classify", "export_feedback", "key", "openapi", "serve", "settings"]
+__all__ = ["adapt", "classify", "export_feedback", "key", "openapi", "serve", "settings"]
 
 
 def serve(
@@ -60,6 +61,10 @@ def classify(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Profile of the site, by `faultcube adapt`.", show_default="none"),
+    ] = None,
     distances: Annotated[
         bool, typer.Option("--distances", help="Write the distance to every class.")
     ] = False,
@@ -79,10 +84,12 @@ def classify(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from service.offline.batch import classify_table, destination, open_model
+        from service.offline.profiles import open_profile
         from service.offline.tables import Table, TableError
 
         try:
             model = open_model(bundle)
+            adaptation = None if profile is None else open_profile(profile, model.schema)
             records = Table(table, model.schema, keep or ())
             _print_columns(records.ignored, records.absent)
             started = perf_counter()
@@ -96,6 +103,7 @@ def classify(
                     model,
                     records,
                     target,
+                    adapt=adaptation,
                     distances=distances,
                     report=on_invalid == "report",
                     progress=progress,
@@ -105,6 +113,45 @@ def classify(
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(130) from interrupt
     _print_counts(counts, perf_counter() - started)
+
+
+def adapt(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    table: Annotated[
+        Path, typer.Argument(help="The first records of a site: CSV, TSV (.gz), Parquet or Arrow.")
+    ],
+    out: Annotated[Path, typer.Option(help="A .json file, for `faultcube classify --profile`.")],
+    records: Annotated[int, typer.Option(min=1, help="Rows to learn from, at most.")] = 2000,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Though most records stay faulty; and replace what is at --out already."
+        ),
+    ] = False,
+) -> None:
+    """Learn the profile of a site from unlabelled records, so that BUNDLE fits its levels."""
+    from models.profile import Profile, ProfileError, compare, try_out
+    from service.offline.batch import destination, open_model
+    from service.offline.profiles import first_records
+    from service.offline.tables import Table, TableError
+
+    try:
+        model = open_model(bundle)
+        rows = Table(table, model.schema)
+        _print_columns(rows.ignored, rows.absent)
+        matrix, faulty = first_records(rows, records)
+        if faulty:
+            typer.echo(f"{faulty:,} rows do not fit the schema and are left out", err=True)
+        profile = Profile.learn(model.schema, matrix)
+        _print_levels(compare(profile, model.schema), profile.missing)
+        trial = try_out(model, profile, matrix)
+        _print_trial(trial)
+        if not force:
+            trial.check()
+        with destination(out, (".json",), force=force) as draft:
+            draft.write_bytes(profile.to_json())
+    except (ProfileError, TableError) as error:
+        raise _refusal(str(error)) from error
 
 
 def export_feedback(
@@ -179,6 +226,32 @@ def _print_counts(counts: Counts, seconds: float) -> None:
     width = max(len(label) for label, _ in rows)
     for label, count in rows:
         typer.echo(f"  {label:<{width}}  {count:>12,}", err=True)
+
+
+def _print_levels(compared: list[Comparison], missing: tuple[str, ...]) -> None:
+    rows = [row for row in compared if row.ratio != 1 or row.typical != row.training]
+    width = max([5, *(len(row.field) for row in rows)])
+    typer.echo(
+        f"{'field':<{width}}  {'typical':>10}  {'training':>10}  {'spread':>10}  {'ratio':>7}"
+    )
+    for row in rows:
+        typer.echo(
+            f"{row.field:<{width}}  {row.typical:>10.4g}  {row.training:>10.4g}  "
+            f"{row.spread:>10.4g}  {row.ratio:>7.3g}"
+        )
+    if same := len(compared) - len(rows):
+        typer.echo(f"{same} more fields have the typical value and the scale of the training")
+    if missing:
+        typer.echo(f"missing in every record, left as they are: {', '.join(missing)}")
+
+
+def _print_trial(trial: Trial) -> None:
+    labels = sorted(trial.before.keys() | trial.after.keys())
+    width = max(5, *map(len, labels))
+    typer.echo(f"\n{'label':<{width}}  {'before':>7}  {'after':>7}")
+    for label in labels:
+        shares = (counts.get(label, 0) / trial.records for counts in (trial.before, trial.after))
+        typer.echo(f"{label:<{width}}  " + "  ".join(f"{share:>7.1%}" for share in shares))
 
 
 @contextmanager

@@ -142,7 +142,8 @@ def print_schema(recipe_file: Path | None, options: dict[str, Any]) -> int:
     for field in inference.fields:
         required = str(field.required).lower()
         typer.echo(f"[fields.{_quoted(field.name)}]\nkind = {_quoted(field.kind)}")
-        typer.echo(f"unit = {_quoted(field.unit)}\nrequired = {required}\n")
+        relative = "relative = true\n" if field.relative else ""
+        typer.echo(f"unit = {_quoted(field.unit)}\nrequired = {required}\n{relative}")
     for name, why in inference.dropped.items():
         typer.echo(f"# no field: {_quoted(name)} ({_quoted(why)[1:-1]})")
     return 0

@@ -49,6 +49,8 @@ class FieldOverride(_Part):
     kind: Kind | None = None
     unit: str | None = None
     required: bool | None = None
+    relative: bool | None = None
+    """Whether its level is the same in every network; a site's profile leaves it as it is."""
 
 
 class Reading(_Part):

@@ -21,6 +21,7 @@ from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, NoSuchRevisionError, StoredClass, SupportRecord
 from service.classes.responses import Changed, History, Known, KnownClass, KnownInFull
 from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, Plan, describe
+from service.runtime.profile_changes import in_training_units
 from service.runtime.state import state_of
 from service.web import problems
 from service.web.auth import admin
@@ -28,7 +29,16 @@ from service.web.middleware import RequestInfo
 from service.web.problems import Problem
 from service.web.response_model import Absent
 
-__all__ = ["Description", "Name", "router"]
+__all__ = [
+    "Description",
+    "InRevision",
+    "InSite",
+    "Name",
+    "WithHeaders",
+    "WithOptions",
+    "apply_change",
+    "router",
+]
 
 router = APIRouter(tags=["Classes"])
 
@@ -41,6 +51,7 @@ _CHANGE_PROBLEMS = (
     problems.UNAUTHORIZED,
     problems.FORBIDDEN,
     problems.NO_SUCH_CLASS,
+    problems.NO_SUCH_PROFILE,
     problems.NAME_TAKEN,
     problems.BUNDLE_CLASS,
     problems.CLASS_OVERLAP,
@@ -78,7 +89,18 @@ Key = Annotated[
 ]
 DryRun = Annotated[bool, Query(description="Only say what would happen.")]
 Force = Annotated[
-    bool, Query(description="Do it although it swallows another class, or contradicts itself.")
+    bool,
+    Query(description="Do it although records contradict each other, swallow a class, or are odd."),
+]
+InSite = Annotated[
+    Annotated[str, pydantic.Field(min_length=1, max_length=255)] | Absent,
+    Query(
+        alias="site",
+        description="Site that the records are from: they are kept adapted by its profile.",
+    ),
+]
+InRevision = Annotated[
+    int, InPath(ge=0, le=_MAX_INTEGER, description="As `GET /revisions` lists it.")
 ]
 
 
@@ -154,7 +176,7 @@ def one_class(request: Request, name: InName) -> Response:
     openapi_extra=forms.described(NewClass),
     **_CHANGE_BY_FORM | {"responses": _CHANGE_BY_FORM["responses"] | _DRY_RUN},
 )
-async def enrol(request: Request, change: WithOptions) -> Response:
+async def enrol(request: Request, change: WithOptions, site: InSite = None) -> Response:
     """Teach the running service a class from one record or a few, without training.
 
     With `dry_run`, only say what would happen: how far it would reach, how near the other classes
@@ -179,10 +201,10 @@ async def enrol(request: Request, change: WithOptions) -> Response:
             raise Problem(problems.LIMIT_REACHED, why)
         severity = form.severity or ("none" if form.good else "major")
         stored = StoredClass(name, form.good, severity, form.description)
-        after = {name: _with_records(enrolment, stored, form.records)}
+        after = {name: _with_records(enrolment, stored, form.records, site)}
         return Change("enrol", after, name, status=201)
 
-    return await _apply(request, change, plan, content)
+    return await apply_change(request, change, plan, content)
 
 
 @router.put(
@@ -191,7 +213,9 @@ async def enrol(request: Request, change: WithOptions) -> Response:
     openapi_extra=forms.described(Amendment),
     **_CHANGE_BY_FORM,
 )
-async def amend(request: Request, name: InName, change: WithOptions) -> Response:
+async def amend(
+    request: Request, name: InName, change: WithOptions, site: InSite = None
+) -> Response:
     """Add records to an enrolled class, or change what is said of it; hide a class, or show it.
 
     Of the bundle's classes, nothing else can be changed. A hidden class decides nothing: its
@@ -204,12 +228,12 @@ async def amend(request: Request, name: InName, change: WithOptions) -> Response
         if before is None:
             return _hide(enrolment, name, form)
         after = replace(
-            _with_records(enrolment, before, form.records or []),
+            _with_records(enrolment, before, form.records or [], site),
             **form.model_dump(exclude={"records"}, exclude_none=True),
         )
         return Change("amend", {} if after == before else {name: after}, name)
 
-    return await _apply(request, change, plan, content)
+    return await apply_change(request, change, plan, content)
 
 
 @router.delete("/classes/{name}", summary="Delete an enrolled class", **_CHANGE)
@@ -220,7 +244,7 @@ async def delete(request: Request, name: InName, change: WithHeaders) -> Respons
         _enrolled(enrolment, name)
         return Change("delete", {name: None})
 
-    return await _apply(request, change, plan)
+    return await apply_change(request, change, plan)
 
 
 @router.delete("/classes/{name}/records/{record_id}", summary="Delete a support record", **_CHANGE)
@@ -243,17 +267,11 @@ async def delete_record(
             raise Problem(problems.LIMIT_REACHED, why)
         return Change("delete_record", {name: replace(stored, records=remaining)}, name)
 
-    return await _apply(request, replace(change, force=True), plan)
+    return await apply_change(request, replace(change, force=True), plan)
 
 
 @router.post("/classes/revert/{revision}", summary="Revert to an earlier revision", **_CHANGE)
-async def revert(
-    request: Request,
-    revision: Annotated[
-        int, InPath(ge=0, le=_MAX_INTEGER, description="As `GET /revisions` lists it.")
-    ],
-    change: WithHeaders,
-) -> Response:
+async def revert(request: Request, revision: InRevision, change: WithHeaders) -> Response:
     """Bring all classes back to what they were at a revision; that is a new revision itself."""
     store = state_of(request).store
     if store is None:
@@ -274,7 +292,7 @@ async def revert(
                 after[name] = new
         return Change("revert", after)
 
-    return await _apply(request, change, plan)
+    return await apply_change(request, change, plan)
 
 
 @router.get(
@@ -290,7 +308,7 @@ def revisions(
         Query(description="Only those before this revision."),
     ] = None,
 ) -> Response:
-    """List changes of the classes, the latest first: who, when, what was and what is since."""
+    """List changes of classes and profiles, latest first: who, when, what was and is since."""
     store = state_of(request).store
     try:
         entries = store.history(limit=limit, before=before) if store else []
@@ -300,9 +318,10 @@ def revisions(
     return History(revisions=entries).response()
 
 
-async def _apply(
+async def apply_change(
     request: Request, change: ChangeRequest, plan: Plan, body: bytes = b""
 ) -> Response:
+    """Make a change of classes or profiles, and return its response."""
     url = request.url
     digest = hashlib.sha256(f"{request.method} {url.path}?{url.query}\n".encode() + body)
     change = replace(change, digest=digest.hexdigest())
@@ -340,7 +359,9 @@ def _hide(enrolment: Enrolment, name: str, form: Amendment) -> Change:
     return Change("hide" if form.hidden else "show", {name: after}, name)
 
 
-def _with_records(enrolment: Enrolment, stored: StoredClass, records: Records) -> StoredClass:
+def _with_records(
+    enrolment: Enrolment, stored: StoredClass, records: Records, site: str | None
+) -> StoredClass:
     """Add records to a class, or raise why they cannot be added."""
     if len(stored.records) + len(records) > _MAX_RECORDS:
         why = f"A class may have {_MAX_RECORDS} records; with more of them, train a model."
@@ -350,6 +371,6 @@ def _with_records(enrolment: Enrolment, stored: StoredClass, records: Records) -
         why = f"{total} records are stored, of {_MAX_TOTAL_RECORDS} at most; delete some."
         raise Problem(problems.LIMIT_REACHED, why)
     if records:
-        enrolment.base.schema.encode(records)
+        records = in_training_units(enrolment, records, site)
     added = tuple(map(SupportRecord, range(stored.next_id, _MAX_INTEGER), records))
     return replace(stored, records=stored.records + added, next_id=stored.next_id + len(records))

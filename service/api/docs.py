@@ -39,6 +39,10 @@ _CHOICES: Final = {
     ),
 }
 """Query parameters of every route that reads records."""
+_SITE: Final = (
+    "Site that the records are from: they are adapted by its profile, which the header "
+    "`Faultcube-Profile` names. Without it, records are taken as they are."
+)
 _OPTIONS: Final = {
     "distances": "Whether verdicts list the distance to every class.",
     "explain": "Whether verdicts list the fields that drove them. "
@@ -114,7 +118,8 @@ def exchange(*, distances: bool = False) -> dict[str, Any]:
     options = _OPTIONS if distances else {}
     flags = [_parameter(name, flag, meaning) for name, meaning in options.items()]
     members = {name: flag | {"description": meaning} for name, meaning in options.items()}
-    return {"parameters": choices + flags} | _request_body(members)
+    site = _parameter("site", {"type": "string", "minLength": 1}, _SITE)
+    return {"parameters": [*choices, *flags, site]} | _request_body(members)
 
 
 def _parameter(name: str, schema: Mapping[str, Any], meaning: str) -> dict[str, Any]:

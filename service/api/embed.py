@@ -10,7 +10,7 @@ from service.api.schemas import Embedded
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowEmbeddings, JsonEmbeddings
-from service.web.problems import BODY_PROBLEMS
+from service.web.problems import BODY_PROBLEMS, NO_SUCH_PROFILE
 
 __all__ = ["handle", "router"]
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Verdicts"])
 @router.post(
     "/embed",
     summary="Embed records",
-    **answers(Embedded, *BODY_PROBLEMS),
+    **answers(Embedded, *BODY_PROBLEMS, NO_SUCH_PROFILE),
     openapi_extra=exchange(),
 )
 async def embed() -> None:  # for the OpenAPI document alone: `handle` answers
@@ -41,5 +41,6 @@ def handle(request: RecordRequest) -> Steps[Content]:
         writer = JsonEmbeddings(served)
     else:
         writer = ArrowEmbeddings(served, report=options.report)
-    records = yield from pipeline.score(served, chunks, pipeline.classify_and_embed, writer)
+    scorer = pipeline.classify_and_embed
+    records = yield from pipeline.score(served, request.adapted(chunks), scorer, writer)
     return Content.of(writer.finish(), records, request.accepted)

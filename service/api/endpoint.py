@@ -21,6 +21,7 @@ from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.runtime.state import State
 from service.scoring.scheduler import Steps
 from service.scoring.served_model import ServedModel
+from service.scoring.site import Site
 from service.web import body
 from service.web.body import ByteBudget
 from service.web.compression import Decompressor, is_supported
@@ -29,6 +30,7 @@ from service.web.problems import (
     INPUT_ERRORS,
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
+    NO_SUCH_PROFILE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
     problem_of,
@@ -57,12 +59,14 @@ class Options(NamedTuple):
         distances: whether to list the distance to every class.
         explain: whether to list what drove each verdict.
         ignore_extra: whether fields that the schema does not have are ignored.
+        site: that the records are from, empty for the training network.
     """
 
     report: bool = False
     distances: bool = False
     explain: bool = False
     ignore_extra: bool = False
+    site: str = ""
 
 
 _DEFAULTS = Options()
@@ -72,8 +76,8 @@ _VALUES = {
     "explain": ("false", "true"),
     "extra": ("strict", "ignore"),
 }
-"""Of each query parameter, in the order of `Options`: the default, and the other value."""
-_KNOWN = "on_invalid, distances, explain and extra"
+"""Of query parameters, in the order of `Options`: the default, and the other value."""
+_KNOWN = "on_invalid, distances, explain, extra and site"
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class RecordRequest:
         media_type: of the body.
         accepted: the media type of the response.
         options: the query parameters.
+        site: that the records are from; None for the training network.
     """
 
     served: ServedModel
@@ -97,6 +102,11 @@ class RecordRequest:
     media_type: str
     accepted: str
     options: Options
+    site: Site | None = None
+
+    def adapted(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Bring records to the levels of the training network, if they are from another site."""
+        return chunks if self.site is None else self.site.read(chunks)
 
     def arrow_chunks(self) -> Iterator[Chunk]:
         """Read the body as an Arrow stream."""
@@ -180,6 +190,7 @@ class RecordEndpoint:
         media_type, encoding = self._media_type(headers)
         query = scope["query_string"]
         options = _options(query) if query else _DEFAULTS
+        site = _site(served, options.site) if options.site else None
         limit = settings.max_body_bytes
         data = await body.read(receive, headers, budget, limit=limit, seconds=settings.body_seconds)
         try:
@@ -187,13 +198,16 @@ class RecordEndpoint:
                 data = await scheduler.run_sliced(_decompressed(data, encoding, limit, budget))
             accepted = _accepted(headers, media_type)
             request = RecordRequest(
-                served, scope["path_params"], headers, data, media_type, accepted, options
+                served, scope["path_params"], headers, data, media_type, accepted, options, site
             )
             is_large = len(data) > (CHUNK_BYTES if media_type == JSON else _MAX_BATCHED_BYTES)
             run = scheduler.run_sliced if is_large else scheduler.run_batched
-            return await run(self.handle(request))
+            content = await run(self.handle(request))
         finally:
             budget.release(len(data))
+        if site is not None:
+            content.headers.append(site.header)
+        return content
 
     def _media_type(self, headers: Mapping[bytes, bytes]) -> tuple[str, str]:
         """Return the body's media type and its encoding, "" for none.
@@ -226,6 +240,15 @@ class RecordEndpoint:
             end = start + _SEND_BYTES
             part = {"type": "http.response.body", "body": data[start:end]}
             await send(part | {"more_body": end < len(data)})
+
+
+def _site(served: ServedModel, name: str) -> Site:
+    """Return a site, or raise the problem of one that nobody has heard of."""
+    site = served.sites.get(name)
+    if site is None:
+        why = "There is no profile of this site; POST /profiles/{site} learns one."
+        raise Problem(NO_SUCH_PROFILE, why)
+    return site
 
 
 def _refuse_method() -> NoReturn:
@@ -274,12 +297,15 @@ def _options(query: bytes) -> Options:
     Raises:
         RecordError: a parameter or its value is not known.
     """
-    faults, chosen = [], dict.fromkeys(_VALUES, False)
+    faults, chosen, site = [], dict.fromkeys(_VALUES, False), ""
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         pairs = [("?", "")]
     for name, value in pairs:
+        if name == "site" and value:
+            site = value
+            continue
         values = _VALUES.get(name)
         if values is None:
             faults.append(Fault(None, name, f"only {_KNOWN}", "a parameter not known"))
@@ -290,4 +316,5 @@ def _options(query: bytes) -> Options:
             chosen[name] = value == values[1]
     if faults:
         raise RecordError(faults)
-    return Options(*chosen.values())
+    report, distances, explain, ignore_extra = chosen.values()
+    return Options(report, distances, explain, ignore_extra, site)

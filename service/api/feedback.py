@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from models import UNKNOWN, RecordError
 from service.api import forms
-from service.api.classes import Description, Name
+from service.api.classes import Description, InSite, Name
 from service.api.docs import answers
 from service.api.forms import Form
 from service.api.schemas import Noted
 from service.classes.entities import AwayError
+from service.runtime.profile_changes import in_training_units
 from service.runtime.state import state_of
 from service.web import problems
 from service.web.auth import admin
@@ -50,10 +51,11 @@ class Correction(Form):
         *problems.BODY_PROBLEMS,
         problems.UNAUTHORIZED,
         problems.FORBIDDEN,
+        problems.NO_SUCH_PROFILE,
         problems.DATABASE_UNAVAILABLE,
     ),
 )
-async def feedback(request: Request) -> Response:
+async def feedback(request: Request, site: InSite = None) -> Response:
     """Keep a record and its true label; `faultcube export-feedback` makes a table of them.
 
     Nothing changes at once: enrol a class for that. The next training learns from it.
@@ -68,12 +70,12 @@ async def feedback(request: Request) -> Response:
     info = RequestInfo.of(request.scope)
 
     def add() -> int:
-        served.model.schema.encode([form.record])
+        (record,) = in_training_units(state.enrolment, [form.record], site)
         return store.add_feedback(
             who=info.key,
             request_id=info.request_id,
             bundle=served.version,
-            **form.model_dump(),
+            **form.model_dump() | {"record": record},
         )
 
     try:

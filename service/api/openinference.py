@@ -128,7 +128,7 @@ def _handle(request: RecordRequest) -> Steps[Content]:
     wants_embedding = any(output.name == "embedding" for output in tensors.outputs)
     scorer = pipeline.classify_and_embed if wants_embedding else pipeline.classify
     writer = _TensorWriter()
-    records = yield from pipeline.score(served, tensors.chunks, scorer, writer)
+    records = yield from pipeline.score(served, request.adapted(tensors.chunks), scorer, writer)
     headers, data = write(tensors, writer.decisions(), model, writer.embeddings())
     return Content(data, records, headers)
 

@@ -1,4 +1,4 @@
-"""Database of enrolled classes, of the history of their changes, and of feedback.
+"""Database of enrolled classes and profiles, of the history of their changes, and of feedback.
 
 It is an SQLite file or in PostgreSQL. Each change is one transaction, which makes the next revision
 and keeps what it changed, so that every earlier revision can be reconstructed.
@@ -30,7 +30,17 @@ from service.classes.entities import (
     RevisionEntry,
     Snapshot,
     StoredClass,
+    StoredProfile,
     UnusableError,
+)
+from service.classes.statements import (
+    ClassChanges,
+    ProfileChanges,
+    answered,
+    newest_revision,
+    read_profiles,
+    replace_classes,
+    replace_profiles,
 )
 from service.classes.tables import METADATA, PlacedClass, classes, feedback, revisions
 
@@ -38,7 +48,7 @@ __all__ = ["VERSIONS", "Store"]
 
 log = logging.getLogger(__name__)
 
-VERSIONS: Final = ("0001",)
+VERSIONS: Final = ("0001", "0002")
 """Of the tables, as the migrations are called, oldest first; this program needs the last."""
 
 _MIGRATION, _COMMIT, _FEEDBACK = 7_321_001, 7_321_002, 7_321_003
@@ -48,9 +58,6 @@ _MAX_NAME_BYTES = 2000
 _MAX_REASON = 300
 _URL_FORMS = "expected sqlite:////path/to/file or postgresql://user:password@host/database"
 _migration = threading.Lock()  # alembic has one context in a process
-
-
-Changes = dict[str, PlacedClass | None]
 
 
 class Store:
@@ -102,36 +109,39 @@ class Store:
     def revision(self) -> int:
         """Return the newest revision; 0 before the first change."""
         with self._connect(self._backend.statement) as connection:
-            return _newest(connection)
+            return newest_revision(connection)
 
     def read(self) -> Snapshot:
-        """Return the classes of the newest revision."""
+        """Return the classes and profiles of the newest revision."""
         with self._connect(self._backend.snapshot) as connection:
             query = sa.select(classes.c.document).order_by(classes.c.place, classes.c.name)
-            stored = connection.execute(query).scalars()
-            return Snapshot(_newest(connection), {entry.name: entry for entry in stored})
+            stored = {entry.name: entry for entry in connection.execute(query).scalars()}
+            return Snapshot(newest_revision(connection), stored, read_profiles(connection))
 
     def at(self, revision: int) -> Snapshot:
-        """Return the classes of an earlier revision.
+        """Return the classes and profiles of an earlier revision.
 
         Raises:
             NoSuchRevisionError: there is none.
         """
         with self._connect(self._backend.snapshot) as connection:
-            newest = _newest(connection)
+            newest = newest_revision(connection)
             if not 0 <= revision <= newest:
                 raise NoSuchRevisionError(f"there is no revision {revision}; {newest} is newest")
             rows = connection.execute(sa.select(classes.c.place, classes.c.document))
-            state: Changes = {row.document.name: PlacedClass(*row) for row in rows}
-            for before in connection.execute(
-                sa.select(revisions.c.before)
+            state: ClassChanges = {row.document.name: PlacedClass(*row) for row in rows}
+            sites: ProfileChanges = {**read_profiles(connection)}
+            for before, sites_before in connection.execute(
+                sa.select(revisions.c.before, revisions.c.profiles_before)
                 .where(revisions.c.revision > revision)
                 .order_by(revisions.c.revision.desc())
-            ).scalars():
+            ):
                 state |= before
+                sites |= sites_before
         placed = [entry for entry in state.values() if entry is not None]
         placed.sort(key=lambda entry: (entry.place, entry.stored.name))
-        return Snapshot(revision, {entry.stored.name: entry.stored for entry in placed})
+        then = {site: stored for site, stored in sorted(sites.items()) if stored is not None}
+        return Snapshot(revision, {entry.stored.name: entry.stored for entry in placed}, then)
 
     def commit(
         self,
@@ -141,10 +151,11 @@ class Store:
         action: str,
         who: str | None,
         request_id: str,
+        profiles: Mapping[str, StoredProfile | None] | None = None,
         key: tuple[str, str] | None = None,
         answer: bytes = b"",
     ) -> int:
-        """Change classes durably.
+        """Change classes and profiles durably.
 
         Args:
             base: revision that the change was planned on; it must still be the newest.
@@ -152,6 +163,7 @@ class Store:
             action: one word for the history.
             who: first digits of the SHA-256 of the key.
             request_id: of the request.
+            profiles: the same of profiles, by site.
             key: Idempotency-Key, and the digest of the request.
             answer: returned by `answered` when the request is sent again.
 
@@ -168,11 +180,12 @@ class Store:
             if len(msgspec.json.encode(name)) - 2 > _MAX_NAME_BYTES:
                 raise ValueError(f"the name of a class is longer than {_MAX_NAME_BYTES} bytes")
         with self._transaction(lock=_COMMIT) as connection:
-            if key is not None and _answered(connection, key[0]) is not None:
+            if key is not None and answered(connection, key[0]) is not None:
                 raise RepeatedError(f"the idempotency key {key[0]!r} is there already")
-            if (newest := _newest(connection)) != base:
+            if (newest := newest_revision(connection)) != base:
                 raise ConflictError(newest)
-            before, now = _replace(connection, after)
+            before, now = replace_classes(connection, after)
+            sites = replace_profiles(connection, profiles or {})
             connection.execute(
                 sa.insert(revisions),
                 {
@@ -183,6 +196,8 @@ class Store:
                     "request_id": request_id,
                     "before": before,
                     "after": now,
+                    "profiles_before": sites,
+                    "profiles_after": profiles or {},
                     "idempotency_key": key and key[0],
                     "idempotency_digest": key and key[1],
                     "answer": answer,
@@ -193,7 +208,7 @@ class Store:
     def answered(self, key: str) -> tuple[str, bytes] | None:
         """Return digest and answer of the change with an idempotency key, or None."""
         with self._connect(self._backend.statement) as connection:
-            return _answered(connection, key)
+            return answered(connection, key)
 
     def history(self, *, limit: int, before: int | None = None) -> list[RevisionEntry]:
         """Return changes, newest first; with `before`, only those of earlier revisions."""
@@ -202,7 +217,9 @@ class Store:
             query = query.where(revisions.c.revision < before)
         with self._connect(self._backend.statement) as connection:
             rows = connection.execute(query.order_by(revisions.c.revision.desc()).limit(limit))
-            return [RevisionEntry(*row[:5], *map(_without_places, row[5:])) for row in rows]
+            return [
+                RevisionEntry(*row[:5], *map(_without_places, row[5:7]), *row[7:]) for row in rows
+            ]
 
     def add_feedback(
         self,
@@ -348,40 +365,5 @@ def _backend(url: sa.URL) -> Backend:
     return postgres.backend(url)
 
 
-def _newest(connection: sa.Connection) -> int:
-    query = sa.select(sa.func.coalesce(sa.func.max(revisions.c.revision), 0))
-    return int(connection.execute(query).scalar_one())
-
-
-def _answered(connection: sa.Connection, key: str) -> tuple[str, bytes] | None:
-    query = sa.select(revisions.c.idempotency_digest, revisions.c.answer)
-    row = connection.execute(query.where(revisions.c.idempotency_key == key)).one_or_none()
-    return None if row is None else (row.idempotency_digest, bytes(row.answer))
-
-
-def _replace(
-    connection: sa.Connection, after: Mapping[str, StoredClass | None]
-) -> tuple[Changes, Changes]:
-    """Write classes, new ones behind all others; return their states before and after."""
-    before: Changes = {}
-    now: Changes = {}
-    highest = sa.select(sa.func.coalesce(sa.func.max(classes.c.place), 0))
-    last: int = connection.execute(highest).scalar_one()
-    for name, stored in after.items():
-        here = classes.c.name == name
-        query = sa.select(classes.c.place, classes.c.document).where(here)
-        row = connection.execute(query).one_or_none()
-        before[name] = None if row is None else PlacedClass(*row)
-        if stored is None:
-            now[name] = None
-            connection.execute(sa.delete(classes).where(here))
-        else:
-            place = (last := last + 1) if row is None else row.place
-            now[name] = PlacedClass(place, stored)
-            change = sa.insert(classes) if row is None else sa.update(classes).where(here)
-            connection.execute(change, {"name": name, "place": place, "document": stored})
-    return before, now
-
-
-def _without_places(changes: Changes) -> dict[str, StoredClass | None]:
+def _without_places(changes: ClassChanges) -> dict[str, StoredClass | None]:
     return {name: placed.stored if placed else None for name, placed in changes.items()}

@@ -1,13 +1,15 @@
-"""What the class database holds, and its errors; needs no database library."""
+"""What the database of classes and profiles holds, and its errors; needs no database library."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
+
+from models.profile import Profile
 
 __all__ = [
     "AwayError",
@@ -19,12 +21,15 @@ __all__ = [
     "Snapshot",
     "StoreError",
     "StoredClass",
+    "StoredProfile",
     "SupportRecord",
     "UnusableError",
 ]
 
 _DOCUMENTED = pydantic.ConfigDict(use_attribute_docstrings=True, extra="forbid")
 """Of the entities that are sent: OpenAPI shows them as they are written here."""
+
+_Profiles = Annotated[dict[str, Any], pydantic.Field(exclude_if=lambda changed: not changed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,38 @@ class StoredClass:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredProfile:
+    """What the database keeps of a site.
+
+    Attributes:
+        site: its name.
+        revision: that made it what it is.
+        profile: None while it is being learned, and where the records were refused.
+        learn: records to learn from, while it is being learned.
+        force: whether to learn from records that stay faulty.
+        refused: why the records were refused, empty otherwise.
+    """
+
+    site: str
+    revision: int
+    profile: Profile | None = None
+    learn: int = 0
+    force: bool = False
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All classes at one revision, in the order of enrolment."""
+    """All classes at one revision, in the order of enrolment, and all profiles by site."""
 
     revision: int
     classes: Mapping[str, StoredClass]
+    profiles: Mapping[str, StoredProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionEntry:
-    """A change of the classes."""
+    """A change of the classes, or of the profiles."""
 
     __pydantic_config__ = _DOCUMENTED
 
@@ -83,6 +110,10 @@ class RevisionEntry:
     before: dict[str, Any]
     """Each class that changed, as it was; null where there was none."""
     after: dict[str, Any]
+    """The same as it is since."""
+    profiles_before: _Profiles = field(default_factory=dict)
+    """Each site whose profile changed, as it was."""
+    profiles_after: _Profiles = field(default_factory=dict)
     """The same as it is since."""
 
 

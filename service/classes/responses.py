@@ -10,6 +10,7 @@ from models.decision import distances_between
 from service.classes.enrolment import Enrolment
 from service.classes.entities import RevisionEntry, SupportRecord
 from service.classes.preview import Report, RoundedShare
+from service.classes.profile_responses import KnownProfile, Tried
 from service.web.response_model import Omittable, ResponseModel
 
 __all__ = ["Changed", "History", "Known", "KnownClass", "KnownInFull"]
@@ -107,15 +108,17 @@ class Changed(ResponseModel):
     model_config = pydantic.ConfigDict(populate_by_name=True)
 
     revision: int
-    """Of the classes, from now on."""
+    """Of classes and profiles, from now on."""
     dry_run: Omittable[bool] = None
     """True when nothing was changed."""
     described: Annotated[Omittable[KnownClass], pydantic.Field(alias="class")] = None
     report: Omittable[Report] = None
+    profile: Omittable[KnownProfile] = None
+    trial: Omittable[Tried] = None
 
 
 class History(ResponseModel):
-    """Changes of the classes, the latest first."""
+    """Changes of classes and profiles, the latest first."""
 
     revisions: list[RevisionEntry]
 

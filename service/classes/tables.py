@@ -1,4 +1,4 @@
-"""Tables of the class database; documents are JSON."""
+"""Tables of the database of classes and profiles; documents are JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from service.classes.entities import StoredClass
+from service.classes.entities import StoredClass, StoredProfile
 
-__all__ = ["METADATA", "PlacedClass", "classes", "feedback", "revisions"]
+__all__ = ["METADATA", "PlacedClass", "classes", "feedback", "profiles", "revisions"]
 
 
 class PlacedClass(msgspec.Struct):
@@ -73,6 +73,13 @@ classes: Final = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("document", _Json(StoredClass), nullable=False),
 )
+profiles: Final = sa.Table(
+    "profiles",
+    METADATA,
+    sa.Column("site", _EscapedText, primary_key=True),
+    sa.Column("document", _Json(StoredProfile), nullable=False),
+)
+_site_changes = _Json(dict[str, StoredProfile | None])
 revisions: Final = sa.Table(
     "revisions",
     METADATA,
@@ -86,6 +93,8 @@ revisions: Final = sa.Table(
     sa.Column("idempotency_key", _EscapedText, unique=True),
     sa.Column("idempotency_digest", _EscapedText),
     sa.Column("answer", sa.LargeBinary, nullable=False),
+    sa.Column("profiles_before", _site_changes, nullable=False, server_default="{}"),
+    sa.Column("profiles_after", _site_changes, nullable=False, server_default="{}"),
 )
 feedback: Final = sa.Table(
     "feedback",

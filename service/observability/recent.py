@@ -10,20 +10,23 @@ from models.schema import Matrix
 
 __all__ = ["Recent"]
 
-_CHUNKS = 256
-_ROWS = 64
-"""Of each chunk, at most: one large request must not replace all others."""
-
 
 class Recent:
-    """Some of the latest records; one thread writes, any may read."""
+    """Some of the latest records; one thread writes, any may read.
 
-    def __init__(self) -> None:
-        self._chunks: deque[Matrix] = deque(maxlen=_CHUNKS)
+    Args:
+        chunks: how many of the latest chunks have records here.
+        rows: of each chunk, at most: one large request must not replace all others.
+    """
+
+    def __init__(self, chunks: int = 256, rows: int = 64) -> None:
+        self._chunks: deque[Matrix] = deque(maxlen=chunks)
+        self._rows = rows
 
     def offer(self, matrix: Matrix) -> None:
         """Keep records that were answered, the last ones of a large chunk: float32 [n, fields]."""
-        self._chunks.append(matrix if len(matrix) <= _ROWS else matrix[-_ROWS:].copy())
+        rows = self._rows
+        self._chunks.append(matrix if len(matrix) <= rows else matrix[-rows:].copy())
 
     def matrix(self, fields: int) -> Matrix:
         """Return all kept records: float32 [n, fields]."""

@@ -10,7 +10,7 @@ import csv
 import io
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models import UNKNOWN, BundleError, Fault, Model
+from models.profile import Adaptation
 from service.bundles.repository import BundleRepository, RepositoryError
 from service.formats.arrow_writer import verdict_batch
 from service.formats.errors import printable
@@ -79,6 +80,7 @@ def classify_table(
     table: Table,
     out: Path | BinaryIO,
     *,
+    adapt: Adaptation | None = None,
     distances: bool = False,
     report: bool = False,
     progress: Callable[[float], None] = lambda _: None,
@@ -90,6 +92,7 @@ def classify_table(
         table: its rows.
         out: a new file whose ending names its format, as `destination` yields it, or a file object
             for CSV.
+        adapt: the profile of the site that the table is from.
         distances: whether to write the distance to every class.
         report: whether to report rows that do not fit in place.
         progress: called with the share that is done, 0..1.
@@ -105,6 +108,8 @@ def classify_table(
     with ExitStack() as stack:
         writer: _Writer | None = None
         for part in _ahead(table.parts(report=report)):
+            if adapt is not None:
+                part.matrix = adapt(part.matrix)
             verdicts = _verdicts(model, part, counts, distances=distances, report=report)
             if writer is None:
                 writer = stack.enter_context(writing(out, verdicts.schema))
@@ -222,19 +227,20 @@ def writing(out: Path | BinaryIO, schema: pa.Schema) -> Iterator[_Writer]:
 
 
 @contextmanager
-def destination(out: Path, *, force: bool) -> Iterator[Path]:
+def destination(out: Path, endings: Sequence[str] = _ENDINGS, *, force: bool) -> Iterator[Path]:
     """Yield a file to write to, which becomes `out` when it is complete; else nothing remains.
 
     Args:
-        out: ends in .csv, .csv.gz or .parquet.
+        out: the file.
+        endings: one of which its name must have.
         force: whether to replace a file that exists.
 
     Raises:
         TableError: `out` has another ending, exists already, or cannot be written.
     """
-    ending = next((ending for ending in _ENDINGS if out.name.lower().endswith(ending)), None)
+    ending = next((ending for ending in endings if out.name.lower().endswith(ending)), None)
     if ending is None:
-        raise TableError(f"{out} ends in none of {', '.join(_ENDINGS)}")
+        raise TableError(f"{out} ends in none of {', '.join(endings)}")
     if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
         raise TableError(f"{out} exists; give another --out, or --force")
     draft = out.with_name(f".{out.name}-{secrets.token_hex(4)}{ending}")

@@ -1,7 +1,7 @@
-"""Changes of the classes at run time: planned, previewed, committed, and served.
+"""Changes of classes and profiles at run time: planned, previewed, committed, and served.
 
-A change is planned on the classes of one revision and committed as the next one. If another change
-was committed meanwhile, it is planned again on what that one left.
+A change is planned on the classes and profiles of one revision and committed as the next one. If
+another change was committed meanwhile, it is planned again on what that one left.
 """
 
 from __future__ import annotations
@@ -9,12 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from models.profile import Trial
 from service.classes.enrolment import Enrolment
-from service.classes.entities import AwayError, ConflictError, RepeatedError, Snapshot, StoredClass
+from service.classes.entities import (
+    AwayError,
+    ConflictError,
+    RepeatedError,
+    Snapshot,
+    StoredClass,
+    StoredProfile,
+)
 from service.classes.preview import Report, preview
+from service.classes.profile_responses import KnownProfile, Tried
 from service.classes.responses import Changed, KnownClass
 from service.runtime.state import State
 from service.web import problems
@@ -39,16 +48,23 @@ class Change:
         after: new state of each class that changes; None deletes it.
         name: of the class to describe and preview, if it is one.
         status: of the response.
+        profiles: new state of each profile that changes, by site; None deletes it.
+        trial: what a new profile does to the records that it was learned from.
     """
 
     action: str
-    after: Mapping[str, StoredClass | None]
+    after: Mapping[str, StoredClass | None] = field(default_factory=dict)
     name: str | None = None
     status: int = 200
+    profiles: Mapping[str, StoredProfile | None] = field(default_factory=dict)
+    trial: Trial | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.after or self.profiles)
 
 
 Plan = Callable[[Enrolment], Change]
-"""Plans a change of the classes that it is given, or raises why it is refused."""
+"""Plans a change of the classes and profiles that it is given, or raises why it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +154,7 @@ class ClassEditor:
             return Outcome(200, response.content())
         if report is not None and not request.force:
             _check(report)
-        if not change.after:
+        if not change:
             response.report = None
             return Outcome(change.status, response.content())
         content = response.content()
@@ -149,6 +165,7 @@ class ClassEditor:
                 action=change.action,
                 who=request.who,
                 request_id=request.request_id,
+                profiles=change.profiles,
                 key=None if request.key is None else (request.key, request.digest),
                 answer=b"%d %b" % (change.status, content),
             )
@@ -186,8 +203,12 @@ def _replay(store: Store, request: ChangeRequest) -> Outcome | None:
 
 def _changed(snapshot: Snapshot, change: Change) -> Snapshot:
     classes = {**snapshot.classes, **change.after}
-    remaining = {name: stored for name, stored in classes.items() if stored is not None}
-    return Snapshot(snapshot.revision + bool(change.after), remaining)
+    profiles = {**snapshot.profiles, **change.profiles}
+    return Snapshot(
+        snapshot.revision + bool(change),
+        {name: stored for name, stored in classes.items() if stored is not None},
+        {site: stored for site, stored in profiles.items() if stored is not None},
+    )
 
 
 def _response(after: Enrolment, change: Change, report: Report | None) -> Changed:
@@ -196,7 +217,15 @@ def _response(after: Enrolment, change: Change, report: Report | None) -> Change
         change.name in after.base.names or change.name in after.snapshot.classes
     ):
         described = describe(after, change.name, KnownClass)
-    return Changed(revision=after.snapshot.revision, described=described, report=report)
+    learned = [stored for stored in change.profiles.values() if stored is not None]
+    profile = KnownProfile.of(learned[0], after.base.schema) if len(learned) == 1 else None
+    return Changed(
+        revision=after.snapshot.revision,
+        described=described,
+        report=report,
+        profile=profile,
+        trial=Tried.of(change.trial) if change.trial else None,
+    )
 
 
 def _check(report: Report) -> None:

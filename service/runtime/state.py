@@ -20,6 +20,7 @@ from service.observability.metrics import Metrics
 from service.observability.recent import Recent
 from service.runtime.bundle_loader import BundleLoader
 from service.runtime.class_sync import ClassSync
+from service.runtime.sites import Sites
 from service.scoring.scheduler import Scheduler
 from service.scoring.scored import Observer, Scored
 from service.scoring.served_model import ServedModel
@@ -44,7 +45,8 @@ class State:
         keys: API keys and what they permit.
         repository: bundles that may be served.
         loader: loads the bundle that the repository chooses.
-        classes: enrolled classes, in step with the database.
+        classes: enrolled classes and profiles, in step with the database.
+        sites: that have a profile, or learn one.
         scheduler: shares the event loop among requests.
         budget: bounds the bytes of request bodies.
         shadow: compares a second bundle with the served one; None when there is none.
@@ -63,6 +65,7 @@ class State:
         self.repository = BundleRepository(settings.bundle)
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)
+        self.sites = Sites()
         self.settled, self.refresh = self.loader.settled, self.loader.refresh
         self.adopt = self.classes.adopt
         self.scheduler = Scheduler(settings.queue, metrics.timed)
@@ -119,10 +122,13 @@ class State:
         """Return some of the records that this bundle answered last: float32 [n, fields]."""
         return self._recent.matrix(len(self.enrolment.base.schema))
 
-    def follow(self) -> Callable[[], None]:
+    def follow(self, **others: Callable[[threading.Event], None]) -> Callable[[], None]:
         """Follow the bundles and the classes, each in a thread; return what ends them.
 
         The threads are daemons: a load that hangs keeps no process from ending.
+
+        Args:
+            others: what else runs in a thread, by name, where there is a database.
 
         Raises:
             StoreError: the database must not be used as it is.
@@ -130,7 +136,7 @@ class State:
         self.classes.open(self.settings.database())
         followers = {"bundles": self.loader.run}
         if self.store is not None:
-            followers["classes"] = self.classes.run
+            followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
             followers["shadow"] = self.shadow.run
         stop = threading.Event()
@@ -175,6 +181,7 @@ class State:
             self.settings.max_records,
             revision=revision,
             observers=self._observers(model),
+            sites=self.sites.of(base, self._enrolment.snapshot.profiles),
         )
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -11,6 +11,7 @@ from models import Model
 from service.formats.json_reader import JsonDecoder
 from service.scoring.explain import Explainer
 from service.scoring.scored import Observer
+from service.scoring.site import Site
 
 __all__ = ["ServedModel"]
 
@@ -23,6 +24,7 @@ class ServedModel:
         max_records: of a request.
         revision: of the enrolled classes.
         observers: of every scored chunk.
+        sites: that requests may name.
 
     Attributes:
         version: of the bundle.
@@ -40,10 +42,11 @@ class ServedModel:
         *,
         revision: int = 0,
         observers: Sequence[Observer] = (),
+        sites: Mapping[str, Site] | None = None,
     ) -> None:
         manifest = model.manifest
         self.model, self.max_records, self.revision = model, max_records, revision
-        self.observers = tuple(observers)
+        self.observers, self.sites = tuple(observers), sites or {}
         self.version = manifest.version
         self.bundle = {"name": manifest.name, "version": manifest.version}
         self.json_prefix = b'{"bundle":%b,' % msgspec.json.encode(self.bundle)

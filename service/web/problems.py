@@ -40,10 +40,12 @@ __all__ = [
     "METHOD_NOT_ALLOWED",
     "NAME_TAKEN",
     "NOT_ACTIVATED",
+    "NOT_LEARNED",
     "NOT_READY",
     "NO_SUCH_BUNDLE",
     "NO_SUCH_CLASS",
     "NO_SUCH_PATH",
+    "NO_SUCH_PROFILE",
     "OUTDATED",
     "OVERLOADED",
     "REQUEST_TIMEOUT",
@@ -98,6 +100,9 @@ NO_SUCH_BUNDLE = Kind(404, "no_such_bundle", "There is no such bundle.")
 NO_SUCH_CLASS = Kind(
     404, "no_such_class", "There is no such class, no such record of one, or no such revision."
 )
+NO_SUCH_PROFILE = Kind(
+    404, "no_such_profile", "There is no profile of this site, or none yet, or no such revision."
+)
 METHOD_NOT_ALLOWED = Kind(405, "wrong_method", "The path has other methods.")
 REQUEST_TIMEOUT = Kind(408, "too_slow", "The request did not arrive in time.", _CLOSE)
 NOT_ACTIVATED = Kind(
@@ -108,9 +113,14 @@ NOT_ACTIVATED = Kind(
 NAME_TAKEN = Kind(409, "name_taken", "There is a class of this name.")
 BUNDLE_CLASS = Kind(409, "class_of_bundle", "What cannot be done to a class of the bundle.")
 LIMIT_REACHED = Kind(409, "full", "There is no room for more.")
-OUTDATED = Kind(409, "outdated", "The classes have changed since.")
+OUTDATED = Kind(409, "outdated", "The classes or the profiles have changed since.")
 CLASS_OVERLAP = Kind(
     409, "swallows", "The class would take over records of other classes; nothing was changed."
+)
+NOT_LEARNED = Kind(
+    409,
+    "not_learned",
+    "No profile can be learned from these records: too few, or most stay faulty.",
 )
 KEY_REUSED = Kind(409, "key_reused", "An Idempotency-Key that was sent with another request.")
 BODY_TOO_LARGE = Kind(

@@ -476,3 +476,29 @@ def test_a_manifest_cannot_be_changed(bundle: Bundle, part: type[pydantic.BaseMo
     [model] = [m for m in (whole, whole.classes[0], whole.calibration) if isinstance(m, part)]
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         setattr(model, next(iter(part.model_fields)), None)
+
+
+def test_what_older_bundles_do_not_know_is_no_part_of_their_content(folder: Path) -> None:
+    def add_spread(document: dict[str, Any]) -> None:
+        document["fields"][0] |= {"spread": 2.5, "relative": True}
+
+    older = json.loads((folder / "manifest.json").read_bytes())
+    known = {"name", "kind", "unit", "required", "categories", "open", "typical"}
+    assert all(field.keys() == known for field in older["fields"])
+    forge(folder, add_spread)
+    newer = Bundle.read(folder).manifest
+    assert (newer.fields[0].spread, newer.fields[0].relative) == (2.5, True)
+    assert newer.version != older["version"]
+    assert newer.fields[1] == Field.model_validate(older["fields"][1])
+
+
+def test_the_bundle_that_ships_is_read_with_the_version_it_was_written_with() -> None:
+    folder = Path(__file__).parents[2] / "models" / "iosxr"
+    document = json.loads((folder / "manifest.json").read_bytes())
+    for field in document["fields"]:  # as before fields had these keys
+        field.pop("spread", None), field.pop("relative", None)
+    older = Manifest.model_validate(document)
+    content = {key: document[key] for key in document if key not in {"version", "created"}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert older.content_hash() == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert Bundle.read(folder).manifest.version == document["version"]

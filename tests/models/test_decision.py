@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from models.bundle import Calibration
@@ -378,9 +379,7 @@ def with_prior(
 
 
 def softmax_of(rule: NearestCentroid, distances: Matrix) -> npt.NDArray[np.float64]:
-    logits = distances.astype(np.float64) / -rule.temperature
-    weights: npt.NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(softmax(distances.astype(np.float64) / -rule.temperature, axis=1))
 
 
 @settings(deadline=None)

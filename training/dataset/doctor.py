@@ -231,8 +231,8 @@ def _shared_groups(recipe: Recipe, parts: Mapping[Part, pl.DataFrame]) -> Iterat
             group, where = shared.row(0)
             yield (
                 f"{len(shared)} of {len(counts)} values of {what} ({', '.join(names)}) have "
-                f"faulty rows in two parts, such as {group!r} in {', '.join(where)}: test results flatter; "
-                f"--split-group {names[0]} keeps them whole"
+                f"faulty rows in two parts, such as {group!r} in {', '.join(where)}: test results "
+                f"flatter; --split-group {names[0]} keeps them whole"
             )
 
 

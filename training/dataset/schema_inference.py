@@ -9,7 +9,8 @@ import polars as pl
 import polars.selectors as cs
 
 from models.bundle import LONGEST_NAME
-from models.schema import LARGEST, Field, Kind
+from models.profile import level_of
+from models.schema import LARGEST, Field, Kind, Numbers
 from training.dataset.clocks import RATE_SUFFIX, Clock, find_clocks, with_rates
 from training.recipe import FieldOverride, Recipe, RecipeError
 
@@ -41,6 +42,9 @@ _UNITS = {
     r"neighbou?rs?": "neighbours",
     r"prefix(es)?": "prefixes",
 }
+_RELATIVE = re.compile(
+    r"(^|[^a-z])(rel|relative|ratio|share|frac|fraction|percent|pct|util\w*)($|[^a-z])"
+)
 _RATE = re.compile(r"(^|[^a-z])(rate|bps|kbps|mbps|pps|persec\w*|per[-_ ]?sec\w*|/s)($|[^a-z])")
 
 
@@ -281,9 +285,24 @@ def _field(column: pl.Series, kind: Kind, is_good: pl.Series, override: FieldOve
         values["typical"] = bool(typical.median()) if kind == "boolean" else typical.median()
     required = column.null_count() == 0 if override.required is None else override.required
     unit = override.unit or _unit(column.name, kind)
+    if kind not in ("boolean", "category"):
+        values["spread"] = _spread(typical.to_numpy()) if len(typical) else None
+        values["relative"] = _is_relative(column.name, unit, override)
     return Field.model_validate(
         {"name": column.name, "kind": kind, "unit": unit, "required": required, **values}
     )
+
+
+def _spread(good: Numbers) -> float:
+    """Return the spread of good traffic; 0 only if it never moves: its labels are known."""
+    return level_of(good).spread or float(good.std())
+
+
+def _is_relative(name: str, unit: str, override: FieldOverride) -> bool:
+    """Return whether a number is one of its own network already: a share, a ratio to a baseline."""
+    if override.relative is not None:
+        return override.relative
+    return unit == "%" or _RELATIVE.search(_words(name)) is not None
 
 
 def _as_kind(column: pl.Series, kind: Kind) -> pl.Series:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.profile import Level, Profile
 from service.classes import database as module
 from service.classes import sqlite
 from service.classes.database import VERSIONS, Store
@@ -35,6 +37,7 @@ from service.classes.entities import (
     NoSuchRevisionError,
     RepeatedError,
     StoredClass,
+    StoredProfile,
     StoreError,
     SupportRecord,
     UnusableError,
@@ -330,6 +333,41 @@ def test_feedback_comes_in_order_and_in_pages(store: Store) -> None:
     assert store.feedback(after=ids[-1]) == []
 
 
+def put_profiles(store: Store, **profiles: StoredProfile | None) -> int:
+    named: dict[str, Any] = {"action": "learn", "who": None, "request_id": "r"}
+    return store.commit(store.revision(), {}, profiles=profiles, **named)
+
+
+NORTH = StoredProfile("north", 1, Profile(200, {"load": Level(90.0, 8.0, "%")}, ("errors",)))
+LEARNING = StoredProfile("north", 2, learn=500, force=True)
+
+
+def test_profiles_have_one_history_with_the_classes(store: Store) -> None:
+    assert put_profiles(store, north=NORTH) == 1
+    assert put(store, FAN) == 2
+    assert put_profiles(store, north=LEARNING, east=replace(NORTH, site="east")) == 3
+    assert put_profiles(store, north=None) == 4
+    now = store.read()
+    assert (now.revision, now.classes) == (4, {"fan": FAN})
+    assert now.profiles == {"east": replace(NORTH, site="east")}
+    then = [store.at(revision) for revision in range(5)]
+    assert [sorted(each.profiles) for each in then] == [
+        [],
+        ["north"],
+        ["north"],
+        ["east", "north"],
+        ["east"],
+    ]
+    assert then[2].profiles == {"north": NORTH}
+    assert then[3].profiles["north"] == LEARNING
+    assert then[4] == now
+    gone, learning, fan, learned = store.history(limit=9)
+    assert (learned.profiles_before, learned.profiles_after) == ({"north": None}, {"north": NORTH})
+    assert (fan.profiles_before, fan.profiles_after) == ({}, {})
+    assert learning.profiles_before == {"north": NORTH, "east": None}
+    assert (gone.before, gone.profiles_after) == ({}, {"north": None})
+
+
 NAMES = st.sampled_from(["a", "b", "c", "ä\x00", '"\\']) | st.text(max_size=5)
 VALUES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 RECORDS = st.lists(
@@ -475,6 +513,35 @@ def test_the_versions_are_those_of_the_migrations() -> None:
     assert tuple(reversed(known)) == VERSIONS
 
 
+def test_a_database_of_the_version_before_keeps_what_it_holds(url: str) -> None:
+    store = Store(url)
+    try:
+        store._backend.check()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(module, "VERSIONS", ("0001",))
+            store._migrate()
+        document, placed = json.dumps(asdict(FAN)), json.dumps({"place": 1, "stored": asdict(FAN)})
+        with store._transaction() as connection:
+            connection.execute(
+                sa.text("INSERT INTO classes VALUES ('fan', 1, :document)"), {"document": document}
+            )
+            connection.execute(
+                sa.text(
+                    "INSERT INTO revisions VALUES (1, '2026-01-02 12:00:00', 'enrol', NULL, 'r', "
+                    "'{\"fan\": null}', :after, NULL, NULL, :answer)"
+                ),
+                {"after": f'{{"fan": {placed}}}', "answer": b""},
+            )
+        store.prepare()
+        assert store.read() == store.at(1)
+        assert (store.read().classes, store.at(0).classes) == ({"fan": FAN}, {})
+        (entry,) = store.history(limit=9)
+        assert (entry.after, entry.profiles_before, entry.profiles_after) == ({"fan": FAN}, {}, {})
+        assert put_profiles(store, north=NORTH) == 2
+    finally:
+        store.close()
+
+
 def test_a_database_of_this_version_is_prepared_without_alembic(store: Store, url: str) -> None:
     put(store, FAN)
     script = (
@@ -497,7 +564,7 @@ def test_a_database_of_a_newer_version_is_left_alone(store: Store) -> None:
     put(store, FAN)
     with store._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(UnusableError, match=r"newer version .9999, known is 0001.*move it away"):
+    with pytest.raises(UnusableError, match=r"newer version .9999, known is 0002.*move it away"):
         store.prepare()
     assert store.read().classes == {"fan": FAN}
 

@@ -579,7 +579,7 @@ def test_a_key_that_is_not_known_is_told_those_that_are(client: TestClient, down
     assert error["expected"] == "only records, distances and explain in the body"
     response = client.post("/classify?explian=true", json={"records": [down]})
     (error,) = response.json()["errors"]
-    assert error["expected"] == "only on_invalid, distances, explain and extra"
+    assert error["expected"] == "only on_invalid, distances, explain, extra and site"
 
 
 def test_explained_answers_are_as_documented(

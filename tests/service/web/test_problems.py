@@ -21,7 +21,7 @@ KINDS = {name: kind for name, kind in vars(problems).items() if isinstance(kind,
 
 
 def test_every_kind_of_problem_has_a_reason_of_its_own_and_is_offered() -> None:
-    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 27
+    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 29
     assert KINDS.keys() <= set(problems.__all__)
 
 
@@ -35,6 +35,7 @@ def test_statuses_and_reasons_are_a_public_contract() -> None:
         (404, "no_such_bundle"),
         (404, "no_such_class"),
         (404, "no_such_path"),
+        (404, "no_such_profile"),
         (405, "wrong_method"),
         (408, "too_slow"),
         (409, "class_of_bundle"),
@@ -42,6 +43,7 @@ def test_statuses_and_reasons_are_a_public_contract() -> None:
         (409, "key_reused"),
         (409, "name_taken"),
         (409, "not_activated"),
+        (409, "not_learned"),
         (409, "outdated"),
         (409, "swallows"),
         (413, "too_large"),

@@ -436,3 +436,36 @@ def test_rates_of_test_rows_need_the_records_between_that_have_no_label(
     column = dataset.schema.names.index("updates_per_s")
     values = {float(v) for rows in dataset.parts.values() for v in rows.matrix[:, column]}
     assert values == {0.0, 1.0}  # 0 for the first record of a recording, never 2
+
+
+def test_a_number_has_the_median_and_the_spread_of_good_traffic(infer: Infer) -> None:
+    seldom = [5.0 if i % 20 == 0 else 0.0 for i in range(240)]
+    inference = infer(load=numbers(), mode=["a", "b"] * 120, seldom=seldom, never=[1.0] * 240)
+    load, mode = field(inference, "load"), field(inference, "mode")
+    assert (field(inference, "seldom").spread or 0) > 0.5
+    assert field(inference, "never").spread == 0
+    assert load.spread is not None
+    assert 4 < load.spread < 8  # of numbers that are spread evenly over 0 to 16
+    assert (mode.spread, mode.relative) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "relative"),
+    [
+        ("cpu_percent", True),
+        ("ifUtilization", True),
+        ("rel_load", True),
+        ("dropRatio", True),
+        ("share_of_ports", True),
+        ("relay_load", False),
+        ("load", False),
+    ],
+)
+def test_a_field_is_relative_by_its_name_or_unit(infer: Infer, name: str, relative: bool) -> None:
+    assert field(infer(**{name: numbers()}), name).relative == relative
+
+
+def test_the_user_knows_better_what_is_relative(infer: Infer) -> None:
+    overrides = {"rel_*": {"relative": False}, "load": {"relative": True}}
+    inference = infer({"fields": overrides}, rel_load=numbers(), load=[i % 7 for i in range(240)])
+    assert [field(inference, name).relative for name in ("rel_load", "load")] == [False, True]
