@@ -105,20 +105,22 @@ class _TensorWriter:
     """Keeps what the output tensors are made of."""
 
     def __init__(self) -> None:
-        self._scored: list[Scored] = []
+        self._decisions: list[Decisions] = []
+        self._embeddings: list[Matrix] = []
 
     def add(self, scored: Scored) -> None:
-        """Add a chunk."""
-        self._scored.append(scored)
+        """Add a chunk; its records are let go, which are most of its memory."""
+        self._decisions.append(scored.decisions)
+        if scored.embeddings is not None:
+            self._embeddings.append(scored.embeddings)
 
     def decisions(self) -> Decisions:
         """Return the decisions of all chunks."""
-        return Decisions.concatenate([scored.decisions for scored in self._scored])
+        return Decisions.concatenate(self._decisions)
 
     def embeddings(self) -> Matrix | None:
         """Return the embeddings of all chunks: float32 [n, N]; None unless requested."""
-        embeddings = [scored.embeddings for scored in self._scored if scored.embeddings is not None]
-        return np.concatenate(embeddings) if embeddings else None
+        return np.concatenate(self._embeddings) if self._embeddings else None
 
 
 def _handle(request: RecordRequest) -> Steps[Content]:

@@ -126,12 +126,10 @@ class _ArrowWriter:
 
     def __init__(self, served: ServedModel, *, report: bool) -> None:
         self._model = served.model
-        self._scored: list[Scored] = []
         self._faults: list[Fault] | None = [] if report else None
 
-    def add(self, scored: Scored) -> None:
-        """Add a chunk."""
-        self._scored.append(scored)
+    def _add(self, scored: Scored) -> None:
+        """Keep the faults of a chunk; its records are let go, which are most of its memory."""
         if self._faults is not None:
             self._faults += scored.chunk.faults.values()
 
@@ -148,10 +146,16 @@ class ArrowVerdicts(_ArrowWriter):
     def __init__(self, served: ServedModel, *, report: bool, distances: bool) -> None:
         super().__init__(served, report=report)
         self._distances = distances
+        self._decisions: list[Decisions] = []
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        self._add(scored)
+        self._decisions.append(scored.decisions)
 
     def finish(self) -> bytes:
         """Return the whole content."""
-        decisions = Decisions.concatenate([scored.decisions for scored in self._scored])
+        decisions = Decisions.concatenate(self._decisions)
         return to_stream(
             verdict_batch(decisions, self._model, distances=self._distances, faults=self._faults)
         )
@@ -160,9 +164,18 @@ class ArrowVerdicts(_ArrowWriter):
 class ArrowEmbeddings(_ArrowWriter):
     """Embeddings as an Arrow stream."""
 
+    def __init__(self, served: ServedModel, *, report: bool) -> None:
+        super().__init__(served, report=report)
+        self._embeddings: list[Matrix] = []
+
+    def add(self, scored: Scored) -> None:
+        """Add a chunk."""
+        self._add(scored)
+        self._embeddings.append(_embeddings(scored))
+
     def finish(self) -> bytes:
         """Return the whole content."""
-        embeddings = np.concatenate([_embeddings(scored) for scored in self._scored])
+        embeddings = np.concatenate(self._embeddings)
         return to_stream(embedding_batch(embeddings, self._model, faults=self._faults))
 
 
