@@ -18,6 +18,7 @@ from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.families import Families
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
@@ -25,7 +26,6 @@ from training.fitting.calibration import HeldOut, Space, decision_rule, shares_o
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
-from training.fitting.families import Families
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export

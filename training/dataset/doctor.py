@@ -11,6 +11,7 @@ import polars as pl
 from models.schema import Field
 from training.dataset.cells import CleanTable
 from training.dataset.dataset import Dataset, class_names, load_dataset
+from training.dataset.families import find_families
 from training.dataset.labels import describe, spellings
 from training.dataset.schema_inference import Inference, infer_fields
 from training.dataset.splits import Part, need_column
@@ -102,6 +103,7 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
     dropped = dataset.dropped if dataset else inference.dropped if inference else {}
     columns = _columns(recipe, cleaned, fields, {**dropped, **dict.fromkeys(odd, "odd cells")})
     notes = [*(dataset.notes if dataset else table.notes), *_fields_to_doubt(columns)]
+    notes += _families(columns)
     if dataset:
         notes += _shared_groups(recipe, {part: rows.table for part, rows in dataset.parts.items()})
     notes += _nearly_numbers(columns, cleaned.rows)
@@ -190,6 +192,15 @@ def _fields_to_doubt(columns: Sequence[Column]) -> Iterator[str]:
                 f"{_listed(names)} are {what}: they tell when a record was made; "
                 "give the increase per second instead, or --ignore them"
             )
+
+
+def _families(columns: Sequence[Column]) -> Iterator[str]:
+    numbers = [c.name for c in columns if c.field and c.field.kind != "category"]
+    for family in find_families(numbers):
+        yield (
+            f"one metric at {len(family)} places: {family[0]!r} and others; training pools them if "
+            "that helps on groups left out (pool in the recipe)"
+        )
 
 
 def _nearly_numbers(columns: Sequence[Column], rows: pl.DataFrame) -> Iterator[str]:

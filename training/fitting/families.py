@@ -1,7 +1,6 @@
-"""Families: fields that are one metric at many places, and whether to pool them."""
+"""Whether to pool families: fields that are one metric at many places."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,15 +11,11 @@ from sklearn.metrics import f1_score
 
 from models.schema import Matrix, Schema
 from training.dataset.dataset import Dataset, Rows, groups_of
+from training.dataset.families import Families, find_families, name_of
 from training.fitting.cross import FOLDS, Folds, folds_of
 from training.fitting.pooling import Pooling
 from training.recipe import Recipe, RecipeError
 
-Families = tuple[tuple[str, ...], ...]
-
-_LEAST = 4
-"""Fewer places are told apart as easily as pooled."""
-_SEPARATOR = re.compile(r"[_/:.\s\[]")
 _TREES = 100
 
 
@@ -30,38 +25,6 @@ class Choice:
 
     families: Families  # to pool; empty if none are
     note: str  # a line for the terminal and the card; empty if the table has no families
-
-
-def find_families(names: Sequence[str]) -> Families:
-    """Return the fields that are one metric at many places, by their names.
-
-    Such names differ in numbers only (`eth0_errors`, `eth1_errors`), or behind the name of the
-    metric, where each has a number (`rx-pps_TR-01+link-a-2`).
-    """
-    masked: dict[str, list[str]] = {}
-    for name in names:
-        masked.setdefault(re.sub(r"\d+", "#", name), []).append(name)
-    families = {mask: members for mask, members in masked.items() if len(members) >= _LEAST}
-    pooled = {name for members in families.values() for name in members}
-    by_metric: dict[str, list[str]] = {}
-    for name in names:
-        for metric in _metrics(name):
-            by_metric.setdefault(metric, []).append(name)
-    # The longest name of a metric that still has places enough says most.
-    for metric in sorted(by_metric, key=len, reverse=True):
-        members = [name for name in by_metric[metric] if name not in pooled]
-        if len(members) >= _LEAST:
-            families[metric] = members
-            pooled.update(members)
-    order = {name: i for i, name in enumerate(names)}
-    return tuple(sorted(map(tuple, families.values()), key=lambda family: order[family[0]]))
-
-
-def _metrics(name: str) -> Iterator[str]:
-    """Yield what comes before each separator that a number follows somewhere."""
-    for separator in _SEPARATOR.finditer(name):
-        if separator.start() and re.search(r"\d", name[separator.end() :]):
-            yield name[: separator.start()]
 
 
 def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
@@ -103,7 +66,8 @@ def _matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _described(families: Families) -> str:
-    return f"{len(families)} metrics at {sum(map(len, families))} places"
+    count = "1 metric" if len(families) == 1 else f"{len(families)} metrics"
+    return f"{count} at {sum(map(len, families))} places ({', '.join(map(name_of, families))})"
 
 
 def _macro_f1(rows: Rows, folds: Folds, pooling: tuple[Schema, Families] | None) -> float:

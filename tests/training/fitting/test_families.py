@@ -8,32 +8,10 @@ import pytest
 
 from training.dataset.dataset import load_dataset
 from training.fitting.estimator import SiameseClassifier
-from training.fitting.families import choose_families, find_families
+from training.fitting.families import choose_families
 from training.recipe import Recipe, RecipeError
 
 PLACES = [f"link-{side}-{i}" for side in "ab" for i in range(3)]
-
-
-def test_a_metric_at_places_is_a_family_whatever_the_places_are_called() -> None:
-    names = ["cpu", *(f"rx-pps_R1+{place}" for place in PLACES), *(f"errors_{p}" for p in PLACES)]
-    assert find_families(names) == (tuple(names[1:7]), tuple(names[7:]))
-
-
-def test_names_that_differ_in_a_number_are_a_family() -> None:
-    names = [f"eth{i}_{metric}" for i in range(5) for metric in ("rx", "tx")]
-    assert find_families(names) == (tuple(names[::2]), tuple(names[1::2]))
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        [f"rel_{metric}" for metric in ("routes", "paths", "neighbours", "memory", "prefixes")],
-        [f"eth{i}_rx" for i in range(3)],  # too few
-        ["ifInOctets11", "ifOutOctets11", "ifInErrors11", "ifOutErrors11"],
-    ],
-)
-def test_other_names_are_none(names: list[str]) -> None:
-    assert find_families(names) == ()
 
 
 @pytest.fixture
@@ -64,7 +42,7 @@ def test_places_are_pooled_where_that_helps_on_events_left_out(
     dataset = load_dataset(recipe)
     choice = choose_families(recipe, dataset)
     assert choice.families == (tuple(f"load_{place}" for place in PLACES),)
-    assert choice.note.startswith("1 metrics at 6 places are pooled: macro-F1 of extra trees")
+    assert choice.note.startswith("1 metric at 6 places (load_link) are pooled: macro-F1")
     fitted = SiameseClassifier.of(recipe, dataset, lambda *_: None)
     # The test rows are of faults at links where none was in training.
     assert (fitted.predict(dataset.test.matrix) == dataset.test.labels).mean() > 0.95
@@ -87,4 +65,4 @@ def test_without_groups_nothing_is_pooled_and_a_note_says_so(
     dataset = load_dataset(recipe := network())
     choice = choose_families(recipe.model_copy(update={"event": ()}), dataset)
     assert choice.families == ()
-    assert choice.note == "1 metrics at 6 places are not pooled: no groups to judge by"
+    assert choice.note == "1 metric at 6 places (load_link) are not pooled: no groups to judge by"
