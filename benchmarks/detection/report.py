@@ -17,7 +17,8 @@ Test rows, each given to its nearest class, so that nothing is unknown; classifi
 are fitted to train and dev rows, standardised, text one-hot, missing values 0 after that. So is
 Faultcube, with its default recipe. *Learned part*: the same fits without the whitened fields in the
 embedding. *Worst seed*: of those that are averaged. Where no spread is given, the method knows no
-seed. Times of Faultcube are those of all fits of a training, calibration included.
+seed. Times of Faultcube are those of all fits of a training, calibration included, those of the
+others are on one thread.
 
 *False alarms*: the share of good rows that are given to a fault class. *Misses*: the share of fault
 rows that are called good. Read both together, for it is easy to have few of one.
@@ -63,7 +64,8 @@ or dev record. From raw standardised fields of train and dev rows: the distance 
 _LOSSES = """
 One encoder (a single member without the linear part, so that the loss decides all), budget, batches
 and seeds, trained on train rows; test rows go to the nearest centroid in the cube. *Faultcube* is
-the fit of the detection tables, to train and dev rows. Losses of
+the fit of the detection tables, to train and dev rows; its seconds are those of all fits of a
+training, calibration included, those of the others of one fit. Losses of
 pytorch-metric-learning come with their defaults (MultiSimilarity with its own miner; proxies and
 class weights are learned with the encoder, at its learning rate). All are given the embeddings of
 Faultcube's sigmoid encoder as they are, which those that normalise put on a sphere for themselves.
