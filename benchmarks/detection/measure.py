@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.detection import baselines, openset
-from benchmarks.detection.ours import fit_ours, learned_nearest, with_dev
+from benchmarks.detection.ours import fit_ours, learned_nearest, train_ours, with_dev
 from benchmarks.losses import peers
-from training.dataset.dataset import load_dataset
+from training.dataset.dataset import Dataset, Labels, load_dataset
+from training.evaluation.evaluate import as_served
 from training.evaluation.few_shot import few_shot
+from training.evaluation.operations import Operations, measure_operations
+from training.evaluation.timeline import timeline
 from training.recipe import FewShot, Recipe, RecipeError
 
 OURS = "Faultcube"
+SERVED = "as served"
+"""The method of the verdicts of our rule, which may be unknown; all others name a class."""
+EPISODES = "false episodes a device and day"
+ALARMS = (EPISODES, "events", "found", "found by chance", "median delay, s")
+"""What is measured as served where time, series and events are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +59,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One number: a share of 1 or seconds, and its deviation over draws within the seed.
+    """One number, and its deviation over draws within the seed.
 
-    The case is that of the task, or in few-shot the number of shots.
+    The case is that of the task, in few-shot the number of shots, as served the rows of the fit.
     """
 
     section: str
@@ -93,18 +102,52 @@ def _detection(task: Task) -> Measured:
         if task.first or name in baselines.SEEDED:
             pairs = zip(training, datasets, strict=True)
             tries = [baselines.classify(name, task.seed, rows, d.test.table) for rows, d in pairs]
-            predicted = np.concatenate([classes for classes, _ in tries])
-            yield from _scored(name, baselines.scores(labels, predicted))
+            yield from _judged(name, labels, np.concatenate([classes for classes, _ in tries]))
             yield "", name, "seconds", sum(seconds for _, seconds in tries), 0.0
-    nearest, learned, seconds = [], [], 0.0
+    nearest, learned, served, seconds, every_row = [], [], [], 0.0, True
     for dataset, recipe in zip(datasets, task.recipes, strict=True):
-        ours = fit_ours(with_dev(dataset), recipe)
+        trained, has_dev = train_ours(dataset, recipe)
+        ours = trained if has_dev else fit_ours(with_dev(dataset), recipe)
         nearest.append(ours.decide(dataset.test).nearest)
-        learned.append(learned_nearest(ours, dataset, recipe.encoder))
-        seconds += ours.seconds
-    for method, classes in {OURS: nearest, f"{OURS}, learned part": learned}.items():
-        yield from _scored(method, baselines.scores(labels, np.concatenate(classes)))
+        learned.append(learned_nearest(ours, dataset.test, recipe.encoder))
+        served.append(as_served(trained.decide(dataset.test), len(dataset.classes)))
+        seconds, every_row = seconds + trained.seconds, every_row and has_dev
+    yield from _judged(OURS, labels, np.concatenate(nearest))
+    yield from _judged(f"{OURS}, learned part", labels, np.concatenate(learned))
     yield "", OURS, "seconds", seconds, 0.0
+    rows = "train and dev" if every_row else "train"
+    yield from _served(task, datasets, np.concatenate(served), rows)
+
+
+def _judged(method: str, labels: Labels, verdicts: Labels, case: str = "") -> Measured:
+    scores = baselines.scores(labels, verdicts) | baselines.alarm_errors(labels, verdicts)
+    return _scored(method, scores, case)
+
+
+def _served(task: Task, datasets: Sequence[Dataset], verdicts: Labels, case: str) -> Measured:
+    """Score verdicts, `len(classes)` for unknown, as those who operate a network do."""
+    labels = np.concatenate([dataset.test.labels for dataset in datasets])
+    classes, recipe = datasets[0].classes, task.recipes[0]
+    context = (recipe.time, recipe.series, recipe.event)
+    records = pl.concat([timeline(dataset.test.table, *context) for dataset in datasets])
+    operations = measure_operations(labels, verdicts, classes, records, recipe.episode_gap)
+    yield from _judged(SERVED, labels, verdicts, case)
+    yield case, SERVED, "unknown", float((verdicts == len(classes)).mean()), 0.0
+    yield from _scored(SERVED, _alarms_and_events(operations), case)
+
+
+def _alarms_and_events(operations: Operations) -> dict[str, float]:
+    """Return what is known of a set's alarms over time and of its events."""
+    episodes, events = operations.false_alarms.episodes_per_device_day, operations.events
+    known: dict[str, float | None] = {EPISODES: episodes}
+    if events is not None:
+        known |= {
+            "events": events.total,
+            "found": events.found,
+            "found by chance": events.by_chance,
+            "median delay, s": events.delay and events.delay[0],
+        }
+    return {metric: value for metric, value in known.items() if value is not None}
 
 
 def _scored(method: str, scores: Mapping[str, float], case: str = "") -> Measured:

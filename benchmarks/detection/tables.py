@@ -1,7 +1,7 @@
-"""Tables derived from the data sets, with the columns `label`, `part` and the fields.
+"""Tables derived from the data sets: `label`, `part`, the fields, and the time, series and event.
 
-`part` is train, dev or test. PROVENANCE.md beside each data set says where it comes from and why
-it is split like this.
+`part` is train, dev or test, or null for rows between them. PROVENANCE.md beside each data set says
+where it comes from and why it is split like this.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ Derive = Callable[[Path], list[pl.DataFrame]]
 
 
 def _kddi(folder: Path) -> pl.DataFrame:
-    return read_table(folder / "kddi_ipcore.csv.gz").rename({"split": "part"})
+    """Return the table with its timestamps, numbers such as 20200629105300, as dates and times."""
+    table = read_table(folder / "kddi_ipcore.csv.gz").rename({"split": "part"})
+    time = pl.col("timestamp").cast(pl.String).str.to_datetime("%Y%m%d%H%M%S")
+    return table.with_columns(time)
 
 
-_KDDI_META = (
-    *("campaign", "timestamp", "event_id", "status", "node", "interface", "sp", "original_sp"),
-)
+_KDDI_META = ("status", "node", "interface", "sp", "original_sp")
 
 
 def kddi_7(folder: Path) -> list[pl.DataFrame]:
@@ -46,8 +47,7 @@ def kddi_location(folder: Path) -> list[pl.DataFrame]:
 
 
 _CISCO_META = (
-    *("run", "device", "time", "event", "event_role", "event_device", "event_index"),
-    *("seconds_since_event_start", "rates_missing"),
+    *("event", "event_role", "event_device", "seconds_since_event_start", "rates_missing"),
 )
 _LAST_EVENT_OF_RUN_1, _LAST_EVENTS_OF_RUN_2 = 1498755960, 1501868020
 """Unix seconds: events 8 to 10 of the first run and 3 to 7 of the second come later."""
@@ -58,12 +58,28 @@ _LABEL = pl.col("label")
 
 
 def _cisco(folder: Path, **parts: pl.Expr) -> pl.DataFrame:
-    """Return the rows that belong to a part; where several match, the first has it."""
+    """Assign rows to parts, the first that matches; the rates of a router need all its records."""
     table = read_table(folder / "cisco_iosxr_features.csv.gz")
     chosen = pl.coalesce(pl.when(rows).then(pl.lit(part)) for part, rows in parts.items())
     left_out = _LABEL.is_in(["recovering", "port_flap_elsewhere"])
-    table = table.with_columns(part=chosen).filter(pl.col("part").is_not_null() & ~left_out)
-    return table.drop(_CISCO_META)
+    return table.with_columns(part=pl.when(~left_out).then(chosen)).drop(_CISCO_META)
+
+
+_CUTS = (
+    ("bgpclear_first", 1498755640, 1498755995),
+    ("bgpclear_second", 1501868020, 1501868360),
+    ("portflap_first", 1504286765, 1504287200),
+)
+"""Of each run: Unix seconds from which records are dev, and from which they are test."""
+
+
+def cisco_all(folder: Path) -> list[pl.DataFrame]:
+    """Cut every run in time."""
+    run, time = pl.col("run"), pl.col("time")
+    test, late = (
+        pl.any_horizontal(*((run == cuts[0]) & (time >= cuts[i]) for cuts in _CUTS)) for i in (2, 1)
+    )
+    return [_cisco(folder, test=test, dev=late, train=~late)]
 
 
 def cisco_a(folder: Path) -> list[pl.DataFrame]:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.detection import baselines
 from benchmarks.detection.__main__ import _tasks
-from benchmarks.detection.measure import OURS, Result, measure
+from benchmarks.detection.measure import OURS, SERVED, Result, measure
 from benchmarks.detection.openset import auroc, leave_out, rejected_known
 from benchmarks.detection.report import grid, mean_and_spread, report
 from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
@@ -39,7 +39,27 @@ def made_up(_: Path) -> list[pl.DataFrame]:
     ]
 
 
+def with_times(folder: Path) -> list[pl.DataFrame]:
+    """Return the same records, one a minute of 4 devices, with a counter that tells the time."""
+    [table] = made_up(folder)
+    row = np.arange(240)
+    return [
+        table.with_columns(
+            at=pl.Series(60.0 * row),
+            device=pl.Series(row % 4).cast(pl.String),
+            outage=pl.concat_str("label", "part"),
+            updates=pl.Series(1.5 * row + row % 3),
+        )
+    ]
+
+
 SMALL = Set("small", "made up", made_up, ".", "fine", SECTIONS, hold_out=("slow",))
+TIMED = Set(
+    *("timed", "made up", with_times, ".", "fine"),
+    time="at",
+    series=("device",),
+    event=("outage",),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,8 +109,7 @@ def test_missing_and_new_values_are_scaled_to_zero_and_to_no_category(dataset: D
     row = dataset.test.table[:1].with_columns(
         load=pl.lit(None, dtype=pl.Float64), vendor=pl.lit("new")
     )
-    fields = [name for name in row.columns if name not in ("label", "part")]
-    columns = [*fields[:-1], "acme", "bolt"]
+    columns = [*dataset.schema.names[:-1], "acme", "bolt"]
     scaled = dict(zip(columns, scaler(row)[0], strict=True))
     assert scaled["load"] == 0
     assert scaled["acme"] < 0
@@ -128,6 +147,48 @@ def test_a_section_measures_ours_beside_baselines_and_writes_both(section: str, 
     assert ours in text
     assert theirs in text
     assert "small" in text
+
+
+def test_others_get_the_fields_of_the_schema_and_neither_clocks_nor_context(tmp_path: Path) -> None:
+    [path] = derive_tables(TIMED, tmp_path, tmp_path)
+    dataset = load_dataset(recipe_of(TIMED, path, 0, QUICK))
+    assert set(dataset.schema.names) == {"latency", "loss", "load", "vendor", "updates_per_s"}
+    known = baselines.training_rows(dataset)
+    assert known.points.shape == (160, len(dataset.schema.names) + 1)  # vendor has two values
+    other = dataset.test.table.with_columns(
+        pl.lit(0).alias(name) for name in ("updates", "at", "device", "outage", "label", "part")
+    )
+    assert (known.scaler(other) == known.scaler(dataset.test.table)).all()
+
+
+def test_verdicts_as_served_say_what_was_fitted_and_which_events_were_found(tmp_path: Path) -> None:
+    sets = {each: derive_tables(each, tmp_path, tmp_path) for each in (SMALL, TIMED)}
+    measured = [measure(task) for task in _tasks(sets, ["detection"], 2, QUICK)]
+    assert not any(failure for _, failure in measured)
+    results = [result for each, _ in measured for result in each]
+    served = [r for r in results if r.method == SERVED]
+    assert {(r.set, r.case) for r in served} == {("small", "train"), ("timed", "train and dev")}
+    events = {r.value for r in served if r.metric == "events"}
+    assert events == {3}  # one of each fault class in the test rows
+    assert {r.set for r in served if r.metric == "found"} == {"timed"}
+    text = report(results, [], [])
+    assert "| small | train |" in text
+    assert "| timed | train and dev |" in text
+    assert "| set | Faultcube | Faultcube, learned part | Faultcube, worst seed |" in text
+
+
+def test_the_worst_seed_is_the_one_with_the_least_macro_f1() -> None:
+    results = [
+        Result("detection", "small", "", OURS, "macro-F1", seed, value)
+        for seed, value in enumerate((0.75, 0.25, 0.5))
+    ]
+    assert "| small | **0.500** ± 0.250 | 0.250 |" in report(results, [], [])
+    assert "worst seed |" not in report(results[:1], [], [])
+
+
+def test_alarms_are_counted_on_good_records_and_misses_on_faults() -> None:
+    labels, verdicts = np.array([0, 0, 0, 0, 1, 2]), np.array([0, 1, 9, 0, 2, 0])
+    assert baselines.alarm_errors(labels, verdicts) == {"false alarms": 0.5, "misses": 0.5}
 
 
 def test_every_fault_class_is_left_out_once_unless_the_set_says_which(path: Path) -> None:
