@@ -45,5 +45,6 @@ def _metrics(name: str) -> Iterator[str]:
 def name_of(family: Sequence[str]) -> str:
     """Return what all names of a family begin with, or else its first name."""
     first, last = min(family), max(family)
-    shared = next((i for i, pair in enumerate(zip(first, last)) if pair[0] != pair[1]), len(first))
+    pairs = enumerate(zip(first, last, strict=False))
+    shared = next((i for i, (a, b) in pairs if a != b), len(first))
     return first[:shared].rstrip("0123456789_/:.+- [") or family[0]
