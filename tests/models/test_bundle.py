@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -476,3 +477,12 @@ def test_a_manifest_cannot_be_changed(bundle: Bundle, part: type[pydantic.BaseMo
     [model] = [m for m in (whole, whole.classes[0], whole.calibration) if isinstance(m, part)]
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         setattr(model, next(iter(part.model_fields)), None)
+
+
+def test_a_class_that_is_fitted_is_written_as_it_always_was(bundle: Bundle) -> None:
+    fitted = bundle.manifest.classes[1]
+    assert fitted.support == math.inf
+    assert "enrolled" not in fitted.model_dump()
+    carried = fitted.model_copy(update={"enrolled": True, "records": 3})
+    assert carried.support == 3
+    assert Class.model_validate_json(carried.model_dump_json()) == carried
