@@ -109,6 +109,7 @@ def select(recipe: Recipe, dataset: Dataset, faults: Sequence[str]) -> Selection
     Raises:
         RecipeError: a class does not exist.
     """
+    dataset = dataset.fitted
     counts = np.bincount(dataset.test.labels, minlength=len(dataset.classes))
     present = [name for c, name in enumerate(dataset.classes) if c and counts[c]]
     for name in faults:
