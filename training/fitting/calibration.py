@@ -126,11 +126,11 @@ def with_carried(
         unknown_rate: share of records of known classes that may be called unknown.
     """
     known, calibrated = dataset.known, rule.radii
-    for name in dataset.carried:
-        index = dataset.classes.index(name)
-        points = embedding(known.matrix[known.labels == index])
-        radius = support_radius(points, calibrated, unknown_rate) + float(ROUNDING)
-        rule = with_class(rule, index, points, min(radius, 1.0))
+    for index, name in enumerate(dataset.classes):
+        if name in dataset.carried:
+            points = embedding(known.matrix[known.labels == index])
+            radius = support_radius(points, calibrated, unknown_rate) + float(ROUNDING)
+            rule = with_class(rule, index, points, min(radius, 1.0))
     return rule
 
 

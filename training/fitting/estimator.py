@@ -121,9 +121,9 @@ class SiameseClassifier(
         )
         made._fit_dataset(recipe, dataset.fitted, report)
         known = dataset.known
-        for name in dataset.carried:
-            c = dataset.classes.index(name)
-            made.enrol(known.matrix[known.labels == c], c)
+        for c, name in enumerate(dataset.classes):
+            if name in dataset.carried:
+                made.enrol(known.matrix[known.labels == c], c)
         return made
 
     def _fit_dataset(self, recipe: Recipe, dataset: Dataset, report: Report) -> None:
