@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -77,6 +78,8 @@ class Class(_Frozen):
         records: how many training records the centroid is the mean of.
         share: prior share of records that are of this class; None if all classes count alike, as in
             older bundles.
+        enrolled: True for a class of too few records to be fitted: its centroid is the mean of
+            these records, and it is judged as a class that was enrolled from them at run time.
     """
 
     name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
@@ -89,6 +92,12 @@ class Class(_Frozen):
     share: Annotated[float, pydantic.Field(gt=0, le=1)] | None = pydantic.Field(
         default=None, exclude_if=lambda share: share is None
     )
+    enrolled: bool = pydantic.Field(default=False, exclude_if=lambda enrolled: not enrolled)
+
+    @property
+    def support(self) -> float:
+        """The number of records behind the centroid; infinite where it counts as exact."""
+        return self.records if self.enrolled else math.inf
 
 
 class Calibration(_Frozen):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from models.bundle import UNKNOWN, Bundle, BundleError, Class, Manifest
 from models.decision import Decisions, NearestCentroid, log_prior_of
@@ -45,6 +45,11 @@ class Enrolled:
     points: Matrix
     centroid: Matrix
     radius: float
+
+    @property
+    def support(self) -> float:
+        """The number of support records."""
+        return len(self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Model:
             centroids=np.array([class_.centroid for class_ in classes], dtype=np.float32),
             radii=np.array([class_.radius for class_ in classes], dtype=np.float32),
             temperature=self.manifest.calibration.temperature,
+            support=_support(classes),
             scatter=self.manifest.calibration.scatter,
             log_prior=log_prior_of([class_.share for class_ in classes]),
         )
@@ -128,7 +134,8 @@ class Model:
             points: float32 [n, N], the embedded records, at least one.
             good: whether it is good traffic.
         """
-        radii = np.array([class_.radius for class_ in self.manifest.classes], np.float32)
+        fitted = [class_.radius for class_ in self.manifest.classes if not class_.enrolled]
+        radii = np.array(fitted, np.float32)
         radius = support_radius(points, radii, self.manifest.calibration.unknown_rate)
         centroid = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         return Enrolled(name, good, points, centroid, min(radius + float(ROUNDING), 1.0))
@@ -144,7 +151,6 @@ class Model:
         """
         kept = [class_ for class_ in self.manifest.classes if class_.name not in without]
         classes: list[Class | Enrolled] = [*kept, *enrolled]
-        support = [math.inf] * len(kept) + [len(class_.points) for class_ in enrolled]
         other = copy.copy(self)
         other.names = [class_.name for class_ in classes]
         other.good = [class_.good for class_ in classes]
@@ -152,7 +158,7 @@ class Model:
             self.rule,
             centroids=np.stack([np.array(class_.centroid, np.float32) for class_ in classes]),
             radii=np.array([class_.radius for class_ in classes], np.float32),
-            support=np.array(support) if enrolled else None,
+            support=_support(classes),
             log_prior=log_prior_of([class_.share for class_ in kept] + [None] * len(enrolled)),
         )
         return other
@@ -241,6 +247,12 @@ class Model:
         embeddings = self.embed(self.examples)
         if not np.all((embeddings > 0) & (embeddings < 1)):
             raise EncoderError("the encoder's answer to the bundle's examples is outside (0, 1)")
+
+
+def _support(classes: Sequence[Class | Enrolled]) -> npt.NDArray[np.float64] | None:
+    """Return the records behind each centroid; None if all are exact."""
+    support = np.array([class_.support for class_ in classes], np.float64)
+    return support if np.isfinite(support).any() else None
 
 
 def _records(examples: bytes) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rich.table import Column
 from models.bundle import Bundle, BundleError
 from models.model import Model
 from training.check import first_page
-from training.dataset.dataset import class_names
+from training.dataset.labels import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, read_labelled
 from training.evaluation.evaluate import Scores
@@ -251,4 +251,5 @@ def _print_scores(name: str, good: str, before: Scores, after: Scores) -> None:
     typer.echo(f"{f'{name} ({before.records})':<{width}} running  candidate")
     for line, (running, candidate) in lines.items():
         if running is not None and candidate is not None:
-            typer.echo(f"{line:<{width}}{running:8.3f}  {candidate:9.3f}")
+            fell = "  fell" if line.startswith("recall of ") and candidate < running else ""
+            typer.echo(f"{line:<{width}}{running:8.3f}  {candidate:9.3f}{fell}")

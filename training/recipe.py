@@ -205,6 +205,10 @@ class Recipe(_Part):
     """Columns that are fields although they look like identifiers, times or second labels."""
     drop_labels: tuple[str, ...] = ()
     """Rows with these labels are left out."""
+    least_records: Annotated[int, pydantic.Field(ge=1)] = 20
+    """A class with fewer train and dev rows, or a single train row, is not fitted, so that it harms
+    no other: it is carried as an enrolled class, known from these rows, until it has enough. If no
+    fault class has enough, those of two train rows or more are fitted all the same."""
     merge_labels: bool = False
     """Unite labels that differ only in case or blanks, to the most common spelling."""
     reading: Reading = Reading()

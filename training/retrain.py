@@ -35,7 +35,7 @@ TOLERANCE = 0.01
 in their seed have a standard deviation of 0.004 (benchmarks/results/comparison), so two of them
 differ by 0.006: this is less than twice as much."""
 _TIME = "time"
-_LEAST = 2  # Rows of a label that a fit needs: they are never held back
+_LEAST = 1  # Rows of a label that a trial fit must know: they are never held back
 _ROUNDING = 1e-9
 _LONGEST = 60  # Characters of a value in a line about a change of the recipe
 _DATETIME = pydantic.TypeAdapter(datetime)
@@ -208,13 +208,25 @@ def _worse(
     test: tuple[Scores, Scores], feedback: tuple[Scores, Scores] | None, tolerance: float
 ) -> tuple[str, ...]:
     before, after = (scores.macro_f1 for scores in test)
-    allowed = f", where {tolerance:g} is allowed"
+    allowed = f", where {tolerance:g} is allowed" + _fallen(*test)
     checks = [("macro-F1 on the test rows", before, after, tolerance, allowed)]
     if feedback:
         before, after = (scores.accuracy for scores in feedback)
-        checks.append(("accuracy on the added rows that were held back", before, after, 0, ""))
+        name = "accuracy on the added rows that were held back"
+        checks.append((name, before, after, 0, _fallen(*feedback)))
     return tuple(
-        f"{name} fell from {before:.4f} to {after:.4f}, by {before - after:.4f}{allowed}"
-        for name, before, after, limit, allowed in checks
+        f"{name} fell from {before:.4f} to {after:.4f}, by {before - after:.4f}{more}"
+        for name, before, after, limit, more in checks
         if before - after > limit + _ROUNDING
     )
+
+
+def _fallen(before: Scores, after: Scores) -> str:
+    """Return the classes whose recall fell, the one that fell most first; empty if none did."""
+    falls = {label: recall - after.recall[label] for label, recall in before.recall.items()}
+    named = [
+        f"{label} {before.recall[label]:.3f} to {after.recall[label]:.3f}"
+        for label in sorted(falls, key=lambda label: -falls[label])
+        if falls[label] > _ROUNDING
+    ]
+    return f" (recall of {', '.join(named)})" if named else ""

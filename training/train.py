@@ -22,7 +22,7 @@ from training.dataset.families import Families
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of, with_carried
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
@@ -57,7 +57,7 @@ class Fitted:
     @property
     def calibration(self) -> str:
         """What calibrated radii and confidence, as a sentence."""
-        if len(self.rows) == len(self.dataset.train):
+        if len(self.rows) == len(self.dataset.fitted.train):
             return "dev rows calibrated radii and confidence and were not fitted"
         return (
             f"{FOLDS} fits, each without some groups, measured the train and dev rows of those "
@@ -104,13 +104,14 @@ def fit_and_test(
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)
     # The graph serves, and its last digits differ from torch's.
-    held_out, dev = classifier.held_out_, dataset.dev
-    rows = dataset.train if held_out is None else dataset.known
+    fitted, held_out = dataset.fitted, classifier.held_out_
+    rows = fitted.train if held_out is None else fitted.known
     space = Space.of(encoder.embed, rows)
     if held_out is None:
-        held_out = HeldOut(space.measure(encoder.embed(dev.matrix)), dev.labels)
+        held_out = HeldOut(space.measure(encoder.embed(fitted.dev.matrix)), fitted.dev.labels)
     shares = shares_of(rows.labels, recipe.fault_share) if recipe.prior else None
     rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
+    rule = with_carried(rule, encoder.embed, dataset, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(
         encoder,
@@ -199,8 +200,10 @@ def _bundle(
 
 
 def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
-    rule, labels, classes = fitted.rule, fitted.rows.labels, fitted.dataset.classes
-    counts, shares = _counts(labels, classes), shares_of(labels, recipe.fault_share)
+    rule, dataset = fitted.rule, fitted.dataset
+    shares = shares_of(fitted.rows.labels, recipe.fault_share)
+    counts = _counts(fitted.rows.labels, dataset.classes)
+    known = _counts(dataset.known.labels, dataset.classes)
     return tuple(
         Class(
             name=name,
@@ -208,10 +211,11 @@ def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
             severity="none" if name == recipe.good else recipe.severity.get(name, "major"),
             centroid=tuple(rule.centroids[c].tolist()),
             radius=float(rule.radii[c]),
-            records=counts[name],
-            share=float(shares[c]) if recipe.prior else None,
+            records=(known if name in dataset.carried else counts)[name],
+            share=float(shares[c]) if recipe.prior and c < len(shares) else None,
+            enrolled=name in dataset.carried,
         )
-        for c, name in enumerate(classes)
+        for c, name in enumerate(dataset.classes)
     )
 
 

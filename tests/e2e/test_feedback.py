@@ -48,14 +48,18 @@ def test_what_operators_say_reaches_the_next_bundle(
         FAULTCUBE_DATABASE_URL=f"sqlite:///{copy / 'classes.sqlite'}",
     )
     normal: dict[str, Any] = json.loads(examples)["records"][0]
-    cables = [
-        normal | {"rate_crc-errors": 100.0 + i, "rate_input-errors": 99.0 + 2 * i} for i in range(6)
-    ]
+    cards, routes = (
+        [
+            normal | {name: 5000.0 + 100 * i for name in normal if name.startswith(prefix)}
+            for i in range(6)
+        ]
+        for prefix in ("rate_", "rel_")
+    )
     with running("faultcube serve", cwd=copy, env=env, seconds=60) as (_, url):
-        enrolled = {"name": "bad_cable", "records": cables[:4]}
+        enrolled = {"name": "broken_card", "records": cards[:1]}  # a single record is enough
         assert httpx2.post(f"{url}/classes", json=enrolled, headers=HEAD).status_code == 201
-        for cable in cables[4:]:
-            said = {"record": cable, "true_label": "bad_cable", "note": "ticket 4711"}
+        for route in routes:
+            said = {"record": route, "true_label": "lost_routes", "note": "ticket 4711"}
             assert httpx2.post(f"{url}/feedback", json=said, headers=HEAD).status_code == 201
 
     def run(command: str) -> str:
@@ -68,20 +72,26 @@ def test_what_operators_say_reaches_the_next_bundle(
 
     export, retrain = COMMANDS.splitlines()
     run(export)
-    assert pl.read_csv(copy / "new.csv")["label"].to_list() == ["bad_cable"] * 6
+    assert pl.read_csv(copy / "new.csv")["label"].sort().to_list() == [
+        "broken_card",
+        *["lost_routes"] * 6,
+    ]
     told = run(retrain)
-    assert "bad_cable" in told
+    assert "recall of lost_routes" in told
     (made,) = (copy / "bundles").iterdir()
     manifest = Bundle.read(made).manifest
-    assert {known.name for known in manifest.classes} == {*labels, "bad_cable"}
+    assert [known.name for known in manifest.classes] == [*labels, "broken_card", "lost_routes"]
+    assert [known.records for known in manifest.classes if known.enrolled] == [1, 6]
     assert (
         manifest.training["retrained_from"]
         == Bundle.read(copy / "models" / "iosxr").manifest.version
     )
     with running(f"faultcube serve {made}", cwd=copy, env=env, seconds=60) as (_, url):
-        asked = {"records": [*cables, *json.loads(examples)["records"]]}
+        asked = {"records": [*cards, *routes, *json.loads(examples)["records"]]}
         results = httpx2.post(f"{url}/classify", json=asked).json()["results"]
-        assert [each["label"] for each in results] == ["bad_cable"] * 6 + labels
+        assert [each["label"] for each in results] == [
+            *["broken_card"] * 6, *["lost_routes"] * 6, *labels,
+        ]  # fmt: skip
         # The bundle has the class itself now: the one that was enrolled is parked.
-        known = httpx2.get(f"{url}/classes/bad_cable").json()
+        known = httpx2.get(f"{url}/classes/broken_card").json()
         assert (known["source"], known["state"]) == ("enrolled", "parked")

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -502,3 +503,12 @@ def test_the_bundle_that_ships_is_read_with_the_version_it_was_written_with() ->
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert older.content_hash() == hashlib.sha256(text.encode()).hexdigest()[:16]
     assert Bundle.read(folder).manifest.version == document["version"]
+
+
+def test_a_class_that_is_fitted_is_written_as_it_always_was(bundle: Bundle) -> None:
+    fitted = bundle.manifest.classes[1]
+    assert fitted.support == math.inf
+    assert "enrolled" not in fitted.model_dump()
+    carried = fitted.model_copy(update={"enrolled": True, "records": 3})
+    assert carried.support == 3
+    assert Class.model_validate_json(carried.model_dump_json()) == carried

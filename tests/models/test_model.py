@@ -319,3 +319,40 @@ def test_labels_are_those_of_the_verdicts(model: Model) -> None:
     labels = [verdict.label for verdict in model.verdicts(decisions, Verdict)]
     assert model.labels(decisions) == labels
     assert labels[0] == "unknown"
+
+
+def test_a_class_that_the_bundle_carries_is_judged_as_if_it_were_enrolled(
+    make_bundle: Callable[..., Bundle], bundle: Bundle, examples: list[Record]
+) -> None:
+    good, congested, down = (
+        class_.model_copy(update={"share": share})
+        for class_, share in zip(bundle.manifest.classes, (0.7, 0.3, None), strict=True)
+    )
+    calibration = bundle.manifest.calibration.model_copy(update={"scatter": 0.02})
+    plain = Model(make_bundle(classes=[good, congested], calibration=calibration))
+    points = plain.embed(examples[2:3])
+    enrolled = plain.enrol("down", points)
+    down = down.model_copy(
+        update={
+            "centroid": tuple(enrolled.centroid.tolist()),
+            "radius": enrolled.radius,
+            "records": 1,
+            "enrolled": True,
+        }
+    )
+    carried = Model(make_bundle(classes=[good, congested, down], calibration=calibration))
+    beside = plain.with_classes([enrolled])
+    other = plain.enrol("other", points[:1])
+    for one, same in (
+        (carried, beside),
+        (carried.with_classes([]), beside),
+        (carried.with_classes([other]), plain.with_classes([enrolled, other])),
+    ):
+        assert one.names == same.names
+        for name in ("centroids", "radii", "support", "log_prior"):
+            np.testing.assert_array_equal(getattr(one.rule, name), getattr(same.rule, name))
+        assert one.classify(examples) == same.classify(examples)
+    assert carried.with_classes([], without=["down"]).rule.support is None
+    # It says nothing of the radius of others that are enrolled.
+    wide = make_bundle(classes=[good, congested, down.model_copy(update={"radius": 1.0})])
+    assert Model(wide).enrol("other", points).radius == enrolled.radius

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from models.model import Model
 from training.dataset.dataset import Addition, Dataset, load_dataset
+from training.fitting.estimator import SiameseClassifier
 from training.recipe import Recipe, RecipeError
 from training.train import train
 
@@ -76,11 +80,15 @@ def test_several_tables_are_added_and_the_label_may_have_its_own_name(
 
 def test_a_new_label_is_a_new_class(make: Make, feedback: pl.DataFrame) -> None:
     odd = feedback.with_columns(label=pl.lit(" odd "), latency_ms=pl.lit(500.0))
-    dataset = load_dataset(make(odd))
+    dataset = load_dataset(make(odd, least_records=12))
     assert dataset.classes == ("good", "lossy", "odd", "slow")
+    assert dataset.carried == ()
     assert (dataset.train.labels == 2).sum() == 12
-    with pytest.raises(RecipeError, match="class 'odd' has a single training row"):
-        load_dataset(make(odd.head(1)))
+    dataset = load_dataset(make(odd))
+    assert dataset.classes == ("good", "lossy", "slow", "odd")
+    assert dataset.carried == ("odd",)
+    assert dataset.fitted.classes == ("good", "lossy", "slow")
+    assert "class 'odd' has 12 train and dev rows: it is not fitted" in dataset.notes[0]
     assert load_dataset(make(odd, severity={"odd": "minor"})).classes == dataset.classes
     assert load_dataset(make(odd, drop_labels=["odd"])).classes == ("good", "lossy", "slow")
 
@@ -211,3 +219,62 @@ def test_tables_of_the_recipe_and_of_the_options_are_both_added(tmp_path: Path) 
     path.write_text(path.read_text().replace('["a.csv"]', "3"))
     with pytest.raises(RecipeError, match="add: "):
         Recipe.read(path, {})
+
+
+@pytest.mark.parametrize("calibration", ["auto", "dev"])
+def test_a_class_of_few_records_harms_no_other_and_is_as_if_enrolled(
+    make: Make, feedback: pl.DataFrame, calibration: str
+) -> None:
+    quick: dict[str, Any] = {
+        "encoder": {"dimensions": 4, "members": 1, "hidden": [16], "dropout": 0},
+        "fit": {"epochs": 2, "steps": 10, "batch": 48, "learning_rate": 0.02},
+        "calibration": calibration,
+        "leave_out": ["device"],
+    }
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    plain, fitted = train(make(**quick), made, lambda *_: None)
+    test = fitted.dataset.test
+    before = fitted.rule.decide(fitted.encoder.embed(test.matrix))
+    for count in (1, 2, 5):
+        odd = feedback.head(count).with_columns(
+            label=pl.lit("a storm"), latency_ms=400.0 + pl.row_index(), vendor=pl.lit("delta")
+        )
+        bundle, more = train(make(odd, **quick), made, lambda *_: None)
+        # The same fit to the byte, and so is all that was calibrated on it.
+        assert bundle.files["encoder.onnx"] == plain.files["encoder.onnx"]
+        assert bundle.manifest.classes[:3] == plain.manifest.classes
+        assert bundle.manifest.calibration == plain.manifest.calibration.model_copy(
+            update={"records": {**plain.manifest.calibration.records, "a storm": 0}}
+        )
+        carried = bundle.manifest.classes[3]
+        assert (carried.name, carried.records, carried.share) == ("a storm", count, None)
+        after = more.rule.decide(more.encoder.embed(test.matrix))
+        np.testing.assert_array_equal(after.nearest, before.nearest)
+        np.testing.assert_array_equal(after.accepted, before.accepted)
+        # What is carried decides as if it were enrolled while the bundle without it serves.
+        old, new = Model(plain), Model(bundle)
+        points = old.encoder.embed(more.dataset.train.matrix[-count:])
+        served = old.with_classes([old.enrol("a storm", points)])
+        for name in ("centroids", "radii", "support", "log_prior"):
+            np.testing.assert_allclose(
+                getattr(new.rule, name), getattr(served.rule, name), rtol=1e-6, atol=1e-7
+            )
+        assert new.labels(new.decide(more.dataset.train.matrix[-count:])) == ["a storm"] * count
+        # Its records are accepted as they are, though no other has their vendor.
+        verdicts = new.classify(odd.select(FIELDS).to_dicts())
+        assert [verdict.label for verdict in verdicts] == ["a storm"] * count
+        noun = "record" if count == 1 else "records"
+        words = f"`a storm` (known from {count} {noun}, carried as enrolled) | {count} | 0 | 0 |"
+        assert words in bundle.files["card.md"].decode()
+        assert len(json.loads(bundle.files["examples.json"])["records"]) == 4
+
+
+def test_the_estimator_enrols_what_its_dataset_carries(make: Make, feedback: pl.DataFrame) -> None:
+    odd = feedback.head(3).with_columns(label=pl.lit("odd"), latency_ms=500.0 + pl.row_index())
+    dataset = load_dataset(make(odd))
+    made = SiameseClassifier.of(make(odd), dataset, lambda *_: None)
+    assert made.classes_.tolist() == [0, 1, 2, 3]
+    mean = made.transform(dataset.train.matrix[-3:]).mean(axis=0)
+    np.testing.assert_array_equal(made.centroids_[3], mean)
+    assert made.rule_.support is not None
+    assert made.rule_.support.tolist() == [math.inf] * 3 + [3]

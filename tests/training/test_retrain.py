@@ -29,6 +29,7 @@ name = "small"
 table = "t.parquet"
 label = "label"
 good = "good"
+least_records = 5
 split = {by = "column", column = "part"}
 encoder = {dimensions = 4, members = 1, linear = false, hidden = [16], gain = 4, dropout = 0}
 fit = {epochs = 4, steps = 10, batch = 48, learning_rate = 0.02}
@@ -173,11 +174,20 @@ def test_both_figures_may_fall() -> None:
     assert _worse((good, bad), None, 0.6) == ()
     test, feedback = _worse((good, bad), (good, bad), 0.005)
     assert test == (
-        "macro-F1 on the test rows fell from 1.0000 to 0.5000, by 0.5000, where 0.005 is allowed"
+        "macro-F1 on the test rows fell from 1.0000 to 0.5000, by 0.5000, where 0.005 is allowed "
+        "(recall of bad 1.000 to 0.000)"
     )
     assert feedback == (
-        "accuracy on the added rows that were held back fell from 1.0000 to 0.5000, by 0.5000"
+        "accuracy on the added rows that were held back fell from 1.0000 to 0.5000, by 0.5000 "
+        "(recall of bad 1.000 to 0.000)"
     )
+
+
+def test_a_refusal_names_the_classes_that_fell_the_one_that_fell_most_first() -> None:
+    labels = ["good", "good", "a", "b", "c"]
+    before, after = score(labels, labels), score(labels, ["good", "a", "a", "c", "unknown"])
+    (line,) = _worse((before, after), None, 0)
+    assert line.endswith("(recall of b 1.000 to 0.000, c 1.000 to 0.000, good 1.000 to 0.500)")
 
 
 def test_sides_count_unknown_as_wrong() -> None:
@@ -196,8 +206,8 @@ def held(rows: pl.DataFrame, since: datetime | None = None) -> list[int]:
 
 def test_the_newer_half_of_each_label_is_held_back() -> None:
     rows = pl.DataFrame({"label": ["a", "b"] * 4 + ["c", "c", "d"], "time": [*range(10, -1, -1)]})
-    assert held(rows) == [0, 1, 2, 3]
-    assert held(rows.drop("time")) == [4, 5, 6, 7]
+    assert held(rows) == [0, 1, 2, 3, 8]
+    assert held(rows.drop("time")) == [4, 5, 6, 7, 9]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.bundle import LONGEST_NAME, UNKNOWN
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
-from training.dataset.labels import small_classes
+from training.dataset.labels import Counts, carried_classes, class_names, small_classes
 from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.splits import Part
 from training.dataset.tables import Added, added_tables, aligned, read_labelled
@@ -69,7 +68,8 @@ class Dataset:
     """A table ready for training."""
 
     schema: Schema  # the fields, inferred from the training rows
-    classes: tuple[str, ...]  # labels in a fixed order, good traffic first
+    # labels in a fixed order: good traffic first, those that are carried last
+    classes: tuple[str, ...]
     # train and dev and test: the three parts
     train: Rows
     dev: Rows
@@ -77,6 +77,34 @@ class Dataset:
     dropped: Mapping[str, str]  # for every column that is no field, the reason
     notes: tuple[str, ...]  # warnings for the user
     added: tuple[Addition, ...] = ()  # tables whose rows are among the train rows
+    carried: tuple[str, ...] = ()  # classes of too few rows to be fitted
+    fit_schema: Schema | None = None  # the fields as the other classes show them; None: as all do
+
+    @property
+    def fitted(self) -> "Dataset":
+        """What the encoder is fitted to: as if there were no class that is carried."""
+        if not self.carried:
+            return self
+        schema = self.fit_schema or self.schema
+        return dataclasses.replace(self.without(self.carried), schema=schema)
+
+    def without(self, names: Collection[str]) -> "Dataset":
+        """Return the dataset without the rows of some classes."""
+        kept = [c for c, name in enumerate(self.classes) if name not in names]
+
+        def rows(part: Rows) -> Rows:
+            part = part.select(np.isin(part.labels, kept))
+            labels = np.searchsorted(kept, part.labels).astype(np.int64)
+            return dataclasses.replace(part, labels=labels)
+
+        return dataclasses.replace(
+            self,
+            classes=tuple(self.classes[c] for c in kept),
+            train=rows(self.train),
+            dev=rows(self.dev),
+            test=rows(self.test),
+            carried=tuple(name for name in self.carried if name not in names),
+        )
 
     @property
     def known(self) -> Rows:
@@ -103,7 +131,8 @@ def load_dataset(
     """Read the recipe's table, split it, add rows, infer the schema and encode.
 
     Another split and other rows to add may replace the recipe's. The schema is inferred without the
-    rows of classes that are `held_out`, as if these were unknown.
+    rows of classes that are `held_out`, as if these were unknown. Classes of too few rows to be
+    fitted are carried: the fit's schema is inferred without them, too.
 
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
@@ -124,8 +153,11 @@ def load_dataset(
         parts = read_labelled(recipe, split, more, rated).parts
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
-    classes = class_names(train[recipe.label], recipe)
-    schema = Schema(describe_fields(train.filter(described), kinds, recipe))
+    counts = Counts.of(train[recipe.label], parts["dev"][recipe.label])
+    names = class_names(train[recipe.label], recipe)
+    carried = carried_classes(counts, recipe)
+    classes = *(name for name in names if name not in carried), *carried
+    schema, fit_schema = _schemas(train.filter(described), carried, kinds, recipe)
     rows: dict[Part, Rows] = {}
     notes = [*read.notes]
     if split.by == "random":
@@ -134,10 +166,7 @@ def load_dataset(
         rows[part], infinite = _encode(table, schema, classes, recipe.label, part)
         if infinite:
             notes.append(f"{infinite} infinite values of the {part} rows are taken as missing")
-    counts = [
-        dict(parts[part][recipe.label].value_counts().iter_rows()) for part in ("train", "dev")
-    ]
-    notes += small_classes(classes, *counts)
+    notes += small_classes(classes, carried, counts, recipe.least_records)
     return Dataset(
         schema,
         classes,
@@ -147,7 +176,33 @@ def load_dataset(
         dropped,
         (*notes, *(addition.note for addition in additions)),
         additions,
+        carried,
+        fit_schema,
     )
+
+
+def _schemas(
+    train: pl.DataFrame, carried: Sequence[str], kinds: Mapping[str, Kind], recipe: Recipe
+) -> tuple[Schema, Schema]:
+    """Return the fields of the dataset, and those of the fit, which knows no carried class.
+
+    They differ in what they accept only. The encoder takes missing values and unseen categories in
+    any field, and a carried class may have them where no other has.
+    """
+    fields = describe_fields(train, kinds, recipe)
+    if not carried:
+        return Schema(fields), Schema(fields)
+    fitted = describe_fields(train.filter(~pl.col(recipe.label).is_in(carried)), kinds, recipe)
+    accepting = (
+        own.model_copy(
+            update={
+                "required": every.required,
+                "open": own.open or every.open or own.categories != every.categories,
+            }
+        )
+        for own, every in zip(fitted, fields, strict=True)
+    )
+    return Schema(tuple(accepting)), Schema(fitted)
 
 
 def _new_rows(
@@ -205,30 +260,6 @@ def groups_of(rows: Rows, groupings: Iterable[Sequence[str]], least: int) -> Lab
                 groups[of_group] = group
             return groups
     return None
-
-
-def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
-    """Return the classes of the training rows, good traffic first, or raise RecipeError."""
-    counts: dict[str, int] = dict(labels.value_counts().iter_rows())
-    if recipe.good not in counts:
-        raise RecipeError(
-            f"no training row has the good label {recipe.good!r}; the labels are "
-            + ", ".join(sorted(counts))
-        )
-    if len(counts) < 2:
-        raise RecipeError(f"every training row is {recipe.good!r}; a second class is needed")
-    if UNKNOWN in counts:
-        raise RecipeError(f"a class cannot be named {UNKNOWN!r}, the verdict on what fits no class")
-    if single := sorted(label for label, count in counts.items() if count == 1):
-        raise RecipeError(
-            f"class {single[0]!r} has a single training row; add more or leave it out with "
-            f"--drop-label {single[0]!r}"
-        )
-    if long := [label for label in counts if len(label) > LONGEST_NAME]:
-        raise RecipeError(
-            f"a label has {len(long[0])} characters, at most {LONGEST_NAME} are taken"
-        )
-    return recipe.good, *sorted(counts.keys() - {recipe.good})
 
 
 def encode_rows(table: pl.DataFrame, schema: Schema) -> Matrix:

@@ -10,9 +10,9 @@ import polars as pl
 
 from models.schema import Field
 from training.dataset.cells import CleanTable
-from training.dataset.dataset import Dataset, class_names, load_dataset
+from training.dataset.dataset import Dataset, load_dataset
 from training.dataset.families import find_families
-from training.dataset.labels import describe, spellings
+from training.dataset.labels import class_names, describe, spellings
 from training.dataset.schema_inference import Inference, infer_fields
 from training.dataset.splits import Part, need_column
 from training.dataset.tables import (

@@ -1,8 +1,12 @@
-"""Labels: their spellings, and classes too small to learn."""
+"""Labels: their spellings, the classes they name, and which of these are too small to fit."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
+
+from models.bundle import LONGEST_NAME, UNKNOWN
+from training.recipe import Recipe, RecipeError
 
 _FEW = 10  # Fewer train rows than this say little about a class
 
@@ -35,14 +39,90 @@ def merged(labels: pl.Series, like: pl.Series, named: Collection[str]) -> pl.Ser
     return labels.replace({label: spelling.get(_plain(label), label) for label in distinct})
 
 
+def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
+    """Return the classes of the training rows, good traffic first, or raise RecipeError."""
+    counts: dict[str, int] = dict(labels.value_counts().iter_rows())
+    if recipe.good not in counts:
+        raise RecipeError(
+            f"no training row has the good label {recipe.good!r}; the labels are "
+            + ", ".join(sorted(counts))
+        )
+    if len(counts) < 2:
+        raise RecipeError(f"every training row is {recipe.good!r}; a second class is needed")
+    if UNKNOWN in counts:
+        raise RecipeError(f"a class cannot be named {UNKNOWN!r}, the verdict on what fits no class")
+    if long := [label for label in counts if len(label) > LONGEST_NAME]:
+        raise RecipeError(
+            f"a label has {len(long[0])} characters, at most {LONGEST_NAME} are taken"
+        )
+    return recipe.good, *sorted(counts.keys() - {recipe.good})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of train and dev rows of each class that has a train row."""
+
+    train: Mapping[str, int]
+    dev: Mapping[str, int]
+
+    @classmethod
+    def of(cls, train: pl.Series, dev: pl.Series) -> "Counts":
+        """Count labels."""
+        rows, more = (dict(labels.value_counts().iter_rows()) for labels in (train, dev))
+        return cls(rows, {name: more.get(name, 0) for name in rows})
+
+    def __getitem__(self, name: str) -> int:
+        return self.train[name] + self.dev[name]
+
+
+def carried_classes(counts: Counts, recipe: Recipe) -> tuple[str, ...]:
+    """Return the fault classes of too few rows to be fitted, sorted.
+
+    Enough are `least_records` train and dev rows, two of them train rows. If no fault class has
+    that many, those of two train rows are fitted: without a fault there is nothing to learn.
+
+    Raises:
+        RecipeError: good traffic has too few rows, or no fault class has two train rows.
+    """
+    good, least = recipe.good, recipe.least_records
+    if counts[good] < least or counts.train[good] < 2:
+        raise RecipeError(
+            f"good traffic, {good!r}, has {counts[good]} train and dev rows, {least} are needed "
+            "(least_records), two of them train rows: add more"
+        )
+    faults = [name for name, rows in counts.train.items() if name != good and rows > 1]
+    if not faults:
+        raise RecipeError(
+            "no fault class has two training rows, and without one there is nothing to learn: add "
+            "rows, or split otherwise"
+        )
+    fitted = {name for name in faults if counts[name] >= least} or {*faults}
+    return tuple(sorted(counts.train.keys() - fitted - {good}))
+
+
 def small_classes(
-    classes: Collection[str], train: Mapping[str, int], dev: Mapping[str, int]
+    classes: Sequence[str], carried: Collection[str], counts: Counts, least: int
 ) -> Iterator[str]:
-    """Yield a note on each class with few train rows, or without a dev row."""
+    """Yield a note on each class that is carried, has few train rows, or no dev row.
+
+    Args:
+        classes: their names, that of good traffic first.
+        carried: those that are not fitted.
+        counts: of their rows.
+        least: train and dev rows that a fit needs.
+    """
+    if all(counts[name] < least for name in classes[1:]):
+        yield f"no fault class has {least} train and dev rows (least_records): fitted all the same"
     for name in classes:
-        if train.get(name, 0) < _FEW:
-            yield f"class {name!r} has {train.get(name, 0)} train rows: too few to know it by"
-        if not dev.get(name):
+        if name in carried:
+            yield (
+                f"class {name!r} has {counts[name]} train and dev rows: it is not fitted, but "
+                f"carried as an enrolled class until it has {least} (least_records)"
+            )
+            continue
+        if counts.train[name] < _FEW:
+            yield f"class {name!r} has {counts.train[name]} train rows: too few to know it by"
+        if not counts.dev[name]:
             yield f"class {name!r} has no dev row: its radius is that of all classes together"
 
 

@@ -15,7 +15,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models.decision import NearestCentroid
 from models.schema import Matrix
-from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.dataset import Dataset, Labels, load_dataset
 from training.evaluation.evaluate import score
 from training.evaluation.operations import measure_operations
 from training.evaluation.timeline import timeline
@@ -63,11 +63,11 @@ def few_shot(
     dataset = load_dataset(recipe, held_out=plan.hold_out)
     held_out = _check(dataset, plan)
     records = timeline(dataset.test.table, recipe.time, recipe.series, recipe.event)
-    seen = _without(dataset, held_out)
+    seen = dataset.without(plan.hold_out)
     # Neither radii nor the train rows' share of dev rows matter here.
     recipe = recipe.model_copy(update={"calibration": "dev"})
     classifier = SiameseClassifier.of(recipe, seen, report)
-    spaces = {"embedding": classifier.transform, **_baselines(seen)}
+    spaces = {"embedding": classifier.transform, **_baselines(seen.fitted)}
     return {
         name: {
             shots: _draw(dataset, held_out, space, shots, plan.draws, recipe, rule, records)
@@ -93,26 +93,9 @@ def _check(dataset: Dataset, plan: FewShot) -> tuple[int, ...]:
             raise RecipeError(
                 f"{name!r} has {rows} train and dev rows, {max(plan.shots)} are asked for"
             )
-    if len(plan.hold_out) > len(dataset.classes) - 2:
+    if not {*dataset.classes[1:]} - {*plan.hold_out, *dataset.carried}:
         raise RecipeError("a fault class must be left to train on; hold out fewer")
     return tuple(dataset.classes.index(name) for name in plan.hold_out)
-
-
-def _without(dataset: Dataset, held_out: Sequence[int]) -> Dataset:
-    """Return the dataset as if these classes did not exist."""
-    kept = [c for c in range(len(dataset.classes)) if c not in held_out]
-
-    def rows(part: Rows) -> Rows:
-        part = part.select(np.isin(part.labels, kept))
-        return dataclasses.replace(part, labels=np.searchsorted(kept, part.labels).astype(np.int64))
-
-    return dataclasses.replace(
-        dataset,
-        classes=tuple(dataset.classes[c] for c in kept),
-        train=rows(dataset.train),
-        dev=rows(dataset.dev),
-        test=rows(dataset.test),
-    )
 
 
 def _baselines(seen: Dataset) -> dict[str, Space]:
@@ -165,6 +148,8 @@ def _draw(
     support = np.full(len(centroids), np.inf)
     if rule is not None:
         support[list(held_out)] = shots
+        if rule.support is not None:
+            support[seen] = rule.support
         log_prior = None
         if rule.log_prior is not None:
             log_prior = np.full(len(centroids), np.nan)

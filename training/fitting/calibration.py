@@ -12,8 +12,8 @@ from sklearn.metrics import log_loss
 
 from models.decision import NearestCentroid, distances_between, log_prior_of
 from models.schema import Matrix
-from models.support import ROUNDING, conformal_quantile
-from training.dataset.dataset import Labels, Rows
+from models.support import ROUNDING, conformal_quantile, support_radius, with_class
+from training.dataset.dataset import Dataset, Labels, Rows
 from training.fitting.fit import centroids_of
 
 Shares = npt.NDArray[np.float64]
@@ -109,6 +109,29 @@ def decision_rule(
         scatter=space.scatter,
         log_prior=log_prior,
     )
+
+
+def with_carried(
+    rule: NearestCentroid,
+    embedding: Callable[[Matrix], Matrix],
+    dataset: Dataset,
+    unknown_rate: float,
+) -> NearestCentroid:
+    """Add the classes of a dataset that are carried: each is enrolled from its train and dev rows.
+
+    Args:
+        rule: of the classes that were fitted; for them nothing changes.
+        embedding: of the encoder that serves.
+        dataset: with all classes.
+        unknown_rate: share of records of known classes that may be called unknown.
+    """
+    known, calibrated = dataset.known, rule.radii
+    for index, name in enumerate(dataset.classes):
+        if name in dataset.carried:
+            points = embedding(known.matrix[known.labels == index])
+            radius = support_radius(points, calibrated, unknown_rate) + float(ROUNDING)
+            rule = with_class(rule, index, points, min(radius, 1.0))
+    return rule
 
 
 def _temperature(

@@ -109,32 +109,43 @@ class SiameseClassifier(
     def of(cls, recipe: Recipe, dataset: Dataset, report: Report) -> Self:
         """Fit to the train and dev rows of a dataset, as its recipe says; classes are 0..K-1.
 
+        Those that the dataset carries are enrolled after the fit.
+
         Raises:
             FitError: the encoder collapsed.
         """
-        choice = choose_families(recipe, dataset)
+        choice = choose_families(recipe, dataset.fitted)
         settings = {**recipe.encoder.model_dump(), **recipe.fit.model_dump()}
         settings["families"] = choice.families
         made = cls(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
             unknown_rate=recipe.unknown_rate,
-            schema=dataset.schema,
+            schema=dataset.fitted.schema,
             prior=recipe.prior,
         )
         made.choice_ = choice
+        made._fit_dataset(recipe, dataset.fitted, report)
+        known = dataset.known
+        for c, name in enumerate(dataset.classes):
+            if name in dataset.carried:
+                made.enrol(known.matrix[known.labels == c], c)
+        return made
+
+    def _fit_dataset(self, recipe: Recipe, dataset: Dataset, report: Report) -> None:
         train, dev, known = dataset.train, dataset.dev, dataset.known
         groups = None
         if recipe.calibration != "dev":
             groups = groups_of(known, recipe.groupings, FOLDS)
         if groups is not None:
-            return made.fit(known.matrix, known.labels, groups=groups, report=report)
-        if recipe.calibration == "cross":
+            self.fit(known.matrix, known.labels, groups=groups, report=report)
+        elif recipe.calibration == "cross":
             raise FitError(
                 f"cross calibration needs columns that give at least {FOLDS} groups, none of which "
                 "has more than half of the rows: leave_out in the recipe"
             )
-        return made.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
+        else:
+            self.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
 
     def fit(
         self,

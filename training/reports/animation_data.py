@@ -109,6 +109,7 @@ def select(recipe: Recipe, dataset: Dataset, faults: Sequence[str]) -> Selection
     Raises:
         RecipeError: a class does not exist.
     """
+    dataset = dataset.fitted
     counts = np.bincount(dataset.test.labels, minlength=len(dataset.classes))
     present = [name for c, name in enumerate(dataset.classes) if c and counts[c]]
     for name in faults:
@@ -130,7 +131,7 @@ def select(recipe: Recipe, dataset: Dataset, faults: Sequence[str]) -> Selection
             "fit": recipe.fit.model_copy(update={"beta": beta and max(3 * beta / width, 3.0)}),
         }
     )
-    dataset = load_dataset(recipe)
+    dataset = load_dataset(recipe).fitted
     random, labels = np.random.default_rng(0), dataset.test.labels
     rows = [random.permutation(np.flatnonzero(labels == c))[:_MAX_POINTS] for c in range(3)]
     return Selection(recipe, dataset, np.sort(np.concatenate(rows)))

@@ -41,7 +41,7 @@ def run_comparison(recipe: Recipe, plan: Plan, command: str, report: Report) -> 
     Raises:
         RecipeError: the recipe, its table or the plan cannot be used.
     """
-    dataset = load_dataset(recipe)
+    dataset = load_dataset(recipe).fitted
     selection = select(recipe, dataset, plan.animate)
     trials = compare(recipe, dataset, plan, report)
     animation = record(selection, report, plan.jobs) if selection else None

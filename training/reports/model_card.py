@@ -139,7 +139,11 @@ def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) ->
         counts = [str(int((rows.labels == c).sum())) for rows in dataset.parts.values()]
         by_class = (evaluation.recall, evaluation.false_unknown_by_class)
         shares = [f"{share[name]:.3f}" if name in share else "-" for share in by_class]
-        rows.append([_code(name), *counts, f"{rule.radii[c]:.4f}", *shares])
+        shown = _code(name)
+        if name in dataset.carried:
+            known = int((dataset.known.labels == c).sum())
+            shown += f" (known from {known} record{'s' * (known > 1)}, carried as enrolled)"
+        rows.append([shown, *counts, f"{rule.radii[c]:.4f}", *shares])
     return table(header, rows)
 
 
@@ -192,7 +196,7 @@ def _limits(recipe: Recipe, dataset: Dataset, calibrated: Labels) -> str:
     few = [
         f"{_code(name)} ({count})"
         for c, name in enumerate(dataset.classes)
-        if (count := int((calibrated == c).sum())) < enough
+        if (count := int((calibrated == c).sum())) < enough and name not in dataset.carried
     ]
     text = (
         "- It knows the network, devices and load it was trained on; elsewhere, measure first.\n"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import Model
+from models import Bundle, Model
 from service.classes.enrolment import Enrolment
 from service.classes.entities import Snapshot, StoredClass, SupportRecord
 
@@ -93,3 +93,20 @@ def test_a_hidden_class_that_this_bundle_has_not_changes_nothing(model: Model) -
     made = Enrolment.of(model, snapshot(StoredClass("of another bundle", hidden=True)))
     assert made.model is model
     assert made.names == TRAINED
+
+
+def test_a_class_that_the_bundle_carries_keeps_its_few_records_and_can_be_hidden(
+    bundle: Path, unknown: Record
+) -> None:
+    read = Bundle.read(bundle)
+    *others, last = read.manifest.classes
+    carried = last.model_copy(update={"enrolled": True, "records": 3})
+    manifest = read.manifest.model_copy(update={"classes": (*others, carried)})
+    model = Model(Bundle(manifest, read.files))
+    made = Enrolment.of(model, snapshot(stored("jitter", unknown), stored("overload", unknown)))
+    assert made.model.rule.support is not None
+    assert made.model.rule.support.tolist() == [np.inf, np.inf, 3, 1]
+    assert made.parked["overload"] == "the bundle has a class of this name itself"
+    hidden = Enrolment.of(model, snapshot(StoredClass("overload", hidden=True)))
+    assert hidden.model.names == TRAINED[:2]
+    assert hidden.model.rule.support is None

@@ -79,7 +79,8 @@ def test_whatever_the_rows_hold_they_are_encoded_as_records(
         if (table[name].is_null() | table[name].eq_missing(missing)).all()
     ]
     keep = [name for name in ("gauge", "word", "count") if name not in empty]
-    assert_encoded_as_records(load_dataset(make_recipe(table, keep=keep, ignore=empty)))
+    recipe = make_recipe(table, keep=keep, ignore=empty, least_records=2)
+    assert_encoded_as_records(load_dataset(recipe))
 
 
 def test_a_number_called_a_category_is_encoded_as_its_text(
@@ -160,11 +161,12 @@ def test_labels_may_be_numbers_or_truth(make_table: MakeTable, make_recipe: Make
         ),
         (["good"] * 240, "every training row is 'good'; a second class is needed"),
         (["good", "slow"] * 119 + ["good", "slow"], None),
-        (["odd"] + ["good", "slow", "slow"] * 79 + ["good"] * 2, "'odd' has a single training row"),
+        (["odd"] + ["good"] * 239, "no fault class has two training rows, and without one"),
+        (["good"] * 18 + ["slow"] * 222, "good traffic, 'good', has 18 train and dev rows, 20 are"),
         (["good", "slow", "unknown"] * 80, "a class cannot be named 'unknown'"),
         (["good", "slow" * 60] * 120, "200"),
     ],
-    ids=["no good", "one class", "two classes", "single", "unknown", "too long a name"],
+    ids=["no good", "one class", "two classes", "single", "few good", "unknown", "too long a name"],
 )
 def test_labels_that_cannot_be_learned_are_refused_with_the_reason(
     make_table: MakeTable, make_recipe: MakeRecipe, labels: list[str], message: str | None
@@ -178,13 +180,35 @@ def test_labels_that_cannot_be_learned_are_refused_with_the_reason(
         assert "\n" not in str(refusal.value)
 
 
-def test_a_single_row_of_a_class_can_be_left_out_as_the_message_says(
+def test_a_class_of_few_rows_is_carried_and_the_fit_does_not_see_it(
     make_table: MakeTable, make_recipe: MakeRecipe
 ) -> None:
-    table = make_table(label=["odd"] + ["good", "slow", "slow"] * 79 + ["good"] * 2)
-    with pytest.raises(RecipeError, match="--drop-label 'odd'"):
-        load_dataset(make_recipe(table))
-    assert load_dataset(make_recipe(table, drop_labels=["odd"])).classes == ("good", "slow")
+    labels = ["odd"] + ["good", "slow", "slow"] * 79 + ["good"] * 2
+    latency = [None, *make_table()["latency_ms"][1:]]
+    vendors = ["odd one", *["acme", "bolt"] * 119, "acme"]
+    table = make_table(label=labels, latency_ms=latency, vendor=vendors)
+    dataset = load_dataset(make_recipe(table))
+    assert dataset.classes == ("good", "slow", "odd")
+    assert dataset.carried == ("odd",)
+    alone = load_dataset(make_recipe(table, drop_labels=["odd"]))
+    fitted = dataset.fitted
+    assert (fitted.schema.fields, fitted.classes) == (alone.schema.fields, alone.classes)
+    assert fitted.carried == ()
+    for one, other in zip(fitted.parts.values(), alone.parts.values(), strict=True):
+        np.testing.assert_array_equal(one.matrix, other.matrix)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    # What only the class has is no reason to refuse its records.
+    assert (fitted.schema["latency_ms"].required, fitted.schema["vendor"].open) == (True, False)
+    assert_encoded_as_records(dataset)
+
+
+def test_small_classes_are_fitted_if_there_is_no_other(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    labels = ["rare", "odd", "rare", *["good"] * 237]
+    dataset = load_dataset(make_recipe(make_table(label=labels)))
+    assert (dataset.classes, dataset.carried) == (("good", "rare", "odd"), ("odd",))
+    assert dataset.notes[0].startswith("no fault class has 20 train and dev rows")
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])

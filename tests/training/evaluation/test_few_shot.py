@@ -180,3 +180,17 @@ def test_bad_input_is_one_line_and_code_2(
     assert told.startswith("faultcube: ")
     assert told.count("\n") == 1
     assert complaint in told
+
+
+def test_a_class_of_few_rows_is_no_class_to_fit_and_the_results_hold_beside_it(
+    real_recipe: Make, real_table: pl.DataFrame
+) -> None:
+    rare = pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("rare")).otherwise("label")
+    few = pl.when(pl.col("label") == "bgp_clear").then(rare.over("label")).otherwise("label")
+    recipe = real_recipe(real_table.with_columns(label=few))
+    assert load_dataset(recipe).carried == ("rare",)
+    result = few_shot(recipe, plan("port_flap"), quiet)
+    assert all(0 < draws[1].macro_f1[0] < 1 for draws in result.values())
+    every = plan("bgp_clear", "bgp_clear_elsewhere", "port_flap")
+    with pytest.raises(RecipeError, match="a fault class must be left to train on"):
+        few_shot(recipe, every, quiet)
