@@ -85,6 +85,7 @@ def test_the_constructor_takes_what_recipes_hold_under_the_same_names_and_defaul
     expected |= {
         "unknown_rate": Recipe.model_fields["unknown_rate"].default,
         "dev_share": 0.15,
+        "prior": Recipe.model_fields["prior"].default,
         "schema": None,
     }
     signature = inspect.signature(SiameseClassifier).parameters.values()
