@@ -33,6 +33,8 @@ class Predictor:
         self._radii = np.array([entry["radius"] for entry in classes], np.float32)
         self._centroids = np.array([entry["centroid"] for entry in classes], np.float32)
         self._temperature = np.float32(manifest["calibration"]["temperature"])
+        shares = np.array([entry.get("share", 1.0) for entry in classes])
+        self._handicaps = (-float(self._temperature) * np.log(shares)).astype(np.float32)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         graph = str(folder / "encoder.onnx")
@@ -59,9 +61,10 @@ class Predictor:
     def columns(self, matrix: Matrix) -> dict[str, npt.NDArray[Any]]:
         """Verdicts by column: label (index of a class, -1 unknown), good, distance, confidence."""
         distances = self.measure(matrix)
-        nearest, rows = distances.argmin(axis=1), np.arange(len(distances))
+        expected = distances + self._handicaps
+        nearest, rows = expected.argmin(axis=1), np.arange(len(distances))
         shortest = distances[rows, nearest]
-        weights = np.exp((shortest[:, None] - distances) / self._temperature)
+        weights = np.exp((expected[rows, nearest][:, None] - expected) / self._temperature)
         accepted = shortest <= self._radii[nearest]
         return {
             "label": np.where(accepted, nearest, -1),
