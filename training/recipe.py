@@ -191,7 +191,7 @@ class Recipe(_Part):
     about: str = ""
     """For the card: the data, its source, its licence."""
     time: str | None = None
-    """Column with the time of a record: a number in seconds, a date and time, or ISO 8601."""
+    """Column with the time of a record: seconds, a date and time in any usual form, 14 digits."""
     series: Names = ()
     """Columns whose values together name the series a record belongs to: run and device."""
     event: Names = ()

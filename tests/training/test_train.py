@@ -142,7 +142,7 @@ def test_without_a_time_there_is_no_timeline(small_recipe: Recipe) -> None:
 def test_a_time_that_is_none_is_refused_before_the_fit(small_recipe: Recipe) -> None:
     fits: list[Epoch | None] = []
     recipe = small_recipe.model_copy(update={"time": "vendor"})
-    with pytest.raises(RecipeError, match="'vendor' holds values that are no time"):
+    with pytest.raises(RecipeError, match="'vendor' holds text that is no time"):
         fit_and_test(recipe, recipe.split, lambda epoch, _: fits.append(epoch))
     assert not fits
 

@@ -6,12 +6,13 @@ A model that sees one learns the time of the recording instead of the network's 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from training.dataset.times import seconds_of
 
 Numbers = npt.NDArray[np.float64]
 Reason = Literal["never decreases", "measures an age", "follows the time"]
@@ -131,26 +132,14 @@ def series_rows(
     """Return the row numbers of each series, in the order of time."""
     rows = pl.DataFrame({_ROW: np.arange(len(table))}).hstack(table.select(*series))
     if time is not None:
-        rows = rows[np.argsort(seconds(table[time]), kind="stable")]
+        rows = rows[np.argsort(_seconds(table[time]), kind="stable")]
     if not series:
         return [rows[_ROW].to_numpy()]
     return [of.to_numpy() for of in rows.group_by(series, maintain_order=True).agg(_ROW)[_ROW]]
 
 
-def seconds(times: pl.Series) -> Numbers:
-    """Return times as seconds, float64 [n]: numbers as they are, dates and ISO 8601 since 1970."""
-    if times.dtype == pl.String:
-        times = pl.Series([_from_iso(text) for text in times], dtype=pl.Float64)
-    elif times.dtype.is_temporal():
-        times = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
-    return times.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _from_iso(text: str | None) -> float | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
+def _seconds(column: pl.Series) -> Numbers:
+    return seconds_of(column).fill_null(float("nan")).to_numpy()
 
 
 def with_rates(
@@ -164,7 +153,7 @@ def with_rates(
     names = [c.name for c in clocks if c.becomes_rate and c.name in table.columns]
     if not names or time is None or not {time, *series} <= set(table.columns):
         return table
-    at, rows = seconds(table[time]), series_rows(table, series, time)
+    at, rows = _seconds(table[time]), series_rows(table, series, time)
     rates: Mapping[str, Numbers] = {name: np.zeros(len(table)) for name in names}
     for name, rate in rates.items():
         values = table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()

@@ -8,16 +8,12 @@ import numpy.typing as npt
 import polars as pl
 
 from training.dataset.reading import read_file
+from training.dataset.times import times_of
 from training.recipe import RecipeError, Split
 
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 PART = "__part__"  # Column of parts
-
-_TIME = (
-    r"^(?<day>\d{4}-\d\d-\d\d|\d\d?\.\d\d?\.\d{4})"
-    r"(?:[T ] *(?<clock>\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(?<zone>[zZ]|UTC|[+-]\d\d:?\d\d)?)?$"
-)
 
 
 def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl.DataFrame:
@@ -32,7 +28,7 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
             parts = _by_column(table, split)
         case "time":
             within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
-            rank = times_of(table[column]).rank("ordinal").to_numpy()
+            rank = _times(table[column]).rank("ordinal").to_numpy()
             parts = pl.Series(_by_rank(rank, within, split))
         case "group":
             parts = pl.Series(_by_group(table[column], split, random))
@@ -41,36 +37,10 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
     return table.with_columns(parts.cast(pl.String).alias(PART))
 
 
-def times_of(column: pl.Series) -> pl.Series:
-    """Return times that can be ordered; text must be ISO 8601, RFC 3339 or day.month.year."""
-    name = column.name
+def _times(column: pl.Series) -> pl.Series:
     if column.null_count():
-        raise RecipeError(f"{column.null_count()} rows have no {name!r} to be split by")
-    if column.dtype != pl.String:
-        return column
-    parts = pl.DataFrame({"text": column.str.strip_chars()}).select(
-        pl.col("text").str.extract_groups(_TIME)
-    )
-    day, clock, zone = (pl.col("text").struct.field(key) for key in ("day", "clock", "zone"))
-    day = day.str.replace(r"^(\d\d?)\.(\d\d?)\.(\d{4})$", "$3-$2-$1")
-    clock = (
-        clock.fill_null("00:00:00").str.replace(",", ".").str.replace(r"^(\d\d?:\d\d)$", "$1:00")
-    )
-    zone = zone.str.replace(r"^[zZ]$|^UTC$", "+00:00").str.replace(r"^(...)(\d\d)$", "$1:$2")
-    zones = parts.select(zone.alias("zone"))["zone"]
-    text = pl.concat_str(day, pl.lit(" "), clock, zone.fill_null("+00:00"))
-    times = parts.select(
-        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_unit="ns")
-    )
-    odd = times.to_series().is_null()
-    if odd.any():
-        raise RecipeError(
-            f"{name!r} holds text that is no time, such as {column.filter(odd)[0]!r}; write it as "
-            "2026-01-31 23:59:59, 2026-01-31T23:59:59Z or 31.01.2026 23:59, or as a number"
-        )
-    if 0 < zones.null_count() < len(zones):
-        raise RecipeError(f"some times of {name!r} have an offset and some have none; give all one")
-    return times.to_series().alias(name)
+        raise RecipeError(f"{column.null_count()} rows have no {column.name!r} to be split by")
+    return times_of(column)
 
 
 def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None = None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from training.dataset.times import seconds_of
 from training.recipe import RecipeError
 
 _BETWEEN = " / "
@@ -53,24 +54,7 @@ def _texts(table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 
 
 def _seconds(column: pl.Series) -> pl.Series:
-    """Return times in seconds; texts are numbers, or date and time, UTC where no zone is given."""
-    try:
-        if column.dtype == pl.String:
-            column = _from_text(column)
-        if column.dtype.is_temporal():
-            column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
-        times = column.cast(pl.Float64)
-    except pl.exceptions.PolarsError as error:
-        raise RecipeError(
-            f"{column.name!r} holds values that are no time; write 2026-01-31 23:59:59, or seconds"
-        ) from error
+    times = seconds_of(column)
     if missing := len(times) - int(times.is_finite().sum()):
         raise RecipeError(f"{missing} test rows have no {column.name!r}, the time of a record")
     return times
-
-
-def _from_text(column: pl.Series) -> pl.Series:
-    try:
-        return column.cast(pl.Float64)
-    except pl.exceptions.PolarsError:
-        return column.str.to_datetime(time_unit="us", time_zone="UTC")

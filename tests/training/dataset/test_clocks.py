@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.dataset.clocks import find_clocks, seconds, series_rows, with_rates
+from training.dataset.clocks import find_clocks, series_rows, with_rates
 
 random = np.random.default_rng(0)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -97,15 +94,3 @@ def test_rows_of_a_series_are_in_the_order_of_time() -> None:
     table = pl.DataFrame({"device": ["a", "b", "a", "b"], "at": [2, 9, 1, 3]})
     rows = [chosen.tolist() for chosen in series_rows(table, ["device"], "at")]
     assert sorted(rows) == [[2, 0], [3, 1]]
-
-
-@pytest.mark.parametrize(
-    "times",
-    [
-        [0.0, 60.0],
-        [datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 1, tzinfo=UTC)],
-        ["1970-01-01T00:00:00Z", "1970-01-01T01:01:00+01:00"],
-    ],
-)
-def test_times_become_seconds(times: list[object]) -> None:
-    assert seconds(pl.Series(times)).tolist() == [0.0, 60.0]

@@ -71,7 +71,7 @@ def test_a_time_of_any_unit_becomes_seconds(unit: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (["yesterday", "today"], "'at' holds values that are no time"),
+        (["yesterday", "today"], "'at' holds text that is no time"),
         ([True, [1]], "'at' holds values that are no time"),
         ([1.0, None], "1 test rows have no 'at'"),
         ([float("nan"), float("inf")], "2 test rows have no 'at'"),
