@@ -53,9 +53,6 @@ def folder(
     table = make_table()
     table.write_csv(tmp_path / "t.csv")
     table.filter(pl.col("label") == "good").write_csv(tmp_path / "one-class.csv")
-    table.with_columns(
-        pl.when(pl.col("time") == 4).then(pl.lit("odd")).otherwise("label").alias("label")
-    ).write_csv(tmp_path / "single.csv")
     table.with_columns(gone=pl.lit(None, pl.String), void=pl.lit(None, pl.String)).write_csv(
         tmp_path / "all-missing.csv"
     )
@@ -108,7 +105,6 @@ BAD: dict[str, tuple[str, str]] = {
     "no split column": (f"{TABLE} --split-column fold", "no split column 'fold'"),
     "no column to ignore": (f"{GIVEN} --ignore colour", "no column 'colour'"),
     "one class": (f"one-class.csv {REST}", "a second class is needed"),
-    "a single record": (f"single.csv {REST}", "--drop-label 'odd'"),
     "all missing": (f"all-missing.csv {REST} --keep gone", "no training row has a value of 'gone'"),
     "junk": (f"junk.csv {REST}", "junk.csv cannot be read"),
     "junk parquet": (f"junk.parquet {REST}", "junk.parquet cannot be read"),
@@ -412,7 +408,7 @@ def test_check_sums_many_columns_up(
     assert "load6" not in said.out
 
 
-ODD = "\n".join(["load,mtu,label", *["1,5,good", "2,6,slow", "3,7,SLOW"] * 20, "ERR,8,good"]) + "\n"
+ODD = "\n".join(["load,mtu,label", *["1,5,good", "2,6,slow", "3,7,SLOW"] * 40, "ERR,8,good"]) + "\n"
 
 
 def test_findings_that_stop_training_are_all_listed_with_code_1(
@@ -422,7 +418,7 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
     said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", "--split-random")
     assert (said.code, said.err) == (1, "")
     assert (
-        "stop: odd.csv: column 'load' holds numbers of one unit, but also 'ERR' in line 62"
+        "stop: odd.csv: column 'load' holds numbers of one unit, but also 'ERR' in line 122"
         in said.out
     )
     assert "stop: labels differ only in case or blanks: 'SLOW'" in said.out

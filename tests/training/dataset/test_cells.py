@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from training.dataset.cells import (
@@ -30,6 +30,7 @@ def written(value: float, digits: int, decimal: str, group: str) -> str:
     return whole.replace(",", group) + (decimal + rest if digits else "")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.decimals(-(10**9), 10**9, places=4).map(float), min_size=1, max_size=30),
     st.sampled_from([(mark, group) for mark, groups in GROUPS.items() for group in groups]),
@@ -47,6 +48,7 @@ def test_a_number_in_any_format_reads_back(
     assert numbers.unit == (unit.strip() or None if any(values) else None)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 10**9), min_size=1, max_size=30),
     st.sampled_from([(mark, group) for mark, groups in GROUPS.items() for group in groups]),
@@ -70,6 +72,7 @@ def test_numbers_with_a_decimal_mark_or_an_exponent_are_no_integers() -> None:
         assert numbers.values.dtype == pl.Float64
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_text_of_any_kind_is_a_number_or_is_not(text: str) -> None:
     numbers = read_numbers(pl.Series([text, text]))
