@@ -14,7 +14,7 @@ from benchmarks.harness import postgres
 from benchmarks.harness.client import ServerError
 from benchmarks.harness.process import send
 
-__all__ = ["KINDS", "Postgres", "running"]
+__all__ = ["KINDS", "Postgres", "running", "url_of"]
 
 KINDS = ("sqlite", "postgresql")
 
@@ -61,6 +61,17 @@ def running() -> Iterator[Postgres]:
         pytest.skip(str(error))
     with Postgres.running() as server:
         yield server
+
+
+def url_of(request: pytest.FixtureRequest, path: Path) -> str:
+    """Return the URL of a database that holds nothing, of the kind that is the parameter.
+
+    A file of SQLite at the path, or a database of the fixture `server`.
+    """
+    if request.param == "sqlite":
+        return f"sqlite:///{path}"
+    server: Postgres = request.getfixturevalue("server")
+    return server.database()
 
 
 def _is_alive(pid: int) -> bool:

@@ -19,7 +19,7 @@ from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
 from service.classes.entities import AwayError
-from tests.support.databases import KINDS, Postgres
+from tests.support.databases import KINDS, Postgres, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 KEY = "an admin key"
@@ -30,10 +30,7 @@ Serve = Callable[..., TestClient]
 
 @pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state' / 'classes.sqlite'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.database()
+    return url_of(request, tmp_path / "state" / "classes.sqlite")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from benchmarks.fuzz.toy import FIELDS, GOOD, toy_bundle
 from models import Field
 from service.classes.entities import AwayError
-from tests.support.databases import KINDS, Postgres
+from tests.support.databases import KINDS, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 KEY = "an admin key"
@@ -36,10 +36,7 @@ HALF = USUAL | {"link up": False, "cpu load": 190.0}
 
 @pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state' / 'classes.sqlite'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.database()
+    return url_of(request, tmp_path / "state" / "classes.sqlite")
 
 
 def bundle_of(folder: Path, fields: tuple[Field, ...] = MOVING) -> Path:

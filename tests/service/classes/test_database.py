@@ -43,7 +43,7 @@ from service.classes.entities import (
     UnusableError,
 )
 from service.classes.tables import METADATA
-from tests.support.databases import KINDS, Postgres, running
+from tests.support.databases import KINDS, Postgres, running, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 ROOT = Path(__file__).parents[3]
@@ -87,10 +87,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, path: Path) -> str:
     """Of a database that holds nothing."""
-    if request.param == "sqlite":
-        return f"sqlite:///{path}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.database()
+    return url_of(request, path)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 
 from service.classes.database import Store
 from service.classes.entities import AwayError, StoredClass, SupportRecord
-from tests.support.databases import KINDS, Postgres, running
+from tests.support.databases import KINDS, Postgres, running, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 ROOT = Path(__file__).parents[3]
@@ -115,10 +115,7 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'classes.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.database()
+    return url_of(request, tmp_path / "classes.db")
 
 
 @pytest.fixture

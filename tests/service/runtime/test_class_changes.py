@@ -35,17 +35,6 @@ def state(bundle: Path, tmp_path: Path) -> Iterator[State]:
     made.store.close()
 
 
-@pytest.fixture
-def store(state: State) -> Store:
-    assert state.store is not None
-    return state.store
-
-
-@pytest.fixture
-def editor(state: State) -> ClassEditor:
-    return ClassEditor(state)
-
-
 def entry(name: str, *records: Record) -> StoredClass:
     support = tuple(SupportRecord(number, record) for number, record in enumerate(records, 1))
     return StoredClass(name, records=support)

@@ -37,17 +37,6 @@ def state(make_bundle: Callable[..., Path], tmp_path: Path) -> Iterator[State]:
     made.store.close()
 
 
-@pytest.fixture
-def store(state: State) -> Store:
-    assert state.store is not None
-    return state.store
-
-
-@pytest.fixture
-def editor(state: State) -> ClassEditor:
-    return ClassEditor(state)
-
-
 def learn(state: State, editor: ClassEditor) -> None:
     records = [GOOD | {"cpu load": load} for load in LOADS]
     matrix = state.enrolment.base.schema.encode(records)
