@@ -21,7 +21,6 @@ __all__ = [
     "Decisions",
     "NearestCentroid",
     "distances_between",
-    "expected_distances",
     "log_prior_of",
 ]
 
@@ -56,8 +55,8 @@ def distances_between(points: Matrix, centroids: Matrix) -> Matrix:
     return distances
 
 
-def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> Matrix:
-    """Return distances as they would be if every centroid were exact.
+def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
+    """Return the factors and summands that make distances what they would be to exact centroids.
 
     The mean of n records is off by 1/n of the scatter, and so a record of its class lies 1 + 1/n
     times as far from it. In a Gaussian model with a flat prior, minus twice the log of the
@@ -66,17 +65,9 @@ def expected_distances(distances: Matrix, support: _Scores, scatter: float) -> M
     a single record loses most of its own records to well-known neighbours.
 
     Args:
-        distances: float [n, k], to k centroids.
         support: float [k], the number of records behind each centroid; infinite if it is exact.
         scatter: mean distance of a class's records from its exact mean.
     """
-    shrink, add = _allowance(support, scatter)
-    expected: Matrix = distances * shrink.astype(distances.dtype) + add.astype(distances.dtype)
-    return expected
-
-
-def _allowance(support: _Scores, scatter: float) -> tuple[_Scores, _Scores]:
-    """Return the factors and summands that correct distances to centroids of few records."""
     return 1 / (1 + 1 / support), scatter * np.log1p(1 / support)
 
 
@@ -90,13 +81,6 @@ def log_prior_of(shares: Sequence[float | None]) -> _Scores | None:
     if all(share is None for share in shares):
         return None
     return np.log([math.nan if share is None else share for share in shares])
-
-
-def _log_sum(logits: _Scores) -> _Scores:
-    """Return the log of the sum of exponentials of each row: [n, 1]."""
-    largest = logits.max(axis=1, keepdims=True)
-    total: _Scores = largest + np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
-    return total
 
 
 @dataclass(slots=True, eq=False)
@@ -313,7 +297,7 @@ class NearestCentroid:
         return np.ascontiguousarray(logits, dtype=np.float32)
 
     def expected(self, distances: Matrix) -> Matrix:
-        """Return `expected_distances` of this rule, its prior included: [n, k]."""
+        """Return distances, [n, k], as if every centroid were exact, with the prior in them."""
         if self._allowances is None:
             return distances
         shrink, add = self._allowances
@@ -333,6 +317,9 @@ class NearestCentroid:
         """
         log_prior = cast("_Scores", self.log_prior)[trained]
         of_trained = logits[:, trained].astype(np.float64)
-        gain = _log_sum(of_trained + log_prior) - _log_sum(of_trained)
-        added: Matrix = (log_prior - gain).astype(logits.dtype)
+        before, after = (
+            np.logaddexp.reduce(values, axis=1, keepdims=True)
+            for values in (of_trained, of_trained + log_prior)
+        )
+        added: Matrix = (log_prior + before - after).astype(logits.dtype)
         return added

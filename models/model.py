@@ -143,7 +143,7 @@ class Model:
     def with_classes(self, enrolled: Sequence[Enrolled], *, without: Collection[str] = ()) -> Model:
         """Return a model with the same encoder, the bundle's classes and then enrolled ones.
 
-        `models.decision.expected_distances` corrects distances to centroids of few records.
+        `NearestCentroid.expected` corrects distances to centroids of few records.
 
         Args:
             enrolled: classes to add.

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -104,32 +105,16 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a labelled TABLE and write it as a bundle."""
+    about_table = _about_table(locals())
     from training.check import status
 
     with status("loading torch"):
         from training.console import train_and_write
 
-    ways = _given(
-        column=split_column, time=split_time, group=split_group, random=split_random or None
-    )
     if name is None and recipe is None and table is not None:
         name = table.name.split(".")[0][:64]
-    options = _given(
-        table=table,
-        test_table=test_table,
-        add=add,
+    options = about_table | _given(
         name=name,
-        label=label,
-        good=good,
-        time=time,
-        series=series,
-        event=event,
-        ignore=ignore,
-        keep=keep,
-        drop_labels=drop_label,
-        merge_labels=merge_labels or None,
-        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
-        split=_split_options(ways, shares, table=split_table, within=split_within),
         encoder=_given(dimensions=dimensions),
         fit=_given(beta=beta, epochs=epochs, seed=seed),
         unknown_rate=unknown_rate,
@@ -168,26 +153,10 @@ def check(
 
     Without --label only columns are looked at. The exit code is 1 if something would stop training.
     """
+    about_table = _about_table(locals())
     from training.check import check_and_print
 
-    ways = _given(
-        column=split_column, time=split_time, group=split_group, random=split_random or None
-    )
-    options = _given(
-        table=table,
-        test_table=test_table,
-        add=add,
-        label=label,
-        good=good,
-        time=time,
-        series=series,
-        event=event,
-        ignore=ignore,
-        keep=keep,
-        drop_labels=drop_label,
-        merge_labels=merge_labels or None,
-        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
-        split=_split_options(ways, shares, table=split_table, within=split_within),
+    options = about_table | _given(
         fit=_given(seed=seed),
     )
     raise typer.Exit(check_and_print(recipe, options))
@@ -276,19 +245,29 @@ def schema(
     missing: Missing = None,
 ) -> None:
     """Print the schema that TABLE gives, as the part of a recipe that overrides it."""
+    about_table = _about_table(locals())
     from training.console import print_schema
 
-    options = _given(
-        table=table,
-        label=label,
-        good=good,
-        ignore=ignore,
-        keep=keep,
-        drop_labels=drop_label,
-        merge_labels=merge_labels or None,
-        reading=_given(separator=separator, decimal=decimal, encoding=encoding, missing=missing),
+    raise typer.Exit(print_schema(recipe, about_table))
+
+
+def _about_table(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the options of a command, by their names, say about its table and its split."""
+    alike = ("table", "test_table", "add", "label", "good", "time", "series", "event")
+    reading = ("separator", "decimal", "encoding", "missing")
+    ways = {name: options.get(f"split_{name}") for name in ("column", "time", "group", "random")}
+    return _given(
+        **{name: options.get(name) for name in (*alike, "ignore", "keep")},
+        drop_labels=options["drop_label"],
+        merge_labels=options["merge_labels"] or None,
+        reading=_given(**{name: options[name] for name in reading}),
+        split=_split_options(
+            _given(**ways | {"random": ways["random"] or None}),
+            options.get("shares"),
+            table=options.get("split_table"),
+            within=options.get("split_within"),
+        ),
     )
-    raise typer.Exit(print_schema(recipe, options))
 
 
 def _given(**options: Any) -> dict[str, Any]:

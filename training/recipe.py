@@ -142,7 +142,8 @@ class EncoderRecipe(_Part):
     bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
     """Maximum bins of a number's piecewise-linear encoding."""
     families: tuple[tuple[str, ...], ...] = ()
-    """Fields that are one metric at many places, pooled over the places."""
+    """Fields that are one metric at many places, pooled over the places. Of a recipe it is `pool`
+    that decides them."""
     hidden: tuple[Annotated[int, pydantic.Field(ge=1, le=8192)], ...] = (128, 64)
     """Widths of a member's hidden layers."""
     gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 1.0
@@ -261,6 +262,12 @@ class Recipe(_Part):
                 f"beta = {beta:g} is less than N = {n}, where the loss has no value; "
                 "leave beta out or give at least N"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _pool_decides_the_families(self) -> Self:
+        if self.encoder.families:
+            raise ValueError("encoder.families are found by training; pool says which to pool")
         return self
 
     @classmethod

@@ -18,7 +18,6 @@ from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
-from training.dataset.families import Families
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
@@ -26,6 +25,7 @@ from training.fitting.calibration import HeldOut, Space, decision_rule, shares_o
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
+from training.fitting.families import Choice
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
@@ -37,6 +37,13 @@ from training.reports.timeline_figure import timeline_figure
 Report = Callable[[str, Epoch | None, Encoder | None], None]
 """Called after every epoch with the name of the fit, the epoch and the encoder; with None for both
 after each fit that calibrates."""
+
+
+_BY_DEV = "dev rows calibrated radii and confidence and were not fitted"
+_BY_GROUPS = (
+    f"{FOLDS} fits, each without some groups, measured the train and dev rows of those groups and "
+    "so calibrated radii and confidence; the last fit took all of these rows"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +58,8 @@ class Fitted:
     held_out: HeldOut  # the records that calibrated the rule
     evaluation: Evaluation
     history: list[Epoch]
-    families: Families  # fields that are pooled
-    choice: str  # why they are, or are not; empty if there are none
-
-    @property
-    def calibration(self) -> str:
-        """What calibrated radii and confidence, as a sentence."""
-        if len(self.rows) == len(self.dataset.fitted.train):
-            return "dev rows calibrated radii and confidence and were not fitted"
-        return (
-            f"{FOLDS} fits, each without some groups, measured the train and dev rows of those "
-            "groups and so calibrated radii and confidence; the last fit took all of these rows"
-        )
+    calibration: str  # what calibrated radii and confidence, as a sentence
+    choice: Choice  # which fields are pooled, and why
 
 
 def train(
@@ -123,8 +120,6 @@ def fit_and_test(
         records,
         recipe.episode_gap,
     )
-    history = classifier.history_
-    choice = classifier.choice_
     return Fitted(
         dataset,
         graph,
@@ -133,9 +128,9 @@ def fit_and_test(
         rows,
         held_out,
         evaluation,
-        history,
-        choice.families,
-        choice.note,
+        classifier.history_,
+        _BY_DEV if classifier.held_out_ is None else _BY_GROUPS,
+        classifier.choice_,
     )
 
 
@@ -164,7 +159,7 @@ def _bundle(
             fitted.evaluation,
             backtests,
             Calibrated(fitted.calibration, fitted.held_out.labels),
-            fitted.choice,
+            fitted.choice.note,
         ).encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
         "figures/distances.png": figures.distances_figure(
@@ -238,8 +233,8 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
         "recipe": recipe.as_recorded(),
         "rows": {part: len(rows) for part, rows in dataset.parts.items()},
         "calibration": fitted.calibration,
-        "families": [list(family) for family in fitted.families],
-        "choice": fitted.choice,
+        "families": [list(family) for family in fitted.choice.families],
+        "choice": fitted.choice.note,
         "dropped": dict(dataset.dropped),
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},

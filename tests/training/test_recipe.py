@@ -249,3 +249,8 @@ def test_a_single_column_may_name_series_or_event_without_a_list() -> None:
 def test_a_tab_may_be_called_by_its_name() -> None:
     assert {Reading(separator=name).separator for name in ("tab", r"\t", "\t")} == {"\t"}
     assert Reading(encoding="UTF8").encoding == "utf-8"
+
+
+def test_families_in_a_recipe_are_refused_instead_of_ignored() -> None:
+    with pytest.raises(RecipeError, match="pool says which to pool"):
+        Recipe.checked(OPTIONS | {"encoder": {"families": [["load_1", "load_2"]]}})

@@ -64,20 +64,19 @@ def few_shot(
     held_out = _check(dataset, plan)
     records = timeline(dataset.test.table, recipe.time, recipe.series, recipe.event)
     seen = dataset.without(plan.hold_out)
-    # Neither radii nor the train rows' share of dev rows matter here.
+    # One fit is enough: no radius is looked at, and support records come from the dev rows too.
     recipe = recipe.model_copy(update={"calibration": "dev"})
     classifier = SiameseClassifier.of(recipe, seen, report)
     spaces = {"embedding": classifier.transform, **_baselines(seen.fitted)}
+    rules = {"embedding": classifier.rule_}  # the baselines are the plain nearest centroid
     return {
         name: {
-            shots: _draw(dataset, held_out, space, shots, plan.draws, recipe, rule, records)
+            shots: _draw(
+                dataset, held_out, space, shots, plan.draws, recipe, rules.get(name), records
+            )
             for shots in plan.shots
         }
-        # The baselines are the plain nearest centroid.
-        for name, space, rule in (
-            (name, space, classifier.rule_ if name == "embedding" else None)
-            for name, space in spaces.items()
-        )
+        for name, space in spaces.items()
     }
 
 

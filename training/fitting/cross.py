@@ -21,21 +21,20 @@ _SHORT = 200
 Folds = npt.NDArray[np.int64]
 
 
-def folds_of(groups: npt.NDArray[np.int64], seed: int, count: int = FOLDS) -> Folds:
+def folds_of(groups: npt.NDArray[np.int64], seed: int) -> Folds:
     """Assign whole groups to folds of about as many records: the largest groups first.
 
     Args:
         groups: int [n], the group of each record, from 0.
         seed: of the order among groups of one size.
-        count: folds, at most; there are no more than groups.
 
     Returns:
-        int [n], the fold of each record.
+        int [n], the fold of each record; there are `FOLDS`, or as many as groups.
     """
     sizes = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
-    records = np.zeros(min(count, len(sizes)), dtype=np.int64)
+    records = np.zeros(min(FOLDS, len(sizes)), dtype=np.int64)
     fold_of_group = np.empty(len(sizes), dtype=np.int64)
     for group in order:
         fold = int(records.argmin())

@@ -245,7 +245,7 @@ class SiameseClassifier(
 
         For an existing label, these records replace its former ones. A new label, of the kind of
         the others, comes last in `classes_`. See `support_radius` for the radius, and
-        `models.decision.expected_distances` for the allowance for few records.
+        `NearestCentroid.expected` for the allowance for few records.
 
         Raises:
             ValueError: there is no record, its width is wrong, or the label is invalid.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.schema import Field, Matrix, Schema
+from training.recipe import RecipeError
 
 LOWEST, HIGHEST = -2.0, 5.0
 """Deviations from the typical value are cut here, in typical values: a place that is down is -1."""
@@ -31,12 +32,18 @@ class Pooling(nn.Module):
         matrix: float32 [n, fields], the training records.
         families: the names of the fields of each family; a field is in one at most.
 
+    Raises:
+        RecipeError: a name is no field that is a number.
+
     Attributes:
         schema: the fields that it returns.
     """
 
     def __init__(self, schema: Schema, matrix: Matrix, families: Sequence[Sequence[str]]) -> None:
         super().__init__()
+        numbers = {field.name for field in schema.fields if field.kind != "category"}
+        if other := sorted({name for family in families for name in family} - numbers):
+            raise RecipeError(f"families: {other[0]!r} is no field that is a number")
         index = {name: i for i, name in enumerate(schema.names)}
         pooled = {name for family in families for name in family}
         others = [i for i, name in enumerate(schema.names) if name not in pooled]

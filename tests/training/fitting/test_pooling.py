@@ -14,7 +14,7 @@ from training.fitting.encoder import Encoder
 from training.fitting.fit import embed
 from training.fitting.pooling import Pooling
 from training.onnx.export import export
-from training.recipe import EncoderRecipe
+from training.recipe import EncoderRecipe, RecipeError
 
 NAMES = ("load_1", "cpu", "load_2", "load_3", "up_1", "up_2")
 FAMILIES = (("load_1", "load_2", "load_3"), ("up_1", "up_2"))
@@ -73,6 +73,11 @@ def test_a_family_without_a_required_field_may_be_missing() -> None:
     fields = Pooling(SCHEMA, MATRIX, FAMILIES).schema.fields
     assert [field.required for field in fields] == [True] + [False] * 8
     assert len({field.name for field in fields}) == 9
+
+
+def test_what_is_no_number_is_not_pooled() -> None:
+    with pytest.raises(RecipeError, match="'load_9' is no field that is a number"):
+        Pooling(SCHEMA, MATRIX, [("load_1", "load_9")])
 
 
 @settings(max_examples=20, deadline=None)

@@ -136,7 +136,7 @@ def rewritten(trained: Trained, **changes: Any) -> str:
         changes.get("evaluation", fitted.evaluation),
         {},
         Calibrated(fitted.calibration, fitted.held_out.labels),
-        changes.get("choice", fitted.choice),
+        changes.get("choice", fitted.choice.note),
     )
 
 
