@@ -127,6 +127,7 @@ class Manifest(_Frozen):
         created: when it was written.
         about: what the data is, where it comes from and what it may be used for.
         dimensions: N, the width of the embedding.
+        adapted: True if it was trained on adapted records: every site needs a profile.
         fields: the record schema, in the order of the encoder's input columns.
         classes: exactly one of them good.
         calibration: of radii and confidence.
@@ -141,6 +142,7 @@ class Manifest(_Frozen):
     created: datetime
     about: str = ""
     dimensions: Annotated[int, pydantic.Field(ge=1)]
+    adapted: bool = pydantic.Field(default=False, exclude_if=lambda adapted: not adapted)
     fields: Annotated[tuple[Field, ...], pydantic.Field(min_length=1)]
     classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2)]
     calibration: Calibration

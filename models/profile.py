@@ -36,6 +36,7 @@ __all__ = [
     "ProfileError",
     "Trial",
     "compare",
+    "learned_from",
     "level_of",
     "try_out",
 ]
@@ -43,6 +44,8 @@ __all__ = [
 LEAST_RECORDS: Final = 100
 """Records that a profile is learned from, at least."""
 RECOMMENDED_RECORDS: Final = 2000
+_PARTS = 3
+"""Of a table of records, no more than one part in so many is what a profile is learned from."""
 
 _GAUSSIAN = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
@@ -73,6 +76,11 @@ class Level:
     typical: float
     spread: float
     unit: str = "1"
+
+
+def learned_from(records: int) -> int:
+    """Return how many of a site's records, where there are so many, its profile is learned from."""
+    return min(RECOMMENDED_RECORDS, max(records // _PARTS, LEAST_RECORDS))
 
 
 def level_of(values: Numbers, unit: str = "1") -> Level:

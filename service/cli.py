@@ -89,7 +89,7 @@ def classify(
 
         try:
             model = open_model(bundle)
-            adaptation = None if profile is None else open_profile(profile, model.schema)
+            adaptation = open_profile(profile, model)
             records = Table(table, model.schema, keep or ())
             _print_columns(records.ignored, records.absent)
             started = perf_counter()

@@ -34,6 +34,10 @@ Time = Annotated[Text, _option("Column with the time of a record.")]
 Series = Annotated[
     Texts, _option("Column that names the series of a record: run, device (repeatable).")
 ]
+Sites = Annotated[
+    Texts,
+    _option("Column that names a network or device with levels of its own (repeatable)."),
+]
 Event = Annotated[
     Texts, _option("Column that names the event of a record: run, number (repeatable).")
 ]
@@ -80,6 +84,7 @@ def train(
     add: Add = None,
     time: Time = None,
     series: Series = None,
+    sites: Sites = None,
     event: Event = None,
     ignore: Ignore = None,
     keep: Keep = None,
@@ -131,6 +136,7 @@ def check(
     add: Add = None,
     time: Time = None,
     series: Series = None,
+    sites: Sites = None,
     event: Event = None,
     ignore: Ignore = None,
     keep: Keep = None,
@@ -253,7 +259,7 @@ def schema(
 
 def _about_table(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options of a command, by their names, say about its table and its split."""
-    alike = ("table", "test_table", "add", "label", "good", "time", "series", "event")
+    alike = ("table", "test_table", "add", "label", "good", "time", "series", "sites", "event")
     reading = ("separator", "decimal", "encoding", "missing")
     ways = {name: options.get(f"split_{name}") for name in ("column", "time", "group", "random")}
     return _given(

@@ -195,6 +195,11 @@ class Recipe(_Part):
     """Column with the time of a record: seconds, a date and time in any usual form, 14 digits."""
     series: Names = ()
     """Columns whose values together name the series a record belongs to: run and device."""
+    sites: Names = ()
+    """Columns whose values together name the network or device that a record comes from, where each
+    has levels of its own: records are brought to common levels by the profile of their site's first
+    ones, as the service does, and the bundle then needs a profile of every site. Rows without a
+    site, such as those of feedback, are at the common levels already."""
     event: Names = ()
     """Columns whose values together name the event (injected fault, outage) of a record: an event's
     number alone is not enough where each run counts its own."""
@@ -251,7 +256,7 @@ class Recipe(_Part):
     @property
     def context(self) -> tuple[str, ...]:
         """Columns that say when, where and in which event a record was made: never fields."""
-        named = (*self.series, self.time, *self.event, *self.leave_out)
+        named = (*self.series, self.time, *self.sites, *self.event, *self.leave_out)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @pydantic.model_validator(mode="after")

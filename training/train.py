@@ -177,6 +177,7 @@ def _bundle(
         created=created,
         about=recipe.about.strip(),
         dimensions=rule.centroids.shape[1],
+        adapted=bool(recipe.sites),
         fields=dataset.schema.fields,
         classes=_classes(recipe, fitted),
         calibration=Calibration(

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from benchmarks.detection.measure import OURS, Result, Task, measure
+from benchmarks.detection.measure import Result, Task, measure
+from benchmarks.detection.ours import OURS
 from benchmarks.detection.report import report
 from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
 from benchmarks.harness.command_line import choose
@@ -105,7 +106,8 @@ def _tasks(
             for case in _cases(section, data_set, paths[0]):
                 for seed in range(1 if section == "open-set" else seeds):
                     recipes = tuple(recipe_of(data_set, path, seed, fit) for path in paths)
-                    yield Task(section, data_set.name, recipes, not seed, case, plan)
+                    site = data_set.site
+                    yield Task(section, data_set.name, recipes, not seed, case, plan, site)
 
 
 def _cases(section: str, data_set: Set, table: Path) -> Sequence[str]:

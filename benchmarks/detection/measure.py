@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from benchmarks.detection import baselines, openset
-from benchmarks.detection.ours import fit_ours, learned_nearest, train_ours, with_dev
+from benchmarks.detection import baselines, networks, openset
+from benchmarks.detection.ours import OURS, fit_ours, learned_nearest, train_ours, with_dev
 from benchmarks.losses import peers
 from training.dataset.dataset import Dataset, Labels, load_dataset
 from training.evaluation.evaluate import as_served
@@ -20,7 +20,6 @@ from training.evaluation.operations import Operations, measure_operations
 from training.evaluation.timeline import timeline
 from training.recipe import FewShot, Recipe, RecipeError
 
-OURS = "Faultcube"
 SERVED = "as served"
 """The method of the verdicts of our rule, which may be unknown; all others name a class."""
 EPISODES = "false episodes a device and day"
@@ -37,6 +36,7 @@ class Task:
         first: whether this is the first seed: what has no seed is measured once.
         case: the class left out (open-set) or the loss (losses).
         plan: what to hold out and draw (few-shot).
+        site: columns that name a network or device of its own (networks).
     """
 
     section: str
@@ -45,6 +45,7 @@ class Task:
     first: bool
     case: str = ""
     plan: FewShot | None = None
+    site: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -188,9 +189,18 @@ def _losses(task: Task) -> Measured:
     yield "", task.case, "seconds", ours.seconds, 0.0
 
 
+def _networks(task: Task) -> Measured:
+    [recipe] = task.recipes
+    dataset = load_dataset(recipe)
+    labels, verdicts = networks.judge(dataset, recipe, task.site)
+    for method, classes in verdicts.items():
+        yield from _judged(method, labels, classes)
+
+
 _SECTIONS: Mapping[str, Callable[[Task], Measured]] = {
     "detection": _detection,
     "few-shot": _few_shot,
     "open-set": _open_set,
     "losses": _losses,
+    "networks": _networks,
 }

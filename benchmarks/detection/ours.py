@@ -17,6 +17,8 @@ from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import embed, fit
 from training.recipe import EncoderRecipe, Recipe
 
+OURS = "Faultcube"
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:

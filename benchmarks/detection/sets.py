@@ -12,7 +12,7 @@ from benchmarks.detection import tables
 from benchmarks.detection.tables import Derive
 from training.recipe import Recipe
 
-SECTIONS = ("detection", "few-shot", "open-set", "losses")
+SECTIONS = ("detection", "few-shot", "open-set", "losses", "networks")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +30,7 @@ class Set:
         left_out: open set: classes left out in turn; every fault class when empty.
         overrides: of the default recipe, as {"encoder": {...}, "fit": {...}}.
         fields: what is known about the fields, as in a recipe.
+        site: columns that name a network or device of its own (networks); one when empty.
         time, series, event: columns that say when, where and in which event a record was made.
     """
 
@@ -41,8 +42,9 @@ class Set:
     sections: tuple[str, ...] = ("detection",)
     hold_out: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    site: tuple[str, ...] = ()
     time: str | None = None
     series: tuple[str, ...] = ()
     event: tuple[str, ...] = ()
@@ -84,6 +86,8 @@ _CISCO_FIELDS = {
 _CISCO_RECIPE = {"encoder": {"views": ("log",)}}
 _BLOCKED = "first 60 % of each class's block to train, next 10 % dev, last 30 % test"
 _SPINE_LEAF = "runs 1 and 2; dev: the training routers' rows of the last 5 events of run 2"
+
+_ON_ONE_NETWORK = SECTIONS[:4]
 
 _kddi = partial(
     Set,
@@ -135,6 +139,7 @@ SETS: Sequence[Set] = (
         "cisco-spine-leaf",
         f"3 classes; trained on spines, tested on leaves; {_SPINE_LEAF}",
         tables.cisco_to("leaf"),
+        sections=("detection", "networks"),
     ),
     _cisco(
         "cisco-leaf-spine",
@@ -145,6 +150,22 @@ SETS: Sequence[Set] = (
         "cisco-devices",
         f"3 classes; each router tested by a model of the 10 others (rows: mean); {_SPINE_LEAF}",
         tables.cisco_devices,
+    ),
+    _cisco(
+        "cisco-absolute",
+        "as cisco-a, from the raw table in absolute units; a profile for the network",
+        tables.cisco_absolute,
+        fields={"rate_*": _CISCO_FIELDS["rate_*"]},
+        sections=("networks",),
+    ),
+    _cisco(
+        "cisco-absolute-routers",
+        "the same, with a profile for each router and run, in training too (`sites`)",
+        tables.cisco_absolute,
+        fields={"rate_*": _CISCO_FIELDS["rate_*"]},
+        sections=("networks",),
+        overrides={"sites": ("run", "device")},
+        site=("run", "device"),
     ),
     _cisco(
         "cisco-c",
@@ -161,7 +182,7 @@ SETS: Sequence[Set] = (
         tables.blocked("unr_idd_reduced.csv.gz", "Label", "Binary Label"),
         "unr-idd",
         "Normal",
-        SECTIONS,
+        _ON_ONE_NETWORK,
         hold_out=("Overflow", "Diversion"),
     ),
     Set(
@@ -170,7 +191,7 @@ SETS: Sequence[Set] = (
         tables.blocked("snmp_mib_2016.csv.gz", "class"),
         "snmp-mib-2016",
         "normal",
-        SECTIONS,
+        _ON_ONE_NETWORK,
         hold_out=("slowpost", "bruteForce"),
     ),
     _nsl("nsl-2", "normal or anomaly; dev a stratified tenth, Test+", tables.nsl_2),

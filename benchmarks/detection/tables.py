@@ -114,6 +114,31 @@ def cisco_devices(folder: Path) -> list[pl.DataFrame]:
     return [_cisco_to(device, folder) for device in devices]
 
 
+def cisco_absolute(folder: Path) -> list[pl.DataFrame]:
+    """As cisco_a, in absolute units by the raw table: every router and run has levels of its own.
+
+    Gauges as they are; of each rate the sum, least and largest over a router's ports.
+    """
+    [table] = cisco_a(folder)
+    raw = pl.read_parquet(folder / "cisco_iosxr_raw.parquet")
+    gauges = [name.removeprefix("rel_") for name in table.columns if name.startswith("rel_")]
+    columns = [pl.col(name).cast(pl.Float64) for name in gauges]
+    for rate in ("input-data-rate", "output-data-rate", "input-packet-rate", "output-packet-rate"):
+        ports = pl.col(rf"^HundredGigE[\d/]*{rate}$").cast(pl.Float64)
+        columns += [
+            pl.sum_horizontal(ports).alias(f"sum_{rate}"),
+            pl.min_horizontal(ports).alias(f"min_{rate}"),
+            pl.max_horizontal(ports).alias(f"max_{rate}"),
+        ]
+    kept = [n for n in table.columns if not n.startswith(_RELATIVE)]
+    key = ["run", "device", "time"]
+    absolute = raw.select(*key, *columns).unique(key, keep="first")
+    return [table.select(kept).join(absolute, on=key, how="left", maintain_order="left")]
+
+
+_RELATIVE = ("rel_", "relsum_", "minratio_", "maxratio_", "stdratio_", "fracdown_")
+
+
 def blocked(table: str, label: str, *meta: str) -> Derive:
     """Split in file order within each class."""
 

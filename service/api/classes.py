@@ -52,6 +52,7 @@ _CHANGE_PROBLEMS = (
     problems.FORBIDDEN,
     problems.NO_SUCH_CLASS,
     problems.NO_SUCH_PROFILE,
+    problems.PROFILE_NEEDED,
     problems.NAME_TAKEN,
     problems.BUNDLE_CLASS,
     problems.CLASS_OVERLAP,

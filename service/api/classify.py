@@ -11,7 +11,7 @@ from service.api.schemas import Classified
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowVerdicts, JsonVerdicts
-from service.web.problems import BODY_PROBLEMS, NO_SUCH_PROFILE
+from service.web.problems import BODY_PROBLEMS, NO_SUCH_PROFILE, PROFILE_NEEDED
 
 __all__ = ["handle", "router"]
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["Verdicts"])
 @router.post(
     "/classify",
     summary="Classify records",
-    **answers(Classified, *BODY_PROBLEMS, NO_SUCH_PROFILE),
+    **answers(Classified, *BODY_PROBLEMS, NO_SUCH_PROFILE, PROFILE_NEEDED),
     openapi_extra=exchange(distances=True),
 )
 async def classify() -> None:  # for the OpenAPI document alone: `handle` answers

@@ -10,7 +10,7 @@ from service.api.schemas import Embedded
 from service.scoring import pipeline
 from service.scoring.scheduler import Steps
 from service.scoring.writers import ArrowEmbeddings, JsonEmbeddings
-from service.web.problems import BODY_PROBLEMS, NO_SUCH_PROFILE
+from service.web.problems import BODY_PROBLEMS, NO_SUCH_PROFILE, PROFILE_NEEDED
 
 __all__ = ["handle", "router"]
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Verdicts"])
 @router.post(
     "/embed",
     summary="Embed records",
-    **answers(Embedded, *BODY_PROBLEMS, NO_SUCH_PROFILE),
+    **answers(Embedded, *BODY_PROBLEMS, NO_SUCH_PROFILE, PROFILE_NEEDED),
     openapi_extra=exchange(),
 )
 async def embed() -> None:  # for the OpenAPI document alone: `handle` answers

@@ -31,6 +31,7 @@ from service.web.problems import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NO_SUCH_PROFILE,
+    PROFILE_NEEDED,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
     problem_of,
@@ -190,7 +191,7 @@ class RecordEndpoint:
         media_type, encoding = self._media_type(headers)
         query = scope["query_string"]
         options = _options(query) if query else _DEFAULTS
-        site = _site(served, options.site) if options.site else None
+        site = _site(served, options.site)
         limit = settings.max_body_bytes
         data = await body.read(receive, headers, budget, limit=limit, seconds=settings.body_seconds)
         try:
@@ -242,8 +243,12 @@ class RecordEndpoint:
             await send(part | {"more_body": end < len(data)})
 
 
-def _site(served: ServedModel, name: str) -> Site:
-    """Return a site, or raise the problem of one that nobody has heard of."""
+def _site(served: ServedModel, name: str) -> Site | None:
+    """Return a site, None for no name, or raise why the records cannot be read."""
+    if not name:
+        if served.model.manifest.adapted:
+            raise Problem(PROFILE_NEEDED)
+        return None
     site = served.sites.get(name)
     if site is None:
         why = "There is no profile of this site; POST /profiles/{site} learns one."

@@ -52,6 +52,7 @@ class Correction(Form):
         problems.UNAUTHORIZED,
         problems.FORBIDDEN,
         problems.NO_SUCH_PROFILE,
+        problems.PROFILE_NEEDED,
         problems.DATABASE_UNAVAILABLE,
     ),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models import Schema
+from models import Model
 from models.profile import Adaptation, Profile, ProfileError
 from models.schema import Matrix
 from service.offline.tables import Table, TableError
@@ -32,12 +32,20 @@ def first_records(table: Table, records: int) -> tuple[Matrix, int]:
     return np.concatenate(matrices)[:records], faulty
 
 
-def open_profile(path: Path, schema: Schema) -> Adaptation:
-    """Read a profile for records of a schema.
+def open_profile(path: Path | None, model: Model) -> Adaptation | None:
+    """Read the profile that a model is to use; None for no profile.
 
     Raises:
-        TableError: it cannot be read, or changes no field of the schema.
+        TableError: it cannot be read, or changes no field; or the model needs one.
     """
+    if path is None:
+        if model.manifest.adapted:
+            raise TableError(
+                "this bundle needs a profile of the site that the records are from: make one with "
+                "`faultcube adapt`, and give it with --profile"
+            )
+        return None
+    schema = model.schema
     try:
         profile = Profile.read(path)
     except ProfileError as error:

@@ -59,11 +59,13 @@ def in_training_units(
 
     Raises:
         RecordError: a record does not fit the schema.
-        Problem: `NO_SUCH_PROFILE`.
+        Problem: `NO_SUCH_PROFILE`, or `PROFILE_NEEDED` by the bundle.
     """
     schema = enrolment.base.schema
     matrix = schema.encode(records)
     if site is None:
+        if enrolment.base.manifest.adapted:
+            raise Problem(problems.PROFILE_NEEDED)
         return records
     stored = enrolment.snapshot.profiles.get(site)
     if stored is None or stored.profile is None:

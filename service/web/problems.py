@@ -48,6 +48,7 @@ __all__ = [
     "NO_SUCH_PROFILE",
     "OUTDATED",
     "OVERLOADED",
+    "PROFILE_NEEDED",
     "REQUEST_TIMEOUT",
     "UNAUTHORIZED",
     "UNSUPPORTED_MEDIA_TYPE",
@@ -102,6 +103,13 @@ NO_SUCH_CLASS = Kind(
 )
 NO_SUCH_PROFILE = Kind(
     404, "no_such_profile", "There is no profile of this site, or none yet, or no such revision."
+)
+PROFILE_NEEDED = Kind(
+    409,
+    "profile_needed",
+    "The bundle compares each record with its own site's levels, and no site is named.",
+    detail="This bundle needs a profile of every site: learn one with POST /profiles/NAME, and "
+    "send ?site=NAME.",
 )
 METHOD_NOT_ALLOWED = Kind(405, "wrong_method", "The path has other methods.")
 REQUEST_TIMEOUT = Kind(408, "too_slow", "The request did not arrive in time.", _CLOSE)

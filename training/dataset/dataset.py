@@ -13,6 +13,7 @@ from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
 from training.dataset.labels import Counts, carried_classes, class_names, small_classes
 from training.dataset.schema_inference import choose_columns, describe_fields
+from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
 from training.dataset.tables import Added, added_tables, aligned, read_labelled
 from training.recipe import Recipe, RecipeError, Split
@@ -20,6 +21,10 @@ from training.recipe import Recipe, RecipeError, Split
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
     "split by time, group or a given column to know the truth"
+)
+_ADAPTED = (
+    "every record is at the levels of its own site ({}): this bundle needs a profile of each site "
+    "that it serves, by `faultcube adapt` or POST /profiles"
 )
 _RANDOM_DEV = (
     "dev rows were drawn at random: neighbours in time are nearly equal, so radii may be tighter "
@@ -166,6 +171,10 @@ def load_dataset(
         rows[part], infinite = _encode(table, schema, classes, recipe.label, part)
         if infinite:
             notes.append(f"{infinite} infinite values of the {part} rows are taken as missing")
+    if recipe.sites:
+        rows = _at_common_levels(rows, schema, recipe)
+        named = " / ".join(recipe.sites)
+        notes.append(_ADAPTED.format(named))
     notes += small_classes(classes, carried, counts, recipe.least_records)
     return Dataset(
         schema,
@@ -179,6 +188,33 @@ def load_dataset(
         carried,
         fit_schema,
     )
+
+
+def _at_common_levels(
+    parts: Mapping[Part, Rows], schema: Schema, recipe: Recipe
+) -> dict[Part, Rows]:
+    """Adapt the records of each site, whose first ones are the first in all parts together.
+
+    The tables show them adapted, too.
+    """
+    context = [*recipe.sites, *([] if recipe.time is None else [recipe.time])]
+    every = [rows.table.select(pl.col(context)) for rows in parts.values()]
+    matrix = np.concatenate([rows.matrix for rows in parts.values()])
+    adapted = adapt_sites(matrix, pl.concat(every, how="vertical_relaxed"), schema, recipe)
+    ends = np.cumsum([len(rows) for rows in parts.values()])[:-1]
+    return {
+        part: Rows(of_part, rows.labels, rows.table.with_columns(_numbers(of_part, schema)))
+        for (part, rows), of_part in zip(parts.items(), np.split(adapted, ends), strict=True)
+    }
+
+
+def _numbers(matrix: Matrix, schema: Schema) -> list[pl.Series]:
+    """Return the columns of measurements."""
+    return [
+        pl.Series(field.name, column, nan_to_null=True)
+        for field, column in zip(schema.fields, matrix.T, strict=True)
+        if not field.is_coded
+    ]
 
 
 def _schemas(

@@ -10,8 +10,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.detection import baselines
 from benchmarks.detection.__main__ import _tasks
-from benchmarks.detection.measure import OURS, SERVED, Result, measure
+from benchmarks.detection.measure import SERVED, Result, measure
 from benchmarks.detection.openset import auroc, leave_out, rejected_known
+from benchmarks.detection.ours import OURS
 from benchmarks.detection.report import grid, mean_and_spread, report
 from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
 from training.dataset.dataset import Dataset, load_dataset

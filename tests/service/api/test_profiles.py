@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from benchmarks.fuzz.toy import FIELDS, GOOD, toy_bundle
 from models import Field
 from service.classes.entities import AwayError
+from tests.support.bundles import put_bundle
 from tests.support.databases import KINDS, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -387,3 +388,29 @@ def test_without_a_database_there_are_no_profiles(
         assert "no database" in answer.json()["detail"]
     assert desk.get("/profiles").json() == {"revision": 0, "profiles": []}
     assert ask(desk, GOOD).json()["reason"] == "no_such_profile"
+
+
+@pytest.fixture
+def of_sites(tmp_path: Path, start: Serve) -> TestClient:
+    """Serve a bundle that was trained on adapted records."""
+    put_bundle(bundle_of(tmp_path / "plain"), tmp_path / "adapted", adapted=True)
+    return start(tmp_path / "adapted")
+
+
+@pytest.mark.parametrize("path", ["classify", "embed"])
+def test_a_bundle_of_sites_takes_no_records_of_none(of_sites: TestClient, path: str) -> None:
+    refused = of_sites.post(f"/{path}", json={"records": [USUAL]})
+    assert refused.status_code == 409
+    assert refused.json()["reason"] == "profile_needed"
+    assert "?site=NAME" in refused.json()["detail"]
+    learn(of_sites)
+    assert ask(of_sites, USUAL, path=path).status_code == 200
+
+
+def test_a_bundle_of_sites_learns_classes_and_corrections_of_sites_only(
+    of_sites: TestClient,
+) -> None:
+    body = {"name": "half", "records": [HALF]}
+    assert of_sites.post("/classes", json=body).json()["reason"] == "profile_needed"
+    correction = {"record": USUAL, "true_label": "normal"}
+    assert of_sites.post("/feedback", json=correction).json()["reason"] == "profile_needed"

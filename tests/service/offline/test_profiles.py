@@ -19,6 +19,7 @@ from models.profile import Profile
 from service.cli import adapt, classify
 from service.offline.profiles import first_records, open_profile
 from service.offline.tables import Table, TableError
+from tests.support.bundles import put_bundle
 
 MOVING = (
     FIELDS[0].model_copy(update={"typical": 12.5, "spread": 2.0}),
@@ -139,7 +140,16 @@ def test_a_profile_that_cannot_be_used_is_refused(
     if content is not None:
         path.write_text(json.dumps(content))
     with pytest.raises(TableError, match=why):
-        open_profile(path, Model.load(folder).schema)
+        open_profile(path, Model.load(folder))
     said = call("classify", site, "--bundle", folder, "--profile", path)
     assert said.exit_code == 2
     assert why in said.stderr
+
+
+def test_a_bundle_of_sites_is_not_used_without_a_profile(
+    folder: Path, site: Path, tmp_path: Path
+) -> None:
+    put_bundle(folder, tmp_path / "adapted", adapted=True)
+    said = call("classify", site, "--bundle", tmp_path / "adapted")
+    assert said.exit_code == 2
+    assert "needs a profile of the site" in said.stderr

@@ -21,7 +21,7 @@ KINDS = {name: kind for name, kind in vars(problems).items() if isinstance(kind,
 
 
 def test_every_kind_of_problem_has_a_reason_of_its_own_and_is_offered() -> None:
-    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 29
+    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 30
     assert KINDS.keys() <= set(problems.__all__)
 
 
@@ -45,6 +45,7 @@ def test_statuses_and_reasons_are_a_public_contract() -> None:
         (409, "not_activated"),
         (409, "not_learned"),
         (409, "outdated"),
+        (409, "profile_needed"),
         (409, "swallows"),
         (413, "too_large"),
         (415, "unspoken"),
