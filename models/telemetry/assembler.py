@@ -1,0 +1,489 @@
+"""The assembler: metric points become the records of a model.
+
+The same points give the same records to the bit, however they are split into bodies, and in any
+order within the lateness that the mapping allows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from collections.abc import Mapping as Mappings
+from dataclasses import asdict
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.telemetry.aggregation import SILENT, Entries
+from models.telemetry.baseline import Baselines
+from models.telemetry.batch import Batch, Clock, ranges
+from models.telemetry.deltas import Deltas
+from models.telemetry.mapping import Mapping
+from models.telemetry.open_records import NEVER, OpenRecords
+from models.telemetry.places import Places
+from models.telemetry.points import REFUSED, Points, Series, SeriesTable
+from models.telemetry.readings import Moment, Readings
+from models.telemetry.records import Counts, Records
+from models.telemetry.snapshot import (
+    SnapshotError,
+    cut,
+    pack,
+    pack_tokens,
+    ragged,
+    unpack,
+    unpack_tokens,
+)
+from models.telemetry.views import Views
+
+__all__ = ["Assembler"]
+
+_INDEX = (1 << 32) - 1
+
+
+class Assembler:
+    """Holds the state of all keys, takes points and returns the records that they complete.
+
+    Args:
+        mapping: what to make of points.
+        max_keys: keys beyond it are refused.
+        max_series: series beyond it are refused.
+
+    Attributes:
+        mapping: as given.
+        series: ids of series, for receivers.
+        counts: what became of the points.
+    """
+
+    def __init__(
+        self, mapping: Mapping, *, max_keys: int = 100_000, max_series: int = 2_000_000
+    ) -> None:
+        self.mapping = mapping
+        self.counts = Counts()
+        self.series = SeriesTable(self)
+        self._views = Views(mapping)
+        self._places = Places(self._views, self.counts, max_keys, max_series)
+        self._readings = Readings(self._views, self._places, self.counts)
+        self._baselines = Baselines(self._views, max_keys, max_series)
+        step = round(mapping.interval * 1e9) if mapping.align == "interval" else 0
+        self._clock = Clock(round(mapping.lateness * 1e9), step)
+        slots = int(np.ceil(mapping.lateness / mapping.interval)) + 2
+        self._open = OpenRecords(max_keys, max_series, slots, timed=step > 0)
+        self._forget = round(mapping.forget * 1e9)
+        self._newest = np.empty(max_keys, np.int64)  # point of each key
+        self._closed = np.empty(max_keys, np.int64)  # newest complete record
+        self._before = np.empty(max_keys, np.int64)  # last record since the key began
+        self._born = np.empty(max_keys, np.int64)  # first time that belongs to it
+        self._deadline = np.empty(max_keys)
+        self._deadlines: deque[tuple[float, NDArray[np.int64]]] = deque()
+        self._now = -np.inf
+        self._deltas: dict[int, Deltas] = {}  # by key, of records that are open
+        self._crowded: set[int] = set()
+
+    def place(self, series: Series) -> int:
+        """Return the id of a series, UNMAPPED or REFUSED."""
+        keys, count = len(self._places.keys), self._places.count
+        placed = self._places.place(series)
+        if len(self._places.keys) > keys:
+            self._newest[keys] = self._closed[keys] = NEVER
+            self._before[keys] = self._born[keys] = NEVER
+            self._deadline[keys] = np.inf
+            self._open.place_key(keys)
+            self._baselines.place_key(keys)
+        if self._places.count > count:
+            self._readings.place_series(placed)
+            self._open.place_series(placed)
+            self._baselines.place_series(placed)
+        return placed
+
+    def key(self, slot: int) -> tuple[str, ...]:
+        """Return the values of a key's tags."""
+        return self._places.keys[slot]
+
+    def slot(self, key: tuple[str, ...]) -> int | None:
+        """Return the slot of a key, None if no point of it has come."""
+        return self._places.slots.get(key)
+
+    def add(self, points: Points, arrived: float) -> Records:
+        """Take points, and return the records that were due by then or are complete with them.
+
+        Args:
+            points: of series of `self.series`.
+            arrived: seconds since the Unix epoch, by the clock on the wall.
+        """
+        parts = [self.advance(arrived)]
+        self.counts.points += len(points)
+        batch = self._grouped(points)
+        if batch is not None:
+            last = np.diff(batch.keys, append=-1) != 0
+            touched = batch.keys[last]
+            self._newest[touched] = np.maximum(self._newest[touched], batch.newest[last])
+            self._deadline[touched] = self._now + self.mapping.wait
+            self._deadlines.append((self._now + self.mapping.wait, touched))
+            parts.append(self._close_passed(touched, batch))
+        return self._joined(parts)
+
+    def advance(self, now: float) -> Records:
+        """Return the records whose deadline has come, in the order of the deadlines."""
+        self._now = max(self._now, now)
+        due: list[NDArray[np.int64]] = []
+        while self._deadlines and self._deadlines[0][0] <= self._now:
+            deadline, keys = self._deadlines.popleft()
+            due.append(keys[self._deadline[keys] == deadline])
+        if not due:
+            return self._joined([])
+        keys = np.concatenate(due)
+        self._deadline[keys] = np.inf
+        return self._close_all(keys)
+
+    def finish(self) -> Records:
+        """Return all records that are open or held, complete or not."""
+        keys = np.arange(len(self._places.keys), dtype=np.int64)
+        self._deadlines.clear()
+        self._deadline[keys] = np.inf
+        return self._joined([self._close_all(keys), self._release([*self._baselines.held])])
+
+    def renew(self, keys: Iterable[int]) -> None:
+        """Learn the baseline of keys anew, from their next records."""
+        chosen = np.fromiter(keys, np.int64)
+        if self._baselines.needed:
+            self._baselines.known[chosen] = False
+
+    def follow(self, keys: Iterable[int], share: float) -> None:
+        """Move the baseline of keys a share towards their last record."""
+        chosen = np.fromiter(keys, np.int64)
+        chosen = chosen[self._baselines.known[chosen]]
+        if len(chosen):
+            series = np.concatenate([self._places.members(key).series for key in chosen])
+            now = self._readings.time[series] >= self._clock.starts(
+                self._before[self._places.key[series]]
+            )
+            self._baselines.follow(chosen, series[now], share)
+
+    def snapshot(self) -> bytes:
+        """Return the state as bytes."""
+        meta, arrays = self._places.pack()
+        meta |= {
+            "mapping": self.mapping.fingerprint,
+            "slots": self._open.slots,
+            "now": self._now,
+            "counts": asdict(self.counts),
+        }
+        deltas = self._deltas.values()
+        arrays |= {
+            **self._arrays(),
+            **self._baselines.pack(),
+            **pack_tokens(self.series.ids),
+            "delta keys": np.array([*self._deltas], np.int64),
+            **ragged("delta series", (kept.series for kept in deltas), np.int32),
+            **ragged("delta times", (kept.times for kept in deltas), np.int64),
+            **ragged("delta values", (kept.values for kept in deltas), np.float64),
+        }
+        return pack(meta, arrays)
+
+    @classmethod
+    def restore(
+        cls,
+        mapping: Mapping,
+        data: bytes,
+        *,
+        max_keys: int = 100_000,
+        max_series: int = 2_000_000,
+    ) -> Self:
+        """Return an assembler in the state of a snapshot.
+
+        Raises:
+            SnapshotError: it is damaged, or was made with another mapping or larger limits.
+        """
+        meta, arrays = unpack(data, mapping.fingerprint)
+        if len(meta["keys"]) > max_keys or meta["series"] > max_series:
+            raise SnapshotError(
+                f"the snapshot of telemetry holds {len(meta['keys'])} keys and {meta['series']} "
+                f"series, and the limits are {max_keys} and {max_series}"
+            )
+        made = cls(mapping, max_keys=max_keys, max_series=max_series)
+        for name, count in meta["counts"].items():
+            setattr(made.counts, name, count)
+        made._take_up(meta, arrays)
+        return made
+
+    def _take_up(self, meta: Mappings[str, Any], arrays: Mappings[str, NDArray[Any]]) -> None:
+        self._now = meta["now"]
+        self._places.unpack(meta, arrays)
+        self._open.slots = meta["slots"]
+        self._open.place_series(slice(0, self._places.count))
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+        self._baselines.unpack(arrays)
+        self.series.ids.update(unpack_tokens(arrays))
+        parts = [cut(f"delta {name}", arrays) for name in ("series", "times", "values")]
+        for key, *columns in zip(arrays["delta keys"].tolist(), *parts, strict=True):
+            self._deltas[key] = Deltas(*columns)
+        deadline = self._deadline[: len(self._places.keys)]
+        for due in np.unique(deadline[deadline < np.inf]):
+            self._deadlines.append((float(due), np.flatnonzero(deadline == due)))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the state of all keys and series, to read or to fill."""
+        keys, series = len(self._places.keys), self._places.count
+        names = "newest", "closed", "before", "born", "deadline"
+        return {
+            **{name: getattr(self, f"_{name}")[:keys] for name in names},
+            **self._places.arrays(),
+            **self._readings.arrays(series),
+            **self._baselines.arrays(keys, series),
+            **self._open.arrays(keys, series),
+        }
+
+    def _grouped(self, points: Points) -> Batch | None:
+        """Return the points that can be used, None if there are none."""
+        series, times, values = points.series, points.times, points.values
+        ahead = round(min(self._now + self.mapping.ahead, 9e9) * 1e9)
+        usable = (series >= 0) & (times >= 0) & (times <= ahead)
+        if not usable.all():
+            refused = int(np.count_nonzero(series == REFUSED))
+            foreign = int(np.count_nonzero(series < 0))
+            self.counts.refused += refused
+            self.counts.unmapped += foreign - refused
+            self.counts.misdated += len(series) - foreign - int(np.count_nonzero(usable))
+            series, times, values = series[usable], times[usable], values[usable]
+        if not len(series):
+            return None
+        batch = Batch.of(
+            self._clock,
+            self._places.key[series],
+            (series, times, values),
+            self._newest,
+            self._closed,
+        )
+        self.counts.late += batch.late
+        return batch if len(batch.keys) else None
+
+    def _close_passed(self, touched: NDArray[np.int64], batch: Batch) -> Records:
+        """Close what the newest points have passed, and keep the points of the others."""
+        closing = self._clock.closes(batch.records, self._newest[batch.keys])
+        groups = np.flatnonzero(closing)
+        keys, records = batch.keys[groups], batch.records[groups]
+        slots = self._open.find(keys, records)
+        waiting = self._open.open(touched)
+        passed = self._clock.closes(waiting, self._newest[touched, None]) & (waiting != NEVER)
+        row, slot = np.nonzero(passed)
+        more = ~np.isin(
+            touched[row] * self._open.times.shape[1] + slot + 1,
+            keys * self._open.times.shape[1] + slots,
+        )
+        row, slot = row[more], slot[more]
+        parts = self._close(
+            np.concatenate([keys, touched[row]]),
+            np.concatenate([records, waiting[row, slot]]),
+            np.concatenate([slots, slot + 1]),
+            np.concatenate([groups, np.full(len(row), -1)]),
+            batch,
+        )
+        rest = np.flatnonzero(~closing)
+        slots = self._open.claim(batch.keys[rest], batch.records[rest], self._places.count)
+        self.counts.crowded += int(batch.sizes[rest[slots == 0]].sum())
+        self._write(batch, rest[slots > 0], slots[slots > 0])
+        return parts
+
+    def _close_all(self, keys: NDArray[np.int64]) -> Records:
+        """Close all open records of keys, which come in this order."""
+        waiting = self._open.open(keys)
+        row, slot = np.nonzero(waiting != NEVER)
+        return self._close(
+            keys[row], waiting[row, slot], slot + 1, np.full(len(row), -1), None, order=keys
+        )
+
+    def _write(self, batch: Batch, groups: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
+        """Put the points of groups into their slots."""
+        if not len(groups):
+            return
+        sizes = batch.sizes[groups]
+        if len(groups) == len(batch.keys):
+            series, times, values = batch.series, batch.times, batch.values
+        else:
+            which = ranges(batch.starts[groups], sizes)
+            series, times, values = batch.series[which], batch.times[which], batch.values[which]
+        slots = np.repeat(slots, sizes)
+        if self._clock.step and self._places.deltas:
+            delta = self._places.delta[series]
+            self._keep_deltas(Deltas(series[delta], times[delta], values[delta]))
+            series, times, values = series[~delta], times[~delta], values[~delta]
+            slots = slots[~delta]
+        self.counts.repeated += self._open.write(slots, series, times, values)
+
+    def _keep_deltas(self, points: Deltas) -> None:
+        """Keep increases until their record closes: then they are summed in the order of time."""
+        keys = self._places.key[points.series]
+        for key in np.unique(keys).tolist():
+            mine = points.take(keys == key)
+            self._deltas[key] = self._deltas[key].joined(mine) if key in self._deltas else mine
+
+    def _sum_deltas(
+        self, keys: NDArray[np.int64], records: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> None:
+        """Put the sums of increases of some records into these."""
+        for key, record, slot in zip(keys.tolist(), records, slots, strict=True):
+            kept = self._deltas.pop(key, None)
+            if kept is None:
+                continue
+            inside = self._clock.records(kept.times) == record
+            if not inside.all():
+                self._deltas[key] = kept.take(~inside)
+            if not inside.any():
+                continue
+            sums, repeated = kept.take(inside).summed()
+            self.counts.repeated += repeated
+            at = np.full(len(sums), slot)
+            self._open.write(at, sums.series, sums.times, sums.values)
+
+    def _close(
+        self,
+        keys: NDArray[np.int64],
+        records: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        batch: Batch | None,
+        order: NDArray[np.int64] | None = None,
+    ) -> Records:
+        """Make records, wave by wave: the first of each key, the second of each, and so on.
+
+        Args:
+            keys: of each record: int64 [n].
+            records: their times.
+            slots: their slots, 0 for those that have none.
+            groups: of points in the batch that belong to them, -1 for none.
+            batch: with the groups.
+            order: of keys in the result; ascending if not given.
+        """
+        by_key = np.lexsort((records, keys))
+        first = np.flatnonzero(np.diff(keys[by_key], prepend=-1))
+        wave = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
+        by_wave = by_key[np.argsort(wave, kind="stable")]
+        ends = np.cumsum(np.bincount(wave)).tolist() if len(wave) else []
+        parts: list[Records] = []
+        start = 0
+        for end in ends:
+            rows = by_wave[start:end]
+            start = end
+            given = groups[rows] >= 0
+            if batch is not None and given.any():
+                self._write(batch, groups[rows[given]], slots[rows[given]])
+            parts += self._wave(keys[rows], records[rows], slots[rows])
+        made = self._joined(parts)
+        rank = made.keys.astype(np.int64)
+        if order is not None:
+            place = np.empty(len(self._places.keys), np.int64)
+            place[order] = np.arange(len(order))
+            rank = place[rank]
+        return made.take(np.lexsort((made.times, rank)))
+
+    def _wave(
+        self, keys: NDArray[np.int64], records: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> list[Records]:
+        """Make one record of each of some keys."""
+        parts = []
+        silent = records - self._before[keys] > self._forget
+        silent &= self._before[keys] != NEVER
+        if silent.any():
+            parts.append(self._begin_anew(keys[silent]))
+        begins = self._before[keys] == NEVER
+        self._born[keys[begins]] = self._clock.starts(records[begins])
+        entries = self._entries(keys, records, slots)
+        self._open.release(keys, slots)
+        self._before[keys] = records
+        self._closed[keys] = np.maximum(self._closed[keys], records)
+        known = self._baselines.known[keys]
+        if known.all():
+            parts.append(self._made(keys, records, entries))
+            return parts
+        if known.any():
+            number = np.cumsum(known) - 1
+            some = entries.take(known[entries.rows])
+            some.rows[:] = number[some.rows]
+            parts.append(self._made(keys[known], records[known], some))
+        parts.append(self._hold(keys, records, entries, np.flatnonzero(~known)))
+        return parts
+
+    def _entries(
+        self, keys: NDArray[np.int64], records: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> Entries:
+        """Take the values of all series of keys out of their open records, and read them."""
+        members = [self._places.members(key) for key in keys.tolist()]
+        sizes = np.array([len(member.series) for member in members])
+        series = np.concatenate([member.series for member in members])
+        row = np.repeat(np.arange(len(keys)), sizes)
+        if self._deltas:
+            self._sum_deltas(keys, records, slots)
+        raw, times = self._open.take(slots[row], series)
+        moment = Moment(times, records[row], self._before[keys][row], self._born[keys][row])
+        values, states = self._readings.read(series, raw, moment)
+        self._baselines.remember(series, values)
+        seen = np.concatenate([member.seen for member in members])
+        row = np.repeat(np.arange(len(keys)), [len(member.seen) for member in members])
+        at = (seen & _INDEX) + (np.cumsum(sizes) - sizes)[row]
+        states = states[at]
+        there = states != SILENT
+        at = at[there]
+        return Entries(row[there], seen[there] >> 32, series[at], values[at], states[there])
+
+    def _made(
+        self, keys: NDArray[np.int64], records: NDArray[np.int64], entries: Entries
+    ) -> Records:
+        matrix, values = self._baselines.fields(keys, entries)
+        self._crowded.update(values.crowded.tolist())
+        return self._counted(keys, records, matrix, learning=False)
+
+    def _hold(
+        self,
+        keys: NDArray[np.int64],
+        records: NDArray[np.int64],
+        entries: Entries,
+        rows: NDArray[np.int64],
+    ) -> Records:
+        """Hold records of learning keys, and release those of keys that have learned enough."""
+        starts = np.searchsorted(entries.rows, np.arange(len(keys) + 1))
+        enough = []
+        for row in rows.tolist():
+            key = int(keys[row])
+            one = slice(starts[row], starts[row + 1])
+            if self._baselines.hold(key, int(records[row]), entries, one) >= self.mapping.learn:
+                enough.append(key)
+        return self._release(enough)
+
+    def _release(self, keys: list[int]) -> Records:
+        """Make the baseline of keys from their held records, and return these."""
+        if not keys:
+            return self._joined([])
+        members = [self._places.members(key).series for key in keys]
+        slots, times, matrix, values = self._baselines.learn(keys, members)
+        self._crowded.update(values.crowded.tolist())
+        return self._counted(slots, times, matrix, learning=True)
+
+    def _begin_anew(self, keys: NDArray[np.int64]) -> Records:
+        """Forget what keys were, after a long silence."""
+        released = self._release([key for key in keys.tolist() if key in self._baselines.held])
+        for key in keys.tolist():
+            self._baselines.place_key(key)
+        self._before[keys] = NEVER
+        self.counts.anew += len(keys)
+        return released
+
+    def _counted(
+        self,
+        keys: NDArray[np.int64],
+        records: NDArray[np.int64],
+        matrix: NDArray[np.float64],
+        *,
+        learning: bool,
+    ) -> Records:
+        present = np.count_nonzero(~np.isnan(matrix), axis=1)
+        sufficient = present >= self.mapping.required * matrix.shape[1]
+        self.counts.records += len(keys)
+        self.counts.insufficient += int(np.count_nonzero(~sufficient))
+        return Records(
+            keys.astype(np.int32), records / 1e9, matrix, np.full(len(keys), learning), sufficient
+        )
+
+    def _joined(self, parts: list[Records]) -> Records:
+        return Records.joined([part for part in parts if len(part)], len(self.mapping.fields))

@@ -1,0 +1,163 @@
+"""Where keys and series have their place: slots, ids, and which series belong to a key."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.telemetry.points import REFUSED, UNMAPPED, Series
+from models.telemetry.records import Counts
+from models.telemetry.snapshot import cut, ragged
+from models.telemetry.views import Views
+
+__all__ = ["Members", "Places"]
+
+_SERIES = (1 << 32) - 1
+
+
+@dataclass(slots=True)
+class Members:
+    """The series of a key.
+
+    Attributes:
+        series: ids in the order of the names of the series, which no order of arrival changes:
+            int32 [n].
+        seen: what views see: view << 32 | index in `series`, ascending: int64 [m].
+        fresh: ids by name of series that are not in the arrays yet, with their views.
+    """
+
+    series: NDArray[np.int32]
+    seen: NDArray[np.int64]
+    fresh: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+
+
+class Places:
+    """Gives keys their slots and series their ids, up to limits.
+
+    Attributes:
+        keys: values of the key's tags, by slot.
+        slots: slots by these.
+        count: number of series.
+        key: slot of each series' key: int32 [max_series].
+        reading: number of its reading: int8 [max_series].
+        view: number of its first view: int16 [max_series].
+        delta: whether its values are increases: bool [max_series].
+        deltas: whether any series' are.
+        name: hash of its name: uint64 [max_series].
+        unkeyed: a metric that lacked a tag of the key, with its tags; None if there was none.
+    """
+
+    def __init__(self, views: Views, counts: Counts, max_keys: int, max_series: int) -> None:
+        self._views, self._counts = views, counts
+        self.max_keys, self.max_series = max_keys, max_series
+        self.keys: list[tuple[str, ...]] = []
+        self.slots: dict[tuple[str, ...], int] = {}
+        self.count = 0
+        self.key = np.empty(max_series, np.int32)
+        self.reading = np.empty(max_series, np.int8)
+        self.view = np.empty(max_series, np.int16)
+        self.delta = np.empty(max_series, np.bool_)
+        self.deltas = False
+        self.name = np.empty(max_series, np.uint64)
+        self.unkeyed: Series | None = None
+        self._members: list[Members] = []
+
+    def place(self, series: Series) -> int:
+        """Return the id of a series, which may have one already, UNMAPPED or REFUSED."""
+        found = self._views.match(series)
+        if found is None:
+            return UNMAPPED
+        key = self._key_of(series)
+        if key is None:
+            self.unkeyed = self.unkeyed or series
+            return UNMAPPED
+        slot = self.slots.get(key)
+        if slot is None:
+            if len(self.keys) >= self.max_keys:
+                self._counts.refused_keys += 1
+                return REFUSED
+            slot = self.slots[key] = len(self.keys)
+            self.keys.append(key)
+            self._members.append(Members(np.empty(0, np.int32), np.empty(0, np.int64)))
+        members, name = self._members[slot], _name_of(series)
+        known = self._known(members, name)
+        if known is not None:
+            return known
+        if self.count >= self.max_series:
+            self._counts.refused_series += 1
+            return REFUSED
+        placed, self.count = self.count, self.count + 1
+        reading, views = found
+        self.key[placed], self.reading[placed] = slot, reading
+        self.view[placed], self.delta[placed] = views[0], series.delta
+        self.deltas |= series.delta
+        self.name[placed] = name
+        members.fresh[name] = placed, views
+        return placed
+
+    def members(self, slot: int) -> Members:
+        """Return the series of a key, all of them in the arrays."""
+        members = self._members[slot]
+        if members.fresh:
+            self._settle(members)
+        return members
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the state of all series, to read or to fill."""
+        names = "key", "reading", "view", "delta", "name"
+        return {f"series {name}": getattr(self, name)[: self.count] for name in names}
+
+    def pack(self) -> tuple[dict[str, object], dict[str, NDArray[Any]]]:
+        """Return the rest of the state: what fits into JSON, and arrays."""
+        members = [self.members(slot) for slot in range(len(self.keys))]
+        return {"keys": self.keys, "series": self.count, "deltas": self.deltas}, {
+            **ragged("member series", (member.series for member in members), np.int32),
+            **ragged("member views", (member.seen for member in members), np.int64),
+        }
+
+    def unpack(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `pack` returned."""
+        self.keys = [tuple(key) for key in meta["keys"]]
+        self.slots = {key: slot for slot, key in enumerate(self.keys)}
+        self.count, self.deltas = meta["series"], meta["deltas"]
+        parts = cut("member series", arrays), cut("member views", arrays)
+        self._members = [Members(series, seen) for series, seen in zip(*parts, strict=True)]
+
+    def _key_of(self, series: Series) -> tuple[str, ...] | None:
+        try:
+            return tuple([series.tags[tag] for tag in self._views.mapping.key])
+        except KeyError:
+            return None
+
+    def _known(self, members: Members, name: int) -> int | None:
+        if name in members.fresh:
+            return members.fresh[name][0]
+        same = members.series[self.name[members.series] == name]
+        return int(same[0]) if len(same) else None
+
+    def _settle(self, members: Members) -> None:
+        """Move what is fresh into the arrays."""
+        ids = array("i", [placed for placed, _ in members.fresh.values()])
+        pairs = [(view, at) for at, views in members.fresh.values() for view in views]
+        fresh = np.array(pairs, np.int64).reshape(-1, 2)
+        views = np.concatenate([members.seen >> 32, fresh[:, 0]])
+        series = np.concatenate([members.series[members.seen & _SERIES], fresh[:, 1]])
+        joined = np.concatenate([members.series, np.frombuffer(ids, np.int32)])
+        order = np.argsort(self.name[joined])
+        members.series = joined[order]
+        at = np.searchsorted(self.name[members.series], self.name[series])
+        members.seen = np.sort(views << 32 | at)
+        members.fresh = {}
+
+
+def _name_of(series: Series) -> int:
+    """Return a number that tells a series from all others, whoever sends it."""
+    tags = "\x01".join([f"{tag}\x02{series.tags[tag]}" for tag in sorted(series.tags)])
+    text = f"{series.name}\x00{tags}\x00{series.delta:d}"
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

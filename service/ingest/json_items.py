@@ -1,0 +1,59 @@
+"""JSON lists of which one item that does not fit must not cost the others."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from service.formats.errors import MalformedInputError
+from service.formats.json_diagnosis import DECODE_ERRORS
+from service.ingest.decoded import Batch
+
+__all__ = ["Items"]
+
+_T = TypeVar("_T")
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Items(Generic[_T]):
+    """Decodes lists of items, or an item alone.
+
+    Args:
+        item: type of an item.
+        what: plural, for messages.
+    """
+
+    def __init__(self, item: type[_T], what: str) -> None:
+        self._list: Any = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
+        self._item: Any = msgspec.json.Decoder(item)
+        self._what = what
+
+    def decode(self, body: bytes, batch: Batch) -> list[_T]:
+        """Return the items that fit; the others are counted.
+
+        Raises:
+            MalformedInputError: the body is no JSON list and no item.
+        """
+        try:
+            items: list[_T] = self._list.decode(body)
+        except DECODE_ERRORS:
+            return self._one_by_one(body, batch)
+        return items
+
+    def _one_by_one(self, body: bytes, batch: Batch) -> list[_T]:
+        items = []
+        for text in self._texts(body):
+            try:
+                items.append(self._item.decode(text))
+            except DECODE_ERRORS:
+                batch.reject(f"{self._what} of another form")
+        return items
+
+    def _texts(self, body: bytes) -> list[msgspec.Raw]:
+        try:
+            return _raw_list.decode(body)
+        except msgspec.ValidationError:
+            return [msgspec.Raw(body)]
+        except DECODE_ERRORS as error:
+            raise MalformedInputError(f"The body is no JSON list of {self._what}.") from error

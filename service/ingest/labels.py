@@ -1,0 +1,70 @@
+"""Labels of Prometheus' series, as the bytes that remote write 1.0 has for them.
+
+Those bytes are the token of a series: Prometheus sends labels sorted, so a series that is known is
+found without a look at a single label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from models.telemetry.points import SeriesTable
+from service.ingest.decoded import UnusableError
+from service.ingest.naming import MAX_BYTES, MAX_TAGS, series_of
+from service.ingest.wire import fields
+
+__all__ = ["identify", "label"]
+
+_NAME = "__name__"
+Label = tuple[bytes, bytes]
+
+
+def label(name: bytes, value: bytes) -> bytes:
+    """Return the bytes of one label."""
+    content = b"\x0a" + _size(name) + name + b"\x12" + _size(value) + value
+    return b"\x0a" + _size(content) + content
+
+
+def _size(content: bytes) -> bytes:
+    size, digits = len(content), bytearray()
+    while size >= 0x80:
+        digits.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes((*digits, size))
+
+
+def identify(block: bytes, table: SeriesTable) -> int:
+    """Return the id of the series that labels in any order name, and remember it if it is new.
+
+    Raises:
+        MalformedInputError: these are no labels.
+        UnusableError: they are beyond the limits, or name no series.
+    """
+    if len(block) > 2 * MAX_BYTES:
+        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+    labels = sorted(found for found in _labels(block) if found[1])
+    if len(labels) > MAX_TAGS:
+        raise UnusableError(f"series with more than {MAX_TAGS} tags")
+    token = b"".join(label(*pair) for pair in labels)
+    found = table.ids.get(token)
+    if found is not None:
+        return found
+    try:
+        tags = {name.decode(): value.decode() for name, value in labels}
+    except UnicodeDecodeError as error:
+        raise UnusableError("series whose names are not UTF-8") from error
+    if len(tags) < len(labels):
+        raise UnusableError("series with a label twice")
+    name = tags.pop(_NAME, "")
+    return table.add(token, series_of(name, tags))
+
+
+def _labels(block: bytes) -> Iterable[Label]:
+    for _, start, end in fields(block, 0, len(block)):
+        name = value = b""
+        for tag, at, stop in fields(block, start, end):
+            if tag == 0x0A:
+                name = block[at:stop]
+            elif tag == 0x12:
+                value = block[at:stop]
+        yield name, value
