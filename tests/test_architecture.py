@@ -16,7 +16,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
     "service": {
         "formats": set(),
         "classes": {"web"},
-        "incidents": set(),
+        "incidents": {"classes"},
         "web": {"formats"},
         "settings": {"web"},
         "observability": {"formats", "settings", "web"},
@@ -58,7 +58,7 @@ LIBRARIES = {
     "uvicorn": {"service.server"},
     "httptools": {"service.server"},
     "watchfiles": {"service.bundles"},
-    "sqlalchemy": {"service.classes"},
+    "sqlalchemy": {"service.classes", "service.incidents"},
     "alembic": {"service.classes"},
     "fastapi": {"service.api", "service.app", "service.server", "service.web"},
     "starlette": {

@@ -68,7 +68,6 @@ def runs_of(recipe: Recipe, model: Model) -> Iterator[Run]:
             keys=run["device"].to_list(),
             labels=run["verdict"].to_list(),
             embeddings=embeddings[rows],
-            matrix=matrix[rows],
         )
         yield Run(str(name), judged, _events(run.filter(pl.col("label").is_in(causes))))
 

@@ -100,8 +100,7 @@ class Correlation:
         member.records += 1
         incident.counts[label] = incident.counts.get(label, 0) + 1
         if len(incident.records) < MAX_KEPT:
-            row_bytes = judged.matrix[row].tobytes()
-            incident.records.append(KeptRecord(key, time, label, row_bytes))
+            incident.records.append(KeptRecord(key, time, label, judged.record(row)))
         if incident.status == "pending":
             if time - incident.first >= self.patience.root_seconds:
                 yield self._tell("opened", incident, judged, row, label)
@@ -136,7 +135,7 @@ class Correlation:
         """Return when an open incident becomes stale unless it changes."""
         return incident.changed + self.patience.stale_seconds
 
-    def close(self, incident: Incident, time: float, who: str | None, note: str) -> Change:
+    def close(self, incident: Incident, time: float, note: str) -> Change:
         """Close an incident by hand; its keys open another one only with another label."""
         for key, member in incident.members.items():
             if self.where.get(key) == incident.id:
@@ -144,7 +143,7 @@ class Correlation:
             member.active = False
         del self.incidents[incident.id]
         incident.status, incident.ended = "closed", time
-        return Change.of("closed", time, incident, note=note, who=who)
+        return Change.of("closed", time, incident, note=note)
 
     def _own(self, key: str, label: str, before: Incident | None) -> Incident | None:
         """Return the incident of a key that its new label belongs to as well."""
@@ -249,6 +248,12 @@ class Correlation:
         incident.stale = False
         if incident.status == "pending":
             incident.status, incident.told = "open", time
+            first = incident.root or next(iter(incident.members))
+            incident.names = {
+                "class": incident.label,
+                "key": first,
+                "severity": incident.severity,
+            }
         return Change.of(kind, time, incident, key, note)
 
     def _end(self, incident: Incident, time: float) -> Iterator[Change]:

@@ -10,7 +10,7 @@ import msgspec
 
 from service.incidents.correlation import Correlation, Patience
 from service.incidents.hysteresis import Hysteresis, KeyState
-from service.incidents.incident import Change, Comment, Incident, Judged
+from service.incidents.incident import Change, Incident, Judged
 from service.incidents.roles import Roles
 
 __all__ = ["Engine"]
@@ -93,26 +93,11 @@ class Engine:
                 self._plan()
         return changes
 
-    def acknowledge(self, id_: str, time: float, who: str | None) -> list[Change]:
-        """Note that a person has seen an incident; a settled one closes."""
-        incident = self.incidents[id_]
-        incident.acknowledged = who or "somebody"
-        changes = [Change.of("acknowledged", time, incident, who=who)]
-        if incident.status == "settled":
-            changes += self.close(id_, time, who, "acknowledged after it had settled")
-        return changes
-
-    def close(self, id_: str, time: float, who: str | None, note: str) -> list[Change]:
+    def close(self, id_: str, time: float, note: str) -> Change:
         """Close an incident by hand."""
-        change = self._correlation.close(self.incidents[id_], time, who, note)
+        change = self._correlation.close(self.incidents[id_], time, note)
         self._plan()
-        return [change]
-
-    def comment(self, id_: str, time: float, who: str | None, text: str) -> list[Change]:
-        """Write a comment on an incident."""
-        incident = self.incidents[id_]
-        incident.comments.append(Comment(time, who, text))
-        return [Change.of("commented", time, incident, note=text, who=who)]
+        return change
 
     def snapshot(self) -> bytes:
         """Return all of the state."""

@@ -11,13 +11,11 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.schema import Matrix
+from models.schema import Matrix, Value
 
 __all__ = [
-    "BY_PEOPLE",
     "MAX_KEPT",
     "Change",
-    "Comment",
     "Evidence",
     "Incident",
     "Judged",
@@ -26,21 +24,9 @@ __all__ = [
     "Member",
 ]
 
-Kind = Literal[
-    "opened",
-    "updated",
-    "rooted",
-    "renewed",
-    "stale",
-    "settled",
-    "closed",
-    "acknowledged",
-    "commented",
-]
+Kind = Literal["opened", "updated", "rooted", "renewed", "stale", "settled", "closed"]
 Status = Literal["pending", "open", "settled", "closed"]
 
-BY_PEOPLE: Final = ("acknowledged", "commented")
-"""Kinds of changes that no record makes."""
 MAX_KEPT: Final = 20
 """Records that an incident keeps, and pieces of evidence."""
 
@@ -53,21 +39,21 @@ class Judged:
         times: of the records, seconds since the Unix epoch: float64 [n].
         keys: what each record is of: a device, or a device and an interface.
         labels: verdict on each.
-        embeddings: float32 [n, N].
-        matrix: float32 [n, fields], the records themselves, NaN = missing.
+        embeddings: float32 [n, N]; those of good records are never looked at.
         skipped: bool [n], records that say nothing: still learning, or too few fields; None if
             there are none.
         evidence: returns what `explain` says of a row, the strongest field first; called for the
             few records that open or change an incident.
+        record: returns a row as a record; called for the first ones of an incident.
     """
 
     times: npt.NDArray[np.float64]
     keys: list[str]
     labels: list[str]
     embeddings: Matrix
-    matrix: Matrix
     skipped: npt.NDArray[np.bool_] | None = None
     evidence: Callable[[int], list[dict[str, object]]] = lambda _row: []
+    record: Callable[[int], dict[str, Value]] = lambda _row: {}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -115,21 +101,12 @@ class Evidence:
 
 @dataclass(slots=True)
 class KeptRecord:
-    """A record of an incident, from which its class can be taught; `row` is float32 bytes."""
+    """A record of an incident, from which its class can be taught."""
 
     key: str
     time: float
     label: str
-    row: bytes
-
-
-@dataclass(slots=True)
-class Comment:
-    """What somebody wrote."""
-
-    at: float
-    who: str | None
-    text: str
+    record: dict[str, Value]
 
 
 @dataclass(slots=True)
@@ -157,8 +134,7 @@ class Incident:
         counts: bad records by label.
         evidence: of the records that opened or changed it.
         records: the first ones.
-        acknowledged: who did, if anybody.
-        comments: of people.
+        names: class, key and severity as they were told first, by which others know it.
         centre: of the points of an unknown kind, as float32 bytes.
     """
 
@@ -178,8 +154,7 @@ class Incident:
     counts: dict[str, int] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
     records: list[KeptRecord] = field(default_factory=list)
-    acknowledged: str | None = None
-    comments: list[Comment] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
     centre: bytes = b""
 
     @property
@@ -204,11 +179,10 @@ class Change:
 
     Attributes:
         kind: of change.
-        time: of the record that made it, or of the person's request.
+        time: of the record that made it.
         incident: as it was right after the change; a copy.
         key: that changed it, if one did.
         note: in plain words.
-        who: a person, by the key's first digits; None of the records themselves.
     """
 
     kind: Kind
@@ -216,7 +190,6 @@ class Change:
     incident: Incident
     key: str | None = None
     note: str = ""
-    who: str | None = None
 
     @classmethod
     def of(
@@ -226,10 +199,8 @@ class Change:
         incident: Incident,
         key: str | None = None,
         note: str = "",
-        who: str | None = None,
     ) -> Change:
         """Count the change in the incident, and keep it as it is now."""
         incident.sequence += 1
-        if kind not in BY_PEOPLE:
-            incident.changed = max(incident.changed, time)
-        return cls(kind, time, copy.deepcopy(incident), key, note, who)
+        incident.changed = max(incident.changed, time)
+        return cls(kind, time, copy.deepcopy(incident), key, note)

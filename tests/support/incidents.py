@@ -47,8 +47,8 @@ def drawn(start: float = 1000, **pictures: str) -> Judged:
         keys=[key for _, _, key, _ in records],
         labels=[LABELS[mark] for mark in marks],
         embeddings=np.array(points, np.float32).reshape(-1, 3),
-        matrix=np.arange(2 * len(marks), dtype=np.float32).reshape(-1, 2),
-        evidence=lambda row: [{"field": "rpm", "row": row}],
+        evidence=lambda _row: [{"field": "rpm"}],
+        record=lambda row: {"mark": marks[row]},
     )
 
 
@@ -60,7 +60,7 @@ def part(judged: Judged, rows: slice) -> Judged:
         judged.keys[rows],
         judged.labels[rows],
         judged.embeddings[rows],
-        judged.matrix[rows],
         skipped,
         judged.evidence,
+        lambda row: judged.record(row + (rows.start or 0)),
     )
