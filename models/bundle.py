@@ -80,6 +80,11 @@ class Class(_Frozen):
             older bundles.
         enrolled: True for a class of too few records to be fitted: its centroid is the mean of
             these records, and it is judged as a class that was enrolled from them at run time.
+        echo_of: the class that this one is the echo of, elsewhere than where the fault is; None if
+            it is a fault of its own. A class that names itself is both: a cut link looks the same
+            at its two ends.
+        lasting: whether the fault can stand for long; where it cannot, a level that stays has
+            become the normal one.
     """
 
     name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
@@ -93,6 +98,8 @@ class Class(_Frozen):
         default=None, exclude_if=lambda share: share is None
     )
     enrolled: bool = pydantic.Field(default=False, exclude_if=lambda enrolled: not enrolled)
+    echo_of: str | None = pydantic.Field(default=None, exclude_if=lambda name: name is None)
+    lasting: bool = pydantic.Field(default=True, exclude_if=lambda lasting: lasting)
 
     @property
     def support(self) -> float:
@@ -167,6 +174,17 @@ class Manifest(_Frozen):
         for name in _REQUIRED_FILES:
             if name not in self.files:
                 raise ValueError(f"it lists no {name}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _echoes_have_a_cause(self) -> Manifest:
+        faults = {class_.name for class_ in self.classes if not class_.good}
+        for class_ in self.classes:
+            if class_.echo_of is not None and not {class_.name, class_.echo_of} <= faults:
+                raise ValueError(
+                    f"{class_.name!r} cannot be the echo of {class_.echo_of!r}: both must be fault "
+                    "classes"
+                )
         return self
 
     def content_hash(self) -> str:

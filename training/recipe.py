@@ -53,6 +53,16 @@ class FieldOverride(_Part):
     """Whether its level is the same in every network; a site's profile leaves it as it is."""
 
 
+class Role(_Part):
+    """What a fault class is to incidents."""
+
+    echo_of: str | None = None
+    """The class that it is the echo of on other devices; itself, if a fault looks the same at
+    several devices at once (both ends of a link)."""
+    lasting: bool = True
+    """Whether the fault can stand for long. If not, a level that stays is the new normal."""
+
+
 class Reading(_Part):
     """How the cells of a table are written; what is not given is detected."""
 
@@ -220,6 +230,9 @@ class Recipe(_Part):
     reading: Reading = Reading()
     severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
     """Perceived severity of fault classes; major when not given."""
+    # Left out where it says nothing: the versions of older bundles are hashes of what they hold.
+    roles: dict[str, Role] = pydantic.Field(default={}, exclude_if=lambda roles: not roles)
+    """Roles of fault classes; a fault of its own that can last when not given."""
     fields: dict[str, FieldOverride] = {}
     """By name or pattern (rate_*); a name goes before patterns, the first pattern before others."""
     split: Split
@@ -273,6 +286,18 @@ class Recipe(_Part):
     def _pool_decides_the_families(self) -> Self:
         if self.encoder.families:
             raise ValueError("encoder.families are found by training; pool says which to pool")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _roles_are_of_faults(self) -> Self:
+        for name, role in self.roles.items():
+            if self.good in (name, role.echo_of):
+                raise ValueError(
+                    f"roles.{name}: good traffic ({self.good}) is no fault, nor echoed"
+                )
+            other = self.roles.get(role.echo_of or name, role)
+            if role.echo_of not in (None, name) and other.echo_of not in (None, role.echo_of):
+                raise ValueError(f"roles.{name}: {role.echo_of} is an echo itself; name its cause")
         return self
 
     @classmethod

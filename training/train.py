@@ -29,7 +29,7 @@ from training.fitting.families import Choice
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
-from training.recipe import Recipe, Split
+from training.recipe import Recipe, Role, Split
 from training.reports import figures
 from training.reports.model_card import Calibrated, write_card
 from training.reports.timeline_figure import timeline_figure
@@ -210,9 +210,17 @@ def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
             records=(known if name in dataset.carried else counts)[name],
             share=float(shares[c]) if recipe.prior and c < len(shares) else None,
             enrolled=name in dataset.carried,
+            lasting=recipe.roles.get(name, Role()).lasting,
+            echo_of=_cause(name, recipe, dataset.classes),
         )
         for c, name in enumerate(dataset.classes)
     )
+
+
+def _cause(name: str, recipe: Recipe, classes: tuple[str, ...]) -> str | None:
+    """Return the class that a class echoes; None too where that one has no rows to be fitted."""
+    cause = recipe.roles.get(name, Role()).echo_of
+    return cause if cause in classes else None
 
 
 def _counts(labels: Labels, classes: tuple[str, ...]) -> dict[str, int]:

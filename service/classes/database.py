@@ -48,7 +48,7 @@ __all__ = ["VERSIONS", "Store"]
 
 log = logging.getLogger(__name__)
 
-VERSIONS: Final = ("0001", "0002")
+VERSIONS: Final = ("0001", "0002", "0003")
 """Of the tables, as the migrations are called, oldest first; this program needs the last."""
 
 _MIGRATION, _COMMIT, _FEEDBACK = 7_321_001, 7_321_002, 7_321_003
@@ -258,6 +258,18 @@ class Store:
         query = sa.select(feedback).where(feedback.c.id > after).order_by(feedback.c.id)
         with self._connect(self._backend.statement) as connection:
             return [Feedback(*row) for row in connection.execute(query.limit(limit))]
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Yield a connection for statements that see the same state."""
+        with self._connect(self._backend.snapshot) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, lock: int) -> Iterator[sa.Connection]:
+        """Yield a connection for one transaction, which is alone among those with this lock."""
+        with self._transaction(lock=lock) as connection:
+            yield connection
 
     @contextmanager
     def _connect(self, engine: sa.Engine) -> Iterator[sa.Connection]:

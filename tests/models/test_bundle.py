@@ -417,6 +417,7 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "one class": (lambda d: d.update(classes=d["classes"][:1]), "classes"),
     "no records": (set_class(0, records=0), "classes.0.records"),
     "an invented severity": (set_class(0, severity="awful"), "classes.0.severity"),
+    "an echo of nothing": (set_class(1, echo_of="flood"), "cannot be the echo of 'flood'"),
     "an unknown key": (set_class(0, colour="red"), "classes.0.colour"),
     "an unknown key at the top": (lambda d: d.update(pickle="x"), "pickle"),
     "a temperature of 0": (lambda d: d["calibration"].update(temperature=0), "temperature"),

@@ -164,6 +164,7 @@ def test_an_impossible_split_is_refused_in_one_line(split: dict[str, Any]) -> No
         {"name": "a/b"},
         {"name": ""},
         {"severity": {"slow": "none"}},
+        {"roles": {"slow": {"lasting": "perhaps"}}},
         {"fields": {"latency": {"kind": "colour"}}},
     ],
 )
@@ -254,3 +255,26 @@ def test_a_tab_may_be_called_by_its_name() -> None:
 def test_families_in_a_recipe_are_refused_instead_of_ignored() -> None:
     with pytest.raises(RecipeError, match="pool says which to pool"):
         Recipe.checked(OPTIONS | {"encoder": {"families": [["load_1", "load_2"]]}})
+
+
+@pytest.mark.parametrize(
+    ("roles", "why"),
+    [
+        ({"normal": {"lasting": False}}, "good traffic"),
+        ({"slow": {"echo_of": "normal"}}, "good traffic"),
+        ({"far": {"echo_of": "slow"}, "slow": {"echo_of": "down"}}, "slow is an echo itself"),
+    ],
+)
+def test_a_role_that_no_fault_can_have_is_refused(roles: dict[str, Any], why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        Recipe.read(None, OPTIONS | {"good": "normal", "roles": roles})
+
+
+def test_a_recipe_without_roles_is_recorded_as_it_was_before_there_were_any() -> None:
+    recipe = Recipe.read(None, OPTIONS)
+    assert "roles" not in recipe.as_recorded()
+    roles = {"slow": {"lasting": False}, "far": {"echo_of": "slow"}, "cut": {"echo_of": "cut"}}
+    assert Recipe.read(None, OPTIONS | {"roles": roles}).as_recorded()["roles"]["far"] == {
+        "echo_of": "slow",
+        "lasting": True,
+    }

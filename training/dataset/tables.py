@@ -106,9 +106,12 @@ def read_labelled(
     ]
     labels = pl.concat([labels_of(frame, recipe) for frame in frames])
     known = {*labels, *more}
-    for name in (*recipe.drop_labels, *recipe.severity):
+    causes = (role.echo_of for role in recipe.roles.values() if role.echo_of)
+    for name in (*recipe.drop_labels, *recipe.severity, *recipe.roles, *causes):
         if name not in known:
-            raise RecipeError(f"no row has the label {name!r} to leave out or to give a severity")
+            raise RecipeError(
+                f"no row has the label {name!r} to leave out, or to give a severity or a role"
+            )
     frames = [_with_labels(frame, labels, recipe) for frame in frames]
     parts = _parts(frames, recipe, split)
     notes = [note for table, _ in tables for note in table.notes]
@@ -210,7 +213,9 @@ def _with_labels(table: pl.DataFrame, known: pl.Series, recipe: Recipe) -> pl.Da
     """Return the table with trimmed labels, spelled as the known ones are most often."""
     labels = labels_of(table, recipe)
     if recipe.merge_labels:
-        labels = merged(labels, known, (recipe.good, *recipe.severity, *recipe.drop_labels))
+        labels = merged(
+            labels, known, (recipe.good, *recipe.severity, *recipe.roles, *recipe.drop_labels)
+        )
     else:
         for group in spellings(known.filter(~known.is_in(recipe.drop_labels))):
             raise TableError(describe(group))

@@ -43,6 +43,7 @@ from service.classes.entities import (
     UnusableError,
 )
 from service.classes.tables import METADATA
+from service.incidents import tables as incident_tables
 from tests.support.databases import KINDS, Postgres, running, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -499,6 +500,7 @@ def test_feedback_that_comes_at_once_is_seen_in_order(store: Store) -> None:
 
 
 def test_the_migrations_make_the_tables_that_are_used(store: Store) -> None:
+    assert incident_tables.incidents.metadata is METADATA
     with store._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
@@ -561,7 +563,7 @@ def test_a_database_of_a_newer_version_is_left_alone(store: Store) -> None:
     put(store, FAN)
     with store._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(UnusableError, match=r"newer version .9999, known is 0002.*move it away"):
+    with pytest.raises(UnusableError, match=r"newer version .9999, known is 0003.*move it away"):
         store.prepare()
     assert store.read().classes == {"fan": FAN}
 

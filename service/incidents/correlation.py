@@ -1,0 +1,282 @@
+"""From states of keys to incidents: which key is the root, and which only shows the echo.
+
+A fault of its own (a primary) on a key that no incident has as its root opens an incident. Echoes
+(secondary classes) and `unknown` join the newest open incident with a root that fits. Without one
+they wait for a while in an incident without a root, because echoes are often reported before their
+cause; the next cause takes them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import UNKNOWN
+from models.schema import Matrix
+from service.incidents.incident import (
+    MAX_KEPT,
+    Change,
+    Evidence,
+    Incident,
+    Judged,
+    KeptRecord,
+    Kind,
+    Member,
+)
+from service.incidents.roles import Roles
+
+__all__ = ["Correlation", "Patience"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long incidents wait, and what is near.
+
+    Attributes:
+        root_seconds: an incident without a root is told after so long a trouble.
+        stale_seconds: an incident that stands for so long without a change is stale: what happens
+            elsewhere is not taken for its echo any more.
+        settle_seconds: a trouble that stands for so long, of a class that cannot last, is the new
+            normal of its key.
+        update_seconds: a change of a member's evidence is told at most so often.
+        near: distance (0..1) within which two unknown points are of one kind, and a member's
+            evidence counts as unchanged.
+    """
+
+    root_seconds: float = 30
+    stale_seconds: float = 600
+    settle_seconds: float = 180
+    update_seconds: float = 30
+    near: float = 0.05
+
+
+class Correlation:
+    """The open incidents, and the rules by which they grow.
+
+    Args:
+        roles: of the labels.
+        patience: how long to wait.
+
+    Attributes:
+        incidents: that are not closed, by id, in the order of their opening.
+        where: the incident in which each key in trouble takes part.
+        dropped: incidents that ended before there was anything to tell.
+    """
+
+    def __init__(self, roles: Roles, patience: Patience) -> None:
+        self.roles, self.patience = roles, patience
+        self.incidents: dict[str, Incident] = {}
+        self.where: dict[str, str] = {}
+        self.dropped = 0
+
+    def enter(self, judged: Judged, row: int, label: str, since: float) -> Iterator[Change]:
+        """Take a key whose state opened, or changed its label.
+
+        Args:
+            judged: the records.
+            row: of the record that did it.
+            label: of the state now.
+            since: time of the first bad record.
+        """
+        key = judged.keys[row]
+        before = self.incidents.get(self.where.get(key, ""))
+        incident = self._own(key, label, before) or self._place(judged, row, label, since)
+        if before is not None and incident is not before:
+            before.members[key].active = False
+        yield from self._join(incident, judged, row, label, since)
+        if before is not None and incident is not before:
+            yield from self._end(before, float(judged.times[row]))
+
+    def bad(self, judged: Judged, row: int, label: str) -> Iterator[Change]:
+        """Take a bad record of a key whose state is open."""
+        key, time = judged.keys[row], float(judged.times[row])
+        incident = self.incidents.get(self.where.get(key, ""))
+        if incident is None:
+            return
+        member = incident.members[key]
+        member.last, incident.last = time, max(incident.last, time)
+        member.records += 1
+        incident.counts[label] = incident.counts.get(label, 0) + 1
+        if len(incident.records) < MAX_KEPT:
+            incident.records.append(KeptRecord(key, time, label, judged.record(row)))
+        if incident.status == "pending":
+            if time - incident.first >= self.patience.root_seconds:
+                yield self._tell("opened", incident, judged, row, label)
+        elif self._has_moved(incident, member, judged.embeddings[row], time):
+            member.point = judged.embeddings[row].tobytes()
+            note = f"{key} shows {label} in another way than before"
+            yield self._tell("updated", incident, judged, row, label, note)
+
+    def leave(self, key: str, time: float) -> Iterator[Change]:
+        """Take a key whose state closed."""
+        incident = self.incidents.get(self.where.pop(key, ""))
+        if incident is not None:
+            incident.members[key].active = False
+            yield from self._end(incident, time)
+
+    def renew(self, key: str, time: float) -> Iterator[Change]:
+        """Take that a key's trouble is its new normal: its incident will settle, not close."""
+        incident = self.incidents.get(self.where.get(key, ""))
+        if incident is not None and incident.status == "open":
+            incident.members[key].renewed = True
+            note = f"{key} has stood unchanged: its level is learned again"
+            yield Change.of("renewed", time, incident, key, note)
+
+    def mark_stale(self, time: float) -> Iterator[Change]:
+        """Mark every incident that has stood without a change for too long."""
+        for incident in self.incidents.values():
+            if incident.status == "open" and not incident.stale and time >= self.stale_at(incident):
+                incident.stale = True
+                yield Change.of("stale", time, incident, note="it stands without any change")
+
+    def stale_at(self, incident: Incident) -> float:
+        """Return when an open incident becomes stale unless it changes."""
+        return incident.changed + self.patience.stale_seconds
+
+    def close(self, incident: Incident, time: float, note: str) -> Change:
+        """Close an incident by hand; its keys open another one only with another label."""
+        for key, member in incident.members.items():
+            if self.where.get(key) == incident.id:
+                del self.where[key]
+            member.active = False
+        del self.incidents[incident.id]
+        incident.status, incident.ended = "closed", time
+        return Change.of("closed", time, incident, note=note)
+
+    def _own(self, key: str, label: str, before: Incident | None) -> Incident | None:
+        """Return the incident of a key that its new label belongs to as well."""
+        if before is None or before.status not in ("pending", "open"):
+            return None
+        if not self.roles.is_primary(label):
+            return before
+        if before.root == key:
+            return before if before.label == label else None
+        if before.root is None:
+            return before
+        spread = self.roles.spreads(label) and before.label == label and before.takes_members
+        return before if spread else None
+
+    def _place(self, judged: Judged, row: int, label: str, since: float) -> Incident:
+        """Return the incident of a key that has none, or none that fits."""
+        key = judged.keys[row]
+        newest = [i for i in reversed(self.incidents.values()) if i.takes_members]
+        if self.roles.is_primary(label):
+            fitting = self._rooted_at(key, label) or self._for_primary(newest, label)
+        else:
+            fitting = self._for_echo(newest, label, judged.embeddings[row])
+        return fitting or self._new(key, label, since, float(judged.times[row]))
+
+    def _rooted_at(self, key: str, label: str) -> Incident | None:
+        """Return the incident that a root comes back to, while others are in trouble still.
+
+        A root that was good again in the meantime fails anew.
+        """
+        for incident in self.incidents.values():
+            if incident.root == key and incident.label == label and incident.status == "open":
+                return incident if self.where.get(key) is not None else None
+        return None
+
+    def _for_primary(self, newest: list[Incident], label: str) -> Incident | None:
+        """Return an incident that waits for this root, or one that spreads."""
+        for incident in newest:
+            if incident.root is None and (incident.status == "pending" or incident.label == label):
+                return incident
+        spreads = self.roles.spreads(label)
+        return next((i for i in newest if spreads and i.label == label), None)
+
+    def _for_echo(self, newest: list[Incident], label: str, point: Matrix) -> Incident | None:
+        """Return the newest incident that an echo may come from."""
+        rooted = [i for i in newest if i.root is not None]
+        cause = self.roles[label].echo_of
+        for incident in rooted:
+            if incident.label == cause:
+                return incident
+        if rooted:
+            return rooted[0]
+        if label != UNKNOWN:
+            return next((i for i in newest if i.label == cause), None)
+        near = [i for i in newest if i.label == UNKNOWN and self._is_near(i.centre, point)]
+        return near[0] if near else None
+
+    def _new(self, key: str, label: str, since: float, time: float) -> Incident:
+        name = self.roles[label].echo_of or label
+        id_ = Incident.id_of(key, time, label)
+        severity = self.roles[label].severity
+        incident = Incident(id_, name, severity, since, since)
+        self.incidents[id_] = incident
+        return incident
+
+    def _join(
+        self, incident: Incident, judged: Judged, row: int, label: str, since: float
+    ) -> Iterator[Change]:
+        """Make a key a member of an incident, and tell what that changes."""
+        key, point = judged.keys[row], judged.embeddings[row]
+        self.where[key] = incident.id
+        member = incident.members.get(key)
+        if member is None:
+            member = incident.members[key] = Member([], since, since)
+            incident.first = min(incident.first, since)
+        is_new = label not in member.labels
+        if is_new:
+            member.labels.append(label)
+            member.point = point.tobytes()
+        member.active = True
+        if label == UNKNOWN and not incident.centre:
+            incident.centre = point.tobytes()
+        if incident.root is None and self.roles.is_primary(label):
+            incident.root, incident.label = key, label
+            incident.severity = self.roles[label].severity
+            kind: Kind = "opened" if incident.status == "pending" else "rooted"
+            yield self._tell(kind, incident, judged, row, label, f"{key} is the likely root")
+        elif is_new and incident.status != "pending":
+            yield self._tell("updated", incident, judged, row, label, f"{key} shows {label}")
+
+    def _tell(
+        self,
+        kind: Kind,
+        incident: Incident,
+        judged: Judged,
+        row: int,
+        label: str,
+        note: str = "",
+    ) -> Change:
+        key, time = judged.keys[row], float(judged.times[row])
+        if len(incident.evidence) < MAX_KEPT:
+            incident.evidence.append(Evidence(key, time, label, judged.evidence(row)))
+        incident.stale = False
+        if incident.status == "pending":
+            incident.status, incident.told = "open", time
+            first = incident.root or next(iter(incident.members))
+            incident.names = {
+                "class": incident.label,
+                "key": first,
+                "severity": incident.severity,
+            }
+        return Change.of(kind, time, incident, key, note)
+
+    def _end(self, incident: Incident, time: float) -> Iterator[Change]:
+        """Close an incident that no key is in trouble of any more."""
+        if incident.active or incident.status in ("settled", "closed"):
+            return
+        if incident.status == "pending":
+            del self.incidents[incident.id]
+            self.dropped += 1
+        elif any(member.renewed for member in incident.members.values()):
+            incident.status = "settled"
+            yield Change.of("settled", time, incident, note="the level that is new has stayed")
+        else:
+            del self.incidents[incident.id]
+            incident.status, incident.ended = "closed", time
+            yield Change.of("closed", time, incident, note="all of it is good again")
+
+    def _has_moved(self, incident: Incident, member: Member, point: Matrix, time: float) -> bool:
+        """Whether a member's evidence is another one than was told last."""
+        if time - incident.changed < self.patience.update_seconds:
+            return False
+        return not self._is_near(member.point, point)
+
+    def _is_near(self, told: bytes, point: Matrix) -> bool:
+        offset = np.frombuffer(told, np.float32) - point
+        return bool(np.mean(offset * offset) <= self.patience.near)

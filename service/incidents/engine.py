@@ -1,0 +1,162 @@
+"""The state machine: judged records in, changes of incidents out. It has no clock of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from service.incidents.correlation import Correlation, Patience
+from service.incidents.hysteresis import Hysteresis, KeyState
+from service.incidents.incident import Change, Incident, Judged
+from service.incidents.roles import Roles
+
+__all__ = ["Engine"]
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    states: dict[str, KeyState]
+    incidents: dict[str, Incident]
+    where: dict[str, str]
+    now: float
+    dropped: int
+    late: int
+
+
+class Engine:
+    """Turns verdicts into incidents; the same records give the same changes and ids.
+
+    Args:
+        roles: of the labels; may be set anew when a model is swapped or a class enrolled.
+        hysteresis: of the states of keys.
+        patience: of incidents.
+
+    Attributes:
+        states: of keys that are or were in trouble a moment ago.
+        now: time of the latest record.
+        late: records that came after a later one of their key, and were left out.
+    """
+
+    def __init__(
+        self,
+        roles: Roles,
+        hysteresis: Hysteresis | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.hysteresis = hysteresis or Hysteresis()
+        self._correlation = Correlation(roles, patience or Patience())
+        self.states: dict[str, KeyState] = {}
+        self.now = -math.inf
+        self.late = 0
+        self._stale_at = math.inf
+
+    @property
+    def roles(self) -> Roles:
+        """Roles of the labels."""
+        return self._correlation.roles
+
+    @roles.setter
+    def roles(self, roles: Roles) -> None:
+        self._correlation.roles = roles
+
+    @property
+    def incidents(self) -> dict[str, Incident]:
+        """Incidents that are not closed, by id; those still pending too."""
+        return self._correlation.incidents
+
+    @property
+    def dropped(self) -> int:
+        """Incidents that ended before there was anything to tell."""
+        return self._correlation.dropped
+
+    def observe(self, judged: Judged) -> list[Change]:
+        """Take judged records, and return what they change, in order."""
+        changes: list[Change] = []
+        good, states, skipped = self.roles.good, self.states, judged.skipped
+        rows = zip(judged.keys, judged.labels, judged.times.tolist(), strict=True)
+        for row, (key, label, time) in enumerate(rows):
+            if skipped is not None and skipped[row]:
+                continue
+            self.now = max(self.now, time)
+            if self.now >= self._stale_at:
+                changes += self._correlation.mark_stale(self.now)
+                self._plan()
+            is_good = label in good
+            if is_good and key not in states:
+                continue  # nearly every record
+            new = list(self._step(judged, row, "" if is_good else label, time))
+            if new:
+                changes += new
+                self._plan()
+        return changes
+
+    def close(self, id_: str, time: float, note: str) -> Change:
+        """Close an incident by hand."""
+        change = self._correlation.close(self.incidents[id_], time, note)
+        self._plan()
+        return change
+
+    def snapshot(self) -> bytes:
+        """Return all of the state."""
+        correlation = self._correlation
+        return msgspec.msgpack.encode(
+            _Snapshot(
+                self.states,
+                correlation.incidents,
+                correlation.where,
+                self.now,
+                correlation.dropped,
+                self.late,
+            )
+        )
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take the state of a snapshot.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            state = msgspec.msgpack.decode(snapshot, type=_Snapshot)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no snapshot of incidents: {error}") from error
+        correlation = self._correlation
+        self.states, self.now, self.late = state.states, state.now, state.late
+        correlation.incidents, correlation.where = state.incidents, state.where
+        correlation.dropped = state.dropped
+        self._plan()
+
+    def _step(self, judged: Judged, row: int, label: str, time: float) -> Iterator[Change]:
+        key, rule = judged.keys[row], self.hysteresis
+        state = self.states.get(key)
+        if state is None:
+            state = self.states[key] = KeyState()
+        if time < state.time:
+            self.late += 1
+            return
+        match state.step(label, time, rule):
+            case "opened" | "changed":
+                yield from self._correlation.enter(judged, row, state.label, state.since)
+            case "closed":
+                yield from self._correlation.leave(key, time)
+        if label and state.label:
+            yield from self._correlation.bad(judged, row, label)
+            yield from self._settle(state, key, time)
+        elif state.is_over(rule):
+            del self.states[key]
+
+    def _settle(self, state: KeyState, key: str, time: float) -> Iterator[Change]:
+        """Declare a trouble that has stood for long, of a class that cannot, the new normal."""
+        stood = time - state.since >= self._correlation.patience.settle_seconds
+        if stood and not state.renewed and not self.roles[state.label].lasting:
+            state.renewed = True
+            yield from self._correlation.renew(key, time)
+
+    def _plan(self) -> None:
+        """Note when the next incident becomes stale."""
+        stale_at = self._correlation.stale_at
+        waiting = (i for i in self.incidents.values() if i.status == "open" and not i.stale)
+        self._stale_at = min(map(stale_at, waiting), default=math.inf)
