@@ -104,7 +104,7 @@ class Decisions:
     _distances: Matrix | None = None
     points: Matrix | None = None
 
-    def __getitem__(self, records: slice) -> Decisions:
+    def __getitem__(self, records: slice | npt.NDArray[np.intp]) -> Decisions:
         return Decisions(
             self.nearest[records],
             self.accepted[records],

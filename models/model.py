@@ -22,6 +22,7 @@ from models.encoder import Encoder, EncoderError
 from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
 from models.support import ROUNDING, support_radius
+from models.telemetry import mapping as telemetry
 
 __all__ = ["Enrolled", "Model", "Verdict"]
 
@@ -84,9 +85,11 @@ class Model:
         EncoderError: the graph does not fit the manifest or fails on the bundle's own examples.
         RecordError: an example does not fit the schema.
         ValueError: the reference is malformed.
+        MappingError: the mapping is, or does not fit the schema.
 
     Attributes:
         reference: calibration records, if the bundle holds any.
+        mapping: how metric points become records, if the bundle says so.
         names: of the classes, in the order of the rule's centroids.
         good: whether each is good traffic.
     """
@@ -108,6 +111,7 @@ class Model:
             log_prior=log_prior_of([class_.share for class_ in classes]),
         )
         self.reference = self._reference(bundle)
+        self.mapping = self._mapping(bundle)
         self._smoke_test()
 
     @classmethod
@@ -121,7 +125,7 @@ class Model:
             return cls(Bundle.read(path), threads=threads)
         except RecordError as error:
             raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
-        except ValueError as error:
+        except (ValueError, telemetry.MappingError) as error:
             raise BundleError(Path(path), str(error)) from error
 
     def enrol(self, name: str, points: Matrix, *, good: bool = False) -> Enrolled:
@@ -239,6 +243,14 @@ class Model:
             return None
         classes = len(self.manifest.classes)
         return Reference.from_bytes(data, fields=len(self.schema), classes=classes)
+
+    def _mapping(self, bundle: Bundle) -> telemetry.Mapping | None:
+        data = bundle.files.get(telemetry.MAPPING)
+        if data is None:
+            return None
+        mapping = telemetry.Mapping.parse(data.decode(), telemetry.MAPPING)
+        mapping.check(self.schema)
+        return mapping
 
     def _smoke_test(self) -> None:
         shape = (self.encoder.fields, self.encoder.dimensions)

@@ -129,6 +129,13 @@ class Settings(BaseSettings):
     share. Unset, it is `$XDG_STATE_HOME/faultcube/classes.sqlite` (`~/.local/state/...`), opened
     when there is an admin key or the file exists."""
 
+    mapping: Annotated[
+        Path | None,
+        BeforeValidator(lambda value: None if value == "" else value),
+        Field(json_schema_extra={"shown": "that of the bundle"}),
+    ] = None
+    """TOML file that says how metric points become records."""
+
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
 

@@ -237,6 +237,8 @@ class Recipe(_Part):
     """By name or pattern (rate_*); a name goes before patterns, the first pattern before others."""
     split: Split
     backtests: tuple[Backtest, ...] = ()
+    mapping: Path | None = None
+    """How metric points become records (`faultcube assemble`); it is put into the bundle."""
     encoder: EncoderRecipe = EncoderRecipe()
     fit: FitRecipe = FitRecipe()
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)] = 0.01
@@ -370,7 +372,7 @@ def _change_tables(content: dict[str, Any], change: Callable[[str], object]) -> 
     if isinstance(backtests, list):
         parts += [backtest.get("split") for backtest in backtests if isinstance(backtest, dict)]
     for part in parts:
-        for key in ("table", "test_table"):
+        for key in ("table", "test_table", "mapping"):
             if isinstance(part, dict) and isinstance(part.get(key), str):
                 part[key] = change(part[key])
 

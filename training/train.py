@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Mappings
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ from models.decision import NearestCentroid
 from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
+from models.telemetry.mapping import MAPPING, Mapping, MappingError
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
@@ -29,7 +31,7 @@ from training.fitting.families import Choice
 from training.fitting.fit import Epoch
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
-from training.recipe import Recipe, Role, Split
+from training.recipe import Recipe, RecipeError, Role, Split
 from training.reports import figures
 from training.reports.model_card import Calibrated, write_card
 from training.reports.timeline_figure import timeline_figure
@@ -74,6 +76,7 @@ def train(
         RecipeError: the recipe or its table cannot be trained on.
         ExportError: the exported graph differs from the encoder.
     """
+    mapping = _mapping(recipe)
     fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
     backtests = {
         backtest.name: fit_and_test(
@@ -81,7 +84,22 @@ def train(
         ).evaluation
         for backtest in recipe.backtests
     }
+    if mapping is not None:
+        try:
+            mapping.check(fitted.dataset.schema)
+        except MappingError as error:
+            raise RecipeError(str(error)) from error
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
+
+
+def _mapping(recipe: Recipe) -> Mapping | None:
+    """Read the recipe's mapping, before anything is fitted."""
+    if recipe.mapping is None:
+        return None
+    try:
+        return Mapping.read(recipe.mapping)
+    except MappingError as error:
+        raise RecipeError(str(error)) from error
 
 
 @one_thread()
@@ -142,7 +160,7 @@ def _bundle(
     recipe: Recipe,
     created: datetime,
     fitted: Fitted,
-    backtests: Mapping[str, Evaluation],
+    backtests: Mappings[str, Evaluation],
     retrained_from: str | None,
 ) -> Bundle:
     dataset, rule, classes = fitted.dataset, fitted.rule, fitted.dataset.classes
@@ -168,6 +186,8 @@ def _bundle(
         "figures/embedding.png": figures.embedding_figure(points, labels, rule, classes),
         "figures/history.png": figures.history_figure(fitted.history),
     }
+    if recipe.mapping is not None:
+        files[MAPPING] = recipe.mapping.read_bytes()
     if recipe.time:
         verdicts, records = as_served(decisions, len(classes)), _records(recipe, dataset)
         files["figures/timeline.png"] = timeline_figure(labels, verdicts, classes, records)

@@ -10,7 +10,7 @@ from collections.abc import Mapping as Mappings
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import pydantic
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from models.schema import Schema
 
-__all__ = ["FieldRule", "Mapping", "MappingError", "Wide"]
+__all__ = ["MAPPING", "FieldRule", "Mapping", "MappingError", "Wide"]
+
+MAPPING: Final = "mapping.toml"
+"""Its file in a bundle."""
 
 Kind = Literal["gauge", "counter", "state"]
 Aggregate = Literal["last", "sum", "mean", "min", "max", "std", "share_below"]

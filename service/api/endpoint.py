@@ -37,7 +37,16 @@ from service.web.problems import (
     problem_of,
 )
 
-__all__ = ["ARROW", "JSON", "Content", "Options", "RecordEndpoint", "RecordRequest"]
+__all__ = [
+    "ARROW",
+    "JSON",
+    "Content",
+    "Options",
+    "RecordEndpoint",
+    "RecordRequest",
+    "decompressed",
+    "refuse_method",
+]
 
 JSON: Final = "application/json"
 
@@ -167,7 +176,7 @@ class RecordEndpoint:
         info.route = self.route
         try:
             if scope["method"] != "POST":
-                _refuse_method()
+                refuse_method()
             served = self.state.served
             info.bundle = served.bundle
             content = await self._answer(served, scope, info.headers, receive)
@@ -196,7 +205,7 @@ class RecordEndpoint:
         data = await body.read(receive, headers, budget, limit=limit, seconds=settings.body_seconds)
         try:
             if encoding:
-                data = await scheduler.run_sliced(_decompressed(data, encoding, limit, budget))
+                data = await scheduler.run_sliced(decompressed(data, encoding, limit, budget))
             accepted = _accepted(headers, media_type)
             request = RecordRequest(
                 served, scope["path_params"], headers, data, media_type, accepted, options, site
@@ -256,11 +265,12 @@ def _site(served: ServedModel, name: str) -> Site | None:
     return site
 
 
-def _refuse_method() -> NoReturn:
+def refuse_method() -> NoReturn:
+    """Raise the problem of a method other than POST."""
     raise Problem(METHOD_NOT_ALLOWED, "This path takes POST.", headers={"Allow": "POST"})
 
 
-def _decompressed(
+def decompressed(
     data: bytes | bytearray, encoding: str, limit: int, budget: ByteBudget
 ) -> Steps[bytes | bytearray]:
     """Decompress a body, and hold its bytes instead of those that were sent."""

@@ -10,6 +10,10 @@ from service.ingest.naming import series_of, tags_of
 
 __all__ = ["add_fields"]
 
+_ONLY = "value"
+"""A field of this name adds nothing to the name of its measurement, as in Telegraf's own outputs
+for systems whose points have one value each."""
+
 
 def add_fields(
     name: str,
@@ -19,7 +23,7 @@ def add_fields(
     table: SeriesTable,
     batch: Batch,
 ) -> None:
-    """Add a measurement's points; a series is called measurement_field.
+    """Add a measurement's points; a series is called measurement_field, or measurement alone.
 
     The same series has the same token in every format that has measurements.
 
@@ -38,7 +42,8 @@ def add_fields(
         found = get(token)
         if found is None:
             try:
-                found = table.add(token, series_of(f"{name}_{field}", tags_of(tags)))
+                whole = name if field == _ONLY else f"{name}_{field}"
+                found = table.add(token, series_of(whole, tags_of(tags)))
             except UnusableError as error:
                 batch.reject(str(error))
                 continue

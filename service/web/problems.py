@@ -40,6 +40,7 @@ __all__ = [
     "METHOD_NOT_ALLOWED",
     "NAME_TAKEN",
     "NOT_ACTIVATED",
+    "NOT_INGESTING",
     "NOT_LEARNED",
     "NOT_READY",
     "NO_SUCH_BUNDLE",
@@ -93,6 +94,7 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer, Basic realm=faultcube"}
 
 MALFORMED_BODY = Kind(400, "unreadable", "The body is not what its content type says.")
 MALFORMED_REQUEST = Kind(400, "malformed", "Not HTTP.", _CLOSE)
+NOT_INGESTING = Kind(400, "not_ingesting", "No mapping says what to make of metric points.")
 BAD_REQUEST = Kind(400, "refused", "Any other refusal by the framework.")
 UNAUTHORIZED = Kind(401, "unauthorized", "No key, or one without this permission.", _CHALLENGE)
 FORBIDDEN = Kind(403, "forbidden", "Nobody may do this.")

@@ -1,0 +1,384 @@
+"""Ingestion: bodies of metric points are taken, assembled into records, judged and observed.
+
+A body is decoded, written to the journal and queued; then its sender gets its answer. One thread
+takes the queue: it assembles, judges, and hands the verdicts on. So no client waits for the model.
+One process owns the state of all devices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from models import Model
+from models.telemetry.assembler import Assembler
+from models.telemetry.mapping import Mapping, MappingError
+from models.telemetry.points import Points
+from models.telemetry.records import Records
+from models.telemetry.snapshot import SnapshotError
+from service.incidents.incident import Judged
+from service.incidents.storage import Checkpoint
+from service.ingest.decoded import Decoded
+from service.ingest.receivers import RECEIVERS, Receiver
+from service.runtime.journal import Entry, Journal
+from service.runtime.judging import Columns, judge
+from service.scoring.scored import Scored
+from service.scoring.served_model import ServedModel
+from service.web import problems
+from service.web.problems import Problem
+
+__all__ = ["CHECKPOINT", "Hooks", "Ingestion"]
+
+CHECKPOINT: Final = "ingestion"
+"""Name of the checkpoint."""
+
+_TICK_SECONDS = 0.1
+"""Longest time between a deadline and the end of its records."""
+_CHECKPOINT_SECONDS = 60.0
+_CHECKPOINT_BYTES = 64 << 20
+"""Of the journal: a checkpoint is made when either is passed."""
+_MAX_QUEUED = 2_000_000
+"""Points that wait: 40 MB, some seconds of work."""
+_RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What ingestion needs of the service.
+
+    Attributes:
+        served: returns the model that answers now, or raises the problem of none.
+        observe: takes judged records, and a checkpoint to store with what comes of them. It may
+            raise: then it is called again with the same.
+        restore: returns the checkpoint that was stored last, and takes up its state; None if there
+            is none.
+        scored: shows verdicts to the observers of all records; called in a thread of its own.
+    """
+
+    served: Callable[[], ServedModel]
+    observe: Callable[[Judged | None, Checkpoint | None], object]
+    restore: Callable[[str], Checkpoint | None]
+    scored: Callable[[ServedModel, Scored], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    points: Points
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The place of a checkpoint in the queue: what came before it is in the files before."""
+
+    position: int
+
+
+@dataclass(slots=True)
+class ReceiverCounts:
+    """Of one wire format, since the start.
+
+    Attributes:
+        bodies: that were taken.
+        points: in them.
+        rejected: samples that could not be used, by reason.
+        refused: bodies that were refused, by reason.
+    """
+
+    bodies: int = 0
+    points: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The latest record of a key.
+
+    Attributes:
+        slot: of the key in the assembler.
+        time: of the record, seconds since the Unix epoch.
+        label: its verdict.
+    """
+
+    slot: int
+    time: float
+    label: str
+
+
+class Ingestion:
+    """Takes points, if there is a mapping that says what to make of them.
+
+    Args:
+        mapping: the operator's; None for that of the bundle.
+        folder: returns that of the journal; None if nothing is to survive the process.
+        hooks: into the service.
+        clock: seconds since the Unix epoch.
+
+    Attributes:
+        counts: by name of the receiver.
+        queued: points that wait.
+        refused: the problem why nothing is taken; None while bodies are.
+        assembler: holds the state of all keys; None until there is a model and a mapping.
+        last: the latest record of each key.
+    """
+
+    def __init__(
+        self,
+        mapping: Mapping | None,
+        folder: Callable[[], Path | None],
+        hooks: Hooks,
+        clock: Callable[[], float],
+    ) -> None:
+        self._own, self._hooks, self._clock = mapping, hooks, clock
+        self._folder = folder
+        self._journal: Journal | None = None
+        self.counts: dict[str, ReceiverCounts] = {name: ReceiverCounts() for name in RECEIVERS}
+        self.queued = 0
+        self.refused: Problem | None = problems.not_ready(
+            "No model is loaded yet.", retry_seconds=1
+        )
+        self.assembler: Assembler | None = None
+        self.last: dict[str, Latest] = {}
+        self._columns: tuple[str, Columns] | None = None  # with the version of the bundle
+        self._queue: queue.SimpleQueue[_Taken | _Mark] = queue.SimpleQueue()
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        # Decoding adds series to the assembler, which must not run meanwhile.
+        self._lock = threading.Lock()
+        self._marked = 0.0
+
+    async def take(self, receiver: Receiver, body: bytes) -> Decoded:
+        """Decode a body and queue its points; once this returns they are not lost.
+
+        Raises:
+            MalformedInputError: it cannot be decoded.
+            Problem: `OVERLOADED`, or `NOT_INGESTING`; nothing of the body is kept.
+        """
+        if self.queued > _MAX_QUEUED:
+            raise Problem(problems.OVERLOADED)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoding, self._take, receiver, body)
+
+    def renew(self, keys: list[str]) -> None:
+        """Learn the baselines of keys anew: what they do now is their new normal."""
+        with self._lock:
+            if self.assembler is not None:
+                self.assembler.renew([self.last[key].slot for key in keys if key in self.last])
+
+    def run(self, stop: threading.Event) -> None:
+        """Assemble and judge what was taken, until `stop` is set."""
+        while not stop.is_set():
+            try:
+                if self._is_ready():
+                    self._step()
+                else:
+                    stop.wait(_RETRY_SECONDS / 4)
+            except Exception:  # whatever it is, what comes next is judged
+                log.exception("ingestion failed")
+                stop.wait(_RETRY_SECONDS)
+        self._decoding.shutdown()
+        if self._journal is not None:
+            self._checkpoint_now()
+            self._journal.close()
+
+    def _is_ready(self) -> bool:
+        """Return whether there is a model and a mapping; begin or change over when there is one."""
+        try:
+            served = self._hooks.served()
+        except Problem as problem:
+            self.refused = problem
+            return False
+        if self._columns is not None and self._columns[0] == served.version:
+            self.refused = None
+            return True
+        try:
+            mapping = self._mapping(served.model)
+            mapping.check(served.model.schema)
+            self._begin(served, mapping)
+        except MappingError as error:
+            if str(self.refused) != str(error):
+                log.warning("nothing is ingested", extra={"reason": str(error)})
+            self.refused = Problem(problems.NOT_INGESTING, str(error))
+            return False
+        return True
+
+    def _mapping(self, model: Model) -> Mapping:
+        mapping = self._own or model.mapping
+        if mapping is None:
+            raise MappingError(
+                "the bundle has no mapping, which says what points make its records: give one with "
+                "FAULTCUBE_MAPPING"
+            )
+        if model.manifest.adapted:
+            raise MappingError(
+                "the bundle needs a profile of every site, and assembled records have none: train "
+                "one whose mapping relates fields to the baseline of their key"
+            )
+        return mapping
+
+    def _begin(self, served: ServedModel, mapping: Mapping) -> None:
+        """Go on with the state of another process, or of another bundle, or with none."""
+        before = self.assembler
+        if before is not None and before.mapping.fingerprint != mapping.fingerprint:
+            with self._lock:
+                self._judge(before.finish())
+                before = self.assembler = None
+                self.last.clear()
+        self._open_journal()
+        self._columns = served.version, Columns.between(mapping, served.model.schema)
+        if before is None:
+            assembler, position = self._restored(mapping)
+            self.assembler = assembler
+            self._repeat(position)
+        self.refused = None
+        self._marked = self._clock()
+        log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
+
+    def _open_journal(self) -> None:
+        folder = self._folder()
+        if self._journal is not None or folder is None:
+            return
+        try:
+            self._journal = Journal(folder)
+        except BlockingIOError as error:
+            raise MappingError(
+                f"another process ingests with the journal {folder}: one process owns the state of "
+                "all devices; give another FAULTCUBE_JOURNAL, or send points there"
+            ) from error
+        except OSError as error:
+            raise MappingError(
+                f"the journal {folder} cannot be made ({error.strerror}): give FAULTCUBE_JOURNAL"
+            ) from error
+
+    def _restored(self, mapping: Mapping) -> tuple[Assembler, int]:
+        checkpoint = self._hooks.restore(CHECKPOINT) if self._journal is not None else None
+        if checkpoint is None:
+            return Assembler(mapping), 0
+        try:
+            return Assembler.restore(mapping, checkpoint.document), checkpoint.position
+        except SnapshotError as error:
+            log.warning("state of ingestion not restored", extra={"reason": str(error)})
+            return Assembler(mapping), self._journal.position if self._journal else 0
+
+    def _repeat(self, position: int) -> None:
+        """Take again what was taken after the checkpoint."""
+        if self._journal is None or self.assembler is None:
+            return
+        bodies = 0
+        for entry in self._journal.entries(position):
+            receiver = RECEIVERS[entry.receiver]
+            decoded = receiver.decode(entry.body, self.assembler.series, _ns(entry.arrived))
+            self._judge(self.assembler.add(decoded.points, entry.arrived))
+            bodies += 1
+        if bodies:
+            log.info("journal repeated", extra={"bodies": bodies})
+
+    def _take(self, receiver: Receiver, body: bytes) -> Decoded:
+        counts = self.counts[receiver.name]
+        with self._lock:
+            if self.refused is not None:
+                raise self.refused
+            assert self.assembler is not None  # noqa: S101
+            arrived = self._clock()
+            decoded = receiver.decode(body, self.assembler.series, _ns(arrived))
+            if self._journal is not None:
+                self._journal.append(Entry(receiver.name, arrived, body))
+            self.queued += len(decoded.points)
+            self._queue.put(_Taken(decoded.points, arrived))
+            self._mark_if_due(arrived)
+        counts.bodies += 1
+        counts.points += len(decoded.points)
+        counts.rejected.update(decoded.reasons)
+        return decoded
+
+    def _mark_if_due(self, now: float) -> None:
+        """Ask for a checkpoint after what is queued; the lock is held."""
+        journal = self._journal
+        if journal is None or not journal.size:
+            return
+        if now - self._marked >= _CHECKPOINT_SECONDS or journal.size >= _CHECKPOINT_BYTES:
+            self._marked = now
+            self._queue.put(_Mark(journal.rotate()))
+
+    def _step(self) -> None:
+        """Work on the next body, or on deadlines that have passed."""
+        assembler = self.assembler
+        assert assembler is not None  # noqa: S101 - ready
+        try:
+            item = self._queue.get(timeout=_TICK_SECONDS)
+        except queue.Empty:
+            # A body that is being decoded has arrived before now: its time is not yet given.
+            with self._lock:
+                if self._queue.empty():
+                    records = assembler.advance(self._clock())
+                    self._mark_if_due(self._clock())
+                else:
+                    return
+            self._judge(records)
+            return
+        if isinstance(item, _Mark):
+            self._checkpoint(item.position)
+            return
+        with self._lock:
+            records = assembler.add(item.points, item.arrived)
+        self.queued -= len(item.points)
+        self._judge(records)
+
+    def _judge(self, records: Records) -> None:
+        """Judge records and hand them on, however often that takes."""
+        if not len(records):
+            return
+        assert self.assembler is not None  # noqa: S101
+        assert self._columns is not None  # noqa: S101
+        keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
+        served = self._hooks.served()
+        scored, judged = judge(served, self._columns[1], records, keys)
+        slots, times = records.keys.tolist(), records.times.tolist()
+        for key, slot, time, label in zip(keys, slots, times, judged.labels, strict=True):
+            self.last[key] = Latest(slot, time, label)
+        self._hooks.scored(served, scored)
+        self._observe(judged, None)
+
+    def _observe(self, judged: Judged | None, checkpoint: Checkpoint | None) -> None:
+        while True:
+            try:
+                self._hooks.observe(judged, checkpoint)
+            except Problem as problem:  # the database is away; what is queued waits
+                log.warning("incidents not kept", extra={"reason": str(problem)})
+                threading.Event().wait(_RETRY_SECONDS)
+            else:
+                return
+
+    def _checkpoint(self, position: int) -> None:
+        assert self.assembler is not None  # noqa: S101
+        assert self._journal is not None  # noqa: S101
+        with self._lock:
+            document = self.assembler.snapshot()
+        self._observe(None, Checkpoint(CHECKPOINT, position, document))
+        self._journal.forget(position)
+
+    def _checkpoint_now(self) -> None:
+        """Work on all that is queued, and keep the state: the end of the process."""
+        if self.assembler is None or self._journal is None:
+            return
+        while not self._queue.empty():
+            self._step()
+        self._checkpoint(self._journal.rotate())
+
+
+_BETWEEN = " / "
+"""Between the parts of a key."""
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

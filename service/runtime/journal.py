@@ -1,0 +1,128 @@
+"""Journal of ingestion: the bodies taken since the last checkpoint, to be taken again after a kill.
+
+A folder of numbered files. A body is written to the newest one before it is acknowledged; a
+checkpoint begins a new file, and those before it go once it is stored. What was written survives
+the end of the process however it ends; that of the machine may cost the last moments.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Entry", "Journal"]
+
+_HEAD = struct.Struct("<BdII")
+"""Bytes of the receiver's name, time of arrival, bytes of the body, checksum of all of it."""
+_SUFFIX = ".journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A body that was taken.
+
+    Attributes:
+        receiver: name of its wire format.
+        arrived: seconds since the Unix epoch.
+        body: as it was decoded, inflated.
+    """
+
+    receiver: str
+    arrived: float
+    body: bytes
+
+
+class Journal:
+    """Bodies on disk, in the order in which they were taken.
+
+    Args:
+        folder: made if it is not there; no other process may use it.
+
+    Attributes:
+        position: number of the file that is written to.
+        size: bytes written to it.
+
+    Raises:
+        BlockingIOError: another process uses the folder.
+        OSError: it cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim = os.open(folder / "lock", os.O_CREAT | os.O_WRONLY, 0o600)
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._claim)
+            raise
+        # A file that was cut off in the middle is never continued.
+        self.position = max(self._numbers(), default=0) + 1
+        self.size = 0
+        self._file = self._open()
+
+    def append(self, entry: Entry) -> None:
+        """Write an entry; it survives the process from here on."""
+        name = entry.receiver.encode()
+        rest = name + entry.body
+        checksum = zlib.crc32(rest, zlib.crc32(struct.pack("<d", entry.arrived)))
+        data = _HEAD.pack(len(name), entry.arrived, len(entry.body), checksum) + rest
+        written = 0
+        while written < len(data):
+            written += os.write(self._file, data[written:])
+        self.size += len(data)
+
+    def rotate(self) -> int:
+        """Begin a new file, and return its number: the position of a checkpoint made now."""
+        os.close(self._file)
+        self.position += 1
+        self.size = 0
+        self._file = self._open()
+        return self.position
+
+    def forget(self, position: int) -> None:
+        """Delete the files before a position."""
+        for number in self._numbers():
+            if number < position:
+                self._path(number).unlink(missing_ok=True)
+
+    def entries(self, position: int) -> Iterator[Entry]:
+        """Yield the entries from a position on that earlier processes wrote, in order.
+
+        An entry that was cut off or altered ends its file: it was never acknowledged.
+        """
+        for number in sorted(self._numbers()):
+            if position <= number < self.position:
+                yield from _entries(self._path(number).read_bytes())
+
+    def close(self) -> None:
+        """Close the file, and leave the folder to others."""
+        os.close(self._file)
+        os.close(self._claim)
+
+    def _open(self) -> int:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
+        return os.open(self._path(self.position), flags, 0o600)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:012}{_SUFFIX}"
+
+    def _numbers(self) -> list[int]:
+        return [int(path.stem) for path in self.folder.glob(f"*{_SUFFIX}") if path.stem.isdigit()]
+
+
+def _entries(data: bytes) -> Iterator[Entry]:
+    at = 0
+    while at + _HEAD.size <= len(data):
+        name_size, arrived, size, checksum = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        rest = data[at : at + name_size + size]
+        at += name_size + size
+        if zlib.crc32(rest, zlib.crc32(struct.pack("<d", arrived))) != checksum:
+            return
+        yield Entry(rest[:name_size].decode(), arrived, rest[name_size:])
