@@ -38,6 +38,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
         "train": {"dataset", "evaluation", "fitting", "onnx", "recipe", "reports"},
         "retrain": {"dataset", "evaluation", "recipe", "train"},
         "check": {"dataset", "recipe"},
+        "assembly": {"check", "dataset", "recipe"},
         "console": {
             "check",
             "dataset",
@@ -49,7 +50,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
             "retrain",
             "train",
         },
-        "cli": {"check", "console"},
+        "cli": {"assembly", "check", "console"},
     },
 }
 # Libraries that belong to some rooms alone.
