@@ -40,6 +40,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
         "train": {"dataset", "evaluation", "fitting", "onnx", "recipe", "reports"},
         "retrain": {"dataset", "evaluation", "recipe", "train"},
         "check": {"dataset", "recipe"},
+        "assembly": {"check", "dataset", "recipe"},
         "console": {
             "check",
             "dataset",
@@ -51,7 +52,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
             "retrain",
             "train",
         },
-        "cli": {"check", "console"},
+        "cli": {"assembly", "check", "console"},
     },
 }
 # Libraries that belong to some rooms alone.

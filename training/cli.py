@@ -1,11 +1,11 @@
-"""Parse the options of `faultcube train`, `check`, `schema`, `retrain`, `evaluate`, `compare`."""
+"""Parse the options of the commands of training, from `faultcube train` to `faultcube compare`."""
 
 import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -166,6 +166,26 @@ def check(
         fit=_given(seed=seed),
     )
     raise typer.Exit(check_and_print(recipe, options))
+
+
+def assemble(
+    points: Annotated[
+        Path, typer.Argument(help="Metric points: a column a series, or time, metric, value, tags.")
+    ],
+    mapping: Annotated[Path, _option("TOML file: how points become records.")],
+    out: Annotated[Path, _option("Table to write: .parquet, .csv or .csv.gz.")],
+    keep: Annotated[
+        Texts, _option("Column of POINTS to carry along, such as a label (repeatable).")
+    ] = None,
+    time: Annotated[str, _option("Column with the time of a point.")] = "time",
+    time_unit: Annotated[
+        Literal["s", "ms", "us", "ns"], _option("Unit of times that are numbers.")
+    ] = "s",
+) -> None:
+    """Make records of metric POINTS, as the service makes them by the same mapping."""
+    from training.assembly.command import assemble_and_write
+
+    raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
 
 
 def retrain(

@@ -15,10 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.aggregation import SILENT, Entries
+from models.telemetry.aggregation import SILENT, Entries, Values
 from models.telemetry.baseline import Baselines
 from models.telemetry.batch import Batch, Clock, ranges
 from models.telemetry.deltas import Deltas
+from models.telemetry.findings import about_fields, about_interval, about_key
 from models.telemetry.mapping import Mapping
 from models.telemetry.open_records import NEVER, OpenRecords
 from models.telemetry.places import Places
@@ -78,7 +79,9 @@ class Assembler:
         self._deadlines: deque[tuple[float, NDArray[np.int64]]] = deque()
         self._now = -np.inf
         self._deltas: dict[int, Deltas] = {}  # by key, of records that are open
+        self._number = np.empty(max_keys, np.int64)  # of its records since then
         self._crowded: set[int] = set()
+        self._valued = np.zeros(len(mapping.fields), np.bool_)
 
     def place(self, series: Series) -> int:
         """Return the id of a series, UNMAPPED or REFUSED."""
@@ -87,7 +90,7 @@ class Assembler:
         if len(self._places.keys) > keys:
             self._newest[keys] = self._closed[keys] = NEVER
             self._before[keys] = self._born[keys] = NEVER
-            self._deadline[keys] = np.inf
+            self._deadline[keys], self._number[keys] = np.inf, 0
             self._open.place_key(keys)
             self._baselines.place_key(keys)
         if self._places.count > count:
@@ -160,12 +163,25 @@ class Assembler:
             )
             self._baselines.follow(chosen, series[now], share)
 
+    def findings(self) -> list[str]:
+        """Return what is odd about the mapping by the points so far, a line each."""
+        keys = len(self._places.keys)
+        counts = self._number[:keys]
+        lasted = (self._before[:keys] - self._born[:keys] - self._clock.step) / 1e9
+        steps = lasted / np.maximum(counts - 1, 1)
+        lines = [*about_key(self.mapping, self._places.unkeyed)]
+        if self.counts.records:
+            lines += about_interval(self.mapping, steps, counts)
+            lines += about_fields(self._views, self._readings, self._crowded, self._valued)
+        return lines
+
     def snapshot(self) -> bytes:
         """Return the state as bytes."""
         meta, arrays = self._places.pack()
         meta |= {
             "mapping": self.mapping.fingerprint,
             "slots": self._open.slots,
+            "crowded": sorted(self._crowded),
             "now": self._now,
             "counts": asdict(self.counts),
         }
@@ -208,7 +224,7 @@ class Assembler:
         return made
 
     def _take_up(self, meta: Mappings[str, Any], arrays: Mappings[str, NDArray[Any]]) -> None:
-        self._now = meta["now"]
+        self._now, self._crowded = meta["now"], {*meta["crowded"]}
         self._places.unpack(meta, arrays)
         self._open.slots = meta["slots"]
         self._open.place_series(slice(0, self._places.count))
@@ -226,9 +242,10 @@ class Assembler:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state of all keys and series, to read or to fill."""
         keys, series = len(self._places.keys), self._places.count
-        names = "newest", "closed", "before", "born", "deadline"
+        names = "newest", "closed", "before", "born", "number", "deadline"
         return {
             **{name: getattr(self, f"_{name}")[:keys] for name in names},
+            "valued": self._valued,
             **self._places.arrays(),
             **self._readings.arrays(series),
             **self._baselines.arrays(keys, series),
@@ -389,6 +406,8 @@ class Assembler:
             parts.append(self._begin_anew(keys[silent]))
         begins = self._before[keys] == NEVER
         self._born[keys[begins]] = self._clock.starts(records[begins])
+        self._number[keys[begins]] = 0
+        self._number[keys] += 1
         entries = self._entries(keys, records, slots)
         self._open.release(keys, slots)
         self._before[keys] = records
@@ -431,7 +450,7 @@ class Assembler:
         self, keys: NDArray[np.int64], records: NDArray[np.int64], entries: Entries
     ) -> Records:
         matrix, values = self._baselines.fields(keys, entries)
-        self._crowded.update(values.crowded.tolist())
+        self._note(values)
         return self._counted(keys, records, matrix, learning=False)
 
     def _hold(
@@ -457,7 +476,7 @@ class Assembler:
             return self._joined([])
         members = [self._places.members(key).series for key in keys]
         slots, times, matrix, values = self._baselines.learn(keys, members)
-        self._crowded.update(values.crowded.tolist())
+        self._note(values)
         return self._counted(slots, times, matrix, learning=True)
 
     def _begin_anew(self, keys: NDArray[np.int64]) -> Records:
@@ -468,6 +487,10 @@ class Assembler:
         self._before[keys] = NEVER
         self.counts.anew += len(keys)
         return released
+
+    def _note(self, values: Values) -> None:
+        self._crowded.update(values.crowded.tolist())
+        self._valued |= ~np.isnan(values.levels).all(axis=0)
 
     def _counted(
         self,

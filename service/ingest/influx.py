@@ -6,7 +6,6 @@ The format: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protoc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 
 from models.telemetry.points import SeriesTable
@@ -17,19 +16,23 @@ from service.ingest.naming import MAX_BYTES, REMEMBERED, canonical
 __all__ = ["decode_lines"]
 
 _NO_LINE = "lines that are not of the line protocol"
-_BOOLEANS = dict.fromkeys((b"t", b"T", b"true", b"True", b"TRUE"), 1.0) | dict.fromkeys(
-    (b"f", b"F", b"false", b"False", b"FALSE"), 0.0
+_BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0) | dict.fromkeys(
+    ("f", "F", "false", "False", "FALSE"), 0.0
 )
-_TIME = re.compile(rb"-?\d{1,25}")
-_STRING = rb'"(?:[^"\\]|\\.)*+"'  # the only place where a line break does not end a line
+_TIME = re.compile(r"-?\d{1,25}", re.ASCII)
+_STRING = r'"(?:[^"\\]|\\.)*+"'  # the only place where a line break does not end a line
+_PAIR = rf'((?:[^,= \\\n]|\\.)++)=({_STRING}|[^," \n]*+)'
 _LINE = re.compile(
-    rb"((?:[^ \\\n]|\\.)++) ++((?:[^ \\\n\"]|\\.|" + _STRING + rb")++)(?: ++([^ \n]*))? *+(?:\n|$)",
+    (
+        rf"(?P<head>(?:[^ \\\n]|\\.)++) ++(?P<fields>{_PAIR}(?:,{_PAIR})*+)"
+        r"(?: ++(?P<time>[^ \n]*+))?+ *+(?:\n|$)"
+    ).encode(),
     re.DOTALL,
 )
-_FIELD = re.compile(rb"((?:[^,=\\]|\\.)++)=(" + _STRING + rb"|[^,\"]*+)(?:,|$)", re.DOTALL)
-_PART = re.compile(rb"((?:[^,\\]|\\.)++)(?:,|$)", re.DOTALL)
-_TAG = re.compile(rb"((?:[^=\\]|\\.)++)=(.+)", re.DOTALL)
-_ESCAPE = re.compile(rb"\\([,= ])")
+_FIELD = re.compile(rf"{_PAIR}(?:,|$)", re.DOTALL)
+_PART = re.compile(r"((?:[^,\\]|\\.)++)(?:,|$)", re.DOTALL)
+_TAG = re.compile(r"((?:[^=\\]|\\.)++)=(.+)", re.DOTALL)
+_ESCAPE = re.compile(r"\\([,= ])")
 
 
 def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> None:
@@ -38,20 +41,23 @@ def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> Non
     while start < len(body):
         end = body.find(b"\n", start)
         end = len(body) if end < 0 else end
-        line = body[start:end].rstrip(b"\r ")
+        line = body[start:end]
         following = end + 1
         try:
             if b'"' in line or b"\\" in line:
                 match = _line(body, start)
                 following = match.end()
-                head, fields, stamp = match.groups(b"")
-                _add(head, _escaped_fields(fields), stamp.rstrip(b"\r"), table, now, batch)
-            elif line and not line.startswith(b"#"):
-                head, _, rest = line.lstrip(b" ").partition(b" ")
-                fields, _, stamp = rest.strip(b" ").partition(b" ")
-                _add(head, _plain_fields(fields), stamp.lstrip(b" "), table, now, batch)
+                head, fields, stamp = (match[name] or b"" for name in ("head", "fields", "time"))
+                pairs = _escaped_fields(fields.decode())
+                _add(head.decode(), pairs, stamp.decode(), table, now, batch)
+            elif not line.startswith(b"#") and (text := line.decode().strip(" \r")):
+                head, _, rest = text.partition(" ")
+                fields, _, stamp = rest.lstrip(" ").partition(" ")
+                _add(head, _plain_fields(fields), stamp, table, now, batch)
         except UnusableError as error:
             batch.reject(str(error))
+        except UnicodeDecodeError:
+            batch.reject(_NO_LINE)
         start = following
 
 
@@ -63,74 +69,70 @@ def _line(body: bytes, start: int) -> re.Match[bytes]:
 
 
 def _add(
-    head: bytes,
-    fields: Iterator[tuple[bytes, bytes]],
-    stamp: bytes,
+    head: str,
+    fields: list[tuple[str, str]],
+    stamp: str,
     table: SeriesTable,
     now: int,
     batch: Batch,
 ) -> None:
-    if not stamp:
-        time = now
-    elif _TIME.fullmatch(stamp):
-        time = nanoseconds(int(stamp))
-    else:
-        raise UnusableError(_NO_LINE)
+    time = _time(stamp.strip(" \r"), now)
     name, tags = _parsed(head)
-    numbers = []
-    for key, text in [*fields]:
-        number = _number(text)
-        if number is None:
-            batch.reject(NO_NUMBER)
-        else:
-            numbers.append((_text(key), number))
+    numbers: list[tuple[str, float]] = []
+    for key, text in fields:
+        try:
+            number = float(text[:-1] if text[-1:] in {"i", "u"} else text)
+        except ValueError:
+            if text not in _BOOLEANS:
+                batch.reject(NO_NUMBER)
+                continue
+            number = _BOOLEANS[text]
+        numbers.append((key, number))
     add_fields(name, tags, time, numbers, table, batch)
 
 
-def _plain_fields(fields: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for field in fields.split(b","):
-        key, equals, value = field.partition(b"=")
-        if not equals:
-            raise UnusableError(_NO_LINE)
-        yield key, value
+def _time(stamp: str, now: int) -> int:
+    if not stamp:
+        return now
+    if not _TIME.fullmatch(stamp):
+        raise UnusableError(_NO_LINE)
+    return nanoseconds(int(stamp))
 
 
-def _escaped_fields(fields: bytes) -> Iterator[tuple[bytes, bytes]]:
-    start = 0
+def _plain_fields(fields: str) -> list[tuple[str, str]]:
+    pairs = [field.partition("=") for field in fields.split(",")]
+    if not all(equals for _, equals, _ in pairs):
+        raise UnusableError(_NO_LINE)
+    return [(key, value) for key, _, value in pairs]
+
+
+def _escaped_fields(fields: str) -> list[tuple[str, str]]:
+    pairs, start = [], 0
     while start < len(fields):
         match = _FIELD.match(fields, start)
         if match is None:
             raise UnusableError(_NO_LINE)
         start = match.end()
-        yield match[1], match[2]
-
-
-def _number(text: bytes) -> float | None:
-    try:
-        return float(text[:-1] if text[-1:] in {b"i", b"u"} else text)
-    except ValueError:
-        return _BOOLEANS.get(text)
+        pairs.append((_plain(match[1]), match[2]))
+    return pairs
 
 
 @lru_cache(REMEMBERED)
-def _parsed(head: bytes) -> tuple[str, bytes]:
+def _parsed(head: str) -> tuple[str, bytes]:
     """Return the measurement, and the one form of its tags."""
     if len(head) > 2 * MAX_BYTES:
         raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
     parts = [part[1] for part in _PART.finditer(head)]
-    pairs = [_TAG.fullmatch(part) for part in parts[1:]]
-    if not parts or b"," + head + b"," != b"," + b",".join(parts) + b",":
+    if ",".join(parts) != head:
         raise UnusableError(_NO_LINE)
     tags = {}
-    for pair in pairs:
+    for part in parts[1:]:
+        pair = _TAG.fullmatch(part)
         if pair is None:
             raise UnusableError(_NO_LINE)
-        tags[_text(pair[1])] = _text(pair[2])
-    return _text(parts[0]), canonical(tags)
+        tags[_plain(pair[1])] = _plain(pair[2])
+    return _plain(parts[0]), canonical(tags)
 
 
-def _text(raw: bytes) -> str:
-    try:
-        return (_ESCAPE.sub(rb"\1", raw) if b"\\" in raw else raw).decode()
-    except UnicodeDecodeError as error:
-        raise UnusableError(_NO_LINE) from error
+def _plain(escaped: str) -> str:
+    return _ESCAPE.sub(r"\1", escaped)

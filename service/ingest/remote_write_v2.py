@@ -24,10 +24,12 @@ from service.ingest.wire import broken_off, fields
 __all__ = ["decode"]
 
 _Integers = NDArray[np.int64]
+_Series = tuple[bytes, bytes | list[bytes]]
+"""Its references, and its sample in the first shape, or a list of any samples."""
 
 _SYMBOL, _TIME_SERIES = 0x22, 0x2A
+_REFERENCES, _SAMPLE, _HISTOGRAM, _METADATA = 0x0A, 0x12, 0x1A, 0x2A
 _MAX_BYTES = 4
-_REFERENCES, _SAMPLE, _HISTOGRAM = 0x0A, 0x12, 0x1A
 
 
 def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG001
@@ -38,26 +40,57 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG00
     Raises:
         MalformedInputError: it is no such message, or refers to symbols that it does not have.
     """
-    symbols, spans = [], []
-    for tag, start, end in fields(body, 0, len(body)):
-        if tag == _TIME_SERIES:
-            spans.append((start, end))
-        elif tag == _SYMBOL:
-            symbols.append(body[start:end])
-    samples = Samples()
-    references, cuts = [], []
-    for start, end in spans:
-        found = _parts(body, start, end, samples)
-        references.append(found[0])
-        cuts.append(found[1])
-    for block, own in zip(_blocks(references, symbols), cuts, strict=True):
-        _add(block, own, table, samples)
+    samples, symbols, series = Samples(), list[bytes](), list[_Series]()
+    stop, size = 0, len(body)
+    while stop < size:
+        # A series takes less than 128 bytes, its length one; or else, look properly.
+        start = stop + 2
+        if start < size and body[stop] == _TIME_SERIES and body[stop + 1] < 0x80:
+            stop = start + body[stop + 1]
+            if stop > size:
+                raise broken_off()
+        else:
+            tag, start, stop = next(fields(body, stop, size))
+            if tag == _SYMBOL:
+                symbols.append(body[start:stop])
+            if tag != _TIME_SERIES:
+                continue
+        series.append(_usual(body, start, stop) or _any(body, start, stop, samples))
+    get, add_series, add_cut = table.ids.get, samples.series.append, samples.cuts.append
+    blocks = _blocks([references for references, _ in series], symbols)
+    for block, (_, cut) in zip(blocks, series, strict=True):
+        found = get(block)
+        if found is None or isinstance(cut, list):
+            _add(block, [cut] if isinstance(cut, bytes) else cut, table, samples)
+        else:
+            add_series(found)
+            add_cut(cut)
     return samples.decoded()
 
 
-def _parts(body: bytes, start: int, end: int, samples: Samples) -> tuple[bytes, list[bytes]]:
-    """Return the references and the samples of a series, which are messages with their tag."""
-    references, cuts, before = b"", [], start
+def _usual(body: bytes, start: int, end: int) -> _Series | None:
+    """Return a series that has references, one sample and perhaps metadata; None for any other."""
+    if end - start < ZERO_SIZE or body[start] != _REFERENCES or body[start + 1] > 0x7F:
+        return None
+    cut = start + 2 + body[start + 1]
+    head = body[cut : cut + 3]
+    if head == HEAD:
+        stop = cut + SIZE
+        sample = body[cut:stop]
+    elif head == ZERO_HEAD:
+        stop = cut + ZERO_SIZE
+        sample = ZERO + body[cut + 3 : stop]
+    else:
+        return None
+    if stop == end or (
+        stop + 2 <= end and body[stop] == _METADATA and stop + 2 + body[stop + 1] == end
+    ):
+        return body[start + 2 : cut], sample
+    return None
+
+
+def _any(body: bytes, start: int, end: int, samples: Samples) -> _Series:
+    references, cuts, before = b"", list[bytes](), start
     for tag, at, stop in fields(body, start, end):
         if tag == _SAMPLE:
             cuts.append(body[before:stop])
@@ -70,25 +103,17 @@ def _parts(body: bytes, start: int, end: int, samples: Samples) -> tuple[bytes, 
 
 
 def _add(block: bytes, cuts: list[bytes], table: SeriesTable, samples: Samples) -> None:
-    found = table.ids.get(block)
-    if found is None:
-        if not cuts:
-            return
-        try:
-            found = identify(block, table)
-        except UnusableError as error:
-            samples.reasons[str(error)] += len(cuts)
-            return
+    """Add samples of any shape, which are messages with their tag."""
+    if not cuts:
+        return
+    try:
+        found = identify(block, table)
+    except UnusableError as error:
+        samples.reasons[str(error)] += len(cuts)
+        return
     for cut in cuts:
-        if len(cut) == SIZE and cut.startswith(HEAD):
-            samples.series.append(found)
-            samples.cuts.append(cut)
-        elif len(cut) == ZERO_SIZE and cut.startswith(ZERO_HEAD):
-            samples.series.append(found)
-            samples.cuts.append(ZERO + cut[3:])
-        else:
-            _, start, end = next(fields(cut, 0, len(cut)))
-            samples.add(found, cut, start, end)
+        _, start, end = next(fields(cut, 0, len(cut)))
+        samples.add(found, cut, start, end)
 
 
 def _blocks(references: Sequence[bytes], symbols: Sequence[bytes]) -> list[bytes]:
@@ -129,7 +154,7 @@ def _numbers(parts: Sequence[bytes]) -> tuple[_Integers, _Integers]:
     starts = np.concatenate(([0], ends[:-1]))
     part_ends = np.cumsum([len(part) for part in parts])
     # Each part ends with a number, and no number of symbols takes more than four bytes.
-    if not np.isin(part_ends, (0, *ends)).all() or (ends - starts).max() > _MAX_BYTES:
+    if (data[part_ends[part_ends > 0] - 1] >= 0x80).any() or (ends - starts).max() > _MAX_BYTES:
         raise broken_off()
     places = np.arange(ends[-1]) - np.repeat(starts, ends - starts)
     numbers = np.add.reduceat((data & 0x7F).astype(np.int64) << 7 * places, starts)

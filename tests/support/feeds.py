@@ -55,7 +55,7 @@ class Feed:
     def values(self, field: str = "") -> list[float]:
         """The values of a field, of the only one if not given, in all records so far."""
         names = self.assembler.mapping.names
-        return self.records.matrix[:, names.index(field or names[0])].tolist()
+        return [float(value) for value in self.records.matrix[:, names.index(field or names[0])]]
 
     def _keep(self, new: Records) -> Records:
         self.records = Records.joined([self.records, new], self.records.matrix.shape[1])

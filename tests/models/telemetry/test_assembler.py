@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 
 from models.telemetry.assembler import Assembler
-from models.telemetry.points import UNMAPPED, Points, Series
+from models.telemetry.points import REFUSED, UNMAPPED, Points, Series
 from models.telemetry.records import Records
-from tests.support.feeds import START, feed_of, mapping_of
+from tests.support.feeds import GAUGE, START, feed_of, mapping_of
 
 EVERYTHING = """
 [[fields]]
@@ -79,16 +79,16 @@ def some_points(seed: int, steps: int, jitter: float) -> list[tuple[str, int, in
                 for port in range(ports):
                     if random.random() < 0.03:
                         continue
-                    value = random.normal(10, 5)
+                    value = float(random.normal(10, 5))
                     if metric in {"octets", "requests"}:
-                        value = random.integers(0, 2**32)
+                        value = float(random.integers(0, 2**32))
                     if metric == "state":
-                        value = random.integers(1, 4)
+                        value = float(random.integers(1, 4))
                     if random.random() < 0.02:
                         value = np.nan
                     late = int(random.random() * jitter * 1e9)
                     at = (START + 5 * step + 100 * (step > 20)) * 1_000_000_000 + late
-                    points.append((metric, device, port, at, float(value)))
+                    points.append((metric, device, port, at, value))
     return points
 
 
@@ -159,8 +159,211 @@ def test_the_same_points_give_the_same_records_in_any_bodies_and_order(
 
 
 def test_a_series_that_no_field_takes_is_counted() -> None:
-    feed = feed_of('[[fields]]\nname = "load"\nmetric = "load"')
+    feed = feed_of(GAUGE)
     assert feed.assembler.series.add("x", Series("other", {"device": "a"})) == UNMAPPED
     feed.add(("other", {"device": "a"}, 0, 1.0), ("load", {"device": "a"}, 0, 1.0))
     assert feed.assembler.counts.points == 2
     assert feed.assembler.counts.unmapped == 1
+
+
+LOAD = {"device": "a"}
+
+
+def test_a_record_closes_when_a_point_passes_its_end_by_more_than_the_lateness() -> None:
+    feed = feed_of(GAUGE, "lateness = 10")
+    feed.add(("load", LOAD, 0, 1.0), ("load", LOAD, 10, 2.0))
+    assert feed.values() == []
+    feed.add(("load", LOAD, 10.001, 3.0))
+    assert feed.values() == [1.0]
+    assert feed.records.times.tolist() == [START]
+
+
+def test_a_point_for_a_complete_record_is_late_and_left_out() -> None:
+    feed = feed_of(GAUGE, "lateness = 1")
+    feed.add(("load", LOAD, 0, 1.0), ("load", LOAD, 5, 2.0), ("load", LOAD, 0, 9.0))
+    feed.add(("load", LOAD, 3.9, 9.0), ("load", LOAD, 4, 1.5))
+    feed.finish()
+    assert feed.values() == [1.0, 1.5, 2.0]
+    assert feed.assembler.counts.late == 2
+
+
+def test_a_record_is_complete_when_its_key_has_been_silent_for_the_wait() -> None:
+    feed = feed_of(GAUGE, "lateness = 10\nwait = 0.5")
+    feed.add(("load", LOAD, 0, 1.0), arrived=0.0)
+    feed.add(("load", {"device": "b"}, 0, 2.0), arrived=0.3)
+    feed.advance(0.49)
+    assert feed.values() == []
+    feed.advance(0.5)
+    assert feed.values() == [1.0]
+    feed.add(("load", LOAD, 0, 9.0), arrived=0.6)
+    assert feed.assembler.counts.late == 1
+    feed.add(("load", LOAD, 5, 3.0), arrived=0.9)
+    assert feed.values() == [1.0, 2.0]
+
+
+@given(st.lists(st.floats(0, 30), max_size=20), st.integers(0, 9))
+def test_ticks_in_between_change_nothing(ticks: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    arrivals = np.cumsum(random.choice([0.1, 0.4, 0.7, 3.0], 15))
+    bodies = [
+        (arrived, f"d{random.integers(3)}", arrived - random.choice([0, 2, 6]))
+        for arrived in arrivals
+    ]
+    plain, ticked = (feed_of(GAUGE, "lateness = 4\nwait = 0.5") for _ in range(2))
+    for arrived, device, time in bodies:
+        for tick in sorted(tick for tick in ticks if tick <= arrived):
+            ticked.advance(tick)
+        for feed in (plain, ticked):
+            feed.add(("load", {"device": device}, time, arrived), arrived=arrived)
+    for feed in (plain, ticked):
+        feed.advance(100)
+    for mine, its in zip(astuple(plain.records), astuple(ticked.records), strict=True):
+        assert np.array_equal(mine, its)
+
+
+def test_points_far_ahead_of_their_arrival_close_nothing() -> None:
+    feed = feed_of(GAUGE, "ahead = 300")
+    feed.add(("load", LOAD, 0, 1.0), ("load", LOAD, 301, 9.0), ("load", LOAD, -START - 1, 9.0))
+    assert feed.values() == []
+    assert feed.assembler.counts.misdated == 2
+    feed.add(("load", LOAD, 300, 2.0))
+    assert feed.values() == [1.0]
+
+
+def test_the_last_of_the_same_series_and_time_counts() -> None:
+    feed = feed_of(GAUGE, "lateness = 1")
+    feed.add(("load", LOAD, 0, 1.0), ("load", LOAD, 0, 2.0))
+    feed.add(("load", LOAD, 0, 3.0))
+    feed.finish()
+    assert feed.values() == [3.0]
+    assert feed.assembler.counts.repeated == 2
+
+
+def test_the_last_of_an_interval_counts_by_its_time() -> None:
+    feed = feed_of(GAUGE, 'align = "interval"\nlateness = 5')
+    feed.add(("load", LOAD, 4.9, 1.0), ("load", LOAD, 0, 9.0))
+    feed.add(("load", LOAD, 3, 9.0), ("load", LOAD, 5, 2.0), ("load", LOAD, 5, 3.0))
+    feed.finish()
+    assert feed.values() == [1.0, 3.0]
+    assert feed.records.times.tolist() == [START + 5, START + 10]
+    assert feed.assembler.counts.repeated == 1
+
+
+def test_a_sum_without_one_of_its_series_is_missing_until_the_series_is_stale() -> None:
+    feed = feed_of(f'{GAUGE}\naggregate = "sum"', "stale = 7")
+    one, two = LOAD | {"port": "1"}, LOAD | {"port": "2"}
+    feed.add(("load", one, 0, 1.0), ("load", two, 0, 2.0))
+    feed.add(("load", one, 5, 1.0), ("load", one, 10, 1.0))
+    feed.finish()
+    assert feed.values()[0] == 3.0
+    assert np.isnan(feed.values()[1])
+    assert feed.values()[2] == 1.0
+    assert feed.assembler.counts.missing == 1
+    assert feed.records.sufficient.tolist() == [True, False, True]
+    assert feed.assembler.counts.insufficient == 1
+
+
+def test_a_value_that_is_no_number_ends_its_series_at_once() -> None:
+    feed = feed_of(f'{GAUGE}\naggregate = "sum"')
+    one, two = LOAD | {"port": "1"}, LOAD | {"port": "2"}
+    feed.add(("load", one, 0, 1.0), ("load", two, 0, 2.0))
+    feed.add(("load", one, 5, 1.0), ("load", two, 5, np.inf))
+    feed.add(("load", one, 10, 1.0))
+    feed.finish()
+    assert feed.values() == [3.0, 1.0, 1.0]
+    assert feed.assembler.counts.ended == 1
+
+
+COUNTER = f'{GAUGE}\nkind = "counter"'
+
+
+def test_a_counter_does_not_go_on_after_its_series_ended() -> None:
+    feed = feed_of(COUNTER)
+    for time, value in ((0, 10.0), (5, 20.0), (10, np.nan), (15, 30.0), (20, 40.0)):
+        feed.add(("load", LOAD, time, value))
+    feed.finish()
+    assert np.array_equal(feed.values(), [np.nan, 2.0, np.nan, np.nan, 2.0], equal_nan=True)
+
+
+def test_the_first_value_of_a_counter_is_the_absent_value_if_there_is_one() -> None:
+    feed = feed_of(f'{COUNTER}\naggregate = "sum"\nabsent = 0.0')
+    one, two = LOAD | {"port": "1"}, LOAD | {"port": "2"}
+    feed.add(("load", one, 0, 10.0), ("load", one, 5, 20.0), ("load", two, 5, 7.0))
+    feed.add(("load", one, 10, 5.0), ("load", two, 10, 12.0))
+    feed.finish()
+    assert feed.values() == [0.0, 2.0, 1.0]
+    assert feed.assembler.counts.resets == 1
+
+
+def test_a_lost_point_of_a_counter_leaves_the_mean_rate_over_both_intervals() -> None:
+    feed = feed_of(f'{COUNTER}\n[[fields]]\nname = "other"\nmetric = "other"')
+    for time in (0, 5, 10):
+        feed.add(("other", LOAD, time, 1.0))
+        if time != 5:
+            feed.add(("load", LOAD, time, 3.0 * time))
+    feed.finish()
+    assert np.array_equal(feed.values(), [np.nan, np.nan, 3.0], equal_nan=True)
+
+
+def test_increases_are_summed_over_their_record_and_divided_by_the_time_since_the_last() -> None:
+    feed = feed_of(COUNTER, 'align = "interval"\nlateness = 20')
+    feed.add(("load", LOAD, 1, 5.0), delta=True)
+    feed.add(("load", LOAD, 12, 7.0), ("load", LOAD, 11, 8.0), ("load", LOAD, 6, 10.0), delta=True)
+    feed.add(("load", LOAD, 12, 7.0), delta=True)
+    feed.finish()
+    assert np.array_equal(feed.values(), [np.nan, 2.0, 3.0], equal_nan=True)
+    assert feed.assembler.counts.repeated == 1
+
+
+def test_a_key_begins_anew_after_a_long_silence() -> None:
+    feed = feed_of(COUNTER, "forget = 60")
+    feed.add(("load", LOAD, 0, 10.0), ("load", LOAD, 60, 70.0), ("load", LOAD, 121, 80.0))
+    feed.finish()
+    assert np.array_equal(feed.values(), [np.nan, 1.0, np.nan], equal_nan=True)
+    assert feed.assembler.counts.anew == 1
+
+
+def test_more_open_records_than_are_kept_are_left_out_and_counted() -> None:
+    feed = feed_of(GAUGE, "lateness = 100")
+    feed.add(*(("load", LOAD, time / 100, float(time)) for time in range(500)))
+    feed.finish()
+    counts = feed.assembler.counts
+    assert 0 < counts.records < 500
+    assert counts.crowded == 500 - counts.records
+    assert feed.values() == [*range(counts.records)]
+
+
+def test_a_field_of_one_series_is_missing_where_there_are_several() -> None:
+    feed = feed_of(GAUGE)
+    feed.add(("load", LOAD | {"port": "1"}, 0, 1.0), ("load", LOAD | {"port": "2"}, 0, 1.0))
+    feed.finish()
+    assert np.isnan(feed.values()[0])
+    assert "give aggregate, or tags" in feed.assembler.findings()[0]
+
+
+def test_keys_and_series_beyond_the_limits_are_refused_and_counted() -> None:
+    assembler = Assembler(mapping_of(f'{GAUGE}\naggregate = "sum"'), max_keys=2, max_series=3)
+    ids = [
+        assembler.series.add(
+            number, Series("load", {"device": f"d{number % 4}", "port": f"{number}"})
+        )
+        for number in range(8)
+    ]
+    assert ids == [0, 1, REFUSED, REFUSED, 2, REFUSED, REFUSED, REFUSED]
+    assert assembler.counts.refused_keys == 4
+    assert assembler.counts.refused_series == 1
+
+
+def test_a_series_by_two_tokens_is_one() -> None:
+    assembler = feed_of(GAUGE).assembler
+    assert assembler.series.add(b"one", Series("load", LOAD)) == 0
+    assert assembler.series.add(b"other", Series("load", LOAD)) == 0
+    assert assembler.key(0) == ("a",)
+    assert assembler.slot(("a",)) == 0
+    assert assembler.slot(("b",)) is None
+
+
+def test_all_series_of_a_key_that_lack_a_tag_of_it_are_told_of() -> None:
+    feed = feed_of(GAUGE)
+    feed.add(("load", {"host": "a"}, 0, 1.0))
+    assert "tags are host: change key" in feed.assembler.findings()[0]
