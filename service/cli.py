@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Literal
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from service.offline.batch import Counts
     from service.settings import Settings
 
-__all__ = ["adapt", "classify", "export_feedback", "key", "openapi", "serve", "settings"]
+__all__ = [
+    "adapt",
+    "classify",
+    "export_feedback",
+    "key",
+    "openapi",
+    "replay",
+    "serve",
+    "settings",
+]
 
 
 def serve(
@@ -152,6 +161,55 @@ def adapt(
             draft.write_bytes(profile.to_json())
     except (ProfileError, TableError) as error:
         raise _refusal(str(error)) from error
+
+
+def replay(
+    points: Annotated[Path, typer.Argument(help="Recorded points: Parquet or CSV, wide or long.")],
+    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+    speed: Annotated[
+        float, typer.Option(min=0.001, help="Recorded seconds in a second; inf: at once.")
+    ] = 60,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="TOML file that names the points.", show_default="that of the bundle"),
+    ] = None,
+    key: Annotated[str, typer.Option(help="API key that may read.", envvar="FAULTCUBE_KEY")] = "",
+    keep_times: Annotated[
+        bool, typer.Option("--keep-times", help="Else they are moved, so that the last is now.")
+    ] = False,
+) -> None:
+    """Send recorded metric points to a service as a collector would, and tell of incidents."""
+    from models.telemetry.mapping import Mapping, MappingError
+    from service.offline.batch import open_model
+    from service.offline.replay import Recording, ReplayError, Sender, play
+    from service.offline.tables import TableError
+
+    try:
+        rules = Mapping.read(mapping) if mapping else open_model(None).mapping
+        if rules is None:
+            raise _refusal("the bundle has no mapping: give one with --mapping")
+        recording = Recording(points, rules)
+        shift = 0.0 if keep_times else float(round(time() - recording.times[-1]))
+        typer.echo(
+            f"{recording.seconds:,.0f} s of {points.name}, at {speed:g} times their speed", err=True
+        )
+        started, sent = perf_counter(), 0
+        for news in play(recording, Sender(url, key), speed, shift):
+            sent = news.sent
+            for incident in news.incidents:
+                typer.echo(_incident_line(incident))
+    except (MappingError, ReplayError, TableError) as error:
+        raise _refusal(str(error)) from error
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(130) from interrupt
+    seconds = perf_counter() - started
+    typer.echo(f"{sent:,} points in {seconds:.1f} s ({sent / seconds:,.0f} a second)", err=True)
+
+
+def _incident_line(incident: dict[str, Any]) -> str:
+    """Return the state of an incident in one line."""
+    moment, state = str(incident["last"])[11:19], str(incident["status"])
+    return f"{moment}  {state:<8}{incident['summary']}"
 
 
 def export_feedback(
