@@ -1,0 +1,265 @@
+"""Points become verdicts: the same ones as of a table, whatever happens to the process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import Model
+from models.telemetry.assembler import Assembler
+from models.telemetry.mapping import Mapping
+from service.formats.errors import MalformedInputError
+from service.incidents.incident import Judged
+from service.incidents.storage import Checkpoint
+from service.ingest.receivers import RECEIVERS
+from service.offline.replay import Recording
+from service.runtime.ingestion import Hooks, Ingestion
+from service.runtime.judging import Columns, judge
+from service.scoring.scored import Scored
+from service.scoring.served_model import ServedModel
+from service.web.problems import Problem
+from training.assembly.points_table import PointsTable
+
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "training/data/cisco-iosxr"
+TELEGRAF = RECEIVERS["telegraf"]
+Verdicts = list[tuple[str, float, str, bool]]
+
+
+@pytest.fixture(scope="module")
+def served() -> ServedModel:
+    return ServedModel(Model.load(ROOT / "models/iosxr"), max_records=10_000)
+
+
+@pytest.fixture(scope="module")
+def mapping() -> Mapping:
+    return Mapping.read(DATA / "mapping.toml")
+
+
+@pytest.fixture(scope="module")
+def recording(mapping: Mapping) -> Recording:
+    return Recording(DATA / "excerpt.parquet", mapping)
+
+
+def verdicts_of(judged: Judged) -> Verdicts:
+    skipped = [False] * len(judged) if judged.skipped is None else judged.skipped.tolist()
+    return [*zip(judged.keys, judged.times.tolist(), judged.labels, skipped, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def expected(served: ServedModel, mapping: Mapping) -> Verdicts:
+    """What the model says of the records that `faultcube assemble` makes of the same points."""
+    assembler = Assembler(mapping)
+    table = PointsTable.read(DATA / "excerpt.parquet", mapping, "time", "s")
+    end = float(table.times[-1] / 1e9)
+    made = [assembler.add(points, end) for points in table.points(assembler.series)]
+    columns = Columns.between(mapping, served.model.schema)
+    verdicts: Verdicts = []
+    for records in [*made, assembler.finish()]:
+        keys = [assembler.key(slot)[0] for slot in records.keys.tolist()]
+        if keys:
+            verdicts += verdicts_of(judge(served, columns, records, keys)[1])
+    return sorted(verdicts)
+
+
+@dataclass
+class Process:
+    """An ingestion with a clock that is moved, and what it hands on."""
+
+    served: Callable[[], ServedModel]
+    mapping: Mapping | None
+    folder: Path | None
+    now: float = 0.0
+    judged: list[Judged] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        hooks = Hooks(self.served, self._observe, self._restore, lambda _, s: self.scored.append(s))
+        self.ingestion = Ingestion(self.mapping, lambda: self.folder, hooks, lambda: self.now)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.ingestion.run, args=[self.stop], daemon=True)
+        self.thread.start()
+
+    def _observe(self, judged: Judged | None, checkpoint: Checkpoint | None) -> None:
+        if judged is not None:
+            self.judged.append(judged)
+        if checkpoint is not None:
+            self.checkpoints.append(checkpoint)
+
+    def _restore(self, _name: str) -> Checkpoint | None:
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def send(self, bodies: Sequence[bytes], seconds: float = 5.0) -> None:
+        """Send bodies, one every so many seconds of the moved clock."""
+        self.wait(lambda: self.ingestion.refused is None)
+
+        async def send() -> None:
+            for data in bodies:
+                self.now += seconds
+                await self.ingestion.take(TELEGRAF, data)
+
+        asyncio.run(send())
+
+    def settle(self) -> None:
+        """Wait until all is judged whose time has come."""
+        self.wait(lambda: self.ingestion.queued == 0)
+        self.now += 100
+        before = -1
+        while before != len(self.judged):  # two ticks without news
+            before = len(self.judged)
+            time.sleep(0.25)
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join(30)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        return sorted(verdict for judged in self.judged for verdict in verdicts_of(judged))
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(served: ServedModel, mapping: Mapping) -> Iterator[Start]:
+    processes: list[Process] = []
+
+    def start(folder: Path | None = None, **options: object) -> Process:
+        chosen: dict[str, object] = {"served": lambda: served, "mapping": mapping, **options}
+        processes.append(Process(folder=folder, **chosen))  # type: ignore[arg-type]
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()
+
+
+@pytest.fixture(scope="module")
+def bodies(recording: Recording) -> list[bytes]:
+    return [body.data for body in recording.bodies()]
+
+
+def test_verdicts_are_those_of_the_assembled_table(
+    start: Start, recording: Recording, bodies: list[bytes], expected: Verdicts
+) -> None:
+    process = start(now=float(recording.times[-1]))
+    process.send(bodies, 0.1)
+    process.settle()
+    assert process.verdicts == expected
+    assert len(expected) == 1754
+    assert sum(skipped for *_, skipped in expected) == 440  # the learning periods
+    assert {label for _, _, label, skipped in expected if not skipped} >= {"normal", "bgp_clear"}
+
+
+def test_a_kill_changes_nothing(
+    start: Start,
+    recording: Recording,
+    bodies: list[bytes],
+    expected: Verdicts,
+    tmp_path: Path,
+) -> None:
+    """The process ends three times without a word: what it took comes again from the journal."""
+    checkpoints: list[Checkpoint] = []
+    now, all_verdicts = float(recording.times[-1]), set[tuple[str, float, str, bool]]()
+    parts = np.array_split(np.arange(len(bodies)), 4)
+    for number, part in enumerate(parts):
+        process = start(tmp_path, now=now, checkpoints=checkpoints)
+        process.send([bodies[i] for i in part], 0.1)
+        if number == 1:  # a checkpoint in the middle
+            with process.ingestion._lock:
+                process.ingestion._marked = -1e9
+            process.send([b'{"metrics": []}'], 0.1)
+            process.wait(lambda: checkpoints)
+        process.wait(lambda: process.ingestion.queued == 0)  # noqa: B023
+        now = process.now
+        if number < len(parts) - 1:
+            _kill(process)
+        else:
+            process.settle()
+        all_verdicts |= set(process.verdicts)
+    assert sorted(all_verdicts) == expected
+
+
+def _kill(process: Process) -> None:
+    """End a process before it can write a checkpoint."""
+    ingestion = process.ingestion
+    ingestion._checkpoint_now = lambda: None  # type: ignore[method-assign]
+    process.end()
+
+
+def test_an_end_keeps_the_state_and_forgets_the_journal(
+    start: Start, recording: Recording, bodies: list[bytes], tmp_path: Path
+) -> None:
+    process = start(tmp_path, now=float(recording.times[-1]))
+    process.send(bodies[:40], 0.1)
+    process.end()
+    assert len(process.checkpoints) == 1
+    [empty] = tmp_path.glob("*.journal")
+    assert empty.stat().st_size == 0
+    later = start(tmp_path, now=process.now, checkpoints=process.checkpoints)
+    later.wait(lambda: later.ingestion.refused is None)
+    assert later.judged == []
+    assert later.ingestion.assembler is not None
+    assert later.ingestion.assembler.counts.points > 0
+
+
+def test_a_body_that_cannot_be_decoded_leaves_no_trace(start: Start, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    with pytest.raises(MalformedInputError):
+        process.send([b"{"])
+    assert process.ingestion.counts["telegraf"].bodies == 0
+    [journal] = tmp_path.glob("*.journal")
+    assert journal.stat().st_size == 0
+
+
+def test_nothing_is_taken_without_a_mapping(start: Start) -> None:
+    process = start(mapping=None, served=_without_mapping)
+    process.wait(lambda: "no mapping" in str(process.ingestion.refused))
+    with pytest.raises(Problem, match="FAULTCUBE_MAPPING"):
+        asyncio.run(process.ingestion.take(TELEGRAF, b""))
+
+
+def _without_mapping() -> ServedModel:
+    model = Model.load(ROOT / "models/iosxr")
+    model.mapping = None
+    return ServedModel(model, max_records=10)
+
+
+def test_a_mapping_that_does_not_fit_the_model_says_what_to_change(
+    start: Start, mapping: Mapping
+) -> None:
+    fields = (mapping.fields[0].model_copy(update={"name": "rel_no-such"}), *mapping.fields[1:])
+    process = start(mapping=mapping.model_copy(update={"fields": fields}))
+    process.wait(lambda: "has no field 'rel_no-such'" in str(process.ingestion.refused))
+
+
+def test_one_process_ingests_with_a_journal(start: Start, tmp_path: Path) -> None:
+    first = start(tmp_path)
+    first.wait(lambda: first.ingestion.refused is None)
+    second = start(tmp_path)
+    second.wait(lambda: "another process ingests" in str(second.ingestion.refused))
+
+
+def test_overload_is_told_before_anything_is_decoded(start: Start) -> None:
+    process = start()
+    process.wait(lambda: process.ingestion.refused is None)
+    process.ingestion.queued = 10**9
+    with pytest.raises(Problem) as caught:
+        asyncio.run(process.ingestion.take(TELEGRAF, b"{"))
+    assert caught.value.status == 503
+    process.ingestion.queued = 0
