@@ -1,17 +1,24 @@
 PYTHON ?= python3
 OUT ?= build/iosxr
+PORT ?= 8000
 
 # onnxruntime's own wheels report to their maker unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check train lock clean
+.PHONY: help run demo test check train lock clean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 run: .venv-service/installed ## Install the service and start it
 	@.venv-service/bin/faultcube serve
+
+demo: .venv-service/installed ## See incidents open and close: 12 recorded minutes of 11 routers in one
+	@.venv-service/bin/faultcube serve --port $(PORT) & service=$$!; \
+	trap 'kill $$service' EXIT; trap 'exit 130' INT TERM; \
+	.venv-service/bin/faultcube replay training/data/cisco-iosxr/excerpt.parquet --speed 12 \
+	    --wait 60 --url http://127.0.0.1:$(PORT)
 
 test: .venv/installed ## Run every test; ARGS="-k name" picks some
 	.venv/bin/python -m pytest -n auto --dist loadscope --no-loadscope-reorder --durations 10 $(ARGS)

@@ -174,6 +174,9 @@ def replay(
         typer.Option(help="TOML file that names the points.", show_default="that of the bundle"),
     ] = None,
     key: Annotated[str, typer.Option(help="API key that may read.", envvar="FAULTCUBE_KEY")] = "",
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the service to be ready.")
+    ] = 0,
     keep_times: Annotated[
         bool, typer.Option("--keep-times", help="Else they are moved, so that the last is now.")
     ] = False,
@@ -193,8 +196,10 @@ def replay(
         typer.echo(
             f"{recording.seconds:,.0f} s of {points.name}, at {speed:g} times their speed", err=True
         )
+        sender = Sender(url, key)
+        sender.wait(wait)
         started, sent = perf_counter(), 0
-        for news in play(recording, Sender(url, key), speed, shift):
+        for news in play(recording, sender, speed, shift):
             sent = news.sent
             for incident in news.incidents:
                 typer.echo(_incident_line(incident))

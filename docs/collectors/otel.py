@@ -1,4 +1,7 @@
-"""Export two metrics every second: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."""
+"""Export two metrics every second.
+
+pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
+"""
 
 from __future__ import annotations
 

@@ -191,6 +191,24 @@ class Sender:
         self._url, self._sleep = url, sleep
         self._headers = {"X-API-Key": key} if key else {}
 
+    def wait(self, seconds: float) -> None:
+        """Wait until the service is ready.
+
+        Raises:
+            ReplayError: it is not, within this time.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if self.get("/readyz") is not None:
+                    return
+                why = ReplayError(f"{self._url} is not ready: see its log")
+            except ReplayError as error:
+                why = error
+            if time.monotonic() >= end:
+                raise why
+            self._sleep(_NEWS_SECONDS / 4)
+
     def send(self, body: Body) -> None:
         """Send a body; again while the service is overloaded or not ready.
 
