@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -18,7 +17,8 @@ from models.telemetry.views import Views
 
 __all__ = ["Members", "Places"]
 
-_SERIES = (1 << 32) - 1
+_FRESH = 32
+"""Fresh series of a key that are moved into its arrays, or a quarter of what these hold."""
 
 
 @dataclass(slots=True)
@@ -28,12 +28,15 @@ class Members:
     Attributes:
         series: ids in the order of the names of the series, which no order of arrival changes:
             int32 [n].
-        seen: what views see: view << 32 | index in `series`, ascending: int64 [m].
+        views: each view of each series, ascending, and those of a view in the order of `series`:
+            int16 [m].
+        at: index in `series` of each of these: int32 [m].
         fresh: ids by name of series that are not in the arrays yet, with their views.
     """
 
     series: NDArray[np.int32]
-    seen: NDArray[np.int64]
+    views: NDArray[np.int16]
+    at: NDArray[np.int32]
     fresh: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
 
@@ -84,7 +87,8 @@ class Places:
                 return REFUSED
             slot = self.slots[key] = len(self.keys)
             self.keys.append(key)
-            self._members.append(Members(np.empty(0, np.int32), np.empty(0, np.int64)))
+            nothing = np.empty(0, np.int32)
+            self._members.append(Members(nothing, nothing.astype(np.int16), nothing))
         members, name = self._members[slot], _name_of(series)
         known = self._known(members, name)
         if known is not None:
@@ -99,6 +103,8 @@ class Places:
         self.deltas |= series.delta
         self.name[placed] = name
         members.fresh[name] = placed, views
+        if len(members.fresh) >= max(_FRESH, len(members.series) // 4):
+            self._settle(members)
         return placed
 
     def members(self, slot: int) -> Members:
@@ -118,7 +124,8 @@ class Places:
         members = [self.members(slot) for slot in range(len(self.keys))]
         return {"keys": self.keys, "series": self.count, "deltas": self.deltas}, {
             **ragged("member series", (member.series for member in members), np.int32),
-            **ragged("member views", (member.seen for member in members), np.int64),
+            **ragged("member views", (member.views for member in members), np.int16),
+            **ragged("member at", (member.at for member in members), np.int32),
         }
 
     def unpack(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -126,8 +133,8 @@ class Places:
         self.keys = [tuple(key) for key in meta["keys"]]
         self.slots = {key: slot for slot, key in enumerate(self.keys)}
         self.count, self.deltas = meta["series"], meta["deltas"]
-        parts = cut("member series", arrays), cut("member views", arrays)
-        self._members = [Members(series, seen) for series, seen in zip(*parts, strict=True)]
+        parts = [cut(f"member {name}", arrays) for name in ("series", "views", "at")]
+        self._members = [Members(*columns) for columns in zip(*parts, strict=True)]
 
     def _key_of(self, series: Series) -> tuple[str, ...] | None:
         try:
@@ -143,16 +150,16 @@ class Places:
 
     def _settle(self, members: Members) -> None:
         """Move what is fresh into the arrays."""
-        ids = array("i", [placed for placed, _ in members.fresh.values()])
-        pairs = [(view, at) for at, views in members.fresh.values() for view in views]
+        ids = np.array([placed for placed, _ in members.fresh.values()], np.int32)
+        pairs = [(view, placed) for placed, views in members.fresh.values() for view in views]
         fresh = np.array(pairs, np.int64).reshape(-1, 2)
-        views = np.concatenate([members.seen >> 32, fresh[:, 0]])
-        series = np.concatenate([members.series[members.seen & _SERIES], fresh[:, 1]])
-        joined = np.concatenate([members.series, np.frombuffer(ids, np.int32)])
-        order = np.argsort(self.name[joined])
-        members.series = joined[order]
+        views = np.concatenate([members.views, fresh[:, 0]])
+        series = np.concatenate([members.series[members.at], fresh[:, 1]])
+        joined = np.concatenate([members.series, ids])
+        members.series = joined[np.argsort(self.name[joined])]
         at = np.searchsorted(self.name[members.series], self.name[series])
-        members.seen = np.sort(views << 32 | at)
+        order = np.lexsort((at, views))
+        members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
         members.fresh = {}
 
 
