@@ -69,7 +69,7 @@ class Assembler:
         self._baselines = Baselines(self._views, max_keys, max_series)
         step = round(mapping.interval * 1e9) if mapping.align == "interval" else 0
         self._clock = Clock(round(mapping.lateness * 1e9), step)
-        slots = int(np.ceil(mapping.lateness / mapping.interval)) + 2
+        slots = int(np.ceil(mapping.lateness / mapping.interval)) + 1
         self._open = OpenRecords(max_keys, max_series, slots, timed=step > 0)
         self._forget = round(mapping.forget * 1e9)
         self._newest = np.empty(max_keys, np.int64)  # point of each key

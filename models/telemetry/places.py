@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -17,8 +20,9 @@ from models.telemetry.views import Views
 
 __all__ = ["Members", "Places"]
 
-_FRESH = 32
-"""Fresh series of a key that are moved into its arrays, or a quarter of what these hold."""
+_ID = (1 << 32) - 1
+_FRESH, _PART = 32, 16
+"""So many fresh views of a key are moved into its arrays, or such a part of what these hold."""
 
 
 @dataclass(slots=True)
@@ -31,13 +35,13 @@ class Members:
         views: each view of each series, ascending, and those of a view in the order of `series`:
             int16 [m].
         at: index in `series` of each of these: int32 [m].
-        fresh: ids by name of series that are not in the arrays yet, with their views.
+        fresh: views of series that are not in these yet: view << 32 | id.
     """
 
     series: NDArray[np.int32]
     views: NDArray[np.int16]
     at: NDArray[np.int32]
-    fresh: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    fresh: array[int] = field(default_factory=partial(array, "q"))
 
 
 class Places:
@@ -102,8 +106,8 @@ class Places:
         self.view[placed], self.delta[placed] = views[0], series.delta
         self.deltas |= series.delta
         self.name[placed] = name
-        members.fresh[name] = placed, views
-        if len(members.fresh) >= max(_FRESH, len(members.series) // 4):
+        members.fresh.extend([view << 32 | placed for view in views])
+        if len(members.fresh) >= max(_FRESH, len(members.series) // _PART):
             self._settle(members)
         return placed
 
@@ -143,24 +147,26 @@ class Places:
             return None
 
     def _known(self, members: Members, name: int) -> int | None:
-        if name in members.fresh:
-            return members.fresh[name][0]
-        same = members.series[self.name[members.series] == name]
+        """Return the id of the series of a key that has this name, if there is one."""
+        series = members.series
+        at = bisect_left(series, name, key=lambda one: int(self.name[one]))
+        if at < len(series) and self.name[series[at]] == name:
+            return int(series[at])
+        fresh = np.frombuffer(members.fresh, np.int64) & _ID
+        same = fresh[self.name[fresh] == name]
         return int(same[0]) if len(same) else None
 
     def _settle(self, members: Members) -> None:
         """Move what is fresh into the arrays."""
-        ids = np.array([placed for placed, _ in members.fresh.values()], np.int32)
-        pairs = [(view, placed) for placed, views in members.fresh.values() for view in views]
-        fresh = np.array(pairs, np.int64).reshape(-1, 2)
-        views = np.concatenate([members.views, fresh[:, 0]])
-        series = np.concatenate([members.series[members.at], fresh[:, 1]])
-        joined = np.concatenate([members.series, ids])
-        members.series = joined[np.argsort(self.name[joined])]
+        fresh = np.frombuffer(members.fresh, np.int64)
+        views = np.concatenate([members.views, fresh >> 32])
+        series = np.concatenate([members.series[members.at], fresh & _ID])
+        joined = np.unique(series)
+        members.series = joined[np.argsort(self.name[joined])].astype(np.int32)
         at = np.searchsorted(self.name[members.series], self.name[series])
         order = np.lexsort((at, views))
         members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
-        members.fresh = {}
+        members.fresh = array("q")
 
 
 def _name_of(series: Series) -> int:
