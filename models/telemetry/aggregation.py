@@ -26,14 +26,14 @@ class Entries:
     Attributes:
         rows: record of each entry, from 0, never decreasing: int64 [n].
         views: int64 [n].
-        series: int32 [n].
+        series: int64 [n].
         values: level or rate, NaN where there is none: float64 [n].
         states: VALUE, LACKING or RATELESS: uint8 [n].
     """
 
     rows: NDArray[np.int64]
     views: NDArray[np.int64]
-    series: NDArray[np.int32]
+    series: NDArray[np.intp]
     values: NDArray[np.float64]
     states: NDArray[np.uint8]
 
@@ -71,7 +71,8 @@ def aggregate(views: Views, entries: Entries, rows: int, usual: NDArray[np.float
     medians = usual[entries.series] if views.each.any() else np.empty(0)
     if views.each.any():
         counted = ~views.each[entries.views] | (medians > views.active[entries.views])
-        entries, medians = entries.take(counted), medians[counted]
+        if not counted.all():
+            entries, medians = entries.take(counted), medians[counted]
     cells = _Cells(views, entries, rows, medians)
     levels = np.empty((rows, len(views.mapping.fields)))
     absent = (cells.count == 0)[:, views.of_field]
@@ -103,22 +104,23 @@ class _Cells:
         self._shape = rows, len(views.views)
         cells = entries.rows * len(views.views) + entries.views
         valued = entries.states == VALUE
-        broken = (entries.states == LACKING) | (
-            (entries.states == RATELESS) & ~views.lenient[entries.views]
-        )
-        self.broken: NDArray[np.bool_] = self._sum(cells[broken]).astype(np.bool_)
-        self._cells, self._values = cells[valued], entries.values[valued]
-        self.count = self._sum(self._cells)
-        self._medians = medians
+        self.broken = np.zeros(self._shape, np.bool_)
+        each = views.each[entries.views]
+        values = entries.values
+        if not valued.all():
+            broken = (entries.states == LACKING) | (
+                (entries.states == RATELESS) & ~views.lenient[entries.views]
+            )
+            self.broken = self._sum(cells[broken]) > 0
+            cells, values, each = cells[valued], values[valued], each[valued]
+            medians = medians[valued] if len(medians) else medians
+        self._cells, self._values, self._medians, self._related = cells, values, medians, values
+        self.count = self._sum(cells)
         if len(medians):
-            self._medians = medians[valued]
-            each = views.each[entries.views[valued]] & (self._medians != 0)
-            self._related = self._values.copy()
+            each &= medians != 0
+            self._related = values.copy()
             with np.errstate(over="ignore"):
-                self._related[each] = self._values[each] / self._medians[each] - 1
-        else:
-            self._related = self._values
-        self._starts = np.flatnonzero(np.diff(self._cells, prepend=-1))
+                self._related[each] = values[each] / medians[each] - 1
 
     def of(self, way: str) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -143,6 +145,11 @@ class _Cells:
             return self._sum(self._cells[self._related < below]) / self.count
 
     @cached_property
+    def _starts(self) -> NDArray[np.intp]:
+        first = self._cells[1:] != self._cells[:-1]
+        return np.concatenate([[0], np.flatnonzero(first) + 1])
+
+    @cached_property
     def total(self) -> NDArray[np.float64]:
         return self._sum(self._cells, self._related)
 
@@ -159,9 +166,10 @@ class _Cells:
 
     def _reduced(self, least_or_most: np.ufunc) -> NDArray[np.float64]:
         cells = np.full(self._shape, np.nan)
-        if len(self._starts):
-            found = least_or_most.reduceat(self._related, self._starts)
-            cells.ravel()[self._cells[self._starts]] = found
+        if len(self._cells):
+            starts = self._starts
+            found = least_or_most.reduceat(self._related, starts)
+            cells.ravel()[self._cells[starts]] = found
         return cells
 
     def _sum(

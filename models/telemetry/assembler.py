@@ -39,7 +39,8 @@ from models.telemetry.views import Views
 
 __all__ = ["Assembler"]
 
-_INDEX = (1 << 32) - 1
+_PIECE = 1024
+"""Records that are made at once: their temporary arrays stay in a processor's cache."""
 
 
 class Assembler:
@@ -68,7 +69,7 @@ class Assembler:
         self._baselines = Baselines(self._views, max_keys, max_series)
         step = round(mapping.interval * 1e9) if mapping.align == "interval" else 0
         self._clock = Clock(round(mapping.lateness * 1e9), step)
-        slots = int(np.ceil(mapping.lateness / mapping.interval)) + 2
+        slots = int(np.ceil(mapping.lateness / mapping.interval)) + 1
         self._open = OpenRecords(max_keys, max_series, slots, timed=step > 0)
         self._forget = round(mapping.forget * 1e9)
         self._newest = np.empty(max_keys, np.int64)  # point of each key
@@ -377,7 +378,7 @@ class Assembler:
         first = np.flatnonzero(np.diff(keys[by_key], prepend=-1))
         wave = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
         by_wave = by_key[np.argsort(wave, kind="stable")]
-        ends = np.cumsum(np.bincount(wave)).tolist() if len(wave) else []
+        ends = _ends(np.bincount(wave)) if len(wave) else []
         parts: list[Records] = []
         start = 0
         for end in ends:
@@ -393,6 +394,8 @@ class Assembler:
             place = np.empty(len(self._places.keys), np.int64)
             place[order] = np.arange(len(order))
             rank = place[rank]
+        if (rank[1:] > rank[:-1]).all():
+            return made
         return made.take(np.lexsort((made.times, rank)))
 
     def _wave(
@@ -430,21 +433,25 @@ class Assembler:
         """Take the values of all series of keys out of their open records, and read them."""
         members = [self._places.members(key) for key in keys.tolist()]
         sizes = np.array([len(member.series) for member in members])
-        series = np.concatenate([member.series for member in members])
-        row = np.repeat(np.arange(len(keys)), sizes)
+        series = np.concatenate([member.series for member in members], dtype=np.intp)
         if self._deltas:
             self._sum_deltas(keys, records, slots)
-        raw, times = self._open.take(slots[row], series)
-        moment = Moment(times, records[row], self._before[keys][row], self._born[keys][row])
+        raw, times = self._open.take(np.repeat(slots, sizes), series)
+        moment = Moment(times, records, self._before[keys], self._born[keys], sizes)
         values, states = self._readings.read(series, raw, moment)
         self._baselines.remember(series, values)
-        seen = np.concatenate([member.seen for member in members])
-        row = np.repeat(np.arange(len(keys)), [len(member.seen) for member in members])
-        at = (seen & _INDEX) + (np.cumsum(sizes) - sizes)[row]
-        states = states[at]
-        there = states != SILENT
-        at = at[there]
-        return Entries(row[there], seen[there] >> 32, series[at], values[at], states[there])
+        seen = np.array([len(member.at) for member in members])
+        at = np.concatenate([member.at for member in members], dtype=np.intp)
+        at += np.repeat(np.cumsum(sizes) - sizes, seen)
+        entries = Entries(
+            np.repeat(np.arange(len(keys)), seen),
+            np.concatenate([member.views for member in members], dtype=np.intp),
+            series[at],
+            values[at],
+            states[at],
+        )
+        there = entries.states != SILENT
+        return entries if there.all() else entries.take(there)
 
     def _made(
         self, keys: NDArray[np.int64], records: NDArray[np.int64], entries: Entries
@@ -510,3 +517,12 @@ class Assembler:
 
     def _joined(self, parts: list[Records]) -> Records:
         return Records.joined([part for part in parts if len(part)], len(self.mapping.fields))
+
+
+def _ends(sizes: NDArray[np.int64]) -> list[int]:
+    """Return where waves of some sizes end, and within them where pieces that fit a cache end."""
+    ends, start = [], 0
+    for size in sizes.tolist():
+        ends += [*range(start + _PIECE, start + size, _PIECE), start + size]
+        start += size
+    return ends

@@ -113,7 +113,7 @@ class Baselines:
         held.append(one)
         return len(held)
 
-    def remember(self, series: NDArray[np.int32], values: NDArray[np.float64]) -> None:
+    def remember(self, series: NDArray[np.intp], values: NDArray[np.float64]) -> None:
         """Remember the last value of series that are related to their medians."""
         if len(self.recent):
             there = ~np.isnan(values)
@@ -181,7 +181,7 @@ def _joined(held: Sequence[Held]) -> Entries:
     return Entries(
         np.repeat(np.arange(len(held)), [len(one.values) for one in held]),
         np.concatenate([one.views for one in held]).astype(np.int64),
-        np.concatenate([one.series for one in held]),
+        np.concatenate([one.series for one in held], dtype=np.intp),
         np.concatenate([one.values for one in held]),
         np.concatenate([one.states for one in held]),
     )

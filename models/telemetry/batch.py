@@ -83,8 +83,8 @@ class Batch:
         series, times, values = points
         records = clock.records(times)
         # A run of points of one key and record is handled as one.
-        runs = np.flatnonzero(np.diff(keys, prepend=-1) | np.diff(records, prepend=0))
-        runs[:1] = 0
+        another = (keys[1:] != keys[:-1]) | (records[1:] != records[:-1])
+        runs = np.concatenate([[0], np.flatnonzero(another) + 1])
         of_key, of_record = keys[runs].astype(np.int64), records[runs]
         sizes = np.diff(runs, append=len(keys))
         latest = np.maximum.reduceat(times, runs) if clock.step else of_record

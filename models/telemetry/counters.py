@@ -12,16 +12,15 @@ _NEAR = 0.9
 
 
 def increases(
-    values: NDArray[np.float64], before: NDArray[np.float64], bits: NDArray[np.int64]
+    before: NDArray[np.float64], grown: NDArray[np.float64], bits: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], int, int]:
     """Return the increase of counters, NaN after a reset, with the number of resets and of wraps.
 
     Args:
-        values: of each counter now: float64 [n].
-        before: its values before: float64 [n].
+        before: value of each counter before: float64 [n].
+        grown: by how much it is more now: float64 [n].
         bits: of each counter, 0 where it does not wrap: int64 [n].
     """
-    grown = values - before
     fell = grown < 0
     if not fell.any():
         return grown, 0, 0

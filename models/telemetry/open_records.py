@@ -106,7 +106,9 @@ class OpenRecords:
         """
         cells = slots * self._series + series
         flat = self._values.reshape(-1)
-        values = np.where(np.isfinite(values), values, np.inf)
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = np.where(finite, values, np.inf)
         if self._timed:
             return self._write_timed(cells, times, values)
         numbers = np.arange(len(cells), dtype=np.float64)
@@ -132,7 +134,7 @@ class OpenRecords:
         return int(np.count_nonzero(again))
 
     def take(
-        self, slots: NDArray[np.int64], series: NDArray[np.int32]
+        self, slots: NDArray[np.int64], series: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
         """Return the values of series in their records, NaN where there is none, and take them out.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -18,7 +20,9 @@ from models.telemetry.views import Views
 
 __all__ = ["Members", "Places"]
 
-_SERIES = (1 << 32) - 1
+_ID = (1 << 32) - 1
+_FRESH, _PART = 32, 16
+"""So many fresh views of a key are moved into its arrays, or such a part of what these hold."""
 
 
 @dataclass(slots=True)
@@ -28,13 +32,16 @@ class Members:
     Attributes:
         series: ids in the order of the names of the series, which no order of arrival changes:
             int32 [n].
-        seen: what views see: view << 32 | index in `series`, ascending: int64 [m].
-        fresh: ids by name of series that are not in the arrays yet, with their views.
+        views: each view of each series, ascending, and those of a view in the order of `series`:
+            int16 [m].
+        at: index in `series` of each of these: int32 [m].
+        fresh: views of series that are not in these yet: view << 32 | id.
     """
 
     series: NDArray[np.int32]
-    seen: NDArray[np.int64]
-    fresh: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    views: NDArray[np.int16]
+    at: NDArray[np.int32]
+    fresh: array[int] = field(default_factory=partial(array, "q"))
 
 
 class Places:
@@ -84,7 +91,8 @@ class Places:
                 return REFUSED
             slot = self.slots[key] = len(self.keys)
             self.keys.append(key)
-            self._members.append(Members(np.empty(0, np.int32), np.empty(0, np.int64)))
+            nothing = np.empty(0, np.int32)
+            self._members.append(Members(nothing, nothing.astype(np.int16), nothing))
         members, name = self._members[slot], _name_of(series)
         known = self._known(members, name)
         if known is not None:
@@ -98,7 +106,9 @@ class Places:
         self.view[placed], self.delta[placed] = views[0], series.delta
         self.deltas |= series.delta
         self.name[placed] = name
-        members.fresh[name] = placed, views
+        members.fresh.extend([view << 32 | placed for view in views])
+        if len(members.fresh) >= max(_FRESH, len(members.series) // _PART):
+            self._settle(members)
         return placed
 
     def members(self, slot: int) -> Members:
@@ -118,7 +128,8 @@ class Places:
         members = [self.members(slot) for slot in range(len(self.keys))]
         return {"keys": self.keys, "series": self.count, "deltas": self.deltas}, {
             **ragged("member series", (member.series for member in members), np.int32),
-            **ragged("member views", (member.seen for member in members), np.int64),
+            **ragged("member views", (member.views for member in members), np.int16),
+            **ragged("member at", (member.at for member in members), np.int32),
         }
 
     def unpack(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -126,8 +137,8 @@ class Places:
         self.keys = [tuple(key) for key in meta["keys"]]
         self.slots = {key: slot for slot, key in enumerate(self.keys)}
         self.count, self.deltas = meta["series"], meta["deltas"]
-        parts = cut("member series", arrays), cut("member views", arrays)
-        self._members = [Members(series, seen) for series, seen in zip(*parts, strict=True)]
+        parts = [cut(f"member {name}", arrays) for name in ("series", "views", "at")]
+        self._members = [Members(*columns) for columns in zip(*parts, strict=True)]
 
     def _key_of(self, series: Series) -> tuple[str, ...] | None:
         try:
@@ -136,24 +147,26 @@ class Places:
             return None
 
     def _known(self, members: Members, name: int) -> int | None:
-        if name in members.fresh:
-            return members.fresh[name][0]
-        same = members.series[self.name[members.series] == name]
+        """Return the id of the series of a key that has this name, if there is one."""
+        series = members.series
+        at = bisect_left(series, name, key=lambda one: int(self.name[one]))
+        if at < len(series) and self.name[series[at]] == name:
+            return int(series[at])
+        fresh = np.frombuffer(members.fresh, np.int64) & _ID
+        same = fresh[self.name[fresh] == name]
         return int(same[0]) if len(same) else None
 
     def _settle(self, members: Members) -> None:
         """Move what is fresh into the arrays."""
-        ids = array("i", [placed for placed, _ in members.fresh.values()])
-        pairs = [(view, at) for at, views in members.fresh.values() for view in views]
-        fresh = np.array(pairs, np.int64).reshape(-1, 2)
-        views = np.concatenate([members.seen >> 32, fresh[:, 0]])
-        series = np.concatenate([members.series[members.seen & _SERIES], fresh[:, 1]])
-        joined = np.concatenate([members.series, np.frombuffer(ids, np.int32)])
-        order = np.argsort(self.name[joined])
-        members.series = joined[order]
+        fresh = np.frombuffer(members.fresh, np.int64)
+        views = np.concatenate([members.views, fresh >> 32])
+        series = np.concatenate([members.series[members.at], fresh & _ID])
+        joined = np.unique(series)
+        members.series = joined[np.argsort(self.name[joined])].astype(np.int32)
         at = np.searchsorted(self.name[members.series], self.name[series])
-        members.seen = np.sort(views << 32 | at)
-        members.fresh = {}
+        order = np.lexsort((at, views))
+        members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
+        members.fresh = array("q")
 
 
 def _name_of(series: Series) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,28 +17,31 @@ from models.telemetry.views import Views
 
 __all__ = ["Moment", "Readings"]
 
+_ENOUGH = 1_000_000
+"""Steps of gauges that are counted."""
 
+
+@dataclass(frozen=True, slots=True)
 class Moment:
-    """Where series stand when their records are read: one value of each for each series.
+    """When records are read; the series of one record come after those of another.
 
     Attributes:
-        times: of the points, or of the records where none came, nanoseconds: int64 [n].
-        records: times of the records.
+        points: time of each series' point, None if it is that of the record: int64 [n].
+        records: nanoseconds: int64 [records].
         before: times of the records before, of the same keys, NEVER without one.
         born: times at which the keys began.
+        sizes: number of series of each record.
     """
 
-    __slots__ = ("before", "born", "records", "times")
+    points: NDArray[np.int64] | None
+    records: NDArray[np.int64]
+    before: NDArray[np.int64]
+    born: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
-    def __init__(
-        self,
-        times: NDArray[np.int64] | None,
-        records: NDArray[np.int64],
-        before: NDArray[np.int64],
-        born: NDArray[np.int64],
-    ) -> None:
-        self.records, self.before, self.born = records, before, born
-        self.times = records if times is None else times
+    def of_series(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return times of records for each of their series."""
+        return np.repeat(times, self.sizes)
 
 
 class Readings:
@@ -67,6 +71,7 @@ class Readings:
         self.time = np.empty(places.max_series, np.int64)
         self.rises = np.zeros(len(views.views), np.int64)
         self.falls = np.zeros(len(views.views), np.int64)
+        self._steps = 0
 
     def place_series(self, series: int) -> None:
         """Begin a series."""
@@ -82,7 +87,7 @@ class Readings:
         }
 
     def read(
-        self, series: NDArray[np.int32], raw: NDArray[np.float64], moment: Moment
+        self, series: NDArray[np.intp], raw: NDArray[np.float64], moment: Moment
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         """Return the value of each series and how it stands in its record, and remember it.
 
@@ -91,68 +96,71 @@ class Readings:
             raw: NaN where no point came, infinite where the series ended.
             moment: when that was.
         """
-        last = self.time[series]
-        goes_on, delta = last >= moment.born, self._places.delta[series]
-        came, finite = ~np.isnan(raw), np.isfinite(raw)
-        lacking = ~came & goes_on & ~delta & (last >= moment.records - self._stale)
-        states = np.full(len(series), SILENT, np.uint8)
-        states[finite], states[lacking] = VALUE, LACKING
-        self._counts.missing += int(np.count_nonzero(lacking))
-        values, reading = raw.copy(), self._places.reading[series]
-        values[~finite] = np.nan
-        self._count_steps(series, raw, finite & goes_on & ~self._is_counter[reading])
-        if self._is_counter.any():
-            counter = self._is_counter[reading] & finite
-            running = np.flatnonzero(counter & goes_on & ~delta)
-            values[counter] = np.nan
-            values[running] = self._rates(series[running], raw[running], moment, running)
-            increase = np.flatnonzero(counter & delta & (moment.before != NEVER))
-            since = (moment.records - moment.before)[increase] / 1e9
-            values[increase] = raw[increase] / since
+        last, reading = self.time[series], self._places.reading[series]
+        finite, goes_on = np.isfinite(raw), last >= moment.of_series(moment.born)
+        times = moment.of_series(moment.records) if moment.points is None else moment.points
+        delta = self._places.delta[series] if self._places.deltas else np.zeros(1, np.bool_)
+        states = np.full(len(series), VALUE, np.uint8)
+        values = raw.copy()
+        if not finite.all():
+            fresh = last >= moment.of_series(moment.records) - self._stale
+            lacking = np.isnan(raw) & goes_on & ~delta & fresh
+            self._counts.missing += int(np.count_nonzero(lacking))
+            states[~finite], values[~finite] = SILENT, np.nan
+            states[lacking] = LACKING
+        counter = self._is_counter[reading] & finite
+        before = self.value[series]
+        with np.errstate(invalid="ignore", over="ignore"):  # of series that had none
+            step = raw - before
+        self._count_steps(series, step, finite & goes_on & ~counter)
+        running = np.flatnonzero(counter & goes_on & ~delta)
+        values[counter] = np.nan
+        rise = self._risen(before[running], step[running], reading[running])
+        values[running] = rise / ((times[running] - last[running]) / 1e9)
+        if self._places.deltas:
+            since = moment.of_series(moment.records - moment.before) / 1e9
+            increase = np.flatnonzero(counter & delta & (moment.of_series(moment.before) != NEVER))
+            values[increase] = raw[increase] / since[increase]
         for number, (sent, meant) in self._states:
             of = np.flatnonzero((reading == number) & finite)
             at = np.minimum(np.searchsorted(sent, raw[of]), len(sent) - 1)
             values[of] = np.where(sent[at] == raw[of], meant[at], np.nan)
         states[finite & np.isnan(values)] = RATELESS
-        self._remember(series, raw, moment.times, came, finite)
+        self._remember(series, raw, times, finite)
         return values, states
 
-    def _rates(
-        self,
-        series: NDArray[np.int32],
-        raw: NDArray[np.float64],
-        moment: Moment,
-        which: NDArray[np.intp],
+    def _risen(
+        self, before: NDArray[np.float64], step: NDArray[np.float64], reading: NDArray[np.int8]
     ) -> NDArray[np.float64]:
-        bits = self._bits[self._places.reading[series]]
-        grown, resets, wraps = increases(raw, self.value[series], bits)
+        """Return the increase of counters, NaN where they were reset."""
+        risen, resets, wraps = increases(before, step, self._bits[reading])
         self._counts.resets += resets
         self._counts.wraps += wraps
-        return grown / ((moment.times[which] - self.time[series]) / 1e9)
+        return risen
 
     def _count_steps(
-        self, series: NDArray[np.int32], raw: NDArray[np.float64], which: NDArray[np.bool_]
+        self, series: NDArray[np.intp], step: NDArray[np.float64], which: NDArray[np.bool_]
     ) -> None:
-        chosen = series[which]
-        steps = raw[which] - self.value[chosen]
-        views = self._places.view
-        self.rises += np.bincount(views[chosen[steps > 0]], minlength=len(self.rises))
-        self.falls += np.bincount(views[chosen[steps < 0]], minlength=len(self.falls))
+        """Count rises and falls of gauges, until there are enough to tell them from counters."""
+        if self._steps < _ENOUGH:
+            views, step = self._places.view[series[which]], step[which]
+            self._steps += len(step)
+            self.rises += np.bincount(views[step > 0], minlength=len(self.rises))
+            self.falls += np.bincount(views[step < 0], minlength=len(self.falls))
 
     def _remember(
         self,
-        series: NDArray[np.int32],
+        series: NDArray[np.intp],
         raw: NDArray[np.float64],
         times: NDArray[np.int64],
-        came: NDArray[np.bool_],
         finite: NDArray[np.bool_],
     ) -> None:
-        self.value[series[finite]] = raw[finite]
-        self.time[series[finite]] = times[finite]
-        ended = came & ~finite
-        if ended.any():
-            self.time[series[ended]] = NEVER
-            self._counts.ended += int(np.count_nonzero(ended))
+        if not finite.all():
+            ended = series[np.isinf(raw)]
+            self.time[ended] = NEVER
+            self._counts.ended += len(ended)
+            series, raw, times = series[finite], raw[finite], times[finite]
+        self.value[series], self.time[series] = raw, times
 
 
 def _numbers(states: dict[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
