@@ -48,7 +48,8 @@ class Samples:
 
     def reject(self, reason: str, samples: int = 1) -> None:
         """Count samples that cannot be used."""
-        self.reasons[reason] += samples
+        if samples:
+            self.reasons[reason] += samples
 
     def add(self, series: int, data: bytes, start: int, end: int) -> None:
         """Add a sample of any shape, which lies between two places.

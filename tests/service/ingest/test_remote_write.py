@@ -31,8 +31,8 @@ def body(*series: tuple[dict[str, str], Samples]) -> bytes:
     request = WriteRequest()
     for labels, samples in series:
         made = request.timeseries.add()
-        for name, value in labels.items():
-            made.labels.add(name=name, value=value)
+        for name, text in labels.items():
+            made.labels.add(name=name, value=text)
         for value, time in samples:
             made.samples.add(value=value, timestamp=time)
     content: bytes = request.SerializeToString()
