@@ -16,25 +16,21 @@ from models.telemetry.points import Points, SeriesTable
 from service.formats.arrow_columns import numbers_of
 from service.formats.arrow_ipc import Stream, reading
 from service.formats.errors import MalformedInputError
-from service.ingest.decoded import BAD_TIME, Decoded, UnusableError
-from service.ingest.naming import MAX_TAGS, canonical, series_of
+from service.ingest.arrow_series import RowSeries
+from service.ingest.decoded import BAD_TIME, Decoded
+from service.ingest.naming import MAX_TAGS
 
 __all__ = ["decode"]
 
 _METRIC, _VALUE, _TIME = "metric", "value", "time"
 _MAX_BATCHES = 1000
 """Of a stream: a batch costs as much as hundreds of rows."""
-_MAX_TEXT = 1024
-"""Bytes of a text that many views may show, ..."""
 _TILE = 1 << 14
-"""... in so many rows at a time."""
-_MAX_DICTIONARY = 1 << 16
+"""Rows that are taken at a time."""
 _FACTORS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 _LARGEST_TIME = (1 << 63) - 1
-_REFUSED_HERE = -3
 
 _Integers = NDArray[np.int64]
-_Ids = NDArray[np.int32]
 
 
 def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
@@ -52,9 +48,11 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
         _check(stream.schema)
     parts: list[Points] = []
     reasons: Counter[str] = Counter()
+    tags = sorted({*stream.schema.names} - {_METRIC, _VALUE, _TIME})
+    identify = RowSeries(_METRIC, tags, table, reasons)
     for tile in _tiles(stream):
         with reading():
-            parts.append(_points(tile, table, now, reasons))
+            parts.append(_points(tile, identify, now, reasons))
     empty = Points(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0))
     columns = [empty, *parts]
     points = Points(
@@ -100,13 +98,13 @@ def _is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _points(tile: pa.RecordBatch, table: SeriesTable, now: int, reasons: Counter[str]) -> Points:
+def _points(tile: pa.RecordBatch, identify: RowSeries, now: int, reasons: Counter[str]) -> Points:
     values = numbers_of(tile.column(_VALUE)).astype(np.float64)
     times, timely = _times(tile, now)
-    series = _series(tile, table, reasons)
+    series, named = identify(tile)
     if not timely.all():
-        reasons[BAD_TIME] += int((~timely & (series != _REFUSED_HERE)).sum())
-    kept = timely & (series != _REFUSED_HERE)
+        reasons[BAD_TIME] += int((named & ~timely).sum())
+    kept = named & timely
     return Points(series[kept], times[kept], values[kept])
 
 
@@ -128,52 +126,3 @@ def _times(tile: pa.RecordBatch, now: int) -> tuple[_Integers, NDArray[np.bool_]
     times = np.where(fits, plain, 0).astype(np.int64) * factors
     times[absent] = now
     return times, fits
-
-
-def _series(tile: pa.RecordBatch, table: SeriesTable, reasons: Counter[str]) -> _Ids:
-    """Return the id of each row's series; each series of the tile is looked up once."""
-    names = [_METRIC, *sorted({*tile.schema.names} - {_METRIC, _VALUE, _TIME})]
-    columns = [_codes(tile.column(name)) for name in names]
-    rows = np.zeros(tile.num_rows, np.int64)
-    for codes, texts in columns:
-        _, rows = np.unique(rows * len(texts) + codes, return_inverse=True)
-    _, firsts, counts = np.unique(rows, return_index=True, return_counts=True)
-    ids = np.full(len(firsts), _REFUSED_HERE, np.int32)
-    for number, (row, count) in enumerate(zip(firsts.tolist(), counts.tolist(), strict=True)):
-        metric, *found = (texts[codes[row]] for codes, texts in columns)
-        tags = {name: text for name, text in zip(names[1:], found, strict=True) if text is not None}
-        try:
-            ids[number] = _identify(metric or "", tags, table)
-        except UnusableError as error:
-            reasons[str(error)] += count
-    return ids[rows]
-
-
-def _identify(metric: str, tags: dict[str, str], table: SeriesTable) -> int:
-    token = ("arrow", metric, canonical(tags))
-    found = table.ids.get(token)
-    return table.add(token, series_of(metric, tags)) if found is None else found
-
-
-def _codes(column: pa.Array) -> tuple[_Integers, list[str | None]]:
-    """Return a column as numbers of its texts, of which the last is None, for null."""
-    if not pa.types.is_dictionary(column.type):
-        _check_texts(column)
-        column = column.dictionary_encode()
-    texts = column.dictionary
-    if len(texts) > _MAX_DICTIONARY:
-        raise MalformedInputError(f"A dictionary has more than {_MAX_DICTIONARY} texts.")
-    _check_texts(texts)
-    codes = column.indices.cast(pa.int64()).fill_null(len(texts)).to_numpy()
-    if len(codes) and not 0 <= codes.min() <= codes.max() <= len(texts):
-        raise MalformedInputError("The stream refers to texts that a dictionary does not have.")
-    return codes, [*texts.to_pylist(), None]
-
-
-def _check_texts(texts: pa.Array) -> None:
-    """Refuse long texts of views: many views may show the same one."""
-    if texts.type == pa.string_view() and len(texts):
-        sizes = np.frombuffer(texts.buffers()[1], np.int32, 4 * len(texts), 16 * texts.offset)
-        if sizes[::4].max() > _MAX_TEXT:
-            raise MalformedInputError(f"A text is longer than {_MAX_TEXT} bytes.")
-    texts.validate(full=True)

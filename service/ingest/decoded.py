@@ -79,7 +79,8 @@ class Batch:
 
     def reject(self, reason: str, samples: int = 1) -> None:
         """Count samples that cannot be used."""
-        self.reasons[reason] += samples
+        if samples:
+            self.reasons[reason] += samples
 
     def decoded(self) -> Decoded:
         """Return what has been gathered."""

@@ -11,11 +11,13 @@ from functools import lru_cache
 from models.telemetry.points import SeriesTable
 from service.ingest.decoded import NO_NUMBER, Batch, UnusableError, nanoseconds
 from service.ingest.measurements import add_fields
-from service.ingest.naming import MAX_BYTES, REMEMBERED, canonical
+from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 
 __all__ = ["decode_lines"]
 
 _NO_LINE = "lines that are not of the line protocol"
+_MAX_LINE = 1 << 18
+"""Bytes: thousands of fields."""
 _BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0) | dict.fromkeys(
     ("f", "F", "false", "False", "FALSE"), 0.0
 )
@@ -44,6 +46,7 @@ def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> Non
         line = body[start:end]
         following = end + 1
         try:
+            _check_length(line)
             if b'"' in line or b"\\" in line:
                 match = _line(body, start)
                 following = match.end()
@@ -61,10 +64,16 @@ def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> Non
         start = following
 
 
+def _check_length(line: bytes) -> None:
+    if len(line) > _MAX_LINE:
+        raise UnusableError(f"lines of more than {_MAX_LINE} bytes")
+
+
 def _line(body: bytes, start: int) -> re.Match[bytes]:
     match = _LINE.match(body, start)
     if match is None:
         raise UnusableError(_NO_LINE)
+    _check_length(match[0])
     return match
 
 
@@ -121,7 +130,7 @@ def _escaped_fields(fields: str) -> list[tuple[str, str]]:
 def _parsed(head: str) -> tuple[str, bytes]:
     """Return the measurement, and the one form of its tags."""
     if len(head) > 2 * MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     parts = [part[1] for part in _PART.finditer(head)]
     if ",".join(parts) != head:
         raise UnusableError(_NO_LINE)

@@ -10,10 +10,23 @@ from service.formats.errors import MalformedInputError
 from service.formats.json_diagnosis import DECODE_ERRORS
 from service.ingest.decoded import Batch
 
-__all__ = ["Items"]
+__all__ = ["Items", "check_size"]
+
+_MAX_COMMAS = 1 << 21
+"""What stands between them takes two bytes to send, and up to a hundred times as many here."""
 
 _T = TypeVar("_T")
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def check_size(body: bytes) -> None:
+    """Refuse a body that would take much more memory than its bytes.
+
+    Raises:
+        MalformedInputError: it would.
+    """
+    if body.count(b",") > _MAX_COMMAS:
+        raise MalformedInputError("The body has more than two million values; send smaller ones.")
 
 
 class Items(Generic[_T]):
@@ -33,8 +46,9 @@ class Items(Generic[_T]):
         """Return the items that fit; the others are counted.
 
         Raises:
-            MalformedInputError: the body is no JSON list and no item.
+            MalformedInputError: the body is no JSON list and no item, or far too many.
         """
+        check_size(body)
         try:
             items: list[_T] = self._list.decode(body)
         except DECODE_ERRORS:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from models.telemetry.points import SeriesTable
 from service.ingest.decoded import UnusableError
-from service.ingest.naming import MAX_BYTES, MAX_TAGS, series_of
+from service.ingest.naming import MAX_BYTES, MAX_TAGS, TOO_LONG, TOO_MANY_TAGS, series_of
 from service.ingest.wire import fields
 
 __all__ = ["identify", "label"]
@@ -41,10 +41,10 @@ def identify(block: bytes, table: SeriesTable) -> int:
         UnusableError: they are beyond the limits, or name no series.
     """
     if len(block) > 2 * MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     labels = sorted(found for found in _labels(block) if found[1])
     if len(labels) > MAX_TAGS:
-        raise UnusableError(f"series with more than {MAX_TAGS} tags")
+        raise UnusableError(TOO_MANY_TAGS)
     token = b"".join(label(*pair) for pair in labels)
     found = table.ids.get(token)
     if found is not None:

@@ -11,7 +11,17 @@ from models.telemetry.points import Series
 from service.formats.json_diagnosis import DECODE_ERRORS
 from service.ingest.decoded import UnusableError
 
-__all__ = ["MAX_BYTES", "MAX_TAGS", "canonical", "canonical_json", "series_of", "tags_of"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_TAGS",
+    "REMEMBERED",
+    "TOO_LONG",
+    "TOO_MANY_TAGS",
+    "canonical",
+    "canonical_json",
+    "series_of",
+    "tags_of",
+]
 
 MAX_TAGS = 64
 """Tags of a series."""
@@ -19,6 +29,8 @@ MAX_BYTES = 4096
 """Of a series' name and tags together: every series that is remembered keeps them."""
 REMEMBERED = 1 << 14
 """Sets of tags whose one form is remembered, for each format."""
+TOO_MANY_TAGS = f"series with more than {MAX_TAGS} tags"
+TOO_LONG = f"series whose names take more than {MAX_BYTES} bytes"
 
 _text_tags = msgspec.json.Decoder(dict[str, str])
 
@@ -32,13 +44,13 @@ def series_of(name: str, tags: Mapping[str, str], *, delta: bool = False) -> Ser
     if not name:
         raise UnusableError("series without a name")
     if len(tags) > MAX_TAGS:
-        raise UnusableError(f"series with more than {MAX_TAGS} tags")
+        raise UnusableError(TOO_MANY_TAGS)
     try:
         size = sum(len(text.encode()) for text in (name, *tags, *tags.values()))
     except UnicodeEncodeError as error:
         raise UnusableError("series whose names are not UTF-8") from error
     if size > MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     return Series(name, tags, delta)
 
 
@@ -65,7 +77,7 @@ def canonical_json(text: bytes) -> bytes:
         UnusableError: they are no such object, or beyond the limits.
     """
     if len(text) > 2 * MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     try:
         return canonical(_text_tags.decode(text))
     except DECODE_ERRORS as error:

@@ -15,7 +15,8 @@ from models.telemetry.points import SeriesTable
 from service.formats.errors import MalformedInputError
 from service.formats.json_diagnosis import DECODE_ERRORS
 from service.ingest.decoded import BAD_TIME, NO_NUMBER, Batch, Decoded, UnusableError
-from service.ingest.naming import MAX_BYTES, REMEMBERED, canonical
+from service.ingest.json_items import check_size
+from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 from service.ingest.otlp import DELTA, NO_RECORDED_VALUE, Scope, scope_tags
 
 __all__ = ["decode"]
@@ -113,6 +114,7 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
     Raises:
         MalformedInputError: it is no such document.
     """
+    check_size(body)
     try:
         request = _request.decode(body)
     except DECODE_ERRORS as error:
@@ -207,7 +209,7 @@ def _form(attributes: bytes) -> bytes:
 
 def _check_size(*texts: bytes) -> None:
     if sum(map(len, texts)) > 4 * MAX_BYTES:  # JSON says much more around a name
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
 
 
 def _tags(attributes: list[_Attribute]) -> dict[str, str]:

@@ -19,9 +19,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from models.telemetry.points import SeriesTable
 from service.ingest.decoded import NO_NUMBER, Batch, Decoded, UnusableError
-from service.ingest.naming import MAX_BYTES, REMEMBERED, canonical
+from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 from service.ingest.otlp import DELTA, NO_RECORDED_VALUE, Scope, scope_tags
-from service.ingest.wire import broken_off, fields, varint
+from service.ingest.wire import broken_off, fields, parts, varint
 
 __all__ = ["decode"]
 
@@ -52,9 +52,9 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
     batch = Batch()
     for tag, start, end in fields(body, 0, len(body)):
         if tag == _RESOURCE_METRICS:
-            parts = [*fields(body, start, end)]
-            resource = _joined(body, parts, _RESOURCE)
-            for inner, at, stop in parts:
+            inside = parts(body, start, end)
+            resource = _joined(body, inside, _RESOURCE)
+            for inner, at, stop in inside:
                 if inner == _SCOPE_METRICS:
                     _add_scope(body, at, stop, resource, table, now, batch)
     return batch.decoded()
@@ -69,45 +69,45 @@ def _add_scope(
     now: int,
     batch: Batch,
 ) -> None:
-    parts = [*fields(body, start, end)]
+    inside = parts(body, start, end)
     source: bytes | UnusableError
     try:
-        source = _source(resource, _joined(body, parts, _SCOPE))
+        source = _source(resource, _joined(body, inside, _SCOPE))
     except UnusableError as error:
         source = error
     scope = Scope(source, table, now, batch)
-    for tag, at, stop in parts:
+    for tag, at, stop in inside:
         if tag == _METRIC:
             _add_metric(body, at, stop, scope, batch)
 
 
-def _joined(body: bytes, parts: Iterable[tuple[int, int, int]], tag: int) -> bytes:
+def _joined(body: bytes, inside: Iterable[tuple[int, int, int]], tag: int) -> bytes:
     """Return a message inside a message; what comes in parts is merged, as protobuf has it."""
-    return b"".join([body[start:end] for found, start, end in parts if found == tag])
+    return b"".join([body[start:end] for found, start, end in inside if found == tag])
 
 
 @lru_cache(REMEMBERED)
 def _source(resource: bytes, scope: bytes) -> bytes:
     """Return the one form of the attributes of a resource and a scope."""
     if len(resource) + len(scope) > 2 * MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     named = _message(InstrumentationScope, scope)
     tags = _tags(_message(Resource, resource).attributes)
     return canonical(tags | scope_tags(named.name, named.version, _tags(named.attributes)))
 
 
 def _add_metric(body: bytes, start: int, end: int, scope: Scope, batch: Batch) -> None:
-    parts = [*fields(body, start, end)]
-    data = [part for part in parts if part[0] in _DATA]
+    inside = parts(body, start, end)
+    data = [part for part in inside if part[0] in _DATA]
     if len(data) != 1 or data[0][0] not in _NUMBERS:
         _add_any(_message(Metric, body[start:end]), scope, batch)
         return
     try:
-        name = _joined(body, parts, _NAME).decode()
+        name = _joined(body, inside, _NAME).decode()
     except UnicodeDecodeError:
         raise broken_off() from None
     points, delta = [], False
-    for tag, at, stop in fields(body, *data[0][1:]):
+    for tag, at, stop in parts(body, *data[0][1:]):
         if tag == _DATA_POINT:
             points.append((at, stop))
         elif tag == _TEMPORALITY:
@@ -138,7 +138,7 @@ def _add_number(body: bytes, start: int, end: int, name: str, scope: Scope, *, d
 def _only_attributes(data: bytes) -> bytes | None:
     """Return the one form of attributes, None if anything else is among them."""
     if len(data) > 2 * MAX_BYTES:
-        raise UnusableError(f"series whose names take more than {MAX_BYTES} bytes")
+        raise UnusableError(TOO_LONG)
     if any(tag != _ATTRIBUTE for tag, _, _ in fields(data, 0, len(data))):
         return None
     return canonical(_tags(_message(NumberDataPoint, data).attributes))

@@ -9,7 +9,7 @@ from models.telemetry.points import SeriesTable
 from service.ingest.decoded import Decoded, UnusableError
 from service.ingest.labels import identify
 from service.ingest.samples import HEAD, SIZE, ZERO, ZERO_HEAD, ZERO_SIZE, Samples
-from service.ingest.wire import broken_off, fields
+from service.ingest.wire import MAX_PARTS, broken_off, fields, too_many
 
 __all__ = ["HISTOGRAMS", "decode"]
 
@@ -70,15 +70,17 @@ def _add(body: bytes, start: int, end: int, table: SeriesTable, samples: Samples
             spans.append((at, stop))
         elif tag == _HISTOGRAM:
             histograms += 1
+        if len(spans) > MAX_PARTS:
+            raise too_many()
         before = stop
     if histograms:
-        samples.reasons[HISTOGRAMS] += histograms
+        samples.reject(HISTOGRAMS, histograms)
     if not spans:
         return
     try:
         found = identify(b"".join(labels), table)
     except UnusableError as error:
-        samples.reasons[str(error)] += len(spans)
+        samples.reject(str(error), len(spans))
         return
     for at, stop in spans:
         samples.add(found, body, at, stop)

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.telemetry.points import Points
 from service.ingest.decoded import BAD_TIME, Decoded
-from service.ingest.wire import fields, signed, varint
+from service.ingest.wire import MAX_PARTS, fields, signed, too_many, varint
 
 __all__ = ["HEAD", "SIZE", "ZERO", "ZERO_HEAD", "ZERO_SIZE", "Samples"]
 
@@ -46,8 +46,19 @@ class Samples:
         self.reasons: Counter[str] = Counter()
         self._odd: dict[int, tuple[float, int]] = {}
 
+    def reject(self, reason: str, samples: int = 1) -> None:
+        """Count samples that cannot be used."""
+        if samples:
+            self.reasons[reason] += samples
+
     def add(self, series: int, data: bytes, start: int, end: int) -> None:
-        """Add a sample of any shape, which lies between two places."""
+        """Add a sample of any shape, which lies between two places.
+
+        Raises:
+            MalformedInputError: it is no sample, or one too many.
+        """
+        if len(self._odd) >= MAX_PARTS:
+            raise too_many()
         value, time = _parsed(data, start, end)
         self._odd[len(self.series)] = value, time
         self.series.append(series)

@@ -24,6 +24,7 @@ from service.ingest.decoded import (
     nanoseconds,
 )
 from service.ingest.influx import decode_lines
+from service.ingest.json_items import check_size
 from service.ingest.measurements import add_fields
 from service.ingest.naming import canonical_json
 
@@ -73,6 +74,7 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
     if body[:64].lstrip()[:1] != b"{":
         decode_lines(body, table, now, batch)
         return batch.decoded()
+    check_size(body)
     try:
         metrics = _batches.decode(body).metrics
     except DECODE_ERRORS:

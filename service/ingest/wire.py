@@ -6,11 +6,15 @@ The format: https://protobuf.dev/programming-guides/encoding/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from service.formats.errors import MalformedInputError
 
-__all__ = ["broken_off", "fields", "signed", "varint"]
+__all__ = ["MAX_PARTS", "broken_off", "fields", "parts", "signed", "too_many", "varint"]
 
+MAX_PARTS = 1 << 18
+"""Fields of a message that are taken apart at once: an empty one takes two bytes to send, and
+fifty times as many here."""
 _MAX_VARINT = 10
 _WIDTHS = {1: 8, 5: 4}
 
@@ -18,6 +22,11 @@ _WIDTHS = {1: 8, 5: 4}
 def broken_off() -> MalformedInputError:
     """Return the error of a body whose messages do not end where they say."""
     return MalformedInputError("The body is no protobuf message of this kind, or it breaks off.")
+
+
+def too_many() -> MalformedInputError:
+    """Return the error of a body that would take too much memory."""
+    return MalformedInputError(f"A message has more than {MAX_PARTS} parts; send smaller ones.")
 
 
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -79,3 +88,15 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
             at = stop
     except (IndexError, KeyError):
         raise broken_off() from None
+
+
+def parts(data: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
+    """Return the fields of a message, as `fields` yields them.
+
+    Raises:
+        MalformedInputError: it is no message, or one of too many fields.
+    """
+    found = [*islice(fields(data, at, end), MAX_PARTS + 1)]
+    if len(found) > MAX_PARTS:
+        raise too_many()
+    return found

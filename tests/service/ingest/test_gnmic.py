@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from service.formats.errors import MalformedInputError
+from service.ingest import gnmic
+from service.ingest.decoded import BAD_TIME, NO_NUMBER
+from tests.support.points import NOW, Receiving
+
+# As in gNMIc's documentation of its event format, with a state added.
+EVENT = {
+    "name": "default",
+    "timestamp": 1607291271894072397,
+    "tags": {
+        "interface_name": "mgmt0",
+        "source": "172.23.23.2:57400",
+        "subscription-name": "default",
+    },
+    "values": {
+        "/srl_nokia-interfaces:interface/statistics/carrier-transitions": "1",
+        "/srl_nokia-interfaces:interface/statistics/in-broadcast-packets": 3797,
+        "/srl_nokia-interfaces:interface/oper-state": "up",
+    },
+}
+
+
+@pytest.fixture
+def receiving() -> Receiving:
+    return Receiving(gnmic.decode)
+
+
+def body(**changes: Any) -> bytes:
+    return json.dumps([EVENT | changes], indent=2).encode()
+
+
+def test_every_value_that_is_a_number_is_a_series_called_by_its_path(receiving: Receiving) -> None:
+    head = "/srl_nokia-interfaces:interface/statistics"
+    assert receiving.rows(body()) == [
+        (f"{head}/carrier-transitions", EVENT["tags"], EVENT["timestamp"], 1.0),
+        (f"{head}/in-broadcast-packets", EVENT["tags"], EVENT["timestamp"], 3797.0),
+    ]
+    assert receiving.decode(body()).reasons == {NO_NUMBER: 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("18446744073709551615", 2.0**64), ("-1.5", -1.5), ("1e3", 1000.0), (True, 1.0), (0.5, 0.5)],
+)
+def test_numbers_may_be_texts(receiving: Receiving, value: object, number: float) -> None:
+    assert receiving.decode(body(values={"/a": value})).points.values.tolist() == [number]
+
+
+@pytest.mark.parametrize("value", ["", "up", "0x10", "1_0", "nan", "inf", "1" * 50, 10**30, None])
+def test_what_is_no_number_is_counted(receiving: Receiving, value: object) -> None:
+    decoded = receiving.decode(body(values={"/a": value, "/b": 1}))
+    assert (len(decoded.points), decoded.reasons) == (1, {NO_NUMBER: 1})
+
+
+def test_the_subscription_is_a_tag_in_any_case(receiving: Receiving) -> None:
+    (row,) = receiving.rows(b'{"name":"ports","values":{"/a":1}}')
+    assert row == ("/a", {"subscription-name": "ports"}, NOW, 1.0)
+
+
+def test_the_order_of_tags_does_not_matter(receiving: Receiving) -> None:
+    first = receiving.decode(body()).points.series.tolist()
+    turned = dict(reversed(EVENT["tags"].items()))  # type: ignore[attr-defined]
+    assert receiving.decode(body(tags=turned)).points.series.tolist() == first
+
+
+def test_one_bad_event_costs_only_itself(receiving: Receiving) -> None:
+    events = [EVENT, 5, EVENT | {"timestamp": 10**30}, EVENT | {"tags": [1]}]
+    decoded = receiving.decode(json.dumps(events).encode())
+    assert len(decoded.points) == 2
+    assert decoded.rejected == 1 + 1 + 3 + 3
+    assert decoded.reasons[BAD_TIME] == 3
+
+
+@pytest.mark.parametrize("bad", [b"", b"[", b"[{]"])
+def test_a_body_that_is_no_list_is_malformed(receiving: Receiving, bad: bytes) -> None:
+    with pytest.raises(MalformedInputError, match="no JSON list of events"):
+        receiving.decode(bad)
