@@ -26,6 +26,7 @@ from service.api import (
     docs,
     embed,
     feedback,
+    incidents,
     openinference,
     operations,
     profiles,
@@ -44,7 +45,18 @@ from service.web.problems import INPUT_ERRORS, Problem, problem_of
 
 __all__ = ["create_app"]
 
-_MODULES = (classify, embed, classes, profiles, feedback, operations, bundles, openinference, docs)
+_MODULES = (
+    classify,
+    embed,
+    classes,
+    profiles,
+    feedback,
+    incidents,
+    operations,
+    bundles,
+    openinference,
+    docs,
+)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -70,7 +82,13 @@ def create_app(
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
-        return ProcessStatus(state.scheduler.waiting, state.budget.held, store=store_up)
+        return ProcessStatus(
+            state.scheduler.waiting,
+            state.budget.held,
+            store=store_up,
+            incidents=state.incidents.open_incidents,
+            alerts=state.incidents.waiting,
+        )
 
     state = State(settings, Metrics(status), loader, clock)
     app = _Application(

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -139,6 +139,45 @@ class Settings(BaseSettings):
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
 
+    incident_open: Annotated[int, Field(ge=1, le=100)] = 2
+    """Bad records of one label, among the last `FAULTCUBE_INCIDENT_WINDOW` of a key, that begin its
+    trouble."""
+
+    incident_window: Annotated[int, Field(ge=1, le=100)] = 3
+    """Number of a key's last records that are looked at."""
+
+    incident_close: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Good records in a row that end a key's trouble."""
+
+    incident_least_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Shortest time from the first bad record to the one that begins a key's trouble."""
+
+    incident_flap_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    """A key in trouble again within this time of its end is flapping, and needs more good records
+    to end it."""
+
+    incident_root_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """Time that an incident without a root waits for one before it is told."""
+
+    incident_stale_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Time without a change after which an open incident is marked stale."""
+
+    incident_settle_seconds: Annotated[float, Field(gt=0)] = 180.0
+    """Unbroken trouble of a class that cannot last (`lasting = false`), after which the level of
+    its key is learned again."""
+
+    alertmanagers: Annotated[
+        str, Field(repr=False, pattern=r"^(https?://[^\s/,]+[^\s,]*(\s*,\s*|$))*$")
+    ] = ""
+    """Addresses of the Alertmanagers of one cluster that are told of incidents, separated by
+    commas: `http://localhost:9093`. Unset, none is."""
+
+    webhook: Annotated[str, Field(repr=False, pattern=r"^(https?://[^\s/]\S*)?$")] = ""
+    """Address that gets every change of an incident as JSON. Unset, nothing is sent."""
+
+    webhook_secret: Annotated[str, Field(repr=False)] = ""
+    """Secret of the signature `X-Faultcube-Signature` of what the webhook gets."""
+
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of each key that may read, separated by commas; unset, everyone may."""
 
@@ -147,6 +186,13 @@ class Settings(BaseSettings):
 
     keys_file: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
     """File with more keys, one per line: `read` or `admin`, and a SHA-256."""
+
+    @model_validator(mode="after")
+    def _window_holds_what_opens(self) -> Settings:
+        if self.incident_open > self.incident_window:
+            message = "FAULTCUBE_INCIDENT_OPEN is more than FAULTCUBE_INCIDENT_WINDOW"
+            raise PydanticCustomError("window", message)
+        return self
 
     def database(self) -> str | None:
         """Return the URL of the database; None when there is none and nobody may create one."""
@@ -179,7 +225,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             variable = _PREFIX + "_".join(map(str, first["loc"])).upper()
-            raise SettingsError(f"{variable}: {first['msg']}") from error
+            where = f"{variable}: " if first["loc"] else ""
+            raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         return chosen
 

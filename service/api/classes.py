@@ -34,9 +34,12 @@ __all__ = [
     "InRevision",
     "InSite",
     "Name",
+    "NewClass",
+    "Severity",
     "WithHeaders",
     "WithOptions",
     "apply_change",
+    "enrolling",
     "router",
 ]
 
@@ -187,24 +190,7 @@ async def enrol(request: Request, change: WithOptions, site: InSite = None) -> R
     `force` is given.
     """
     form, content = await forms.read(request, NewClass)
-    name, limit = form.name, state_of(request).settings.max_classes
-
-    def plan(enrolment: Enrolment) -> Change:
-        if name == UNKNOWN:
-            raise RecordError(
-                [Fault(None, "name", "a name that means nothing else", repr(UNKNOWN))]
-            )
-        if name in enrolment.base.names or name in enrolment.snapshot.classes:
-            why = f"There is a class {name!r} already; PUT adds records to it."
-            raise Problem(problems.NAME_TAKEN, why)
-        if sum(bool(stored.records) for stored in enrolment.snapshot.classes.values()) >= limit:
-            why = f"{limit} classes are enrolled, the most there may be; delete some."
-            raise Problem(problems.LIMIT_REACHED, why)
-        severity = form.severity or ("none" if form.good else "major")
-        stored = StoredClass(name, form.good, severity, form.description)
-        after = {name: _with_records(enrolment, stored, form.records, site)}
-        return Change("enrol", after, name, status=201)
-
+    plan = enrolling(form, state_of(request).settings.max_classes, site)
     return await apply_change(request, change, plan, content)
 
 
@@ -317,6 +303,35 @@ def revisions(
         why = f"The database of classes is away ({error})."
         raise Problem(problems.DATABASE_UNAVAILABLE, why) from error
     return History(revisions=entries).response()
+
+
+def enrolling(form: NewClass, limit: int, site: str | None = None) -> Plan:
+    """Return the plan of enrolling a class.
+
+    Args:
+        form: the class.
+        limit: how many classes there may be.
+        site: that its records are from.
+    """
+    name = form.name
+
+    def plan(enrolment: Enrolment) -> Change:
+        if name == UNKNOWN:
+            raise RecordError(
+                [Fault(None, "name", "a name that means nothing else", repr(UNKNOWN))]
+            )
+        if name in enrolment.base.names or name in enrolment.snapshot.classes:
+            why = f"There is a class {name!r} already; PUT adds records to it."
+            raise Problem(problems.NAME_TAKEN, why)
+        if sum(bool(stored.records) for stored in enrolment.snapshot.classes.values()) >= limit:
+            why = f"{limit} classes are enrolled, the most there may be; delete some."
+            raise Problem(problems.LIMIT_REACHED, why)
+        severity = form.severity or ("none" if form.good else "major")
+        stored = StoredClass(name, form.good, severity, form.description)
+        after = {name: _with_records(enrolment, stored, form.records, site)}
+        return Change("enrol", after, name, status=201)
+
+    return plan
 
 
 async def apply_change(

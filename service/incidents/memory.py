@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._checkpoints: dict[str, tuple[Checkpoint, bytes]] = {}
-        self._keys: set[str] = set()
+        self._keys: dict[str, tuple[str, str, str]] = {}
 
     def commit(self, written: Written) -> Committed:
         """Write all of it."""
@@ -53,6 +54,10 @@ class MemoryStore:
                 committed.changes.append(change)
             elif self._entries[change.incident.id].people.closed:
                 committed.closed_by_hand.add(change.incident.id)
+        for incident in written.refreshed:
+            entry = self._entries.get(incident.id)
+            if entry is not None and entry.incident.sequence == incident.sequence:
+                entry.incident = copy.deepcopy(incident)
         if written.checkpoint is not None:
             self._checkpoints[written.checkpoint.name] = (written.checkpoint, written.engine)
         closed = [id_ for id_, e in self._entries.items() if e.incident.status == "closed"]
@@ -130,10 +135,10 @@ class MemoryStore:
 
     def _note(self, note: Note) -> None:
         entry = self._entry(note.incident)
-        if note.key is not None and note.key in self._keys:
-            raise RepeatedNoteError(note.key)
         if note.key is not None:
-            self._keys.add(note.key)
+            said = (note.incident, note.deed, note.text)
+            if (before := self._keys.setdefault(note.key, said)) is not said:
+                raise RepeatedNoteError(note.key, same=before == said)
         entry.people = entry.people.after(note)
         entry.history.append(
             HistoryEntry(None, note.deed, None, note.at, None, note.text, note.who, note.request_id)

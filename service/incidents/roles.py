@@ -52,7 +52,7 @@ class Roles:
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
         self._roles = {UNKNOWN: Role(severity="indeterminate"), **roles}
-        self.good = frozenset(name for name, role in roles.items() if role.good)
+        self.good = frozenset(name for name, role in self._roles.items() if role.good)
 
     @classmethod
     def of(cls, classes: Iterable[Class]) -> Roles:
@@ -60,6 +60,10 @@ class Roles:
         return cls(
             {c.name: Role(c.good, SEVERITIES[c.severity], c.echo_of, c.lasting) for c in classes}
         )
+
+    def with_roles(self, roles: Mapping[str, Role]) -> Roles:
+        """Return these roles and others."""
+        return Roles({**self._roles, **roles})
 
     def __getitem__(self, label: str) -> Role:
         return self._roles.get(label, _FAULT)

@@ -36,7 +36,15 @@ class NoSuchIncidentError(Exception):
 
 
 class RepeatedNoteError(Exception):
-    """A note with this idempotency key is kept already."""
+    """A note with this idempotency key is kept already.
+
+    Attributes:
+        same: whether it is this very note.
+    """
+
+    def __init__(self, key: str, *, same: bool) -> None:
+        super().__init__(key)
+        self.same = same
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class People:
             case "commented":
                 comment = Comment(note.at, note.who, note.text)
                 return replace(self, comments=(*self.comments, comment)[:MAX_COMMENTS])
-            case "closed" | "new_normal":
+            case "closed" | "new_normal" | "not_a_fault":
                 return replace(self, closed=True)
         return self
 
@@ -192,6 +200,7 @@ class Written:
         note: what a person did.
         checkpoint: of the process that made the changes.
         engine: snapshot of the incidents' engine, kept with the checkpoint.
+        refreshed: incidents that are open, with the counts that they have by now.
         at: the time of day.
     """
 
@@ -201,6 +210,7 @@ class Written:
     note: Note | None = None
     checkpoint: Checkpoint | None = None
     engine: bytes = b""
+    refreshed: Collection[Incident] = ()
 
 
 @dataclass(frozen=True, slots=True)

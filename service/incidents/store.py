@@ -58,6 +58,14 @@ class IncidentStore:
                     _put_out(connection, change.incident, written.targets)
                 elif _people(connection, change.incident.id).closed:
                     committed.closed_by_hand.add(change.incident.id)
+            for incident in written.refreshed:
+                here = sa.and_(
+                    incidents.c.id == incident.id,
+                    incidents.c.sequence == incident.sequence,
+                    incidents.c.status != "closed",
+                )
+                fresh = {"last": incident.last, "document": incident}
+                connection.execute(sa.update(incidents).where(here).values(fresh))
             if written.checkpoint is not None:
                 _write_checkpoint(connection, written.checkpoint, written.engine)
         return committed
@@ -205,9 +213,12 @@ def _people(connection: sa.Connection, id_: str) -> People:
 
 
 def _write_note(connection: sa.Connection, note: Note) -> None:
-    query = sa.select(changes.c.number).where(changes.c.idempotency_key == note.key)
-    if note.key is not None and connection.execute(query).one_or_none() is not None:
-        raise RepeatedNoteError(note.key)
+    if note.key is not None:
+        query = sa.select(changes.c.incident, changes.c.kind, changes.c.note)
+        query = query.where(changes.c.idempotency_key == note.key)
+        if (row := connection.execute(query).one_or_none()) is not None:
+            same = tuple(row) == (note.incident, note.deed, note.text)
+            raise RepeatedNoteError(note.key, same=same)
     here = incidents.c.id == note.incident
     people = connection.execute(sa.select(incidents.c.people).where(here)).scalar_one_or_none()
     if people is None:

@@ -90,6 +90,10 @@ class Counters(msgspec.Struct):
         cpu_seconds: of the process.
         shadow: records that the shadow decided on too, by versions and by labels.
         shadow_skipped: records that the shadow had no time for, by versions.
+        opened: incidents that were told first, by class.
+        closed: incidents that closed, by class.
+        alerts_sent: states of incidents that a target took, by target.
+        alerts_failed: attempts that it did not take, by target.
     """
 
     requests: dict[tuple[str, int], int] = msgspec.field(default_factory=dict)
@@ -104,6 +108,10 @@ class Counters(msgspec.Struct):
     cpu_seconds: float = 0.0
     shadow: dict[ServedShadow, dict[ServedShadow, int]] = msgspec.field(default_factory=dict)
     shadow_skipped: dict[ServedShadow, int] = msgspec.field(default_factory=dict)
+    opened: dict[str, int] = msgspec.field(default_factory=dict)
+    closed: dict[str, int] = msgspec.field(default_factory=dict)
+    alerts_sent: dict[str, int] = msgspec.field(default_factory=dict)
+    alerts_failed: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Counters) -> None:
         """Add the counters of another process."""
@@ -137,6 +145,8 @@ class ProcessStatus(msgspec.Struct):
         revision: of the enrolled classes that are served.
         enrolled: number of enrolled classes.
         store: whether the database of classes can be reached; None without a database.
+        incidents: that are open.
+        alerts: incidents with a change that a target was not told of yet.
     """
 
     queue: int = 0
@@ -147,6 +157,8 @@ class ProcessStatus(msgspec.Struct):
     revision: int = 0
     enrolled: int = 0
     store: bool | None = None
+    incidents: int = 0
+    alerts: int = 0
 
 
 class ProcessReport(msgspec.Struct):

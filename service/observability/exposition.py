@@ -65,6 +65,7 @@ class Exposition(Collector):
         yield from self._classes()
         yield from self._drift()
         yield from self._shadow()
+        yield from self._incidents()
         yield from self._processes()
 
     def _requests(self) -> Iterator[Metric]:
@@ -129,6 +130,21 @@ class Exposition(Collector):
         yield _counter("shadow_agreed", same, agreed, "label")
         skipped = sum(self.counters.shadow_skipped.values())
         yield _counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
+
+    def _incidents(self) -> Iterator[Metric]:
+        counters, statuses = self.counters, self.statuses
+        opened = "Incidents that were told first, by class."
+        yield _counter("incidents_opened", opened, _keyed(counters.opened), "label")
+        closed = "Incidents that closed, by class."
+        yield _counter("incidents_closed", closed, _keyed(counters.closed), "label")
+        still = sum(status.incidents for status in statuses)
+        yield _gauge("incidents_open", "Incidents that are open or settled.", {(): still})
+        sent = "States of incidents that a target took."
+        yield _counter("alerts_sent", sent, _keyed(counters.alerts_sent), "target")
+        failed = "States of incidents that a target did not take; most are tried again."
+        yield _counter("alerts_failed", failed, _keyed(counters.alerts_failed), "target")
+        queue = sum(status.alerts for status in statuses)
+        yield _gauge("alerts_queued", "Incidents that a target has yet to be told of.", {(): queue})
 
     def _processes(self) -> Iterator[Metric]:
         for name, (reduce, meaning) in _PROCESS.items():

@@ -20,6 +20,7 @@ from service.observability.metrics import Metrics
 from service.observability.recent import Recent
 from service.runtime.bundle_loader import BundleLoader
 from service.runtime.class_sync import ClassSync
+from service.runtime.incidents import Incidents
 from service.runtime.sites import Sites
 from service.scoring.scheduler import Scheduler
 from service.scoring.scored import Observer, Scored
@@ -47,6 +48,7 @@ class State:
         loader: loads the bundle that the repository chooses.
         classes: enrolled classes and profiles, in step with the database.
         sites: that have a profile, or learn one.
+        incidents: that verdicts become.
         scheduler: shares the event loop among requests.
         budget: bounds the bytes of request bodies.
         shadow: compares a second bundle with the served one; None when there is none.
@@ -66,6 +68,7 @@ class State:
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)
         self.sites = Sites()
+        self.incidents = Incidents(settings, metrics.counters)
         self.settled, self.refresh = self.loader.settled, self.loader.refresh
         self.adopt = self.classes.adopt
         self.scheduler = Scheduler(settings.queue, metrics.timed)
@@ -134,7 +137,8 @@ class State:
             StoreError: the database must not be used as it is.
         """
         self.classes.open(self.settings.database())
-        followers = {"bundles": self.loader.run}
+        self.incidents.open(self.store)
+        followers = {"bundles": self.loader.run, "alerts": self.incidents.run}
         if self.store is not None:
             followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
@@ -175,6 +179,7 @@ class State:
             self._drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
             self._recent = Recent()
         self._enrolment = Enrolment.of(base, self.classes.snapshot, self._enrolment)
+        self.incidents.serve(self._enrolment)
         model, revision = self._enrolment.model, self._enrolment.snapshot.revision
         self._served = ServedModel(
             model,

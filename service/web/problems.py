@@ -45,6 +45,7 @@ __all__ = [
     "NOT_READY",
     "NO_SUCH_BUNDLE",
     "NO_SUCH_CLASS",
+    "NO_SUCH_INCIDENT",
     "NO_SUCH_PATH",
     "NO_SUCH_PROFILE",
     "OUTDATED",
@@ -103,6 +104,7 @@ NO_SUCH_BUNDLE = Kind(404, "no_such_bundle", "There is no such bundle.")
 NO_SUCH_CLASS = Kind(
     404, "no_such_class", "There is no such class, no such record of one, or no such revision."
 )
+NO_SUCH_INCIDENT = Kind(404, "no_such_incident", "There is no such incident.")
 NO_SUCH_PROFILE = Kind(
     404, "no_such_profile", "There is no profile of this site, or none yet, or no such revision."
 )

@@ -128,8 +128,10 @@ def test_a_note_with_a_key_is_kept_once(storage: Storage) -> None:
     write(storage, changes)
     written = Written(NOON, note=note(changes[0], text="hello", key="k"))
     storage.commit(written)
-    with pytest.raises(RepeatedNoteError):
-        storage.commit(written)
+    for text, same in [("hello", True), ("goodbye", False)]:
+        with pytest.raises(RepeatedNoteError) as caught:
+            storage.commit(Written(NOON, note=note(changes[0], text=text, key="k")))
+        assert caught.value.same is same
     assert len(storage.get(changes[0].incident.id).people.comments) == 1
 
 
@@ -169,6 +171,18 @@ def test_a_checkpoint_is_written_with_the_changes_or_not_at_all(storage: Storage
         storage.commit(refused)
     assert storage.checkpoint("ingest") == (checkpoint, b"\x01")
     assert len(storage.find(Query())) == 1
+
+
+def test_an_open_incident_is_refreshed_without_a_change(storage: Storage) -> None:
+    engine = Engine(ROLES)
+    changes = engine.observe(drawn(a="XXXXX"))
+    write(storage, changes, "t")
+    storage.commit(Written(NOON, refreshed=[*engine.incidents.values()]))
+    kept = storage.get(changes[0].incident.id).incident
+    assert (kept.counts, kept.last, kept.sequence) == ({"crash": 4}, 1020, 1)
+    write(storage, engine.observe(drawn(1025, a="....")), "t")
+    storage.commit(Written(NOON, refreshed=[kept]))
+    assert storage.get(kept.id).incident.status == "closed"
 
 
 def test_a_target_is_told_each_state_once_and_the_close_last(storage: Storage) -> None:

@@ -1,0 +1,379 @@
+"""`/incidents`: what began, where, and whether it ended; and what operators say of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import pydantic
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query
+from fastapi import Path as InPath
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models import RecordError
+from service.api import forms
+from service.api.classes import (
+    Description,
+    Name,
+    NewClass,
+    Severity,
+    WithHeaders,
+    WithOptions,
+    apply_change,
+    enrolling,
+)
+from service.api.docs import answers
+from service.api.forms import Form
+from service.classes.entities import AwayError
+from service.classes.responses import Changed
+from service.incidents import storage
+from service.incidents.incident import Incident
+from service.incidents.responses import FoundIncidents, KnownIncident, KnownIncidentInFull
+from service.incidents.storage import (
+    MAX_COMMENTS,
+    NoSuchIncidentError,
+    Note,
+    RepeatedNoteError,
+    Stored,
+)
+from service.runtime.class_changes import ChangeRequest
+from service.runtime.state import State, state_of
+from service.web import problems
+from service.web.auth import admin
+from service.web.problems import Problem
+from service.web.response_model import Absent, ResponseModel
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["Incidents"])
+
+_CHANGE_PROBLEMS = (
+    problems.UNAUTHORIZED,
+    problems.FORBIDDEN,
+    problems.NO_SUCH_INCIDENT,
+    problems.KEY_REUSED,
+    problems.INVALID_RECORDS,
+    problems.NOT_READY,
+    problems.DATABASE_UNAVAILABLE,
+)
+_CHANGE = answers(KnownIncidentInFull, *_CHANGE_PROBLEMS) | {"dependencies": [Depends(admin)]}
+_CHANGE_BY_FORM = _CHANGE | answers(
+    KnownIncidentInFull, *problems.BODY_PROBLEMS, *_CHANGE_PROBLEMS, problems.LIMIT_REACHED
+)
+_ALERTMANAGER = "alertmanager"
+
+InId = Annotated[str, InPath(description="Of an incident.", pattern="^[0-9a-f]{16}$")]
+Text = Annotated[str, pydantic.Field(min_length=1, max_length=1000)]
+Short = Annotated[str, pydantic.Field(min_length=1, max_length=255)]
+
+
+class NewComment(Form):
+    """A comment."""
+
+    text: Text
+
+
+class Lesson(Form):
+    """A class to enrol from the records of an incident."""
+
+    name: Name
+    severity: Severity | None = None
+    """Perceived severity (ITU-T X.733); `major` unless given."""
+    description: Description = ""
+
+
+class AlertOfAlertmanager(pydantic.BaseModel):
+    """An alert in a message of Alertmanager; only its labels matter."""
+
+    labels: dict[str, str]
+
+
+class MessageOfAlertmanager(Form):
+    """What Alertmanager sends to a webhook; only its alerts and the receiver matter."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+    receiver: Annotated[str, pydantic.Field(max_length=255)] = ""
+    alerts: Annotated[list[AlertOfAlertmanager], pydantic.Field(max_length=10_000)]
+
+
+class Acknowledged(ResponseModel):
+    """Incidents that were acknowledged."""
+
+    acknowledged: list[str]
+    """Their ids."""
+
+
+@router.get(
+    "/incidents",
+    summary="The incidents",
+    **answers(FoundIncidents, problems.INVALID_RECORDS, problems.DATABASE_UNAVAILABLE),
+)
+async def incidents(
+    request: Request,
+    status: Annotated[
+        Literal["open", "settled", "closed"] | Absent, Query(description="Only those.")
+    ] = None,
+    label: Annotated[
+        Short | Absent, Query(alias="class", description="Only those of this class.")
+    ] = None,
+    key: Annotated[
+        Short | Absent, Query(description="Only those in which this key takes part.")
+    ] = None,
+    since: Annotated[
+        datetime | Absent,
+        Query(description="Only those that were in trouble at this time or later."),
+    ] = None,
+    limit: Annotated[int, Query(alias="most", ge=1, le=100, description="How many, at most.")] = 20,
+    cursor: Annotated[
+        Annotated[str, pydantic.Field(pattern=r"^[0-9.e+-]{1,32}_[0-9a-f]{16}$")] | Absent,
+        Query(description="`next` of the page before."),
+    ] = None,
+) -> Response:
+    """List incidents, those that began last first."""
+    state = state_of(request)
+    query = storage.Query(
+        status=status,
+        label=label,
+        key=key,
+        since=None if since is None else _seconds(since),
+        before=None if cursor is None else _parsed(cursor),
+        limit=limit + 1,
+    )
+    try:
+        found = await to_thread.run_sync(state.incidents.storage.find, query)
+    except AwayError as error:
+        raise _away(error) from error
+    shown, last = found[:limit], found[limit - 1 : limit]
+    more = f"{last[0].incident.first!r}_{last[0].incident.id}" if len(found) > limit else None
+    return FoundIncidents(
+        kept=state.incidents.kept, incidents=[KnownIncident.of(each) for each in shown], next=more
+    ).response()
+
+
+@router.get(
+    "/incidents/{id}",
+    summary="An incident",
+    **answers(
+        KnownIncidentInFull,
+        problems.NO_SUCH_INCIDENT,
+        problems.INVALID_RECORDS,
+        problems.DATABASE_UNAVAILABLE,
+    ),
+)
+async def one_incident(request: Request, id: InId) -> Response:  # noqa: A002 - a path parameter
+    """Show an incident with its members, evidence, first records and history."""
+    return await to_thread.run_sync(_shown, state_of(request), id)
+
+
+@router.post("/incidents/{id}/acknowledge", summary="Acknowledge an incident", **_CHANGE)
+async def acknowledge(request: Request, id: InId, change: WithHeaders) -> Response:  # noqa: A002
+    """Say that it is being looked after; one that has settled closes."""
+    return await _noted(request, _note(id, "acknowledged", change))
+
+
+@router.post("/incidents/{id}/close", summary="Close an incident", **_CHANGE)
+async def close(request: Request, id: InId, change: WithHeaders) -> Response:  # noqa: A002
+    """Close it, whatever its records say; a key that stays in the same trouble opens no other."""
+    return await _noted(request, _note(id, "closed", change))
+
+
+@router.post("/incidents/{id}/new-normal", summary="Call it normal", **_CHANGE)
+async def new_normal(request: Request, id: InId, change: WithHeaders) -> Response:  # noqa: A002
+    """Close it, and learn the levels of the keys that are in trouble again."""
+    return await _noted(request, _note(id, "new_normal", change))
+
+
+@router.post(
+    "/incidents/{id}/comment",
+    summary="Comment an incident",
+    openapi_extra=forms.described(NewComment),
+    **_CHANGE_BY_FORM,
+)
+async def comment(request: Request, id: InId, change: WithHeaders) -> Response:  # noqa: A002
+    """Write something for others to read; 100 comments at most."""
+    form, _ = await forms.read(request, NewComment)
+    stored = await to_thread.run_sync(_stored, state_of(request), id)
+    if len(stored.people.comments) >= MAX_COMMENTS:
+        why = f"The incident has {MAX_COMMENTS} comments, the most there may be."
+        raise Problem(problems.LIMIT_REACHED, why)
+    return await _noted(request, _note(id, "commented", change, form.text))
+
+
+@router.post("/incidents/{id}/not-a-fault", summary="Say that it was no fault", **_CHANGE)
+async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Response:  # noqa: A002
+    """Close it, and keep its first records as feedback: they were good traffic."""
+    state = state_of(request)
+    enrolment, version, store = state.enrolment, state.served.version, state.store
+    if store is None:
+        raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of feedback.")
+    good = next(known.name for known in enrolment.base.manifest.classes if known.good)
+
+    def add(incident: Incident) -> None:
+        for kept in incident.records:
+            store.add_feedback(
+                who=change.who,
+                request_id=change.request_id,
+                bundle=version,
+                record=dict(kept.record),
+                verdict=kept.label,
+                true_label=good,
+                note=f"incident {incident.id}",
+            )
+
+    return await _noted(request, _note(id, "not_a_fault", change), add)
+
+
+@router.post(
+    "/incidents/{id}/teach",
+    summary="Enrol its records as a class",
+    status_code=201,
+    openapi_extra=forms.described(Lesson),
+    **_CHANGE
+    | answers(
+        Changed,
+        *problems.BODY_PROBLEMS,
+        *_CHANGE_PROBLEMS,
+        problems.NAME_TAKEN,
+        problems.CLASS_OVERLAP,
+        problems.LIMIT_REACHED,
+        problems.OUTDATED,
+        problems.CONTRADICTORY,
+    ),
+)
+async def teach(request: Request, id: InId, change: WithOptions) -> Response:  # noqa: A002
+    """Teach the service what this was, from its first records; as `POST /classes` does."""
+    form, content = await forms.read(request, Lesson)
+    state = state_of(request)
+    incident = (await to_thread.run_sync(_stored, state, id)).incident
+    records = _own_records(incident)
+    if not records:
+        raise RecordError.of_request("id", "an incident with records", "one without any")
+    new = NewClass(**form.model_dump(), records=records)
+    plan = enrolling(new, state.settings.max_classes)
+    response = await apply_change(request, change, plan, content)
+    if not change.dry_run and "Idempotency-Replayed" not in response.headers:
+        note = _note(id, "taught", change, form.name, key=None)
+        await to_thread.run_sync(_take, state, note)
+    return response
+
+
+@router.post(
+    "/incidents/alertmanager",
+    summary="Acknowledge what Alertmanager has told",
+    openapi_extra=forms.described(MessageOfAlertmanager),
+    dependencies=[Depends(admin)],
+    **answers(
+        Acknowledged,
+        *problems.BODY_PROBLEMS,
+        problems.UNAUTHORIZED,
+        problems.FORBIDDEN,
+        problems.DATABASE_UNAVAILABLE,
+    ),
+)
+async def from_alertmanager(request: Request, change: WithHeaders) -> Response:
+    """Take the message of an Alertmanager's webhook: its incidents have reached somebody."""
+    form, _ = await forms.read(request, MessageOfAlertmanager)
+    state = state_of(request)
+    who = f"{_ALERTMANAGER} {form.receiver}".strip()
+
+    def acknowledge_all() -> list[str]:
+        done: list[str] = []
+        for id_ in dict.fromkeys(alert.labels.get("incident", "") for alert in form.alerts):
+            try:
+                if state.incidents.storage.get(id_).people.acknowledged is None:
+                    note = Note(id_, "acknowledged", _now(), who, change.request_id)
+                    state.incidents.note(note)
+                    done.append(id_)
+            except NoSuchIncidentError:
+                continue
+            except AwayError as error:
+                raise _away(error) from error
+        return done
+
+    return Acknowledged(acknowledged=await to_thread.run_sync(acknowledge_all)).response()
+
+
+async def _noted(request: Request, note: Note, then: Any = lambda _incident: None) -> Response:
+    """Keep what somebody did, do what follows, and show the incident."""
+    state = state_of(request)
+
+    def work() -> Response:
+        try:
+            then(_take(state, note).incident)
+        except RepeatedNoteError as error:
+            if not error.same:
+                why = "This Idempotency-Key was sent with another request."
+                raise Problem(problems.KEY_REUSED, why) from error
+            response = _shown(state, note.incident)
+            response.headers["Idempotency-Replayed"] = "true"
+            return response
+        except AwayError as error:
+            raise _away(error) from error
+        return _shown(state, note.incident)
+
+    return await to_thread.run_sync(work)
+
+
+def _take(state: State, note: Note) -> Stored:
+    try:
+        return state.incidents.note(note)
+    except NoSuchIncidentError as error:
+        raise _no_such(note.incident) from error
+
+
+def _stored(state: State, id_: str) -> Stored:
+    try:
+        return state.incidents.storage.get(id_)
+    except NoSuchIncidentError as error:
+        raise _no_such(id_) from error
+    except AwayError as error:
+        raise _away(error) from error
+
+
+def _shown(state: State, id_: str) -> Response:
+    stored = _stored(state, id_)
+    try:
+        history = state.incidents.storage.history(id_)
+    except AwayError as error:
+        raise _away(error) from error
+    return KnownIncidentInFull.of(stored, history=history).response()
+
+
+def _note(
+    id_: str, deed: Any, change: ChangeRequest, text: str = "", key: str | None = "given"
+) -> Note:
+    key = change.key if key == "given" else key
+    return Note(id_, deed, _now(), change.who, change.request_id, text, key)
+
+
+def _own_records(incident: Incident) -> list[dict[str, Any]]:
+    """Return the records that show the fault itself, not its echo; all if none does."""
+    own = [kept.record for kept in incident.records if kept.label == incident.label]
+    return [dict(record) for record in own or [kept.record for kept in incident.records]]
+
+
+def _parsed(cursor: str) -> tuple[float, str]:
+    first, _, id_ = cursor.rpartition("_")
+    try:
+        return float(first), id_
+    except ValueError as error:
+        raise RecordError.of_request("cursor", "`next` of the page before", cursor) from error
+
+
+def _seconds(moment: datetime) -> float:
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_such(id_: str) -> Problem:
+    return Problem(problems.NO_SUCH_INCIDENT, f"There is no incident {id_}.")
+
+
+def _away(error: AwayError) -> Problem:
+    return Problem(problems.DATABASE_UNAVAILABLE, f"The database of incidents is away ({error}).")

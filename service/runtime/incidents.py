@@ -1,0 +1,288 @@
+"""The incidents of a running service: one engine under a lock, its storage, and who is told."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.schema import Matrix, Value
+from service.classes.enrolment import Enrolment
+from service.classes.entities import AwayError
+from service.incidents.alertmanager import AlertmanagerTarget
+from service.incidents.correlation import Patience
+from service.incidents.delivery import Target
+from service.incidents.engine import Engine
+from service.incidents.hysteresis import Hysteresis
+from service.incidents.incident import Change, Incident, Judged
+from service.incidents.memory import MemoryStore
+from service.incidents.roles import SEVERITIES, Role, Roles
+from service.incidents.sender import Sender
+from service.incidents.storage import Checkpoint, Committed, Note, Storage, Stored, Written
+from service.incidents.webhook import WebhookTarget
+from service.observability.counters import Counters
+from service.scoring.served_model import ServedModel
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.classes.database import Store
+
+__all__ = ["Incidents", "judge"]
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.2
+_MAX_UNWRITTEN: Final = 10_000
+"""Changes that wait for a database that is away; the oldest go."""
+
+
+class Incidents:
+    """What routes and ingestion share.
+
+    Any process can read, acknowledge, comment and close. One process at a time observes: it takes
+    the engine's state with `resume`, and tells the targets.
+
+    Args:
+        settings: of hysteresis, patience and targets.
+        counters: of this process.
+        clock: the time of day, in seconds since the epoch.
+
+    Attributes:
+        storage: of incidents; in memory until `open`.
+        on_renew: called with the keys whose level is to be learned again.
+    """
+
+    def __init__(
+        self, settings: Settings, counters: Counters, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._counters, self._clock = counters, clock
+        self._engine = Engine(Roles({}), _hysteresis(settings), _patience(settings))
+        self._targets = _targets(settings)
+        self._lock = threading.Lock()
+        self._unwritten: list[Change] = []
+        self._observes = threading.Event()
+        self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
+        self.storage: Storage = MemoryStore()
+        self._sender = Sender(self.storage, self._targets, self._count_alerts, clock)
+
+    @property
+    def kept(self) -> Literal["database", "memory"]:
+        """Where incidents are kept."""
+        return "memory" if isinstance(self.storage, MemoryStore) else "database"
+
+    @property
+    def open_incidents(self) -> int:
+        """How many incidents are told and not closed."""
+        return sum(i.status != "pending" for i in [*self._engine.incidents.values()])
+
+    @property
+    def waiting(self) -> int:
+        """How many incidents have a change that a target was not told of."""
+        return self._sender.waiting
+
+    def open(self, store: Store | None) -> None:
+        """Keep incidents in a database, if there is one; before anything is observed."""
+        if store is not None:
+            from service.incidents.store import IncidentStore  # noqa: PLC0415 - loads SQLAlchemy
+
+            self.storage = IncidentStore(store)
+            self._sender = Sender(self.storage, self._targets, self._count_alerts, self._clock)
+
+    def serve(self, enrolment: Enrolment) -> None:
+        """Take the roles of the classes that decide now."""
+        roles = Roles.of(enrolment.base.manifest.classes).with_roles(
+            {
+                name: Role(stored.good, SEVERITIES[stored.severity])
+                for name in enrolment.enrolled
+                if (stored := enrolment.stored(name)) is not None
+            }
+        )
+        with self._lock:
+            self._engine.roles = roles
+
+    def resume(self, name: str) -> Checkpoint | None:
+        """Take up the state of a process that ingested until it ended.
+
+        Returns:
+            Its checkpoint, from which its journal has to be observed again; None if there is none.
+
+        Raises:
+            AwayError: the database is away.
+        """
+        self._observes.set()
+        found = self.storage.checkpoint(name)
+        if found is None:
+            return None
+        checkpoint, engine = found
+        with self._lock:
+            self._engine.restore(engine)
+        return checkpoint
+
+    def observe(self, judged: Judged, checkpoint: Checkpoint | None = None) -> list[Change]:
+        """Take judged records; keep and tell what they change.
+
+        While the database is away, changes wait in memory and no checkpoint is written, so that the
+        records come again if the process ends meanwhile.
+
+        Args:
+            judged: in the order of their times.
+            checkpoint: of the process that ingests, which has these records behind it.
+        """
+        self._observes.set()
+        with self._lock:
+            changes = self._engine.observe(judged)
+            if changes or checkpoint is not None:
+                self._keep(changes, checkpoint)
+        if renewed := [c.key for c in changes if c.kind == "renewed" and c.key is not None]:
+            self.on_renew(renewed)
+        return changes
+
+    def note(self, note: Note) -> Stored:
+        """Keep what a person did to an incident, and do it.
+
+        Raises:
+            NoSuchIncidentError: there is none of this id.
+            RepeatedNoteError: its idempotency key was used before.
+            AwayError: the database is away; nothing was changed.
+        """
+        with self._lock:
+            stored = self.storage.get(note.incident)
+            incident = self._engine.incidents.get(note.incident, stored.incident)
+            changes = [*self._unwritten]
+            ends = note.deed in ("closed", "new_normal", "not_a_fault") or (
+                note.deed == "acknowledged" and incident.status == "settled"
+            )
+            if ends and incident.status != "closed":
+                changes.append(self._closed(incident, note))
+            self._written(self.storage.commit(self._writing(changes, note=note)))
+            self._unwritten.clear()
+            if ends and note.incident in self._engine.incidents:
+                self._engine.close(note.incident, self._clock(), note.text)
+        if note.deed == "new_normal":
+            self.on_renew([key for key, member in incident.members.items() if member.active])
+        return self.storage.get(note.incident)
+
+    def run(self, stop: threading.Event) -> None:
+        """Tell the targets until `stop` is set, as soon as this process observes."""
+        while self._targets and not stop.wait(_POLL_SECONDS):
+            if self._observes.is_set():
+                self._sender.run(stop)
+
+    def _closed(self, incident: Incident, note: Note) -> Change:
+        ended = copy.deepcopy(incident)
+        ended.status, ended.ended = "closed", self._clock()
+        for member in ended.members.values():
+            member.active = False
+        return Change.of("closed", self._clock(), ended, note=note.deed)
+
+    def _keep(self, changes: list[Change], checkpoint: Checkpoint | None) -> None:
+        self._unwritten = [*self._unwritten, *changes][-_MAX_UNWRITTEN:]
+        written = self._writing(self._unwritten)
+        if checkpoint is not None:
+            written = replace(
+                written,
+                checkpoint=checkpoint,
+                engine=self._engine.snapshot(),
+                refreshed=[i for i in self._engine.incidents.values() if i.status != "pending"],
+            )
+        try:
+            committed = self.storage.commit(written)
+        except AwayError as error:
+            log.warning("incidents wait", extra={"reason": str(error)})
+            return
+        self._unwritten = []
+        self._written(committed)
+        for id_ in committed.closed_by_hand & self._engine.incidents.keys():
+            self._engine.close(id_, self._clock(), "closed by hand")
+
+    def _writing(self, changes: list[Change], note: Note | None = None) -> Written:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return Written(now, changes, self._sender.names, note)
+
+    def _written(self, committed: Committed) -> None:
+        for change in committed.changes:
+            if change.kind in ("opened", "closed"):
+                counts = getattr(self._counters, change.kind)
+                label = change.incident.label
+                counts[label] = counts.get(label, 0) + 1
+        if committed.changes:
+            self._sender.wake()
+
+    def _count_alerts(self, target: str, what: str, number: int) -> None:
+        counts = self._counters.alerts_sent if what == "sent" else self._counters.alerts_failed
+        counts[target] = counts.get(target, 0) + number
+
+
+def judge(
+    served: ServedModel,
+    times: npt.NDArray[np.float64],
+    keys: list[str],
+    matrix: Matrix,
+    skipped: npt.NDArray[np.bool_] | None = None,
+) -> Judged:
+    """Judge records for `Incidents.observe`.
+
+    Args:
+        served: the model.
+        times: of the records, ascending, seconds since the epoch: float64 [n].
+        keys: what each is of.
+        matrix: float32 [n, fields], NaN = missing.
+        skipped: bool [n], records that are not to count.
+    """
+    model = served.model
+    labels = model.labels(model.decide(matrix))
+    good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
+    bad = np.flatnonzero([label not in good for label in labels])
+    embeddings = np.zeros((len(matrix), model.manifest.dimensions), np.float32)
+    if len(bad):
+        embeddings[bad] = model.encoder.embed(matrix[bad])
+
+    def evidence(row: int) -> list[dict[str, object]]:
+        explainer = served.explainer
+        if explainer is None:
+            return []
+        variants = explainer.vary(matrix[[row]])
+        drivers = explainer.explain(variants, model.decide(variants.matrix).distances)[0]
+        return [msgspec.to_builtins(driver) for driver in drivers]
+
+    def record(row: int) -> dict[str, Value]:
+        fields = zip(model.schema.fields, matrix[row], strict=True)
+        return {field.name: field.value_of(number) for field, number in fields}
+
+    return Judged(times, keys, labels, embeddings, skipped, evidence, record)
+
+
+def _hysteresis(settings: Settings) -> Hysteresis:
+    return Hysteresis(
+        open_records=settings.incident_open,
+        window=settings.incident_window,
+        close_records=settings.incident_close,
+        least_seconds=settings.incident_least_seconds,
+        flap_seconds=settings.incident_flap_seconds,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        root_seconds=settings.incident_root_seconds,
+        stale_seconds=settings.incident_stale_seconds,
+        settle_seconds=settings.incident_settle_seconds,
+    )
+
+
+def _targets(settings: Settings) -> list[Target]:
+    targets: list[Target] = []
+    if urls := settings.alertmanagers.replace(",", " ").split():
+        targets.append(AlertmanagerTarget(urls))
+    if settings.webhook:
+        targets.append(WebhookTarget(settings.webhook, settings.webhook_secret))
+    return targets
