@@ -27,6 +27,7 @@ from service.api import (
     embed,
     feedback,
     incidents,
+    ingest,
     openinference,
     operations,
     profiles,
@@ -51,6 +52,7 @@ _MODULES = (
     classes,
     profiles,
     feedback,
+    ingest,
     incidents,
     operations,
     bundles,
@@ -88,6 +90,7 @@ def create_app(
             store=store_up,
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
+            points=state.ingestion.queued,
         )
 
     state = State(settings, Metrics(status), loader, clock)
@@ -126,6 +129,7 @@ def _record_routes(state: State) -> list[Route]:
         Route("/embed", RecordEndpoint(state, embed.handle, "/embed")),
         Route("/v2/models/{name}/infer", infer),
         Route("/v2/models/{name}/versions/{version}/infer", infer),
+        *(Route(path, ingest.IngestEndpoint(state, path)) for path in ingest.PATHS),
     ]
 
 

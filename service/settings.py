@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from models.telemetry.mapping import Mapping, MappingError
 from service.web.auth import Keys, KeysError
 
 __all__ = ["Settings", "SettingsError", "as_markdown"]
@@ -134,7 +135,15 @@ class Settings(BaseSettings):
         BeforeValidator(lambda value: None if value == "" else value),
         Field(json_schema_extra={"shown": "that of the bundle"}),
     ] = None
-    """TOML file that says how metric points become records."""
+    """TOML file that says how metric points become records ([Telemetry](telemetry.md))."""
+
+    journal: Annotated[
+        Path | None,
+        BeforeValidator(lambda value: None if value == "" else value),
+        Field(json_schema_extra={"shown": "in the user's state folder"}),
+    ] = None
+    """Folder that keeps the bodies of metric points since the last checkpoint of their state, which
+    is in the database: after a kill they are taken again. Without a database nothing is kept."""
 
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
@@ -198,9 +207,25 @@ class Settings(BaseSettings):
         """Return the URL of the database; None when there is none and nobody may create one."""
         if self.database_url:
             return self.database_url
-        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
-        file = home / "faultcube" / "classes.sqlite"
+        file = _state_folder() / "classes.sqlite"
         return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
+
+    def journal_folder(self) -> Path:
+        """Return the folder of the bodies that were taken since the last checkpoint."""
+        return self.journal or _state_folder() / "journal"
+
+    def rules(self) -> Mapping | None:
+        """Return the mapping of the operator, None for that of the bundle.
+
+        Raises:
+            SettingsError: it cannot be used.
+        """
+        if self.mapping is None:
+            return None
+        try:
+            return Mapping.read(self.mapping)
+        except MappingError as error:
+            raise SettingsError(f"{_PREFIX}MAPPING: {error}") from error
 
     def keys(self) -> Keys:
         """Return the keys of the settings and of the file.
@@ -228,7 +253,13 @@ class Settings(BaseSettings):
             where = f"{variable}: " if first["loc"] else ""
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
+        chosen.rules()
         return chosen
+
+
+def _state_folder() -> Path:
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    return home / "faultcube"
 
 
 def as_markdown() -> str:

@@ -26,7 +26,6 @@ from service.formats.errors import MalformedInputError
 from service.ingest import snappy
 from service.ingest.decoded import Decoded
 from service.ingest.receivers import RECEIVERS, Receiver, receiver_of
-from service.runtime.ingestion import Ingestion
 from service.runtime.state import State, state_of
 from service.web import body, problems
 from service.web.middleware import RequestInfo
@@ -51,12 +50,12 @@ class IngestEndpoint:
 
     Args:
         state: of the application.
-        ingestion: takes what it decodes.
         path: of its receivers.
     """
 
-    def __init__(self, state: State, ingestion: Ingestion, path: str) -> None:
-        self.state, self.ingestion, self.path = state, ingestion, path
+    def __init__(self, state: State, path: str) -> None:
+        self.state, self.path = state, path
+        self.ingestion = state.ingestion
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -94,6 +94,9 @@ class Counters(msgspec.Struct):
         closed: incidents that closed, by class.
         alerts_sent: states of incidents that a target took, by target.
         alerts_failed: attempts that it did not take, by target.
+        points: metric points that were taken, by wire format.
+        samples_rejected: that could not be used, by wire format.
+        assembled: what became of the points, by the names of `models.telemetry.records.Counts`.
     """
 
     requests: dict[tuple[str, int], int] = msgspec.field(default_factory=dict)
@@ -112,6 +115,9 @@ class Counters(msgspec.Struct):
     closed: dict[str, int] = msgspec.field(default_factory=dict)
     alerts_sent: dict[str, int] = msgspec.field(default_factory=dict)
     alerts_failed: dict[str, int] = msgspec.field(default_factory=dict)
+    points: dict[str, int] = msgspec.field(default_factory=dict)
+    samples_rejected: dict[str, int] = msgspec.field(default_factory=dict)
+    assembled: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Counters) -> None:
         """Add the counters of another process."""
@@ -147,6 +153,7 @@ class ProcessStatus(msgspec.Struct):
         store: whether the database of classes can be reached; None without a database.
         incidents: that are open.
         alerts: incidents with a change that a target was not told of yet.
+        points: metric points that wait.
     """
 
     queue: int = 0
@@ -159,6 +166,7 @@ class ProcessStatus(msgspec.Struct):
     store: bool | None = None
     incidents: int = 0
     alerts: int = 0
+    points: int = 0
 
 
 class ProcessReport(msgspec.Struct):

@@ -65,6 +65,7 @@ class Exposition(Collector):
         yield from self._classes()
         yield from self._drift()
         yield from self._shadow()
+        yield from self._ingestion()
         yield from self._incidents()
         yield from self._processes()
 
@@ -130,6 +131,17 @@ class Exposition(Collector):
         yield _counter("shadow_agreed", same, agreed, "label")
         skipped = sum(self.counters.shadow_skipped.values())
         yield _counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
+
+    def _ingestion(self) -> Iterator[Metric]:
+        counters = self.counters
+        taken = "Metric points that were taken, by wire format."
+        yield _counter("points", taken, _keyed(counters.points), "format")
+        unusable = "Samples of metric points that could not be used, by wire format."
+        yield _counter("samples_rejected", unusable, _keyed(counters.samples_rejected), "format")
+        became = "What became of metric points: records made, late or unmapped points, and so on."
+        yield _counter("assembled", became, _keyed(counters.assembled), "what")
+        queue = sum(status.points for status in self.statuses)
+        yield _gauge("points_queued", "Metric points that wait to be assembled.", {(): queue})
 
     def _incidents(self) -> Iterator[Metric]:
         counters, statuses = self.counters, self.statuses

@@ -127,24 +127,32 @@ class Incidents:
             self._engine.restore(engine)
         return checkpoint
 
-    def observe(self, judged: Judged, checkpoint: Checkpoint | None = None) -> list[Change]:
+    def observe(self, judged: Judged) -> list[Change]:
         """Take judged records; keep and tell what they change.
 
-        While the database is away, changes wait in memory and no checkpoint is written, so that the
-        records come again if the process ends meanwhile.
+        While the database is away, changes wait in memory.
 
         Args:
             judged: in the order of their times.
-            checkpoint: of the process that ingests, which has these records behind it.
         """
         self._observes.set()
         with self._lock:
             changes = self._engine.observe(judged)
-            if changes or checkpoint is not None:
-                self._keep(changes, checkpoint)
+            if changes:
+                self._keep(changes, None)
         if renewed := [c.key for c in changes if c.kind == "renewed" and c.key is not None]:
             self.on_renew(renewed)
         return changes
+
+    def checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Keep the state of the process that ingests, with that of the incidents.
+
+        Returns:
+            Whether it is kept. While the database is away it is not: the process keeps what it
+            needs to observe the same records again.
+        """
+        with self._lock:
+            return self._keep([], checkpoint)
 
     def note(self, note: Note) -> Stored:
         """Keep what a person did to an incident, and do it.
@@ -184,7 +192,7 @@ class Incidents:
             member.active = False
         return Change.of("closed", self._clock(), ended, note=note.deed)
 
-    def _keep(self, changes: list[Change], checkpoint: Checkpoint | None) -> None:
+    def _keep(self, changes: list[Change], checkpoint: Checkpoint | None) -> bool:
         self._unwritten = [*self._unwritten, *changes][-_MAX_UNWRITTEN:]
         written = self._writing(self._unwritten)
         if checkpoint is not None:
@@ -198,11 +206,12 @@ class Incidents:
             committed = self.storage.commit(written)
         except AwayError as error:
             log.warning("incidents wait", extra={"reason": str(error)})
-            return
+            return False
         self._unwritten = []
         self._written(committed)
         for id_ in committed.closed_by_hand & self._engine.incidents.keys():
             self._engine.close(id_, self._clock(), "closed by hand")
+        return True
 
     def _writing(self, changes: list[Change], note: Note | None = None) -> Written:
         now = datetime.fromtimestamp(self._clock(), UTC)

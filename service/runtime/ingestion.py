@@ -12,9 +12,10 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
 from service.ingest.decoded import Decoded
 from service.ingest.receivers import RECEIVERS, Receiver
+from service.observability.counters import Counters
 from service.runtime.journal import Entry, Journal
 from service.runtime.judging import Columns, judge
 from service.scoring.scored import Scored
@@ -58,17 +60,19 @@ class Hooks:
 
     Attributes:
         served: returns the model that answers now, or raises the problem of none.
-        observe: takes judged records, and a checkpoint to store with what comes of them. It may
-            raise: then it is called again with the same.
-        restore: returns the checkpoint that was stored last, and takes up its state; None if there
-            is none.
-        scored: shows verdicts to the observers of all records; called in a thread of its own.
+        observe: takes judged records.
+        keep: stores a checkpoint with the state of who observes; False if it cannot now.
+        restore: returns the checkpoint of a name, and takes up that state; None if there is none.
+        scored: shows verdicts to the observers of all records; called on the event loop.
+        counters: of the process.
     """
 
     served: Callable[[], ServedModel]
-    observe: Callable[[Judged | None, Checkpoint | None], object]
+    observe: Callable[[Judged], object]
+    keep: Callable[[Checkpoint], bool]
     restore: Callable[[str], Checkpoint | None]
     scored: Callable[[ServedModel, Scored], None]
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Ingestion:
         folder: returns that of the journal; None if nothing is to survive the process.
         hooks: into the service.
         clock: seconds since the Unix epoch.
+        workers: processes of the service: with more than one, nothing is taken.
 
     Attributes:
         counts: by name of the receiver.
@@ -139,8 +144,9 @@ class Ingestion:
         folder: Callable[[], Path | None],
         hooks: Hooks,
         clock: Callable[[], float],
+        workers: int = 1,
     ) -> None:
-        self._own, self._hooks, self._clock = mapping, hooks, clock
+        self._own, self._hooks, self._clock, self._workers = mapping, hooks, clock, workers
         self._folder = folder
         self._journal: Journal | None = None
         self.counts: dict[str, ReceiverCounts] = {name: ReceiverCounts() for name in RECEIVERS}
@@ -156,6 +162,7 @@ class Ingestion:
         # Decoding adds series to the assembler, which must not run meanwhile.
         self._lock = threading.Lock()
         self._marked = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def take(self, receiver: Receiver, body: bytes) -> Decoded:
         """Decode a body and queue its points; once this returns they are not lost.
@@ -166,10 +173,10 @@ class Ingestion:
         """
         if self.queued > _MAX_QUEUED:
             raise Problem(problems.OVERLOADED)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoding, self._take, receiver, body)
 
-    def renew(self, keys: list[str]) -> None:
+    def renew(self, keys: Sequence[str]) -> None:
         """Learn the baselines of keys anew: what they do now is their new normal."""
         with self._lock:
             if self.assembler is not None:
@@ -214,6 +221,11 @@ class Ingestion:
 
     def _mapping(self, model: Model) -> Mapping:
         mapping = self._own or model.mapping
+        if self._workers > 1:
+            raise MappingError(
+                "one process owns the state of all devices: set FAULTCUBE_WORKERS to 1 to ingest, "
+                "and run another service for other requests"
+            )
         if mapping is None:
             raise MappingError(
                 "the bundle has no mapping, which says what points make its records: give one with "
@@ -299,6 +311,9 @@ class Ingestion:
         counts.bodies += 1
         counts.points += len(decoded.points)
         counts.rejected.update(decoded.reasons)
+        counters, name = self._hooks.counters, receiver.name
+        counters.points[name] = counts.points
+        counters.samples_rejected[name] = counts.rejected.total()
         return decoded
 
     def _mark_if_due(self, now: float) -> None:
@@ -336,9 +351,10 @@ class Ingestion:
 
     def _judge(self, records: Records) -> None:
         """Judge records and hand them on, however often that takes."""
+        assert self.assembler is not None  # noqa: S101
+        self._hooks.counters.assembled = asdict(self.assembler.counts)
         if not len(records):
             return
-        assert self.assembler is not None  # noqa: S101
         assert self._columns is not None  # noqa: S101
         keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
         served = self._hooks.served()
@@ -346,26 +362,23 @@ class Ingestion:
         slots, times = records.keys.tolist(), records.times.tolist()
         for key, slot, time, label in zip(keys, slots, times, judged.labels, strict=True):
             self.last[key] = Latest(slot, time, label)
-        self._hooks.scored(served, scored)
-        self._observe(judged, None)
+        self._show(served, scored)
+        self._hooks.observe(judged)
 
-    def _observe(self, judged: Judged | None, checkpoint: Checkpoint | None) -> None:
-        while True:
-            try:
-                self._hooks.observe(judged, checkpoint)
-            except Problem as problem:  # the database is away; what is queued waits
-                log.warning("incidents not kept", extra={"reason": str(problem)})
-                threading.Event().wait(_RETRY_SECONDS)
-            else:
-                return
+    def _show(self, served: ServedModel, scored: Scored) -> None:
+        """Show verdicts to those who see all records, in the thread of the other requests."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(self._hooks.scored, served, scored)
 
     def _checkpoint(self, position: int) -> None:
         assert self.assembler is not None  # noqa: S101
         assert self._journal is not None  # noqa: S101
         with self._lock:
             document = self.assembler.snapshot()
-        self._observe(None, Checkpoint(CHECKPOINT, position, document))
-        self._journal.forget(position)
+        if self._hooks.keep(Checkpoint(CHECKPOINT, position, document)):
+            self._journal.forget(position)
 
     def _checkpoint_now(self) -> None:
         """Work on all that is queued, and keep the state: the end of the process."""

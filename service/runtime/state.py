@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from service.observability.recent import Recent
 from service.runtime.bundle_loader import BundleLoader
 from service.runtime.class_sync import ClassSync
 from service.runtime.incidents import Incidents
+from service.runtime.ingestion import Hooks, Ingestion
 from service.runtime.sites import Sites
 from service.scoring.scheduler import Scheduler
 from service.scoring.scored import Observer, Scored
@@ -49,6 +51,7 @@ class State:
         classes: enrolled classes and profiles, in step with the database.
         sites: that have a profile, or learn one.
         incidents: that verdicts become.
+        ingestion: takes metric points, and has their records judged.
         scheduler: shares the event loop among requests.
         budget: bounds the bytes of request bodies.
         shadow: compares a second bundle with the served one; None when there is none.
@@ -69,6 +72,7 @@ class State:
         self.classes = ClassSync(self._serve_classes)
         self.sites = Sites()
         self.incidents = Incidents(settings, metrics.counters)
+        self.ingestion = self._ingestion()
         self.settled, self.refresh = self.loader.settled, self.loader.refresh
         self.adopt = self.classes.adopt
         self.scheduler = Scheduler(settings.queue, metrics.timed)
@@ -138,7 +142,11 @@ class State:
         """
         self.classes.open(self.settings.database())
         self.incidents.open(self.store)
-        followers = {"bundles": self.loader.run, "alerts": self.incidents.run}
+        followers = {
+            "bundles": self.loader.run,
+            "alerts": self.incidents.run,
+            "ingestion": self.ingestion.run,
+        }
         if self.store is not None:
             followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
@@ -160,6 +168,29 @@ class State:
                 self.store.close()
 
         return end
+
+    def _ingestion(self) -> Ingestion:
+        """Return what takes points; its verdicts go to incidents, and to all observers."""
+        settings = self.settings
+
+        def show(served: ServedModel, scored: Scored) -> None:
+            for observe in served.observers:
+                observe(scored)
+
+        def journal() -> Path | None:
+            return None if self.store is None else settings.journal_folder()
+
+        hooks = Hooks(
+            lambda: self.served,
+            self.incidents.observe,
+            self.incidents.checkpoint,
+            self.incidents.resume,
+            show,
+            self.metrics.counters,
+        )
+        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers)
+        self.incidents.on_renew = ingestion.renew
+        return ingestion
 
     def _serve(self, base: Model) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
 from service.ingest.receivers import RECEIVERS
+from service.observability.counters import Counters
 from service.offline.replay import Recording
 from service.runtime.ingestion import Hooks, Ingestion
 from service.runtime.judging import Columns, judge
@@ -82,17 +83,22 @@ class Process:
     checkpoints: list[Checkpoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        hooks = Hooks(self.served, self._observe, self._restore, lambda _, s: self.scored.append(s))
+        hooks = Hooks(
+            self.served,
+            self.judged.append,
+            self._keep,
+            self._restore,
+            lambda _, scored: self.scored.append(scored),
+            Counters(),
+        )
         self.ingestion = Ingestion(self.mapping, lambda: self.folder, hooks, lambda: self.now)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.ingestion.run, args=[self.stop], daemon=True)
         self.thread.start()
 
-    def _observe(self, judged: Judged | None, checkpoint: Checkpoint | None) -> None:
-        if judged is not None:
-            self.judged.append(judged)
-        if checkpoint is not None:
-            self.checkpoints.append(checkpoint)
+    def _keep(self, checkpoint: Checkpoint) -> bool:
+        self.checkpoints.append(checkpoint)
+        return True
 
     def _restore(self, _name: str) -> Checkpoint | None:
         return self.checkpoints[-1] if self.checkpoints else None
