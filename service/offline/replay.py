@@ -100,12 +100,12 @@ class Recording:
         tags, columns = self._columns()
         for start, end in pairwise(bounds):
             metrics: list[dict[str, object]] = []
-            for row in range(start, end):
+            for row in range(start, end):  # a row stays whole, as a collector's poll does
                 metrics += self._metrics(row, tags, columns, shift)
-            for part in range(0, len(metrics), _MAX_POINTS):
-                some = metrics[part : part + _MAX_POINTS]
-                data = msgspec.json.encode({"metrics": some})
-                yield Body(float(self.times[start]), len(some), data)
+                if len(metrics) >= _MAX_POINTS or row == end - 1:
+                    data = msgspec.json.encode({"metrics": metrics})
+                    yield Body(float(self.times[start]), len(metrics), data)
+                    metrics = []
 
     def _columns(self) -> tuple[dict[str, list[object]], list[_Column]]:
         """Return the values of the tags, and the columns that are series."""

@@ -1,0 +1,119 @@
+"""Points over HTTP become incidents: the same ones, however often the service is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from models.telemetry.mapping import Mapping
+from service.offline.replay import Recording, ReplayError, Sender
+from tests.support.running import Running, environment, eventually, running
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "training/data/cisco-iosxr"
+KILLS = 20
+ADMIN = "9b871512327c09ce91dd649b3f96a63b7408ef267c8cc5710114e629730cb61f"
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    return Recording(DATA / "excerpt.parquet", Mapping.read(DATA / "mapping.toml"))
+
+
+@contextmanager
+def service(folder: Path, port: int = 0) -> Iterator[tuple[Running, str]]:
+    """Serve the model that ships, with a database and a journal in a folder."""
+    env = environment(
+        FAULTCUBE_DATABASE_URL=f"sqlite:///{folder}/classes.sqlite",
+        FAULTCUBE_JOURNAL=str(folder / "journal"),
+    )
+    command = f"faultcube serve --port {port}"
+    with running(command, cwd=ROOT, env=env, seconds=60) as (process, url):
+        yield process, url
+
+
+def told(url: str) -> list[tuple[Any, ...]]:
+    """What is known of every incident, but for the times of day when it was written."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = httpx2.get(f"{url}/incidents?most=100{cursor}", timeout=30).json()
+        found += page["incidents"]
+        if "next" not in page:
+            break
+        cursor = f"&cursor={page['next']}"
+    names = ("id", "label", "root", "status", "first", "last", "ended", "sequence", "counts")
+    return sorted(tuple(str(incident.get(name)) for name in names) for incident in found)
+
+
+def settled(url: str) -> dict[str, Any]:
+    """Wait until every point has become a verdict, and return the status."""
+
+    def look() -> dict[str, Any] | None:
+        status: dict[str, Any] = httpx2.get(f"{url}/ingest/status", timeout=30).json()
+        return status if status["queued"] == 0 and "refused" not in status else None
+
+    eventually(look, seconds=60)
+    time.sleep(1.5)  # more than the wait of the mapping
+    return eventually(look, seconds=60)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    recording: Recording, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Any, ...]]:
+    with service(tmp_path_factory.mktemp("undisturbed")) as (_, url):
+        sender = Sender(url)
+        for body in recording.bodies():
+            sender.send(body)
+        status = settled(url)
+        assert status["points"]["records"] == len(recording)
+        assert status["receivers"]["telegraf"]["refused"] == {}
+        return told(url)
+
+
+def test_an_excerpt_becomes_incidents(undisturbed: list[tuple[Any, ...]]) -> None:
+    clears = [incident for incident in undisturbed if incident[1] == "bgp_clear"]
+    assert {incident[2] for incident in clears} == {"leaf1", "leaf6"}  # who was cleared
+    assert all(incident[3] == "closed" for incident in undisturbed)
+
+
+def test_twenty_kills_change_no_incident(
+    recording: Recording, undisturbed: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    draw = random.Random(0)
+    bodies = [*recording.bodies()]
+    kills = sorted(draw.sample(range(len(bodies)), KILLS))
+    at = 0
+    for kill in [*kills, len(bodies)]:
+        with service(tmp_path) as (process, url):
+            sender = Sender(url)
+            eventually(lambda: _ready(url), seconds=60)
+            while at < kill:
+                sender.send(bodies[at])
+                at += 1
+            if kill < len(bodies):
+                with suppress(ReplayError):  # in the middle of a request, some of the time
+                    if draw.random() < 0.5:
+                        time.sleep(draw.random())
+                    os.killpg(process.process.pid, signal.SIGKILL)
+                    sender.send(bodies[at])
+                process.process.wait(10)
+                continue
+            status = settled(url)
+            assert status["points"]["resets"] == 0
+            assert status["points"]["records"] == len(recording)
+            assert told(url) == undisturbed
+
+
+def _ready(url: str) -> bool | None:
+    return "refused" not in httpx2.get(f"{url}/ingest/status", timeout=30).json() or None
