@@ -108,6 +108,9 @@ class Incidents:
         )
         with self._lock:
             self._engine.roles = roles
+        for label in roles.bad:
+            self._counters.opened.setdefault(label, 0)
+            self._counters.closed.setdefault(label, 0)
 
     def resume(self, name: str) -> Checkpoint | None:
         """Take up the state of a process that ingested until it ended.
