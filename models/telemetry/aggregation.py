@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.telemetry.places import Members
 from models.telemetry.views import Views
 
-__all__ = ["LACKING", "RATELESS", "SILENT", "VALUE", "Entries", "Values", "aggregate"]
+__all__ = ["LACKING", "RATELESS", "SILENT", "Entries", "Values", "aggregate"]
 
-SILENT, VALUE, LACKING, RATELESS = range(4)
-"""Of a series in a record: not expected, has a value, has none although expected, has none yet."""
+SILENT, LACKING, RATELESS = np.nan, np.inf, -np.inf
+"""Instead of a series' value in a record: none is expected, one is and did not come, one came and
+the series has no rate yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +30,41 @@ class Entries:
         rows: record of each entry, from 0, never decreasing: int64 [n].
         views: int64 [n].
         series: int64 [n].
-        values: level or rate, NaN where there is none: float64 [n].
-        states: VALUE, LACKING or RATELESS: uint8 [n].
+        values: level or rate, LACKING or RATELESS: float64 [n].
     """
 
-    rows: NDArray[np.int64]
-    views: NDArray[np.int64]
+    rows: NDArray[np.intp]
+    views: NDArray[np.intp]
     series: NDArray[np.intp]
     values: NDArray[np.float64]
-    states: NDArray[np.uint8]
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @classmethod
+    def of(
+        cls, members: Sequence[Members], series: NDArray[np.intp], values: NDArray[np.float64]
+    ) -> Entries:
+        """Return the entries of records.
 
-    def take(self, which: NDArray[np.bool_] | slice) -> Entries:
-        """Return some entries."""
-        return Entries(
-            self.rows[which],
-            self.views[which],
-            self.series[which],
-            self.values[which],
-            self.states[which],
+        Args:
+            members: of the key of each record.
+            series: those of every record, one record after the other: int64 [n].
+            values: of these series: float64 [n].
+        """
+        sizes = np.array([len(member.series) for member in members])
+        seen = np.array([len(member.at) for member in members])
+        at = np.concatenate([member.at for member in members], dtype=np.intp)
+        at += np.repeat(np.cumsum(sizes) - sizes, seen)
+        entries = cls(
+            np.repeat(np.arange(len(members)), seen),
+            np.concatenate([member.views for member in members], dtype=np.intp),
+            series[at],
+            values[at],
         )
+        silent = np.isnan(entries.values)
+        return entries.take(~silent) if silent.any() else entries
+
+    def take(self, which: NDArray[np.bool_]) -> Entries:
+        """Return some entries."""
+        return Entries(self.rows[which], self.views[which], self.series[which], self.values[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +119,12 @@ class _Cells:
     ) -> None:
         self._shape = rows, len(views.views)
         cells = entries.rows * len(views.views) + entries.views
-        valued = entries.states == VALUE
+        valued = np.isfinite(entries.values)
         self.broken = np.zeros(self._shape, np.bool_)
         each = views.each[entries.views]
         values = entries.values
         if not valued.all():
-            broken = (entries.states == LACKING) | (
-                (entries.states == RATELESS) & ~views.lenient[entries.views]
-            )
+            broken = (values == LACKING) | ((values == RATELESS) & ~views.lenient[entries.views])
             self.broken = self._sum(cells[broken]) > 0
             cells, values, each = cells[valued], values[valued], each[valued]
             medians = medians[valued] if len(medians) else medians

@@ -15,14 +15,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.aggregation import SILENT, Entries, Values
+from models.telemetry.aggregation import Entries, Values
 from models.telemetry.baseline import Baselines
 from models.telemetry.batch import Batch, Clock, ranges
 from models.telemetry.deltas import Deltas
 from models.telemetry.findings import about_fields, about_interval, about_key
 from models.telemetry.mapping import Mapping
 from models.telemetry.open_records import NEVER, OpenRecords
-from models.telemetry.places import Places
+from models.telemetry.places import Members, Places
 from models.telemetry.points import REFUSED, Points, Series, SeriesTable
 from models.telemetry.readings import Moment, Readings
 from models.telemetry.records import Counts, Records
@@ -162,7 +162,8 @@ class Assembler:
             now = self._readings.time[series] >= self._clock.starts(
                 self._before[self._places.key[series]]
             )
-            self._baselines.follow(chosen, series[now], share)
+            series = series[now]
+            self._baselines.follow(chosen, series, self._readings.value[series], share)
 
     def findings(self) -> list[str]:
         """Return what is odd about the mapping by the points so far, a line each."""
@@ -411,47 +412,41 @@ class Assembler:
         self._born[keys[begins]] = self._clock.starts(records[begins])
         self._number[keys[begins]] = 0
         self._number[keys] += 1
-        entries = self._entries(keys, records, slots)
-        self._open.release(keys, slots)
-        self._before[keys] = records
-        self._closed[keys] = np.maximum(self._closed[keys], records)
-        known = self._baselines.known[keys]
-        if known.all():
-            parts.append(self._made(keys, records, entries))
-            return parts
-        if known.any():
-            number = np.cumsum(known) - 1
-            some = entries.take(known[entries.rows])
-            some.rows[:] = number[some.rows]
-            parts.append(self._made(keys[known], records[known], some))
-        parts.append(self._hold(keys, records, entries, np.flatnonzero(~known)))
-        return parts
-
-    def _entries(
-        self, keys: NDArray[np.int64], records: NDArray[np.int64], slots: NDArray[np.int64]
-    ) -> Entries:
-        """Take the values of all series of keys out of their open records, and read them."""
         members = [self._places.members(key) for key in keys.tolist()]
         sizes = np.array([len(member.series) for member in members])
         series = np.concatenate([member.series for member in members], dtype=np.intp)
+        values = self._read(keys, records, slots, series, sizes)
+        self._before[keys] = records
+        self._closed[keys] = np.maximum(self._closed[keys], records)
+        known = self._baselines.known[keys]
+        if not known.all():
+            unknown = np.flatnonzero(~known)
+            parts.append(self._hold(keys, records, unknown, members, values, sizes))
+            of_known = np.repeat(known, sizes)
+            series, values = series[of_known], values[of_known]
+            members = [member for member, one in zip(members, known, strict=True) if one]
+        if members:
+            entries = Entries.of(members, series, values)
+            parts.append(self._made(keys[known], records[known], entries))
+        return parts
+
+    def _read(
+        self,
+        keys: NDArray[np.int64],
+        records: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        series: NDArray[np.intp],
+        sizes: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Take the values of series out of their open records, and return what they say."""
         if self._deltas:
             self._sum_deltas(keys, records, slots)
         raw, times = self._open.take(np.repeat(slots, sizes), series)
+        self._open.release(keys, slots)
         moment = Moment(times, records, self._before[keys], self._born[keys], sizes)
-        values, states = self._readings.read(series, raw, moment)
+        values = self._readings.read(series, raw, moment)
         self._baselines.remember(series, values)
-        seen = np.array([len(member.at) for member in members])
-        at = np.concatenate([member.at for member in members], dtype=np.intp)
-        at += np.repeat(np.cumsum(sizes) - sizes, seen)
-        entries = Entries(
-            np.repeat(np.arange(len(keys)), seen),
-            np.concatenate([member.views for member in members], dtype=np.intp),
-            series[at],
-            values[at],
-            states[at],
-        )
-        there = entries.states != SILENT
-        return entries if there.all() else entries.take(there)
+        return values
 
     def _made(
         self, keys: NDArray[np.int64], records: NDArray[np.int64], entries: Entries
@@ -464,24 +459,26 @@ class Assembler:
         self,
         keys: NDArray[np.int64],
         records: NDArray[np.int64],
-        entries: Entries,
-        rows: NDArray[np.int64],
+        rows: NDArray[np.intp],
+        members: list[Members],
+        values: NDArray[np.float64],
+        sizes: NDArray[np.int64],
     ) -> Records:
         """Hold records of learning keys, and release those of keys that have learned enough."""
-        starts = np.searchsorted(entries.rows, np.arange(len(keys) + 1))
+        ends = np.cumsum(sizes).tolist()
         enough = []
         for row in rows.tolist():
-            key = int(keys[row])
-            one = slice(starts[row], starts[row + 1])
-            if self._baselines.hold(key, int(records[row]), entries, one) >= self.mapping.learn:
-                enough.append(key)
+            series = members[row].series
+            own = values[ends[row] - len(series) : ends[row]]
+            if self._baselines.hold(int(keys[row]), int(records[row]), series, own):
+                enough.append(int(keys[row]))
         return self._release(enough)
 
     def _release(self, keys: list[int]) -> Records:
         """Make the baseline of keys from their held records, and return these."""
         if not keys:
             return self._joined([])
-        members = [self._places.members(key).series for key in keys]
+        members = [self._places.members(key) for key in keys]
         slots, times, matrix, values = self._baselines.learn(keys, members)
         self._note(values)
         return self._counted(slots, times, matrix, learning=True)

@@ -4,37 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Mappings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.aggregation import VALUE, Entries, Values, aggregate
+from models.telemetry.aggregation import SILENT, Entries, Values, aggregate
 from models.telemetry.mapping import Mapping
+from models.telemetry.places import Members
 from models.telemetry.snapshot import cut, ragged
 from models.telemetry.views import Views
 
 __all__ = ["Baselines", "Held", "medians"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
-    """A record that waits until its key's baseline is known.
+    """Records of a key that wait until its baseline is known.
 
     Attributes:
-        time: of the record, nanoseconds.
-        views: of each of its entries: int16 [n].
-        series: int32 [n].
-        values: float64 [n].
-        states: uint8 [n].
+        series: of the key, in the order of `Members.series`: int32 [n].
+        times: of the records, nanoseconds: int64 [most].
+        values: of each series in each of them: float64 [most, n].
+        count: number of records.
     """
 
-    time: int
-    views: NDArray[np.int16]
     series: NDArray[np.int32]
+    times: NDArray[np.int64]
     values: NDArray[np.float64]
-    states: NDArray[np.uint8]
+    count: int = 0
+
+    @classmethod
+    def empty(cls, series: NDArray[np.int32], most: int) -> Held:
+        """Return room for so many records."""
+        return cls(series, np.empty(most, np.int64), np.full((most, len(series)), SILENT))
+
+    def fit(self, series: NDArray[np.int32]) -> None:
+        """Make room for series that have joined the key since."""
+        if self.series is series:
+            return
+        if not np.array_equal(self.series, series):
+            order = np.argsort(series)
+            at = order[np.searchsorted(series, self.series, sorter=order)]
+            values = np.full((len(self.values), len(series)), SILENT)
+            values[:, at] = self.values
+            self.values = values
+        self.series = series
 
 
 class Baselines:
@@ -45,8 +61,8 @@ class Baselines:
         of_key: median of each field of the relation `baseline`: float64 [max_keys, some].
         last: level of the same fields in the last record.
         of_series: median of each series of the relation `each`: float64 [max_series].
-        recent: its value in the last record that had it.
-        held: records by key, in the order of time.
+        recent: its value in the last record that had it; empty if that is its level anyway.
+        held: records by key.
     """
 
     def __init__(self, views: Views, max_keys: int, max_series: int) -> None:
@@ -58,8 +74,10 @@ class Baselines:
         self.of_key = np.empty((max_keys, len(self._rules.related)))
         self.last = np.empty_like(self.of_key)
         self.of_series = np.empty(max_series if views.each.any() else 0)
-        self.recent = np.empty_like(self.of_series)
-        self.held: dict[int, list[Held]] = {}
+        rates = any(field.relation == "each" and field.kind != "gauge" for field in mapping.fields)
+        self.recent = np.empty(max_series if rates else 0)
+        self.held: dict[int, Held] = {}
+        self._learn = mapping.learn
 
     def arrays(self, keys: int, series: int) -> dict[str, NDArray[Any]]:
         """Return the state of so many keys and series, to read or to fill."""
@@ -73,50 +91,39 @@ class Baselines:
 
     def pack(self) -> dict[str, NDArray[Any]]:
         """Return the records that are held."""
-        held = [(key, one) for key, records in self.held.items() for one in records]
+        held = self.held.values()
         return {
-            "held keys": np.array([key for key, _ in held], np.int64),
-            "held times": np.array([one.time for _, one in held], np.int64),
-            **ragged("held views", (one.views for _, one in held), np.int16),
-            **ragged("held series", (one.series for _, one in held), np.int32),
-            **ragged("held values", (one.values for _, one in held), np.float64),
-            **ragged("held states", (one.states for _, one in held), np.uint8),
+            "held keys": np.array([*self.held], np.int64),
+            **ragged("held series", (one.series for one in held), np.int32),
+            **ragged("held times", (one.times[: one.count] for one in held), np.int64),
+            **ragged("held values", (one.values[: one.count].ravel() for one in held), np.float64),
         }
 
     def unpack(self, arrays: Mappings[str, NDArray[Any]]) -> None:
         """Take up what `pack` returned."""
-        names = ("views", "series", "values", "states")
-        parts = [cut(f"held {name}", arrays) for name in names]
-        keys, times = arrays["held keys"].tolist(), arrays["held times"].tolist()
-        for key, time, *columns in zip(keys, times, *parts, strict=True):
-            self._hold(key, Held(time, *columns))
+        parts = [cut(f"held {name}", arrays) for name in ("series", "times", "values")]
+        for key, series, times, values in zip(arrays["held keys"].tolist(), *parts, strict=True):
+            held = self.held[key] = Held.empty(series, self._learn)
+            held.count = len(times)
+            held.times[: held.count] = times
+            held.values[: held.count] = values.reshape(-1, len(series))
 
-    def hold(self, key: int, time: int, entries: Entries, which: slice) -> int:
-        """Hold a record of a key, and return how many are held of it."""
-        return self._hold(
-            key,
-            Held(
-                time,
-                entries.views[which].astype(np.int16),
-                entries.series[which].astype(np.int32),
-                entries.values[which].copy(),
-                entries.states[which].copy(),
-            ),
-        )
-
-    def _hold(self, key: int, one: Held) -> int:
-        held = self.held.setdefault(key, [])
-        last = held[-1] if held else one
-        if np.array_equal(last.series, one.series) and np.array_equal(last.views, one.views):
-            # As always; one copy serves all.
-            one = replace(one, views=last.views, series=last.series)
-        held.append(one)
-        return len(held)
+    def hold(
+        self, key: int, time: int, series: NDArray[np.int32], values: NDArray[np.float64]
+    ) -> bool:
+        """Hold a record of a key, and return whether there are enough for its baseline."""
+        held = self.held.get(key)
+        if held is None:
+            held = self.held[key] = Held.empty(series, self._learn)
+        held.fit(series)
+        held.times[held.count], held.values[held.count] = time, values
+        held.count += 1
+        return held.count == self._learn
 
     def remember(self, series: NDArray[np.intp], values: NDArray[np.float64]) -> None:
         """Remember the last value of series that are related to their medians."""
         if len(self.recent):
-            there = ~np.isnan(values)
+            there = np.isfinite(values)
             self.recent[series[there]] = values[there]
 
     def place_key(self, key: int) -> None:
@@ -127,7 +134,9 @@ class Baselines:
     def place_series(self, series: int) -> None:
         """Begin a series."""
         if len(self.of_series):
-            self.of_series[series] = self.recent[series] = np.nan
+            self.of_series[series] = np.nan
+        if len(self.recent):
+            self.recent[series] = np.nan
 
     def fields(
         self, keys: NDArray[np.int64], entries: Entries
@@ -138,53 +147,61 @@ class Baselines:
         return self._rules.apply(values, self.of_key[keys]), values
 
     def learn(
-        self, keys: Sequence[int], members: Sequence[NDArray[np.int32]]
+        self, keys: Sequence[int], members: Sequence[Members]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Values]:
         """Make the baseline of keys from the records that are held of them, and release these.
 
         Args:
             keys: which have held records.
-            members: all series of each key.
+            members: of each key.
 
         Returns:
             key of each record, its time in nanoseconds, its fields, its values.
         """
         held = [self.held.pop(key) for key in keys]
-        counts = np.array([len(records) for records in held])
-        total = int(counts.sum())
-        of_row = np.repeat(np.arange(len(keys)), counts)
-        times = np.array([one.time for records in held for one in records], np.int64)
-        entries = _joined([one for records in held for one in records])
+        for one, member in zip(held, members, strict=True):
+            one.fit(member.series)
+        counts = np.array([one.count for one in held])
+        entries = Entries.of(
+            [member for member, count in zip(members, counts, strict=True) for _ in range(count)],
+            np.concatenate([np.tile(one.series, one.count) for one in held], dtype=np.intp),
+            np.concatenate([one.values[: one.count].ravel() for one in held]),
+        )
         if len(self.of_series):
-            self.of_series[np.concatenate([*members])] = np.nan
-            which = self._views.each[entries.views] & (entries.states == VALUE)
+            self.of_series[np.concatenate([member.series for member in members])] = np.nan
+            which = self._views.each[entries.views] & np.isfinite(entries.values)
             # A series of two views comes twice, which leaves its median as it is.
             series, usual = medians(entries.series[which], entries.values[which])
             self.of_series[series] = usual
-        values = aggregate(self._views, entries, total, self.of_series)
+        values = aggregate(self._views, entries, int(counts.sum()), self.of_series)
         levels, slots = values.levels[:, self._rules.related], np.asarray(keys, np.int64)
+        of_row = np.repeat(np.arange(len(keys)), counts)
         self.of_key[slots] = _medians_of_groups(levels, of_row, len(keys))
         self.last[slots] = levels[np.cumsum(counts) - 1]
         self.known[slots] = True
+        times = np.concatenate([one.times[: one.count] for one in held])
         rows = slots[of_row]
         return rows, times, self._rules.apply(values, self.of_key[rows]), values
 
-    def follow(self, keys: NDArray[np.int64], series: NDArray[np.int64], share: float) -> None:
-        """Move the medians of keys, and of series, a share towards their last values."""
+    def follow(
+        self,
+        keys: NDArray[np.int64],
+        series: NDArray[np.int32],
+        levels: NDArray[np.float64],
+        share: float,
+    ) -> None:
+        """Move the medians of keys, and of series, a share towards their last values.
+
+        Args:
+            keys: int64 [n].
+            series: those of the keys that had a value in the last record: int32 [m].
+            levels: these values: float64 [m].
+            share: 0 to 1.
+        """
         self.of_key[keys] = _moved(self.of_key[keys], self.last[keys], share)
         if len(self.of_series):
-            self.of_series[series] = _moved(self.of_series[series], self.recent[series], share)
-
-
-def _joined(held: Sequence[Held]) -> Entries:
-    """Return the entries of held records, a row each."""
-    return Entries(
-        np.repeat(np.arange(len(held)), [len(one.values) for one in held]),
-        np.concatenate([one.views for one in held]).astype(np.int64),
-        np.concatenate([one.series for one in held], dtype=np.intp),
-        np.concatenate([one.values for one in held]),
-        np.concatenate([one.states for one in held]),
-    )
+            last = self.recent[series] if len(self.recent) else levels
+            self.of_series[series] = _moved(self.of_series[series], last, share)
 
 
 class _Rules:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -21,6 +20,8 @@ from models.telemetry.views import Views
 __all__ = ["Members", "Places"]
 
 _ID = (1 << 32) - 1
+_SHAPES = 1000
+"""Arrays that keys may share."""
 _FRESH, _PART = 32, 16
 """So many fresh views of a key are moved into its arrays, or such a part of what these hold."""
 
@@ -35,13 +36,13 @@ class Members:
         views: each view of each series, ascending, and those of a view in the order of `series`:
             int16 [m].
         at: index in `series` of each of these: int32 [m].
-        fresh: views of series that are not in these yet: view << 32 | id.
+        fresh: views of series that are not in these yet: view << 32 | id; None if there are none.
     """
 
     series: NDArray[np.int32]
     views: NDArray[np.int16]
     at: NDArray[np.int32]
-    fresh: array[int] = field(default_factory=partial(array, "q"))
+    fresh: array[int] | None = None
 
 
 class Places:
@@ -74,6 +75,7 @@ class Places:
         self.name = np.empty(max_series, np.uint64)
         self.unkeyed: Series | None = None
         self._members: list[Members] = []
+        self._shapes: dict[tuple[bytes, bytes], tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
 
     def place(self, series: Series) -> int:
         """Return the id of a series, which may have one already, UNMAPPED or REFUSED."""
@@ -93,7 +95,7 @@ class Places:
             self.keys.append(key)
             nothing = np.empty(0, np.int32)
             self._members.append(Members(nothing, nothing.astype(np.int16), nothing))
-        members, name = self._members[slot], _name_of(series)
+        members, name = self._members[slot], _name_of(series, self._views.mapping.key)
         known = self._known(members, name)
         if known is not None:
             return known
@@ -106,6 +108,7 @@ class Places:
         self.view[placed], self.delta[placed] = views[0], series.delta
         self.deltas |= series.delta
         self.name[placed] = name
+        members.fresh = members.fresh or array("q")
         members.fresh.extend([view << 32 | placed for view in views])
         if len(members.fresh) >= max(_FRESH, len(members.series) // _PART):
             self._settle(members)
@@ -116,6 +119,7 @@ class Places:
         members = self._members[slot]
         if members.fresh:
             self._settle(members)
+            self._share(members)
         return members
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -139,6 +143,8 @@ class Places:
         self.count, self.deltas = meta["series"], meta["deltas"]
         parts = [cut(f"member {name}", arrays) for name in ("series", "views", "at")]
         self._members = [Members(*columns) for columns in zip(*parts, strict=True)]
+        for members in self._members:
+            self._share(members)
 
     def _key_of(self, series: Series) -> tuple[str, ...] | None:
         try:
@@ -152,13 +158,13 @@ class Places:
         at = bisect_left(series, name, key=lambda one: int(self.name[one]))
         if at < len(series) and self.name[series[at]] == name:
             return int(series[at])
-        fresh = np.frombuffer(members.fresh, np.int64) & _ID
+        fresh = np.array(members.fresh or (), np.int64) & _ID
         same = fresh[self.name[fresh] == name]
         return int(same[0]) if len(same) else None
 
     def _settle(self, members: Members) -> None:
         """Move what is fresh into the arrays."""
-        fresh = np.frombuffer(members.fresh, np.int64)
+        fresh = np.array(members.fresh, np.int64)
         views = np.concatenate([members.views, fresh >> 32])
         series = np.concatenate([members.series[members.at], fresh & _ID])
         joined = np.unique(series)
@@ -166,11 +172,19 @@ class Places:
         at = np.searchsorted(self.name[members.series], self.name[series])
         order = np.lexsort((at, views))
         members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
-        members.fresh = array("q")
+        members.fresh = None
+
+    def _share(self, members: Members) -> None:
+        """Let keys of the same series have the same arrays, such as routers of one kind."""
+        if len(self._shapes) >= _SHAPES:
+            self._shapes.clear()
+        shape = members.views.tobytes(), members.at.tobytes()
+        members.views, members.at = self._shapes.setdefault(shape, (members.views, members.at))
 
 
-def _name_of(series: Series) -> int:
-    """Return a number that tells a series from all others, whoever sends it."""
-    tags = "\x01".join([f"{tag}\x02{series.tags[tag]}" for tag in sorted(series.tags)])
+def _name_of(series: Series, key: tuple[str, ...]) -> int:
+    """Return a number that tells a series from all others of its key, whoever sends it."""
+    own = sorted([tag for tag in series.tags if tag not in key])
+    tags = "\x01".join([f"{tag}\x02{series.tags[tag]}" for tag in own])
     text = f"{series.name}\x00{tags}\x00{series.delta:d}"
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

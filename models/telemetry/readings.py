@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.aggregation import LACKING, RATELESS, SILENT, VALUE
+from models.telemetry.aggregation import LACKING, RATELESS, SILENT
 from models.telemetry.counters import increases
 from models.telemetry.open_records import NEVER
 from models.telemetry.places import Places
@@ -88,8 +88,8 @@ class Readings:
 
     def read(
         self, series: NDArray[np.intp], raw: NDArray[np.float64], moment: Moment
-    ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """Return the value of each series and how it stands in its record, and remember it.
+    ) -> NDArray[np.float64]:
+        """Return the value of each series, SILENT, LACKING or RATELESS, and remember it.
 
         Args:
             series: each one once.
@@ -100,23 +100,23 @@ class Readings:
         finite, goes_on = np.isfinite(raw), last >= moment.of_series(moment.born)
         times = moment.of_series(moment.records) if moment.points is None else moment.points
         delta = self._places.delta[series] if self._places.deltas else np.zeros(1, np.bool_)
-        states = np.full(len(series), VALUE, np.uint8)
         values = raw.copy()
         if not finite.all():
             fresh = last >= moment.of_series(moment.records) - self._stale
             lacking = np.isnan(raw) & goes_on & ~delta & fresh
             self._counts.missing += int(np.count_nonzero(lacking))
-            states[~finite], values[~finite] = SILENT, np.nan
-            states[lacking] = LACKING
+            values[~finite] = SILENT
+            values[lacking] = LACKING
         counter = self._is_counter[reading] & finite
         before = self.value[series]
         with np.errstate(invalid="ignore", over="ignore"):  # of series that had none
             step = raw - before
         self._count_steps(series, step, finite & goes_on & ~counter)
         running = np.flatnonzero(counter & goes_on & ~delta)
-        values[counter] = np.nan
+        values[counter] = RATELESS
         rise = self._risen(before[running], step[running], reading[running])
-        values[running] = rise / ((times[running] - last[running]) / 1e9)
+        rate = rise / ((times[running] - last[running]) / 1e9)
+        values[running] = np.where(np.isnan(rate), RATELESS, rate)
         if self._places.deltas:
             since = moment.of_series(moment.records - moment.before) / 1e9
             increase = np.flatnonzero(counter & delta & (moment.of_series(moment.before) != NEVER))
@@ -124,10 +124,9 @@ class Readings:
         for number, (sent, meant) in self._states:
             of = np.flatnonzero((reading == number) & finite)
             at = np.minimum(np.searchsorted(sent, raw[of]), len(sent) - 1)
-            values[of] = np.where(sent[at] == raw[of], meant[at], np.nan)
-        states[finite & np.isnan(values)] = RATELESS
+            values[of] = np.where(sent[at] == raw[of], meant[at], RATELESS)
         self._remember(series, raw, times, finite)
-        return values, states
+        return values
 
     def _risen(
         self, before: NDArray[np.float64], step: NDArray[np.float64], reading: NDArray[np.int8]

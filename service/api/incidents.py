@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,14 @@ _CHANGE_BY_FORM = _CHANGE | answers(
 )
 _ALERTMANAGER = "alertmanager"
 
+
+def _no_number(given: object) -> object:
+    """Let nothing but dates become dates."""
+    if isinstance(given, str) and "T" not in given.upper():
+        raise ValueError("a date and a time")
+    return given
+
+
 InId = Annotated[str, InPath(description="Of an incident.", pattern="^[0-9a-f]{16}$")]
 Text = Annotated[str, pydantic.Field(min_length=1, max_length=1000)]
 Short = Annotated[str, pydantic.Field(min_length=1, max_length=255)]
@@ -84,19 +93,13 @@ class Lesson(Form):
     description: Description = ""
 
 
-class AlertOfAlertmanager(pydantic.BaseModel):
-    """An alert in a message of Alertmanager; only its labels matter."""
-
-    labels: dict[str, str]
-
-
 class MessageOfAlertmanager(Form):
     """What Alertmanager sends to a webhook; only its alerts and the receiver matter."""
 
     model_config = pydantic.ConfigDict(extra="ignore")
 
     receiver: Annotated[str, pydantic.Field(max_length=255)] = ""
-    alerts: Annotated[list[AlertOfAlertmanager], pydantic.Field(max_length=10_000)]
+    alerts: Annotated[list[dict[str, Any]], pydantic.Field(max_length=10_000)]
 
 
 class Acknowledged(ResponseModel):
@@ -123,12 +126,12 @@ async def incidents(
         Short | Absent, Query(description="Only those in which this key takes part.")
     ] = None,
     since: Annotated[
-        datetime | Absent,
+        Annotated[datetime, pydantic.BeforeValidator(_no_number)] | Absent,
         Query(description="Only those that were in trouble at this time or later."),
     ] = None,
     limit: Annotated[int, Query(alias="most", ge=1, le=100, description="How many, at most.")] = 20,
     cursor: Annotated[
-        Annotated[str, pydantic.Field(pattern=r"^[0-9.e+-]{1,32}_[0-9a-f]{16}$")] | Absent,
+        Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{32}$")] | Absent,
         Query(description="`next` of the page before."),
     ] = None,
 ) -> Response:
@@ -147,7 +150,7 @@ async def incidents(
     except AwayError as error:
         raise _away(error) from error
     shown, last = found[:limit], found[limit - 1 : limit]
-    more = f"{last[0].incident.first!r}_{last[0].incident.id}" if len(found) > limit else None
+    more = _cursor(last[0].incident) if len(found) > limit else None
     return FoundIncidents(
         kept=state.incidents.kept, incidents=[KnownIncident.of(each) for each in shown], next=more
     ).response()
@@ -281,7 +284,7 @@ async def from_alertmanager(request: Request, change: WithHeaders) -> Response:
 
     def acknowledge_all() -> list[str]:
         done: list[str] = []
-        for id_ in dict.fromkeys(alert.labels.get("incident", "") for alert in form.alerts):
+        for id_ in dict.fromkeys(map(_incident_of, form.alerts)):
             try:
                 if state.incidents.storage.get(id_).people.acknowledged is None:
                     note = Note(id_, "acknowledged", _now(), who, change.request_id)
@@ -349,18 +352,25 @@ def _note(
     return Note(id_, deed, _now(), change.who, change.request_id, text, key)
 
 
+def _incident_of(alert: dict[str, Any]) -> str:
+    labels = alert.get("labels")
+    return str(labels.get("incident", "")) if isinstance(labels, dict) else ""
+
+
 def _own_records(incident: Incident) -> list[dict[str, Any]]:
     """Return the records that show the fault itself, not its echo; all if none does."""
     own = [kept.record for kept in incident.records if kept.label == incident.label]
     return [dict(record) for record in own or [kept.record for kept in incident.records]]
 
 
+def _cursor(last: Incident) -> str:
+    """Return the place of an incident in the order of the list."""
+    return struct.pack(">d", last.first).hex() + last.id
+
+
 def _parsed(cursor: str) -> tuple[float, str]:
-    first, _, id_ = cursor.rpartition("_")
-    try:
-        return float(first), id_
-    except ValueError as error:
-        raise RecordError.of_request("cursor", "`next` of the page before", cursor) from error
+    (first,) = struct.unpack(">d", bytes.fromhex(cursor[:16]))
+    return first, cursor[16:]
 
 
 def _seconds(moment: datetime) -> float:

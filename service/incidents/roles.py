@@ -48,11 +48,16 @@ class Roles:
     Args:
         roles: by class; a class that is not listed is a fault of its own of severity major, and
             `unknown` is of indeterminate severity.
+
+    Attributes:
+        good: labels of good traffic.
+        bad: all other labels that are listed.
     """
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
         self._roles = {UNKNOWN: Role(severity="indeterminate"), **roles}
         self.good = frozenset(name for name, role in self._roles.items() if role.good)
+        self.bad = self._roles.keys() - self.good
 
     @classmethod
     def of(cls, classes: Iterable[Class]) -> Roles:

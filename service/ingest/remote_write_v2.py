@@ -8,6 +8,7 @@ The format: https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -26,15 +27,16 @@ from service.ingest.wire import MAX_PARTS, broken_off, fields, too_many
 __all__ = ["decode"]
 
 _Integers = NDArray[np.int64]
-_Series = tuple[bytes, bytes | list[bytes]]
-"""Its references, and its sample in the first shape, or a list of any samples."""
 
 _SYMBOL, _TIME_SERIES = 0x22, 0x2A
 _REFERENCES, _SAMPLE, _HISTOGRAM, _METADATA = 0x0A, 0x12, 0x1A, 0x2A
+_PADDING = 300
 _CHUNK = 1024
 """Series whose labels are put together at a time."""
 _MAX_KEPT = 256
-"""Bytes of a label that is kept for the rest of a chunk."""
+"""Bytes of a label that is kept for the rest of the request, ..."""
+_MAX_LABELS = 1 << 16
+"""... and how many of them."""
 _MAX_REFERENCES = 4 * 2 * (MAX_TAGS + 1)
 _MAX_BYTES = 4
 
@@ -47,61 +49,95 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG00
     Raises:
         MalformedInputError: it is no such message, or refers to symbols that it does not have.
     """
-    samples, symbols = Samples(), _symbols(body)
-    chunk: list[_Series] = []
-    for start, stop in _spans(body):
-        chunk.append(_usual(body, start, stop) or _any(body, start, stop, samples))
-        if len(chunk) == _CHUNK:
-            _add(chunk, symbols, table, samples)
-            chunk.clear()
-    _add(chunk, symbols, table, samples)
+    samples, (symbols, starts, ends) = Samples(), _parts(body)
+    padded = np.frombuffer(body + bytes(_PADDING), np.uint8)
+    labels = _Labels(symbols)
+    for first in range(0, len(starts), _CHUNK):
+        chunk = slice(first, first + _CHUNK)
+        _add(body, padded, starts[chunk], ends[chunk], labels, table, samples)
     return samples.decoded()
 
 
-def _symbols(body: bytes) -> list[bytes]:
-    """Return the symbols, which may stand anywhere in the request."""
-    return [body[at:stop] for tag, at, stop in fields(body, 0, len(body)) if tag == _SYMBOL]
-
-
-def _spans(body: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each series begins and ends."""
-    stop, size = 0, len(body)
-    while stop < size:
+def _parts(body: bytes) -> tuple[list[bytes], _Integers, _Integers]:
+    """Return the symbols, and where each series begins and ends."""
+    symbols, starts, ends = list[bytes](), array("q"), array("q")
+    add_start, add_end = starts.append, ends.append
+    end, size = 0, len(body)
+    while end < size:
         # A series takes less than 128 bytes, its length one; or else, look properly.
-        start = stop + 2
-        if start < size and body[stop] == _TIME_SERIES and body[stop + 1] < 0x80:
-            stop = start + body[stop + 1]
-            if stop > size:
+        start = end + 2
+        if start < size and body[end] == _TIME_SERIES and body[end + 1] < 0x80:
+            end = start + body[end + 1]
+            if end > size:
                 raise broken_off()
-            yield start, stop
+            add_start(start)
+            add_end(end)
+            continue
+        tag, start, end = next(fields(body, end, size))
+        if tag == _TIME_SERIES:
+            add_start(start)
+            add_end(end)
+        elif tag == _SYMBOL:
+            symbols.append(body[start:end])
+    return symbols, np.array(starts, np.int64), np.array(ends, np.int64)
+
+
+def _add(
+    body: bytes,
+    padded: NDArray[np.uint8],
+    starts: _Integers,
+    ends: _Integers,
+    labels: _Labels,
+    table: SeriesTable,
+    samples: Samples,
+) -> None:
+    """Add the samples of some series."""
+    cuts, sizes = (column.tolist() for column in _usual(padded, starts, ends))
+    references, others = list[bytes](), dict[int, list[bytes]]()
+    for start, end, cut, size in zip(starts.tolist(), ends.tolist(), cuts, sizes, strict=True):
+        if size:
+            references.append(body[start + 2 : cut])
         else:
-            tag, start, stop = next(fields(body, stop, size))
-            if tag == _TIME_SERIES:
-                yield start, stop
+            found, others[len(references)] = _any(body, start, end, samples)
+            references.append(found)
+    get, add_series, add_cut = table.ids.get, samples.series.append, samples.cuts.append
+    blocks = _blocks(references, labels)
+    for number, (block, cut, size) in enumerate(zip(blocks, cuts, sizes, strict=True)):
+        known = get(block)
+        if known is None or not size:
+            _add_any(block, others.get(number, [body[cut : cut + size]]), table, samples)
+            continue
+        add_series(known)
+        add_cut(body[cut : cut + SIZE] if size == SIZE else ZERO + body[cut + 3 : cut + size])
 
 
-def _usual(body: bytes, start: int, end: int) -> _Series | None:
-    """Return a series that has references, one sample and perhaps metadata; None for any other."""
-    if end - start < ZERO_SIZE or body[start] != _REFERENCES or body[start + 1] > 0x7F:
-        return None
-    cut = start + 2 + body[start + 1]
-    head = body[cut : cut + 3]
-    if head == HEAD:
-        stop = cut + SIZE
-        sample = body[cut:stop]
-    elif head == ZERO_HEAD:
-        stop = cut + ZERO_SIZE
-        sample = ZERO + body[cut + 3 : stop]
-    else:
-        return None
-    if stop == end or (
-        stop + 2 <= end and body[stop] == _METADATA and stop + 2 + body[stop + 1] == end
-    ):
-        return body[start + 2 : cut], sample
-    return None
+def _usual(
+    data: NDArray[np.uint8], starts: _Integers, ends: _Integers
+) -> tuple[_Integers, _Integers]:
+    """Find series that have references, one sample of two shapes, and perhaps metadata.
+
+    Args:
+        data: the body, and some bytes after it, because series are looked at beyond their ends.
+        starts: where series begin.
+        ends: where they end.
+
+    Returns:
+        Where the sample of each series begins, and how many bytes it takes; 0 for other series.
+    """
+    cuts = starts + 2 + data[starts + 1]
+    sizes = np.zeros(len(starts), np.int64)
+    usual = (data[starts] == _REFERENCES) & (data[starts + 1] < 0x80)
+    for size, head in ((SIZE, HEAD), (ZERO_SIZE, ZERO_HEAD)):
+        stops = cuts + size
+        rest, length = ends - stops, data[stops + 1].astype(np.int64)
+        metadata = (data[stops] == _METADATA) & (length < 0x80) & (rest == length + 2)
+        heads = np.all([data[cuts + place] == byte for place, byte in enumerate(head)], axis=0)
+        sizes[usual & heads & ((rest == 0) | metadata)] = size
+    return cuts, sizes
 
 
-def _any(body: bytes, start: int, end: int, samples: Samples) -> _Series:
+def _any(body: bytes, start: int, end: int, samples: Samples) -> tuple[bytes, list[bytes]]:
+    """Return the references and the samples of a series, which are messages with their tag."""
     references, cuts, before = list[bytes](), list[bytes](), start
     for tag, at, stop in fields(body, start, end):
         if tag == _SAMPLE:
@@ -120,18 +156,6 @@ def _any(body: bytes, start: int, end: int, samples: Samples) -> _Series:
     return joined, cuts
 
 
-def _add(chunk: list[_Series], symbols: list[bytes], table: SeriesTable, samples: Samples) -> None:
-    """Add some series with their samples."""
-    get, add_series, add_cut = table.ids.get, samples.series.append, samples.cuts.append
-    for block, (_, cut) in zip(_blocks(chunk, symbols), chunk, strict=True):
-        found = get(block)
-        if found is None or isinstance(cut, list):
-            _add_any(block, [cut] if isinstance(cut, bytes) else cut, table, samples)
-        else:
-            add_series(found)
-            add_cut(cut)
-
-
 def _add_any(block: bytes, cuts: list[bytes], table: SeriesTable, samples: Samples) -> None:
     """Add samples of any shape, which are messages with their tag."""
     if not cuts:
@@ -146,13 +170,12 @@ def _add_any(block: bytes, cuts: list[bytes], table: SeriesTable, samples: Sampl
         samples.add(found, cut, start, end)
 
 
-def _blocks(chunk: list[_Series], symbols: list[bytes]) -> Iterator[bytes]:
+def _blocks(references: list[bytes], labels: _Labels) -> Iterator[bytes]:
     """Yield the labels of each series, as remote write 1.0 has them."""
-    numbers, counts = _numbers([references for references, _ in chunk])
-    if (counts % 2).any() or (numbers >= len(symbols)).any():
+    numbers, counts = _numbers(references)
+    if (counts % 2).any() or (numbers >= len(labels.symbols)).any():
         raise MalformedInputError("The request refers to symbols that it does not have.")
-    labels = _Labels(symbols)
-    pairs = (numbers[::2] * max(len(symbols), 1) + numbers[1::2]).tolist()
+    pairs = (numbers[::2] * len(labels.symbols) + numbers[1::2]).tolist()
     for start, end in pairwise([0, *np.cumsum(counts // 2).tolist()]):
         yield b"".join(map(labels.__getitem__, pairs[start:end]))
 
@@ -162,15 +185,15 @@ class _Labels(dict[int, bytes]):
 
     def __init__(self, symbols: list[bytes]) -> None:
         super().__init__()
-        self._symbols = symbols
+        self.symbols = symbols
 
     def __missing__(self, pair: int) -> bytes:
         # A reference takes one byte, and its symbol may be as long as the body: a long one is cut
         # off where it is still beyond the limit, and not kept.
-        number, other = divmod(pair, len(self._symbols))
-        name, value = self._symbols[number][: MAX_BYTES + 1], self._symbols[other][: MAX_BYTES + 1]
+        number, other = divmod(pair, len(self.symbols))
+        name, value = self.symbols[number][: MAX_BYTES + 1], self.symbols[other][: MAX_BYTES + 1]
         made = label(name, value)
-        if len(made) <= _MAX_KEPT:
+        if len(made) <= _MAX_KEPT and len(self) < _MAX_LABELS:
             self[pair] = made
         return made
 

@@ -108,6 +108,9 @@ class Incidents:
         )
         with self._lock:
             self._engine.roles = roles
+        for label in roles.bad:
+            self._counters.opened.setdefault(label, 0)
+            self._counters.closed.setdefault(label, 0)
 
     def resume(self, name: str) -> Checkpoint | None:
         """Take up the state of a process that ingested until it ended.
@@ -165,6 +168,7 @@ class Incidents:
         with self._lock:
             stored = self.storage.get(note.incident)
             incident = self._engine.incidents.get(note.incident, stored.incident)
+            active = [key for key, member in incident.members.items() if member.active]
             changes = [*self._unwritten]
             ends = note.deed in ("closed", "new_normal", "not_a_fault") or (
                 note.deed == "acknowledged" and incident.status == "settled"
@@ -176,7 +180,7 @@ class Incidents:
             if ends and note.incident in self._engine.incidents:
                 self._engine.close(note.incident, self._clock(), note.text)
         if note.deed == "new_normal":
-            self.on_renew([key for key, member in incident.members.items() if member.active])
+            self.on_renew(active)
         return self.storage.get(note.incident)
 
     def run(self, stop: threading.Event) -> None:

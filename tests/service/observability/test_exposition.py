@@ -124,6 +124,20 @@ def test_the_shadow_is_told_by_labels_whatever_the_versions() -> None:
     assert of(found, "shadow_skipped_total") == {(): 9}
 
 
+def test_incidents_and_alerts_are_told_over_all_processes() -> None:
+    counters = Counters(opened={"cut": 3}, closed={"cut": 2}, alerts_sent={"webhook": 5})
+    counters.add(Counters(opened={"cut": 1, "flap": 1}, alerts_failed={"webhook": 4}))
+    found = samples(
+        counters, ProcessStatus(incidents=2, alerts=1), ProcessStatus(incidents=1, alerts=3)
+    )
+    assert of(found, "incidents_opened_total") == {(("label", "cut"),): 4, (("label", "flap"),): 1}
+    assert of(found, "incidents_closed_total") == {(("label", "cut"),): 2}
+    assert of(found, "incidents_open") == {(): 3}
+    assert of(found, "alerts_sent_total") == {(("target", "webhook"),): 5}
+    assert of(found, "alerts_failed_total") == {(("target", "webhook"),): 4}
+    assert of(found, "alerts_queued") == {(): 4}
+
+
 def test_the_numbers_of_processes_are_those_of_all_or_of_the_newest() -> None:
     first = {"process_open_fds": 10.0, "process_start_time_seconds": 1000.0}
     second = {"process_open_fds": 20.0, "process_start_time_seconds": 2000.0}

@@ -26,6 +26,9 @@ from service.observability.multiprocess import FOLDER
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 FAMILIES = {
+    "faultcube_alerts_failed": "counter",
+    "faultcube_alerts_queued": "gauge",
+    "faultcube_alerts_sent": "counter",
     "faultcube_bundle_info": "gauge",
     "faultcube_bundle_refused": "counter",
     "faultcube_bundle_swaps": "counter",
@@ -35,6 +38,9 @@ FAMILIES = {
     "faultcube_drift_records": "gauge",
     "faultcube_enrolled_classes": "gauge",
     "faultcube_held_bytes": "gauge",
+    "faultcube_incidents_closed": "counter",
+    "faultcube_incidents_open": "gauge",
+    "faultcube_incidents_opened": "counter",
     "faultcube_inference_seconds": "histogram",
     "faultcube_queue_requests": "gauge",
     "faultcube_ready": "gauge",

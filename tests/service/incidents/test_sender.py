@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from service.classes.entities import AwayError
+from service.incidents.delivery import DeliveryError, RefusedError
+from service.incidents.engine import Engine
+from service.incidents.memory import MemoryStore
+from service.incidents.sender import Sender
+from service.incidents.storage import Due, Written
+from tests.support.incidents import ROLES, drawn
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class Ear:
+    """A target that keeps what it is told, and fails as often as it is asked to."""
+
+    name = "ear"
+    batch = 2
+    resend_seconds: float | None = 60.0
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int]] = []
+        self.errors: list[Exception] = []
+
+    def deliver(self, dues: Sequence[Due]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.heard += [(due.incident.status, due.incident.sequence) for due in dues]
+
+
+class Desk:
+    """A sender with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.ear, self.storage, self.engine = Ear(), MemoryStore(), Engine(ROLES)
+        self.now, self.start = 1e6, 1000.0
+        self.counts: list[tuple[str, int]] = []
+        self.sender = Sender(
+            self.storage,
+            [self.ear],
+            count=lambda _target, what, number: self.counts.append((what, number)),
+            clock=lambda: self.now,
+            jitter=lambda: 1.0,
+        )
+
+    def happen(self, **pictures: str) -> None:
+        changes = self.engine.observe(drawn(self.start, **pictures))
+        self.start += 5 * max(map(len, pictures.values()))
+        self.storage.commit(Written(NOON, changes, self.sender.names))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_an_incident_is_told_again_while_it_is_open_and_its_close_once(desk: Desk) -> None:
+    desk.happen(a="CC")
+    for seconds in (0, 1, 58, 2, 60, 1):
+        desk.now += seconds
+        desk.sender.step()
+    assert desk.ear.heard == [("open", 1)] * 3
+    desk.happen(a="....")
+    for _ in range(3):
+        desk.now += 100
+        desk.sender.step()
+    assert desk.ear.heard[3:] == [("closed", 2)]
+    assert desk.sender.waiting == 0
+
+
+def test_a_close_of_what_was_never_told_is_never_told(desk: Desk) -> None:
+    desk.happen(a="CC")
+    desk.happen(a="....")
+    desk.sender.step()
+    assert desk.ear.heard == []
+    assert desk.storage.due("ear", 1e9, 10) == []
+
+
+def test_a_target_that_is_away_is_tried_later_and_later_and_loses_nothing(desk: Desk) -> None:
+    desk.happen(a="CC", b="XX", c="FF")
+    desk.ear.errors = [DeliveryError("away")] * 4
+    tried = []
+    for _ in range(200):
+        before = len(desk.counts)
+        desk.sender.step()
+        if len(desk.counts) > before:
+            tried.append(desk.now - 1e6)
+        desk.now += 0.5
+    assert tried[:5] == [0, 1, 3, 7, 15]
+    assert desk.ear.heard[:3] == [("open", 1)] * 3
+    assert desk.counts[:4] == [("failed", 2)] * 4
+
+
+def test_what_a_target_will_never_take_does_not_stand_in_the_way(desk: Desk) -> None:
+    desk.happen(a="CC", b="XX", c="FF")
+    desk.ear.errors = [RefusedError("bad")]
+    desk.sender.step()
+    assert desk.ear.heard == [("open", 1)]
+    assert desk.counts == [("failed", 2), ("sent", 1)]
+
+
+def test_the_thread_goes_on_whatever_happens(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.happen(a="CC")
+    due, errors = desk.storage.due, [AwayError("away"), ValueError("a defect")]
+
+    def failing(target: str, resend_before: float | None, limit: int) -> list[Due]:
+        desk.now += 10
+        if errors:
+            raise errors.pop(0)
+        return due(target, resend_before, limit)
+
+    monkeypatch.setattr(desk.storage, "due", failing)
+    stop = threading.Event()
+    thread = threading.Thread(target=desk.sender.run, args=[stop])
+    thread.start()
+    while not desk.ear.heard and thread.is_alive():
+        desk.sender.wake()
+        stop.wait(0.01)
+    stop.set()
+    thread.join()
+    assert desk.ear.heard[0] == ("open", 1)
+    assert {"alerts wait", "alerts not sent"} <= {record.message for record in caplog.records}

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import Model
+from service.classes.database import Store
+from service.classes.enrolment import Enrolment
+from service.classes.entities import AwayError, Snapshot, StoredClass, SupportRecord
+from service.incidents.incident import Judged
+from service.incidents.storage import Checkpoint, Committed, Note, Query, Written
+from service.observability.counters import Counters
+from service.runtime.incidents import Incidents, judge
+from service.scoring.served_model import ServedModel
+from service.settings import Settings
+from tests.support.incidents import ROLES, drawn, part
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+RUN = drawn(a="..CCCCCCC........", b="....eeeeee.......", c="......XXXXXXX....")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty database."""
+    with closing(Store(f"sqlite:///{tmp_path / 'c.sqlite'}")) as made:
+        made.prepare()
+        yield made
+
+
+def incidents_of(store: Store | None) -> Incidents:
+    """Incidents of a process that has just started."""
+    made = Incidents(Settings(webhook="http://127.0.0.1:9/"), Counters(), clock=lambda: 1e6)
+    made._engine.roles = ROLES
+    made.open(store)
+    return made
+
+
+def told(incidents: Incidents) -> list[tuple[str, str, int, str]]:
+    """What is kept, and the last word that every target has to be told."""
+    return [
+        (s.incident.id, s.incident.status, s.incident.sequence, s.incident.label)
+        for s in incidents.storage.find(Query(limit=100))
+    ]
+
+
+@pytest.mark.parametrize("killed_after", range(1, len(RUN)))
+def test_a_process_that_is_killed_goes_on_from_its_checkpoint_and_tells_nothing_twice(
+    store: Store, killed_after: int
+) -> None:
+    whole = incidents_of(None)
+    whole.observe(RUN)
+    first = incidents_of(store)
+    at = killed_after // 2
+    if at:
+        first.observe(part(RUN, slice(0, at)), Checkpoint("ingest", at, b"assembler"))
+    first.observe(part(RUN, slice(at, killed_after)))  # changes are kept, its position is not
+    second = incidents_of(store)
+    checkpoint = second.resume("ingest")
+    assert (checkpoint.position if checkpoint else 0) == at
+    second.observe(part(RUN, slice(at, len(RUN))), Checkpoint("ingest", len(RUN), b""))
+    assert told(second) == told(whole)
+    histories = [
+        [entry.sequence for entry in second.storage.history(id_)] for id_, *_ in told(second)
+    ]
+    assert histories == [[*range(1, len(history) + 1)] for history in histories]
+
+
+def test_changes_wait_for_a_database_that_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    incidents = incidents_of(store)
+    commit = incidents.storage.commit
+
+    def away(_written: Written) -> Committed:
+        raise AwayError("away")
+
+    monkeypatch.setattr(incidents.storage, "commit", away)
+    assert incidents.observe(drawn(a="CC"), Checkpoint("ingest", 2, b""))
+    assert "incidents wait" in caplog.text
+    monkeypatch.setattr(incidents.storage, "commit", commit)
+    assert incidents.storage.checkpoint("ingest") is None
+    incidents.observe(drawn(1010, a="...."), Checkpoint("ingest", 6, b""))
+    [(id_, status, sequence, _)] = told(incidents)
+    assert (status, sequence, len(incidents.storage.history(id_))) == ("closed", 2, 2)
+
+
+def test_a_person_closes_in_another_process_than_the_one_that_observes(store: Store) -> None:
+    ingesting, other = incidents_of(store), incidents_of(store)
+    [opened] = ingesting.observe(drawn(a="CC"))
+    note = Note(opened.incident.id, "closed", NOON, "12ab", text="planned work")
+    assert other.note(note).incident.status == "closed"
+    ingesting.observe(drawn(1010, a="CCC", b="ee....", c="...ee"))
+    assert ingesting.open_incidents == 0
+    assert [status for _, status, *_ in told(ingesting)] == ["closed"]
+
+
+def test_a_settled_incident_closes_when_it_is_acknowledged(store: Store) -> None:
+    incidents = incidents_of(store)
+    renewed: list[str] = []
+    incidents.on_renew = renewed.extend
+    changes = incidents.observe(drawn(a="L" * 40 + "....."))
+    assert (changes[-1].kind, renewed) == ("settled", ["a"])
+    note = Note(changes[0].incident.id, "acknowledged", NOON, "12ab")
+    stored = incidents.note(note)
+    assert (stored.incident.status, stored.people.by) == ("closed", "12ab")
+    assert incidents.open_incidents == 0
+
+
+def test_incidents_and_alerts_are_counted(store: Store) -> None:
+    counters = Counters()
+    incidents = Incidents(Settings(), counters)
+    incidents._engine.roles = ROLES
+    incidents.open(store)
+    incidents.observe(drawn(a="CC....", b="XX"))
+    assert (counters.opened, counters.closed) == ({"clear": 1, "crash": 1}, {"clear": 1})
+    assert incidents.open_incidents == 1
+    incidents._count_alerts("webhook", "sent", 2)
+    incidents._count_alerts("webhook", "failed", 1)
+    assert (counters.alerts_sent, counters.alerts_failed) == ({"webhook": 2}, {"webhook": 1})
+
+
+def test_the_roles_are_those_of_the_bundle_and_of_the_enrolled_classes(
+    bundle: Path, unknown: dict[str, object]
+) -> None:
+    model = Model.load(bundle)
+    odd = StoredClass("odd", severity="minor", records=(SupportRecord(1, unknown),))
+    incidents = Incidents(Settings(), Counters())
+    incidents.serve(Enrolment.of(model, Snapshot(1, {"odd": odd})))
+    roles = incidents._engine.roles
+    assert roles.good == {"normal"}
+    assert (roles["odd"].severity, roles["overload"].severity) == ("minor", "major")
+
+
+def test_what_is_set_decides_when_an_incident_opens() -> None:
+    incidents = Incidents(Settings(incident_open=1, incident_window=1), Counters())
+    incidents._engine.roles = ROLES
+    judged: Judged = replace(drawn(a="C"))
+    assert [change.kind for change in incidents.observe(judged)] == ["opened"]
+
+
+def test_records_are_judged_with_the_evidence_of_their_verdicts() -> None:
+    model = Model.load(Settings().bundle)
+    names = [known.name for known in model.manifest.classes]
+    matrix = model.schema.encode(model.examples)
+    judged = judge(ServedModel(model, 100), np.arange(len(names), dtype=np.float64), names, matrix)
+    assert judged.labels == names
+    fault = names.index("bgp_clear")
+    assert judged.evidence(fault)[0].keys() >= {"field", "value", "typical", "share"}
+    assert model.schema.encode([judged.record(fault)])[0].tolist() == matrix[fault].tolist()
+    points = model.encoder.embed(matrix)
+    assert not judged.embeddings[names.index("normal")].any()
+    np.testing.assert_array_equal(judged.embeddings[fault], points[fault])
