@@ -11,11 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-import msgspec
-import numpy as np
-import numpy.typing as npt
-
-from models.schema import Matrix, Value
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError
 from service.incidents.alertmanager import AlertmanagerTarget
@@ -30,13 +25,12 @@ from service.incidents.sender import Sender
 from service.incidents.storage import Checkpoint, Committed, Note, Storage, Stored, Written
 from service.incidents.webhook import WebhookTarget
 from service.observability.counters import Counters
-from service.scoring.served_model import ServedModel
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.classes.database import Store
 
-__all__ = ["Incidents", "judge"]
+__all__ = ["Incidents"]
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +135,7 @@ class Incidents:
         self._observes.set()
         with self._lock:
             changes = self._engine.observe(judged)
-            if changes:
+            if changes or self._unwritten:
                 self._keep(changes, None)
         if renewed := [c.key for c in changes if c.kind == "renewed" and c.key is not None]:
             self.on_renew(renewed)
@@ -233,45 +227,6 @@ class Incidents:
     def _count_alerts(self, target: str, what: str, number: int) -> None:
         counts = self._counters.alerts_sent if what == "sent" else self._counters.alerts_failed
         counts[target] = counts.get(target, 0) + number
-
-
-def judge(
-    served: ServedModel,
-    times: npt.NDArray[np.float64],
-    keys: list[str],
-    matrix: Matrix,
-    skipped: npt.NDArray[np.bool_] | None = None,
-) -> Judged:
-    """Judge records for `Incidents.observe`.
-
-    Args:
-        served: the model.
-        times: of the records, ascending, seconds since the epoch: float64 [n].
-        keys: what each is of.
-        matrix: float32 [n, fields], NaN = missing.
-        skipped: bool [n], records that are not to count.
-    """
-    model = served.model
-    labels = model.labels(model.decide(matrix))
-    good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
-    bad = np.flatnonzero([label not in good for label in labels])
-    embeddings = np.zeros((len(matrix), model.manifest.dimensions), np.float32)
-    if len(bad):
-        embeddings[bad] = model.encoder.embed(matrix[bad])
-
-    def evidence(row: int) -> list[dict[str, object]]:
-        explainer = served.explainer
-        if explainer is None:
-            return []
-        variants = explainer.vary(matrix[[row]])
-        drivers = explainer.explain(variants, model.decide(variants.matrix).distances)[0]
-        return [msgspec.to_builtins(driver) for driver in drivers]
-
-    def record(row: int) -> dict[str, Value]:
-        fields = zip(model.schema.fields, matrix[row], strict=True)
-        return {field.name: field.value_of(number) for field, number in fields}
-
-    return Judged(times, keys, labels, embeddings, skipped, evidence, record)
 
 
 def _hysteresis(settings: Settings) -> Hysteresis:

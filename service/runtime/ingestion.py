@@ -31,7 +31,7 @@ from service.ingest.decoded import Decoded
 from service.ingest.receivers import RECEIVERS, Receiver
 from service.observability.counters import Counters
 from service.runtime.journal import Entry, Journal
-from service.runtime.judging import Columns, judge
+from service.runtime.judging import Columns, judge_assembled
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web import problems
@@ -358,7 +358,7 @@ class Ingestion:
         assert self._columns is not None  # noqa: S101
         keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
         served = self._hooks.served()
-        scored, judged = judge(served, self._columns[1], records, keys)
+        scored, judged = judge_assembled(served, self._columns[1], records, keys)
         slots, times = records.keys.tolist(), records.times.tolist()
         for key, slot, time, label in zip(keys, slots, times, judged.labels, strict=True):
             self.last[key] = Latest(slot, time, label)

@@ -1,14 +1,15 @@
-"""Assembled records are judged by the model that is served: what incidents are made of."""
+"""Records of keys are judged by the model that is served: what incidents are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models import Decisions
 from models.schema import Matrix, Schema, Value
 from models.telemetry.mapping import Mapping
 from models.telemetry.records import Records
@@ -17,7 +18,7 @@ from service.incidents.incident import Judged
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
-__all__ = ["Columns", "judge"]
+__all__ = ["Columns", "judge", "judge_assembled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,63 +52,65 @@ class Columns:
         return matrix, fits
 
 
-def judge(
+def judge_assembled(
     served: ServedModel, columns: Columns, records: Records, keys: Sequence[str]
 ) -> tuple[Scored, Judged]:
-    """Judge records.
+    """Judge assembled records.
 
     Args:
         served: the model.
         columns: where its fields are in the records.
-        records: assembled ones, at least one.
+        records: at least one.
         keys: what each is of.
 
     Returns:
         The records that fit and have enough values, for the observers of all records; and all
         records for incidents, with those left out that say nothing.
     """
-    model = served.model
-    matrix, fits = columns.encode(records, model.schema)
+    matrix, fits = columns.encode(records, served.model.schema)
     usable = records.sufficient & fits
-    decisions = model.decide(matrix)
-    labels = model.labels(decisions)
-    good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
-    embeddings = np.zeros((len(matrix), model.manifest.dimensions), np.float32)
-    if bad := [row for row, label in enumerate(labels) if label not in good]:
-        embeddings[bad] = model.encoder.embed(matrix[bad])
-    judged = Judged(
-        times=records.times,
-        keys=list(keys),
-        labels=labels,
-        embeddings=embeddings,
-        skipped=records.learning | ~usable,
-        evidence=partial(_evidence, served, matrix),
-        record=partial(_record, model.schema, matrix),
-    )
+    decisions, judged = judge(served, records.times, keys, matrix, records.learning | ~usable)
     rows = np.flatnonzero(usable)
     kept = matrix[rows]
-    scored = Scored(Chunk(kept), kept, decisions[rows], [labels[row] for row in rows])
+    scored = Scored(Chunk(kept), kept, decisions[rows], [judged.labels[row] for row in rows])
     return scored, judged
 
 
-def _evidence(served: ServedModel, matrix: Matrix, row: int) -> list[dict[str, object]]:
-    """Return which fields drove a verdict, the strongest first."""
-    explainer = served.explainer
-    if explainer is None:
-        return []
-    variants = explainer.vary(matrix[row : row + 1])
-    distances = served.model.decide(variants.matrix).distances
-    [drivers] = explainer.explain(variants, distances)
-    return [
-        {"field": d.field, "value": d.value, "typical": d.typical, "unit": d.unit, "share": d.share}
-        for d in drivers
-    ]
+def judge(
+    served: ServedModel,
+    times: NDArray[np.float64],
+    keys: Sequence[str],
+    matrix: Matrix,
+    skipped: NDArray[np.bool_] | None = None,
+) -> tuple[Decisions, Judged]:
+    """Judge encoded records.
 
+    Args:
+        served: the model.
+        times: of the records, seconds since the epoch: float64 [n].
+        keys: what each is of.
+        matrix: float32 [n, fields], NaN = missing.
+        skipped: bool [n], records that are not to count.
+    """
+    model = served.model
+    decisions = model.decide(matrix)
+    labels = model.labels(decisions)
+    good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
+    bad = np.flatnonzero([label not in good for label in labels])
+    embeddings = np.zeros((len(matrix), model.manifest.dimensions), np.float32)
+    if len(bad):
+        embeddings[bad] = model.encoder.embed(matrix[bad])
 
-def _record(schema: Schema, matrix: Matrix, row: int) -> dict[str, Value]:
-    """Return a row as a record, without what is missing."""
-    values = (
-        (field.name, field.value_of(number))
-        for field, number in zip(schema.fields, matrix[row], strict=True)
-    )
-    return {name: value for name, value in values if value is not None}
+    def evidence(row: int) -> list[dict[str, object]]:
+        explainer = served.explainer
+        if explainer is None:
+            return []
+        variants = explainer.vary(matrix[[row]])
+        [drivers] = explainer.explain(variants, model.decide(variants.matrix).distances)
+        return [msgspec.to_builtins(driver) for driver in drivers]
+
+    def record(row: int) -> dict[str, Value]:
+        fields = zip(model.schema.fields, matrix[row], strict=True)
+        return {field.name: field.value_of(number) for field, number in fields}
+
+    return decisions, Judged(times, list(keys), labels, embeddings, skipped, evidence, record)

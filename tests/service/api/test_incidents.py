@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.incidents.incident import Change
-from service.runtime.incidents import judge
+from service.runtime.judging import judge
 from service.runtime.state import State
 
 KEY = "an admin key"
@@ -39,7 +39,7 @@ def happen(client: TestClient, start: float = 1000, **records: list[Json]) -> li
     )
     matrix = state.served.model.schema.encode([records[key][i] for _, key, i in rows])
     times = np.array([time for time, *_ in rows])
-    judged = judge(state.served, times, [key for _, key, _ in rows], matrix)
+    _, judged = judge(state.served, times, [key for _, key, _ in rows], matrix)
     return state.incidents.observe(judged)
 
 

@@ -16,7 +16,8 @@ from service.classes.entities import AwayError, Snapshot, StoredClass, SupportRe
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint, Committed, Note, Query, Written
 from service.observability.counters import Counters
-from service.runtime.incidents import Incidents, judge
+from service.runtime.incidents import Incidents
+from service.runtime.judging import judge
 from service.scoring.served_model import ServedModel
 from service.settings import Settings
 from tests.support.incidents import ROLES, drawn, part
@@ -58,12 +59,13 @@ def test_a_process_that_is_killed_goes_on_from_its_checkpoint_and_tells_nothing_
     first = incidents_of(store)
     at = killed_after // 2
     if at:
-        first.observe(part(RUN, slice(0, at)), Checkpoint("ingest", at, b"assembler"))
+        first.observe(part(RUN, slice(0, at)))
+        assert first.checkpoint(Checkpoint("ingest", at, b"assembler"))
     first.observe(part(RUN, slice(at, killed_after)))  # changes are kept, its position is not
     second = incidents_of(store)
     checkpoint = second.resume("ingest")
     assert (checkpoint.position if checkpoint else 0) == at
-    second.observe(part(RUN, slice(at, len(RUN))), Checkpoint("ingest", len(RUN), b""))
+    second.observe(part(RUN, slice(at, len(RUN))))
     assert told(second) == told(whole)
     histories = [
         [entry.sequence for entry in second.storage.history(id_)] for id_, *_ in told(second)
@@ -81,11 +83,12 @@ def test_changes_wait_for_a_database_that_is_away(
         raise AwayError("away")
 
     monkeypatch.setattr(incidents.storage, "commit", away)
-    assert incidents.observe(drawn(a="CC"), Checkpoint("ingest", 2, b""))
+    assert incidents.observe(drawn(a="CC"))
+    assert not incidents.checkpoint(Checkpoint("ingest", 2, b""))
     assert "incidents wait" in caplog.text
     monkeypatch.setattr(incidents.storage, "commit", commit)
     assert incidents.storage.checkpoint("ingest") is None
-    incidents.observe(drawn(1010, a="...."), Checkpoint("ingest", 6, b""))
+    incidents.observe(drawn(1010, a="...."))
     [(id_, status, sequence, _)] = told(incidents)
     assert (status, sequence, len(incidents.storage.history(id_))) == ("closed", 2, 2)
 
@@ -148,7 +151,8 @@ def test_records_are_judged_with_the_evidence_of_their_verdicts() -> None:
     model = Model.load(Settings().bundle)
     names = [known.name for known in model.manifest.classes]
     matrix = model.schema.encode(model.examples)
-    judged = judge(ServedModel(model, 100), np.arange(len(names), dtype=np.float64), names, matrix)
+    times = np.arange(len(names), dtype=np.float64)
+    _, judged = judge(ServedModel(model, 100), times, names, matrix)
     assert judged.labels == names
     fault = names.index("bgp_clear")
     assert judged.evidence(fault)[0].keys() >= {"field", "value", "typical", "share"}

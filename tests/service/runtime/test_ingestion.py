@@ -22,7 +22,7 @@ from service.ingest.receivers import RECEIVERS
 from service.observability.counters import Counters
 from service.offline.replay import Recording
 from service.runtime.ingestion import Hooks, Ingestion
-from service.runtime.judging import Columns, judge
+from service.runtime.judging import Columns, judge_assembled
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web.problems import Problem
@@ -66,7 +66,7 @@ def expected(served: ServedModel, mapping: Mapping) -> Verdicts:
     for records in [*made, assembler.finish()]:
         keys = [assembler.key(slot)[0] for slot in records.keys.tolist()]
         if keys:
-            verdicts += verdicts_of(judge(served, columns, records, keys)[1])
+            verdicts += verdicts_of(judge_assembled(served, columns, records, keys)[1])
     return sorted(verdicts)
 
 
