@@ -11,7 +11,7 @@ import pytest
 
 import models
 
-MODULES = sorted(f"models.{module.name}" for module in pkgutil.iter_modules(models.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(models.__path__, "models."))
 
 
 def public_names(source: str) -> list[str]:
