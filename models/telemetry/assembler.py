@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.telemetry.aggregation import Entries, Values
 from models.telemetry.baseline import Baselines
-from models.telemetry.batch import Batch, Clock, ranges
+from models.telemetry.batch import Batch, Clock
 from models.telemetry.deltas import Deltas
 from models.telemetry.findings import about_fields, about_interval, about_key
 from models.telemetry.mapping import Mapping
@@ -26,6 +26,7 @@ from models.telemetry.places import Members, Places
 from models.telemetry.points import REFUSED, Points, Series, SeriesTable
 from models.telemetry.readings import Moment, Readings
 from models.telemetry.records import Counts, Records
+from models.telemetry.runs import firsts, lasts, lengths, ranges
 from models.telemetry.snapshot import (
     SnapshotError,
     cut,
@@ -63,6 +64,7 @@ class Assembler:
         self.mapping = mapping
         self.counts = Counts()
         self.series = SeriesTable(self)
+        self._nothing = Records.joined([], len(mapping.fields))
         self._views = Views(mapping)
         self._places = Places(self._views, self.counts, max_keys, max_series)
         self._readings = Readings(self._views, self._places, self.counts)
@@ -119,7 +121,7 @@ class Assembler:
         self.counts.points += len(points)
         batch = self._grouped(points)
         if batch is not None:
-            last = np.diff(batch.keys, append=-1) != 0
+            last = lasts(batch.keys)
             touched = batch.keys[last]
             self._newest[touched] = np.maximum(self._newest[touched], batch.newest[last])
             self._deadline[touched] = self._now + self.mapping.wait
@@ -286,12 +288,9 @@ class Assembler:
         slots = self._open.find(keys, records)
         waiting = self._open.open(touched)
         passed = self._clock.closes(waiting, self._newest[touched, None]) & (waiting != NEVER)
+        found = slots > 0
+        passed[np.searchsorted(touched, keys[found]), slots[found] - 1] = False
         row, slot = np.nonzero(passed)
-        more = ~np.isin(
-            touched[row] * self._open.times.shape[1] + slot + 1,
-            keys * self._open.times.shape[1] + slots,
-        )
-        row, slot = row[more], slot[more]
         parts = self._close(
             np.concatenate([keys, touched[row]]),
             np.concatenate([records, waiting[row, slot]]),
@@ -375,11 +374,13 @@ class Assembler:
             batch: with the groups.
             order: of keys in the result; ascending if not given.
         """
+        if not len(keys):
+            return self._nothing
         by_key = np.lexsort((records, keys))
-        first = np.flatnonzero(np.diff(keys[by_key], prepend=-1))
-        wave = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
+        first = np.flatnonzero(firsts(keys[by_key]))
+        wave = np.arange(len(keys)) - np.repeat(first, lengths(first, len(keys)))
         by_wave = by_key[np.argsort(wave, kind="stable")]
-        ends = _ends(np.bincount(wave)) if len(wave) else []
+        ends = _ends(np.bincount(wave))
         parts: list[Records] = []
         start = 0
         for end in ends:
@@ -513,7 +514,10 @@ class Assembler:
         )
 
     def _joined(self, parts: list[Records]) -> Records:
-        return Records.joined([part for part in parts if len(part)], len(self.mapping.fields))
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return self._nothing
+        return Records.joined(parts, len(self.mapping.fields))
 
 
 def _ends(sizes: NDArray[np.int64]) -> list[int]:

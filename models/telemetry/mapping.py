@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 
 from models.schema import Schema
 
-__all__ = ["FieldRule", "Mapping", "MappingError", "Wide"]
+__all__ = [
+    "Aggregate",
+    "FieldRule",
+    "Kind",
+    "Mapping",
+    "MappingError",
+    "Name",
+    "Relation",
+    "Seconds",
+    "Wide",
+]
 
 Kind = Literal["gauge", "counter", "state"]
 Aggregate = Literal["last", "sum", "mean", "min", "max", "std", "share_below"]

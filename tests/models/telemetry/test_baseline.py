@@ -141,7 +141,7 @@ def test_a_key_that_begins_anew_learns_anew() -> None:
     assert feed.records.learning.tolist() == [True] * 5 + [False]
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-9, 9)), min_size=1))
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-9, 9, width=32)), min_size=1))
 def test_medians_are_those_of_numpy(pairs: list[tuple[int, float]]) -> None:
     groups, values = (np.array(column) for column in zip(*pairs, strict=True))
     which, middle = medians(groups, values)

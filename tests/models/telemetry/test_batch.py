@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from models.telemetry.batch import Batch, Clock, ranges
+from models.telemetry.batch import Batch, Clock
 from models.telemetry.open_records import NEVER
 
 POINTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=1, max_size=40)
@@ -42,7 +42,3 @@ def test_points_are_grouped_as_if_they_came_one_by_one(
         mine = slice(batch.starts[at], batch.starts[at] + batch.sizes[at])
         assert batch.values[mine].tolist() == groups[group]
         assert batch.newest[at] == max(times[groups[group]])
-
-
-def test_ranges_follow_each_other() -> None:
-    assert ranges(np.array([5, 0, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
