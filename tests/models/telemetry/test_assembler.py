@@ -405,3 +405,11 @@ def test_no_points_whatever_do_harm(
     assert counts.records == len(records)
     taken = counts.points - counts.unmapped - counts.refused - counts.misdated - counts.late
     assert taken >= counts.repeated + counts.crowded
+
+
+def test_two_bodies_at_the_same_moment_make_a_record_once() -> None:
+    feed = feed_of(GAUGE, "lateness = 10")
+    feed.add(("load", LOAD, 0, 1.0), arrived=1)
+    feed.add(("load", LOAD, 5, 2.0), arrived=1)
+    feed.advance(9)
+    assert feed.values() == [1.0, 2.0]
