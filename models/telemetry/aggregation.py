@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.telemetry.places import Members
+from models.telemetry.runs import firsts
 from models.telemetry.views import Views
 
 __all__ = ["LACKING", "RATELESS", "SILENT", "Entries", "Values", "aggregate"]
 
-SILENT, LACKING, RATELESS = np.nan, np.inf, -np.inf
-"""Instead of a series' value in a record: none is expected, one is and did not come, one came and
-the series has no rate yet."""
+SILENT = np.nan
+"""Instead of a series' value in a record: none was expected and none came."""
+LACKING = np.inf
+"""One was expected, and did not come."""
+RATELESS = -np.inf
+"""One came, and gives no number: the first of a counter, a reset, an unknown state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,7 @@ class _Cells:
 
     @cached_property
     def _starts(self) -> NDArray[np.intp]:
-        first = self._cells[1:] != self._cells[:-1]
-        return np.concatenate([[0], np.flatnonzero(first) + 1])
+        return np.flatnonzero(firsts(self._cells))
 
     @cached_property
     def total(self) -> NDArray[np.float64]:

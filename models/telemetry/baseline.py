@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.telemetry.aggregation import SILENT, Entries, Values, aggregate
 from models.telemetry.mapping import Mapping
 from models.telemetry.places import Members
+from models.telemetry.runs import firsts, lengths
 from models.telemetry.snapshot import cut, ragged
 from models.telemetry.views import Views
 
@@ -230,10 +231,10 @@ def medians(
     """Return the groups that there are, and the median of each one's values."""
     order = np.lexsort((values, groups))
     groups, values = groups[order], values[order]
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    counts = np.diff(starts, append=len(groups))
+    starts = np.flatnonzero(firsts(groups))
+    counts = lengths(starts, len(groups))
     low, high = starts + (counts - 1) // 2, starts + counts // 2
-    return groups[starts], (values[low] + values[high]) / 2
+    return groups[starts], values[low] / 2 + values[high] / 2
 
 
 def _medians_of_groups(
@@ -253,5 +254,6 @@ def _moved(
     usual: NDArray[np.float64], last: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
     """Return usual values moved a share towards the last; what has none takes the last."""
-    moved = np.where(np.isnan(last), usual, usual + share * (last - usual))
+    with np.errstate(over="ignore"):
+        moved = np.where(np.isnan(last), usual, usual + share * (last - usual))
     return np.where(np.isnan(usual), last, moved)

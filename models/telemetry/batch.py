@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Clock", "ranges"]
+from models.telemetry.runs import firsts, lengths, ranges
+
+__all__ = ["Batch", "Clock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,40 +85,32 @@ class Batch:
         series, times, values = points
         records = clock.records(times)
         # A run of points of one key and record is handled as one.
-        another = (keys[1:] != keys[:-1]) | (records[1:] != records[:-1])
-        runs = np.concatenate([[0], np.flatnonzero(another) + 1])
+        runs = np.flatnonzero(firsts(keys) | firsts(records))
         of_key, of_record = keys[runs].astype(np.int64), records[runs]
-        sizes = np.diff(runs, append=len(keys))
+        sizes = lengths(runs, len(keys))
         latest = np.maximum.reduceat(times, runs) if clock.step else of_record
         before = _newest_before(of_key, latest, newest)
         late = clock.closes(of_record, before) | (of_record <= closed[of_key])
         kept = np.flatnonzero(~late)
         kept = kept[np.lexsort((of_record[kept], of_key[kept]))]
-        if len(kept) < len(runs) or (np.diff(kept) != 1).any():
+        if len(kept) < len(runs) or (kept[1:] < kept[:-1]).any():
             which = ranges(runs[kept], sizes[kept])
             series, times, values = series[which], times[which], values[which]
         of_key, of_record, latest, sizes = of_key[kept], of_record[kept], latest[kept], sizes[kept]
-        first = np.diff(of_key, prepend=-1) != 0
-        first[1:] |= of_record[1:] != of_record[:-1]
-        groups, ends = np.flatnonzero(first), np.cumsum(sizes)
+        groups = np.flatnonzero(firsts(of_key) | firsts(of_record))
+        ends = np.cumsum(sizes)
         starts = (ends - sizes)[groups]
         return cls(
             of_key[groups],
             of_record[groups],
             np.maximum.reduceat(latest, groups) if len(groups) else latest,
             starts,
-            np.diff(starts, append=len(series)),
+            lengths(starts, len(series)),
             series,
             times,
             values,
             len(keys) - len(series),
         )
-
-
-def ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers of some ranges, one range after the other."""
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(starts - before, sizes) + np.arange(int(sizes.sum()))
 
 
 def _newest_before(
@@ -125,7 +119,7 @@ def _newest_before(
     """Return for each run the newest time that its key had before it."""
     order = np.argsort(keys, kind="stable")
     keys, times = keys[order], times[order]
-    first = np.diff(keys, prepend=-1) != 0
+    first = firsts(keys)
     before = np.empty_like(times)
     before[1:] = times[:-1]
     before[first] = newest[keys[first]]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.telemetry.runs import firsts
+
 __all__ = ["Deltas"]
 
 
@@ -46,7 +48,7 @@ class Deltas:
         last = np.ones(len(series), np.bool_)
         last[:-1] = (series[1:] != series[:-1]) | (times[1:] != times[:-1])
         once = ordered.take(last)
-        starts = np.flatnonzero(np.diff(once.series, prepend=-1))
+        starts = np.flatnonzero(firsts(once.series))
         ends = np.append(starts[1:], len(once)) - 1
         sums = np.zeros(len(starts))
         np.add.at(sums, np.repeat(np.arange(len(starts)), ends - starts + 1), once.values)

@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from models.schema import Schema
 
-__all__ = ["MAPPING", "FieldRule", "Mapping", "MappingError", "Wide"]
+__all__ = [
+    "MAPPING",
+    "Aggregate",
+    "FieldRule",
+    "Kind",
+    "Mapping",
+    "MappingError",
+    "Name",
+    "Relation",
+    "Seconds",
+    "Wide",
+]
 
 MAPPING: Final = "mapping.toml"
 """Its file in a bundle."""

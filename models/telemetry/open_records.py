@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.telemetry.runs import firsts, lasts
+
 __all__ = ["NEVER", "OpenRecords"]
 
 NEVER = -(1 << 62)
@@ -67,7 +69,8 @@ class OpenRecords:
         slots = self.find(keys, records)
         new = np.flatnonzero(slots == 0)
         while len(new):
-            first = new[np.diff(keys[new], prepend=-1) != 0]  # one of each key at a time
+            one = firsts(keys[new])  # of each key at a time
+            first = new[one]
             free = self.times[keys[first], : self.slots] == NEVER
             has = free.any(axis=1)
             if not has.all() and self.slots < self._most:
@@ -77,7 +80,7 @@ class OpenRecords:
             found = first[has]
             slots[found] = free.argmax(axis=1)[has] + 1
             self.times[keys[found], slots[found] - 1] = records[found]
-            new = np.setdiff1d(new, first, assume_unique=True)
+            new = new[~one]
         return slots
 
     def release(self, keys: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
@@ -128,7 +131,7 @@ class OpenRecords:
         there, before = ~np.isnan(flat[cells]), at[cells]
         again = there & (times == before)
         again[1:] |= (cells[1:] == cells[:-1]) & (times[1:] == times[:-1])
-        last = np.diff(cells, append=-1) != 0
+        last = lasts(cells)
         newer = last & (~there | (times >= before))
         flat[cells[newer]], at[cells[newer]] = values[newer], times[newer]
         return int(np.count_nonzero(again))

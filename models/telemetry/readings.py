@@ -115,12 +115,15 @@ class Readings:
         running = np.flatnonzero(counter & goes_on & ~delta)
         values[counter] = RATELESS
         rise = self._risen(before[running], step[running], reading[running])
-        rate = rise / ((times[running] - last[running]) / 1e9)
-        values[running] = np.where(np.isnan(rate), RATELESS, rate)
+        with np.errstate(over="ignore"):
+            rate = rise / ((times[running] - last[running]) / 1e9)
+        values[running] = np.where(np.isfinite(rate), rate, RATELESS)
         if self._places.deltas:
             since = moment.of_series(moment.records - moment.before) / 1e9
             increase = np.flatnonzero(counter & delta & (moment.of_series(moment.before) != NEVER))
-            values[increase] = raw[increase] / since[increase]
+            with np.errstate(over="ignore"):
+                rate = raw[increase] / since[increase]
+            values[increase] = np.where(np.isfinite(rate), rate, RATELESS)
         for number, (sent, meant) in self._states:
             of = np.flatnonzero((reading == number) & finite)
             at = np.minimum(np.searchsorted(sent, raw[of]), len(sent) - 1)

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SnapshotError", "cut", "pack", "pack_tokens", "ragged", "unpack", "unpack_tokens"]
+__all__ = [
+    "Arrays",
+    "SnapshotError",
+    "cut",
+    "pack",
+    "pack_tokens",
+    "ragged",
+    "unpack",
+    "unpack_tokens",
+]
 
 _FORMAT = 1
 _META = "meta"

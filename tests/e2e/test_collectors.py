@@ -20,6 +20,7 @@ from benchmarks.harness.server import free_port
 from tests.support.running import environment, eventually, running
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).parent / "faultcube"
 COLLECTORS = ROOT / "docs" / "collectors"
 SECONDS = 60
 ADDRESS = "http://127.0.0.1:8000"
@@ -186,7 +187,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("collectors")
     env = environment(FAULTCUBE_LOG_REQUESTS="all")
     skipped: dict[str, str] = {}
-    with running("faultcube serve --port 0", cwd=ROOT, env=env, seconds=60) as (_, url):
+    with running(f"{PROGRAM} serve --port 0", cwd=ROOT, env=env, seconds=60) as (_, url):
 
         def status() -> dict[str, Any] | None:
             found: dict[str, Any] = httpx2.get(f"{url}/ingest/status", timeout=30).json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +20,9 @@ from service.offline.replay import Recording, ReplayError, Sender
 from tests.support.running import Running, environment, eventually, running
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).parent / "faultcube"
 DATA = ROOT / "training/data/cisco-iosxr"
 KILLS = 20
-ADMIN = "9b871512327c09ce91dd649b3f96a63b7408ef267c8cc5710114e629730cb61f"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def service(folder: Path, port: int = 0) -> Iterator[tuple[Running, str]]:
         FAULTCUBE_DATABASE_URL=f"sqlite:///{folder}/classes.sqlite",
         FAULTCUBE_JOURNAL=str(folder / "journal"),
     )
-    command = f"faultcube serve --port {port}"
+    command = f"{PROGRAM} serve --port {port}"
     with running(command, cwd=ROOT, env=env, seconds=60) as (process, url):
         yield process, url
 

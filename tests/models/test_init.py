@@ -11,9 +11,7 @@ import pytest
 
 import models
 
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(models.__path__, "models.") if not module.ispkg
-)
+MODULES = sorted(module.name for module in pkgutil.walk_packages(models.__path__, "models."))
 
 
 def public_names(source: str) -> list[str]:

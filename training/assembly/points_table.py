@@ -131,7 +131,10 @@ def _texts(tags: Mapping[str, object]) -> dict[str, str]:
 def _parsed(tags: object) -> dict[str, object]:
     if tags is None:
         return {}
-    found = tags if isinstance(tags, dict) else json.loads(str(tags))
+    try:
+        found = tags if isinstance(tags, dict) else json.loads(str(tags))
+    except ValueError as error:
+        raise RecipeError(f'the column "tags" holds text that is no JSON: {tags!r}') from error
     if not isinstance(found, dict):
         raise RecipeError('the column "tags" holds JSON that is no object')
     return found

@@ -367,3 +367,49 @@ def test_all_series_of_a_key_that_lack_a_tag_of_it_are_told_of() -> None:
     feed = feed_of(GAUGE)
     feed.add(("load", {"host": "a"}, 0, 1.0))
     assert "tags are host: change key" in feed.assembler.findings()[0]
+
+
+TIMES = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(START * 10**9, (START + 60) * 10**9),
+    st.sampled_from([START * 10**9 + 5 * 10**9 * step for step in range(9)]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-2, 10), TIMES, st.floats(width=64)), max_size=60),
+    st.lists(st.integers(1, 20), max_size=5),
+    st.sampled_from([SAMPLES, INTERVALS]),
+)
+def test_no_points_whatever_do_harm(
+    points: list[tuple[int, int, float]], sizes: list[int], head: str
+) -> None:
+    mapping = mapping_of(EVERYTHING, head)
+    assembler = Assembler(mapping, max_keys=10, max_series=100)
+    names = [(metric, port) for metric, ports in METRICS[:-1] for port in range(ports)]
+    for metric, port in names:
+        tags = {"device": "a" if port < 2 else "b", "port": f"{port}"}
+        series = Series(metric, tags, delta=metric == "requests")
+        assert assembler.series.add((metric, port), series) >= 0
+    parts = []
+    for size in [*sizes, len(points)]:
+        body, points = points[:size], points[size:]
+        columns = [*zip(*body, strict=True)] or [(), (), ()]
+        kinds = (np.int32, np.int64, np.float64)
+        arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+        parts.append(assembler.add(Points(arrays[0], arrays[1], arrays[2]), START + 60.0))
+    records = Records.joined([*parts, assembler.finish()], len(mapping.fields))
+    assert not np.isinf(records.matrix).any()
+    counts = assembler.counts
+    assert counts.records == len(records)
+    taken = counts.points - counts.unmapped - counts.refused - counts.misdated - counts.late
+    assert taken >= counts.repeated + counts.crowded
+
+
+def test_two_bodies_at_the_same_moment_make_a_record_once() -> None:
+    feed = feed_of(GAUGE, "lateness = 10")
+    feed.add(("load", LOAD, 0, 1.0), arrived=1)
+    feed.add(("load", LOAD, 5, 2.0), arrived=1)
+    feed.advance(9)
+    assert feed.values() == [1.0, 2.0]

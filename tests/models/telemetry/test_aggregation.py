@@ -1,0 +1,62 @@
+"""Aggregates over the series of a key."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from tests.support.feeds import feed_of
+
+WAYS = ("sum", "mean", "min", "max", "std")
+FIELDS = "\n".join(
+    f'[[fields]]\nname = "{way}"\nmetric = "load"\naggregate = "{way}"' for way in WAYS
+)
+BELOW = '[[fields]]\nname = "below"\nmetric = "load"\naggregate = "share_below"\nbelow = 3.0'
+VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4))
+def test_aggregates_are_those_of_numpy(keys: list[list[float]]) -> None:
+    feed = feed_of(f"{FIELDS}\n{BELOW}")
+    feed.add(*(
+        ("load", {"device": f"{number}", "port": f"{port}"}, 0, value)
+        for number, values in enumerate(keys)
+        for port, value in enumerate(values)
+    ))  # fmt: skip
+    feed.finish()
+    for row, values in enumerate(keys):
+        deviation = np.std(values, ddof=1) if len(values) > 1 else 0
+        expected = [sum(values), np.mean(values), min(values), max(values), deviation]
+        got = feed.records.matrix[row]
+        assert got[:5] == pytest.approx(expected, rel=1e-9, abs=1e-6)
+        assert got[5] == pytest.approx(np.mean(np.array(values) < 3))
+
+
+def test_a_key_without_series_for_a_field_has_its_absent_value_or_none() -> None:
+    feed = feed_of(f'{FIELDS}\n[[fields]]\nname = "x"\nmetric = "x"\nabsent = 7.0\n'
+                   '[[fields]]\nname = "y"\nmetric = "y"')  # fmt: skip
+    feed.add(("load", {"device": "a"}, 0, 1.0))
+    feed.finish()
+    assert feed.values("x") == [7]
+    assert np.isnan(feed.values("y")[0])
+    assert feed.records.sufficient.tolist() == [True]
+
+
+def test_states_become_numbers_and_unknown_ones_are_missing() -> None:
+    feed = feed_of(
+        '[[fields]]\nname = "up"\nmetric = "oper"\nkind = "state"\nstates = { 1 = 1, 2 = 0 }'
+    )
+    for number, value in enumerate((1.0, 2.0, 7.0)):
+        feed.add(("oper", {"device": "a"}, 5 * number, value))
+    feed.finish()
+    assert np.array_equal(feed.values(), [1, 0, np.nan], equal_nan=True)
+
+
+def test_values_too_large_to_add_are_missing() -> None:
+    feed = feed_of(FIELDS)
+    feed.add(*(("load", {"device": "a", "port": port}, 0, 1e308) for port in "12"))
+    feed.finish()
+    assert np.isnan(feed.values("sum")[0])
+    assert feed.values("max") == [1e308]
