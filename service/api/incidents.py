@@ -264,7 +264,7 @@ async def teach(request: Request, id: InId, change: WithOptions) -> Response:  #
 
 
 @router.post(
-    "/incidents/alertmanager",
+    "/incidents/alertmanager/webhook",
     summary="Acknowledge what Alertmanager has told",
     openapi_extra=forms.described(MessageOfAlertmanager),
     dependencies=[Depends(admin)],

@@ -40,7 +40,8 @@ class Patience:
             elsewhere is not taken for its echo any more.
         settle_seconds: a trouble that stands for so long, of a class that cannot last, is the new
             normal of its key.
-        update_seconds: a change of a member's evidence is told at most so often.
+        update_seconds: more members of a label that is known, and a change of a member's evidence,
+            are told at most so often.
         near: distance (0..1) within which two unknown points are of one kind, and a member's
             evidence counts as unchanged.
     """
@@ -161,44 +162,55 @@ class Correlation:
     def _place(self, judged: Judged, row: int, label: str, since: float) -> Incident:
         """Return the incident of a key that has none, or none that fits."""
         key = judged.keys[row]
-        newest = [i for i in reversed(self.incidents.values()) if i.takes_members]
         if self.roles.is_primary(label):
-            fitting = self._rooted_at(key, label) or self._for_primary(newest, label)
+            fitting = self._rooted_at(key, label) or self._for_primary(label)
         else:
-            fitting = self._for_echo(newest, label, judged.embeddings[row])
+            fitting = self._for_echo(label, judged.embeddings[row])
         return fitting or self._new(key, label, since, float(judged.times[row]))
 
+    def _newest(self) -> Iterator[Incident]:
+        """Yield the incidents that take members, the newest first."""
+        return (i for i in reversed(self.incidents.values()) if i.takes_members)
+
     def _rooted_at(self, key: str, label: str) -> Incident | None:
-        """Return the incident that a root comes back to, while others are in trouble still.
+        """Return the incident that a root comes back to, from a trouble of another label.
 
         A root that was good again in the meantime fails anew.
         """
-        for incident in self.incidents.values():
+        if key not in self.where:
+            return None
+        for incident in reversed(self.incidents.values()):
             if incident.root == key and incident.label == label and incident.status == "open":
-                return incident if self.where.get(key) is not None else None
+                return incident
         return None
 
-    def _for_primary(self, newest: list[Incident], label: str) -> Incident | None:
-        """Return an incident that waits for this root, or one that spreads."""
-        for incident in newest:
-            if incident.root is None and (incident.status == "pending" or incident.label == label):
-                return incident
-        spreads = self.roles.spreads(label)
-        return next((i for i in newest if spreads and i.label == label), None)
+    def _for_primary(self, label: str) -> Incident | None:
+        """Return the newest incident that waits for this root, or else one that spreads."""
+        spreading = None
+        for incident in self._newest():
+            if incident.label == label or incident.status == "pending":
+                if incident.root is None:
+                    return incident
+                spreading = spreading or incident
+        return spreading if self.roles.spreads(label) else None
 
-    def _for_echo(self, newest: list[Incident], label: str, point: Matrix) -> Incident | None:
-        """Return the newest incident that an echo may come from."""
-        rooted = [i for i in newest if i.root is not None]
-        cause = self.roles[label].echo_of
-        for incident in rooted:
-            if incident.label == cause:
-                return incident
-        if rooted:
-            return rooted[0]
+    def _for_echo(self, label: str, point: Matrix) -> Incident | None:
+        """Return the newest incident that an echo may come from; one with its cause first."""
+        cause, rooted, waiting = self.roles[label].echo_of, None, None
+        for incident in self._newest():
+            if incident.root is not None:
+                if incident.label == cause:
+                    return incident
+                rooted = rooted or incident
+            elif waiting is None and self._waits_together(incident, label, point):
+                waiting = incident
+        return rooted or waiting
+
+    def _waits_together(self, incident: Incident, label: str, point: Matrix) -> bool:
+        """Whether an incident without a root is of the same kind as this echo or point."""
         if label != UNKNOWN:
-            return next((i for i in newest if i.label == cause), None)
-        near = [i for i in newest if i.label == UNKNOWN and self._is_near(i.centre, point)]
-        return near[0] if near else None
+            return incident.label == self.roles[label].echo_of
+        return incident.label == UNKNOWN and self._is_near(incident.centre, point)
 
     def _new(self, key: str, label: str, since: float, time: float) -> Incident:
         name = self.roles[label].echo_of or label
@@ -212,8 +224,10 @@ class Correlation:
         self, incident: Incident, judged: Judged, row: int, label: str, since: float
     ) -> Iterator[Change]:
         """Make a key a member of an incident, and tell what that changes."""
-        key, point = judged.keys[row], judged.embeddings[row]
+        key, time, point = judged.keys[row], float(judged.times[row]), judged.embeddings[row]
         self.where[key] = incident.id
+        is_first = not any(label in member.labels for member in incident.members.values())
+        is_time = time - incident.changed >= self.patience.update_seconds
         member = incident.members.get(key)
         if member is None:
             member = incident.members[key] = Member([], since, since)
@@ -230,7 +244,8 @@ class Correlation:
             incident.severity = self.roles[label].severity
             kind: Kind = "opened" if incident.status == "pending" else "rooted"
             yield self._tell(kind, incident, judged, row, label, f"{key} is the likely root")
-        elif is_new and incident.status != "pending":
+        elif is_new and incident.status != "pending" and (is_first or is_time):
+            # Of thousands that join at once only the first is told.
             yield self._tell("updated", incident, judged, row, label, f"{key} shows {label}")
 
     def _tell(

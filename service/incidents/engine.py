@@ -87,17 +87,15 @@ class Engine:
             is_good = label in good
             if is_good and key not in states:
                 continue  # nearly every record
-            new = list(self._step(judged, row, "" if is_good else label, time))
-            if new:
-                changes += new
-                self._plan()
+            for change in self._step(judged, row, "" if is_good else label, time):
+                changes.append(change)
+                stale_at = self._correlation.stale_at(change.incident)
+                self._stale_at = min(self._stale_at, stale_at)
         return changes
 
     def close(self, id_: str, time: float, note: str) -> Change:
         """Close an incident by hand."""
-        change = self._correlation.close(self.incidents[id_], time, note)
-        self._plan()
-        return change
+        return self._correlation.close(self.incidents[id_], time, note)
 
     def snapshot(self) -> bytes:
         """Return all of the state."""
@@ -156,7 +154,7 @@ class Engine:
             yield from self._correlation.renew(key, time)
 
     def _plan(self) -> None:
-        """Note when the next incident becomes stale."""
+        """Note when the next incident becomes stale, or earlier: one that changes does so later."""
         stale_at = self._correlation.stale_at
         waiting = (i for i in self.incidents.values() if i.status == "open" and not i.stale)
         self._stale_at = min(map(stale_at, waiting), default=math.inf)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -82,7 +81,7 @@ class Member:
     point: bytes = b""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Why a record was judged bad.
 
@@ -99,7 +98,7 @@ class Evidence:
     fields: list[dict[str, object]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class KeptRecord:
     """A record of an incident, from which its class can be taught."""
 
@@ -157,6 +156,20 @@ class Incident:
     names: dict[str, str] = field(default_factory=dict)
     centre: bytes = b""
 
+    def copy(self) -> Incident:
+        """Return it as it is now; evidence and records, which never change, are shared."""
+        return replace(
+            self,
+            members={
+                key: replace(member, labels=[*member.labels])
+                for key, member in self.members.items()
+            },
+            counts={**self.counts},
+            evidence=[*self.evidence],
+            records=[*self.records],
+            names={**self.names},
+        )
+
     @property
     def active(self) -> bool:
         """Whether any member is in trouble."""
@@ -203,4 +216,4 @@ class Change:
         """Count the change in the incident, and keep it as it is now."""
         incident.sequence += 1
         incident.changed = max(incident.changed, time)
-        return cls(kind, time, copy.deepcopy(incident), key, note)
+        return cls(kind, time, incident.copy(), key, note)

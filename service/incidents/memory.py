@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -57,7 +56,7 @@ class MemoryStore:
         for incident in written.refreshed:
             entry = self._entries.get(incident.id)
             if entry is not None and entry.incident.sequence == incident.sequence:
-                entry.incident = copy.deepcopy(incident)
+                entry.incident = incident.copy()
         if written.checkpoint is not None:
             self._checkpoints[written.checkpoint.name] = (written.checkpoint, written.engine)
         closed = [id_ for id_, e in self._entries.items() if e.incident.status == "closed"]

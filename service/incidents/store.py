@@ -65,7 +65,8 @@ class IncidentStore:
                     incidents.c.status != "closed",
                 )
                 fresh = {"last": incident.last, "document": incident}
-                connection.execute(sa.update(incidents).where(here).values(fresh))
+                if connection.execute(sa.update(incidents).where(here).values(fresh)).rowcount:
+                    _add_members(connection, incident)
             if written.checkpoint is not None:
                 _write_checkpoint(connection, written.checkpoint, written.engine)
         return committed
@@ -172,11 +173,7 @@ def _apply(connection: sa.Connection, change: Change, at: datetime) -> bool:
         connection.execute(sa.insert(incidents), values | {"id": incident.id, "people": People()})
     else:
         connection.execute(sa.update(incidents).where(here).values(values))
-    known = sa.select(members.c.key).where(members.c.incident == incident.id)
-    new = incident.members.keys() - set(connection.execute(known).scalars())
-    if new:
-        rows = [{"key": key, "incident": incident.id} for key in sorted(new)]
-        connection.execute(sa.insert(members), rows)
+    _add_members(connection, incident)
     connection.execute(
         sa.insert(changes),
         {
@@ -190,6 +187,14 @@ def _apply(connection: sa.Connection, change: Change, at: datetime) -> bool:
         },
     )
     return True
+
+
+def _add_members(connection: sa.Connection, incident: Incident) -> None:
+    known = sa.select(members.c.key).where(members.c.incident == incident.id)
+    new = incident.members.keys() - set(connection.execute(known).scalars())
+    if new:
+        rows = [{"key": key, "incident": incident.id} for key in sorted(new)]
+        connection.execute(sa.insert(members), rows)
 
 
 def _put_out(connection: sa.Connection, incident: Incident, targets: Collection[str]) -> None:

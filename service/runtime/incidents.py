@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 import time
@@ -184,7 +183,7 @@ class Incidents:
                 self._sender.run(stop)
 
     def _closed(self, incident: Incident, note: Note) -> Change:
-        ended = copy.deepcopy(incident)
+        ended = incident.copy()
         ended.status, ended.ended = "closed", self._clock()
         for member in ended.members.values():
             member.active = False

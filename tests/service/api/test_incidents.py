@@ -199,7 +199,7 @@ def test_what_alertmanager_has_told_is_acknowledged(desk: TestClient, down: Json
         ],
     }
     for expected in ([opened.incident.id], []):
-        answer = desk.post("/incidents/alertmanager", json=message, headers=ADMIN)
+        answer = desk.post("/incidents/alertmanager/webhook", json=message, headers=ADMIN)
         assert answer.json() == {"acknowledged": expected}
     shown = desk.get(f"/incidents/{opened.incident.id}").json()
     assert shown["acknowledged_by"] == "alertmanager night shift"

@@ -75,6 +75,18 @@ def test_a_fault_that_shows_at_two_ends_is_one_incident() -> None:
     assert [*changes[-1].incident.members] == ["a", "b", "c"]
 
 
+def test_of_many_that_join_at_once_only_the_first_of_each_label_is_told() -> None:
+    others = {f"k{i:02}": "...eeee...." for i in range(50)} | {"z": "....??....."}
+    _, changes = run(drawn(1000, a="CCCCCC.....", **others))
+    assert [(c.kind, c.key) for c in changes] == [
+        ("opened", "a"),
+        ("updated", "k00"),
+        ("updated", "z"),
+        ("closed", None),
+    ]
+    assert len(changes[-1].incident.members) == 52
+
+
 def test_echoes_that_come_first_wait_for_their_root() -> None:
     _, changes = run(drawn(a="eeeeeee....", b="...CCCC....", c="eeeeeee...."))
     assert told(changes)[0] == ("opened", "clear", "b")
