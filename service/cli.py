@@ -196,13 +196,13 @@ def replay(
         typer.echo(
             f"{recording.seconds:,.0f} s of {points.name}, at {speed:g} times their speed", err=True
         )
-        sender = Sender(url, key)
-        sender.wait(wait)
-        started, sent = perf_counter(), 0
-        for news in play(recording, sender, speed, shift):
-            sent = news.sent
-            for incident in news.incidents:
-                typer.echo(_incident_line(incident))
+        with closing(Sender(url, key)) as sender:
+            sender.wait(wait)
+            started, sent = perf_counter(), 0
+            for news in play(recording, sender, speed, shift):
+                sent = news.sent
+                for incident in news.incidents:
+                    typer.echo(_incident_line(incident))
     except (MappingError, ReplayError, TableError) as error:
         raise _refusal(str(error)) from error
     except KeyboardInterrupt as interrupt:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ def settled(url: str) -> dict[str, Any]:
 def undisturbed(
     recording: Recording, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Any, ...]]:
-    with service(tmp_path_factory.mktemp("undisturbed")) as (_, url):
-        sender = Sender(url)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with service(folder) as (_, url), closing(Sender(url)) as sender:
         for body in recording.bodies():
             sender.send(body)
         status = settled(url)
@@ -96,8 +96,7 @@ def test_twenty_kills_change_no_incident(
     kills = sorted(draw.sample(range(len(bodies)), KILLS))
     at = 0
     for kill in [*kills, len(bodies)]:
-        with service(tmp_path) as (process, url):
-            sender = Sender(url)
+        with service(tmp_path) as (process, url), closing(Sender(url)) as sender:
             eventually(lambda: _ready(url), seconds=60)
             while at < kill:
                 sender.send(bodies[at])
