@@ -57,6 +57,7 @@ class Assembler:
         self._waves = Waves(self._views, self._places, self.counts, self._clock)
         self._newest = np.empty(max_keys, np.int64)  # point of each key
         self._deadline = np.empty(max_keys)  # of its open records
+        self._strays = np.zeros(max_keys, np.int64)  # points, late or misdated
         self._deadlines: deque[tuple[float, NDArray[np.int64]]] = deque()
         self._now = -np.inf
 
@@ -127,6 +128,11 @@ class Assembler:
         """Move the baseline of keys a share towards their last record."""
         self._waves.follow(np.fromiter(keys, np.int64), share)
 
+    def strays(self) -> dict[tuple[str, ...], int]:
+        """Return keys that had points late or misdated, with their number: clocks may be wrong."""
+        slots = np.flatnonzero(self._strays[: len(self._places.keys)]).tolist()
+        return {self.key(slot): int(self._strays[slot]) for slot in slots}
+
     def findings(self) -> list[str]:
         """Return what is odd about the mapping by the points so far, a line each."""
         lines = [*about_key(self.mapping, self._places.unkeyed)]
@@ -185,7 +191,11 @@ class Assembler:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state of all keys and series, to read or to fill."""
         keys = len(self._places.keys)
-        own = {"newest": self._newest[:keys], "deadline": self._deadline[:keys]}
+        own: dict[str, NDArray[Any]] = {
+            "newest": self._newest[:keys],
+            "deadline": self._deadline[:keys],
+            "strays": self._strays[:keys],
+        }
         return {**own, **self._places.arrays(), **self._waves.arrays()}
 
     def _grouped(self, points: Points) -> Batch | None:
@@ -195,10 +205,11 @@ class Assembler:
         usable = (series >= 0) & (times >= 0) & (times <= ahead)
         if not usable.all():
             refused = int(np.count_nonzero(series == REFUSED))
-            foreign = int(np.count_nonzero(series < 0))
+            misdated = series[(series >= 0) & ~usable]
             self.counts.refused += refused
-            self.counts.unmapped += foreign - refused
-            self.counts.misdated += len(series) - foreign - int(np.count_nonzero(usable))
+            self.counts.unmapped += int(np.count_nonzero(series < 0)) - refused
+            self.counts.misdated += len(misdated)
+            np.add.at(self._strays, self._places.key[misdated], 1)
             series, times, values = series[usable], times[usable], values[usable]
         if not len(series):
             return None
@@ -209,7 +220,8 @@ class Assembler:
             self._newest,
             self._waves.closed,
         )
-        self.counts.late += batch.late
+        self.counts.late += len(batch.late)
+        np.add.at(self._strays, batch.late, 1)
         return batch if len(batch.keys) else None
 
     def _close_passed(self, touched: NDArray[np.int64], batch: Batch) -> Records:
