@@ -220,33 +220,56 @@ class Assembler:
             self._newest,
             self._waves.closed,
         )
-        self.counts.late += len(batch.late)
-        np.add.at(self._strays, batch.late, 1)
+        if len(batch.late):
+            self.counts.late += len(batch.late)
+            np.add.at(self._strays, batch.late, 1)
         return batch if len(batch.keys) else None
 
     def _close_passed(self, touched: NDArray[np.int64], batch: Batch) -> Records:
         """Close what the newest points have passed, and keep the points of the others."""
         closing = self._clock.closes(batch.records, self._newest[batch.keys])
-        groups = np.flatnonzero(closing)
-        keys, records = batch.keys[groups], batch.records[groups]
-        slots = self._waves.open.find(keys, records)
         waiting = self._waves.open.open(touched)
         passed = self._clock.closes(waiting, self._newest[touched, None]) & (waiting != NEVER)
+        made = self._waves.nothing
+        if closing.any() or passed.any():
+            made = self._close(touched, waiting, passed, batch, np.flatnonzero(closing))
+        if not closing.all():
+            rest = np.flatnonzero(~closing)
+            keys, records = batch.keys[rest], batch.records[rest]
+            slots = self._waves.open.claim(keys, records, self._places.count)
+            self.counts.crowded += int(batch.sizes[rest[slots == 0]].sum())
+            self._waves.write(batch, rest[slots > 0], slots[slots > 0])
+        return made
+
+    def _close(
+        self,
+        touched: NDArray[np.int64],
+        waiting: NDArray[np.int64],
+        passed: NDArray[np.bool_],
+        batch: Batch,
+        groups: NDArray[np.intp],
+    ) -> Records:
+        """Close groups of a batch, and open records that are passed.
+
+        Args:
+            touched: keys of the batch.
+            waiting: times of their open records: int64 [keys, slots].
+            passed: which of these close: bool [keys, slots].
+            batch: with the groups.
+            groups: that close.
+        """
+        keys, records = batch.keys[groups], batch.records[groups]
+        slots = self._waves.open.find(keys, records)
         found = slots > 0
         passed[np.searchsorted(touched, keys[found]), slots[found] - 1] = False
         row, slot = np.nonzero(passed)
-        parts = self._waves.close(
+        return self._waves.close(
             np.concatenate([keys, touched[row]]),
             np.concatenate([records, waiting[row, slot]]),
             np.concatenate([slots, slot + 1]),
             np.concatenate([groups, np.full(len(row), -1)]),
             batch,
         )
-        rest = np.flatnonzero(~closing)
-        slots = self._waves.open.claim(batch.keys[rest], batch.records[rest], self._places.count)
-        self.counts.crowded += int(batch.sizes[rest[slots == 0]].sum())
-        self._waves.write(batch, rest[slots > 0], slots[slots > 0])
-        return parts
 
     def _close_all(self, keys: NDArray[np.int64]) -> Records:
         """Close all open records of keys, which come in this order."""

@@ -93,7 +93,8 @@ class Batch:
         late = clock.closes(of_record, before) | (of_record <= closed[of_key])
         late_keys, late_sizes = of_key[late], sizes[late]
         kept = np.flatnonzero(~late)
-        kept = kept[np.lexsort((of_record[kept], of_key[kept]))]
+        if len(kept) > 1:
+            kept = kept[np.lexsort((of_record[kept], of_key[kept]))]
         if len(kept) < len(runs) or (kept[1:] < kept[:-1]).any():
             which = ranges(runs[kept], sizes[kept])
             series, times, values = series[which], times[which], values[which]
