@@ -57,6 +57,7 @@ class Assembler:
         self._waves = Waves(self._views, self._places, self.counts, self._clock)
         self._newest = np.empty(max_keys, np.int64)  # point of each key
         self._deadline = np.empty(max_keys)  # of its open records
+        self._strays = np.zeros(max_keys, np.int64)  # points, late or misdated
         self._deadlines: deque[tuple[float, NDArray[np.int64]]] = deque()
         self._now = -np.inf
 
@@ -127,6 +128,11 @@ class Assembler:
         """Move the baseline of keys a share towards their last record."""
         self._waves.follow(np.fromiter(keys, np.int64), share)
 
+    def strays(self) -> dict[tuple[str, ...], int]:
+        """Return keys that had points late or misdated, with their number: clocks may be wrong."""
+        slots = np.flatnonzero(self._strays[: len(self._places.keys)]).tolist()
+        return {self.key(slot): int(self._strays[slot]) for slot in slots}
+
     def findings(self) -> list[str]:
         """Return what is odd about the mapping by the points so far, a line each."""
         lines = [*about_key(self.mapping, self._places.unkeyed)]
@@ -185,7 +191,11 @@ class Assembler:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state of all keys and series, to read or to fill."""
         keys = len(self._places.keys)
-        own = {"newest": self._newest[:keys], "deadline": self._deadline[:keys]}
+        own: dict[str, NDArray[Any]] = {
+            "newest": self._newest[:keys],
+            "deadline": self._deadline[:keys],
+            "strays": self._strays[:keys],
+        }
         return {**own, **self._places.arrays(), **self._waves.arrays()}
 
     def _grouped(self, points: Points) -> Batch | None:
@@ -195,10 +205,11 @@ class Assembler:
         usable = (series >= 0) & (times >= 0) & (times <= ahead)
         if not usable.all():
             refused = int(np.count_nonzero(series == REFUSED))
-            foreign = int(np.count_nonzero(series < 0))
+            misdated = series[(series >= 0) & ~usable]
             self.counts.refused += refused
-            self.counts.unmapped += foreign - refused
-            self.counts.misdated += len(series) - foreign - int(np.count_nonzero(usable))
+            self.counts.unmapped += int(np.count_nonzero(series < 0)) - refused
+            self.counts.misdated += len(misdated)
+            np.add.at(self._strays, self._places.key[misdated], 1)
             series, times, values = series[usable], times[usable], values[usable]
         if not len(series):
             return None
@@ -209,32 +220,56 @@ class Assembler:
             self._newest,
             self._waves.closed,
         )
-        self.counts.late += batch.late
+        if len(batch.late):
+            self.counts.late += len(batch.late)
+            np.add.at(self._strays, batch.late, 1)
         return batch if len(batch.keys) else None
 
     def _close_passed(self, touched: NDArray[np.int64], batch: Batch) -> Records:
         """Close what the newest points have passed, and keep the points of the others."""
         closing = self._clock.closes(batch.records, self._newest[batch.keys])
-        groups = np.flatnonzero(closing)
-        keys, records = batch.keys[groups], batch.records[groups]
-        slots = self._waves.open.find(keys, records)
         waiting = self._waves.open.open(touched)
         passed = self._clock.closes(waiting, self._newest[touched, None]) & (waiting != NEVER)
+        made = self._waves.nothing
+        if closing.any() or passed.any():
+            made = self._close(touched, waiting, passed, batch, np.flatnonzero(closing))
+        if not closing.all():
+            rest = np.flatnonzero(~closing)
+            keys, records = batch.keys[rest], batch.records[rest]
+            slots = self._waves.open.claim(keys, records, self._places.count)
+            self.counts.crowded += int(batch.sizes[rest[slots == 0]].sum())
+            self._waves.write(batch, rest[slots > 0], slots[slots > 0])
+        return made
+
+    def _close(
+        self,
+        touched: NDArray[np.int64],
+        waiting: NDArray[np.int64],
+        passed: NDArray[np.bool_],
+        batch: Batch,
+        groups: NDArray[np.intp],
+    ) -> Records:
+        """Close groups of a batch, and open records that are passed.
+
+        Args:
+            touched: keys of the batch.
+            waiting: times of their open records: int64 [keys, slots].
+            passed: which of these close: bool [keys, slots].
+            batch: with the groups.
+            groups: that close.
+        """
+        keys, records = batch.keys[groups], batch.records[groups]
+        slots = self._waves.open.find(keys, records)
         found = slots > 0
         passed[np.searchsorted(touched, keys[found]), slots[found] - 1] = False
         row, slot = np.nonzero(passed)
-        parts = self._waves.close(
+        return self._waves.close(
             np.concatenate([keys, touched[row]]),
             np.concatenate([records, waiting[row, slot]]),
             np.concatenate([slots, slot + 1]),
             np.concatenate([groups, np.full(len(row), -1)]),
             batch,
         )
-        rest = np.flatnonzero(~closing)
-        slots = self._waves.open.claim(batch.keys[rest], batch.records[rest], self._places.count)
-        self.counts.crowded += int(batch.sizes[rest[slots == 0]].sum())
-        self._waves.write(batch, rest[slots > 0], slots[slots > 0])
-        return parts
 
     def _close_all(self, keys: NDArray[np.int64]) -> Records:
         """Close all open records of keys, which come in this order."""

@@ -51,7 +51,7 @@ class Batch:
         series: of each point: int32 [n].
         times: int64 [n].
         values: float64 [n].
-        late: number of points that were left out because their record was complete.
+        late: keys of points that were left out because their record was complete: int64 [l].
     """
 
     keys: NDArray[np.int64]
@@ -62,7 +62,7 @@ class Batch:
     series: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
-    late: int
+    late: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -91,8 +91,10 @@ class Batch:
         latest = np.maximum.reduceat(times, runs) if clock.step else of_record
         before = _newest_before(of_key, latest, newest)
         late = clock.closes(of_record, before) | (of_record <= closed[of_key])
+        late_keys, late_sizes = of_key[late], sizes[late]
         kept = np.flatnonzero(~late)
-        kept = kept[np.lexsort((of_record[kept], of_key[kept]))]
+        if len(kept) > 1:
+            kept = kept[np.lexsort((of_record[kept], of_key[kept]))]
         if len(kept) < len(runs) or (kept[1:] < kept[:-1]).any():
             which = ranges(runs[kept], sizes[kept])
             series, times, values = series[which], times[which], values[which]
@@ -109,7 +111,7 @@ class Batch:
             series,
             times,
             values,
-            len(keys) - len(series),
+            np.repeat(late_keys, late_sizes),
         )
 
 

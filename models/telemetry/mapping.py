@@ -40,6 +40,7 @@ Relation = Literal["none", "baseline", "each"]
 Seconds = Annotated[float, pydantic.Field(ge=0, le=1e8)]
 Name = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
 _PLACE = "{metric}"
+_LATEST = 100
 
 
 class MappingError(Exception):
@@ -180,6 +181,8 @@ class Mapping(_Part):
                     f"field {field.name!r} has two sources, metric {other.metric!r} and metric "
                     f"{field.metric!r}; give one of them another name"
                 )
+        if self.lateness > _LATEST * self.interval:
+            raise ValueError(f"lateness must be {_LATEST} intervals at most: all of it is kept")
         if self.forget <= self.lateness + self.interval:
             raise ValueError("forget must be longer than lateness and interval together")
         return self

@@ -13,8 +13,9 @@ __all__ = ["NEVER", "OpenRecords"]
 
 NEVER = -(1 << 62)
 """A time before all others, from which a lateness can be taken without overflow."""
-_MOST = 4
-"""Times as many slots as points in time for their records need; then a key is crowded."""
+_MORE = 8
+"""Slots beyond those that the lateness needs, taken when records are closer than the interval;
+then a key is crowded."""
 
 
 class OpenRecords:
@@ -28,7 +29,7 @@ class OpenRecords:
     """
 
     def __init__(self, max_keys: int, max_series: int, slots: int, *, timed: bool) -> None:
-        self.slots, self._most = slots, _MOST * slots
+        self.slots, self._most = slots, slots + _MORE
         self._timed, self._series = timed, max_series
         self.times = np.empty((max_keys, self._most), np.int64)
         self._values = np.empty((self._most + 1, max_series))

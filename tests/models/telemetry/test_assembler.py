@@ -230,6 +230,14 @@ def test_points_far_ahead_of_their_arrival_close_nothing() -> None:
     assert feed.values() == [1.0]
 
 
+def test_keys_with_points_that_are_late_or_misdated_are_named() -> None:
+    feed = feed_of(GAUGE)
+    feed.add(*(("load", {"device": name}, 0, 1.0) for name in "abc"))
+    feed.add(("load", {"device": "b"}, 5, 1.0), ("load", {"device": "b"}, 0, 1.0))
+    feed.add(("load", {"device": "c"}, 1000, 1.0), ("load", {"device": "c"}, -1e10, 1.0))
+    assert feed.assembler.strays() == {("b",): 1, ("c",): 2}
+
+
 def test_the_last_of_the_same_series_and_time_counts() -> None:
     feed = feed_of(GAUGE, "lateness = 1")
     feed.add(("load", LOAD, 0, 1.0), ("load", LOAD, 0, 2.0))
@@ -413,3 +421,24 @@ def test_two_bodies_at_the_same_moment_make_a_record_once() -> None:
     feed.add(("load", LOAD, 5, 2.0), arrived=1)
     feed.advance(9)
     assert feed.values() == [1.0, 2.0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([0.01, 0.1]))
+def test_lost_points_make_fields_missing_and_no_field_wrong(seed: int, share: float) -> None:
+    points = [point for point in some_points(seed, 20, 0.0) if not np.isnan(point[4])]
+    head = "learn = 5\nlateness = 12\nstale = 1000"
+    random = np.random.default_rng(seed)
+    learned = (START + 5 * 8) * 10**9
+    kept = [point for point in points if point[3] < learned or random.random() > share]
+    whole, expected = assembled(head, [points])
+    lossy, found = assembled(head, [kept])
+    assert lossy.counts.missing > whole.counts.missing
+    assert {"octets", "requests"} < {*whole.mapping.names}  # the next rate is over two intervals
+    gauges = [
+        at for at, name in enumerate(whole.mapping.names) if name not in {"octets", "requests"}
+    ]
+    for name, records in expected.items():
+        same = np.isin(records.times, found[name].times)
+        mine, its = found[name].matrix[:, gauges], records.matrix[same][:, gauges]
+        assert np.array_equal(mine, np.where(np.isnan(mine), np.nan, its), equal_nan=True)

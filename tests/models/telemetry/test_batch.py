@@ -36,7 +36,7 @@ def test_points_are_grouped_as_if_they_came_one_by_one(
         groups.setdefault((key, record), []).append(number)
         latest[key] = max(latest[key], time)
 
-    assert batch.late == late
+    assert len(batch.late) == late
     assert [*zip(batch.keys.tolist(), batch.records.tolist(), strict=True)] == sorted(groups)
     for at, group in enumerate(sorted(groups)):
         mine = slice(batch.starts[at], batch.starts[at] + batch.sizes[at])

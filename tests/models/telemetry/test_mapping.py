@@ -53,6 +53,12 @@ def test_to_forget_takes_longer_than_the_lateness() -> None:
         mapping_of(GAUGE, "lateness = 60\nforget = 60")
 
 
+def test_lateness_is_bounded_because_it_is_kept() -> None:
+    mapping_of(GAUGE, "lateness = 500")
+    with pytest.raises(MappingError, match="lateness must be 100 intervals at most"):
+        mapping_of(GAUGE, "lateness = 501")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(MappingError, match=r"nowhere\.toml cannot be read"):
         Mapping.read(tmp_path / "nowhere.toml")
