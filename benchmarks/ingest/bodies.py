@@ -44,19 +44,18 @@ class Point:
 
 def points(series: int, rounds: int) -> list[Point]:
     """Return points of some series, each once a round."""
-    ports = -(-series // len(_FIELDS))
+    names = [divmod(number, len(_FIELDS)) for number in range(series)]
     return [
         Point(
             f"router{port // 20}",
             f"HundredGigE0/0/0/{port % 20}",
-            field,
+            _FIELDS[field],
             _START + number * _INTERVAL,
-            float((port + 1) * (number + 1) * 12_345 if number_of_field < 2 else port % 3),
+            float((port + 1) * (number + 1) * 12_345 if field < 2 else port % 3),
         )
         for number in range(rounds)
-        for port in range(ports)
-        for number_of_field, field in enumerate(_FIELDS)
-    ][: series * rounds]
+        for port, field in names
+    ]
 
 
 def _ports(table: list[Point]) -> Iterator[list[Point]]:

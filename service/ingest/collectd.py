@@ -6,6 +6,7 @@ The format: https://collectd.org/wiki/index.php/JSON
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 
 import msgspec
@@ -69,7 +70,8 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
             found = get(token)
             if found is None:
                 try:
-                    found = table.add(token, _series(item, name))
+                    shared = tuple(map(sys.intern, token))  # by many series
+                    found = table.add(shared, _series(item, name))
                 except UnusableError as error:
                     batch.reject(str(error))
                     continue

@@ -70,12 +70,21 @@ class Decoder(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """Points on their way into columns: `series`, `times` and `values` grow together."""
+    """Points on their way into columns.
+
+    Attributes:
+        series: ids; they, times and values grow together.
+        times: nanoseconds.
+        values: NaN where there is none.
+        reasons: why samples could not be used, with how many of them.
+        parts: messages that were looked into so far.
+    """
 
     series: list[int] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    parts: int = 0
 
     def reject(self, reason: str, samples: int = 1) -> None:
         """Count samples that cannot be used."""

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 
 from models.telemetry.points import SeriesTable
+from service.formats.errors import MalformedInputError
 from service.ingest.decoded import NO_NUMBER, Batch, UnusableError, nanoseconds
 from service.ingest.measurements import add_fields
 from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
@@ -16,6 +17,7 @@ from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 __all__ = ["decode_lines"]
 
 _NO_LINE = "lines that are not of the line protocol"
+_MAX_LINES = 1 << 18
 _MAX_LINE = 1 << 18
 """Bytes: thousands of fields."""
 _BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0) | dict.fromkeys(
@@ -38,7 +40,13 @@ _ESCAPE = re.compile(r"\\([,= ])")
 
 
 def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> None:
-    """Decode lines; one that cannot be used is counted, and the others are taken."""
+    """Decode lines; one that cannot be used is counted, and the others are taken.
+
+    Raises:
+        MalformedInputError: there are far too many.
+    """
+    if body.count(b"\n") > _MAX_LINES:
+        raise MalformedInputError(f"The body has more than {_MAX_LINES} lines; send smaller ones.")
     start = 0
     while start < len(body):
         end = body.find(b"\n", start)

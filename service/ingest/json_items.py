@@ -12,7 +12,7 @@ from service.ingest.decoded import Batch
 
 __all__ = ["Items", "check_size"]
 
-_MAX_COMMAS = 1 << 21
+_MAX_COMMAS = 1 << 20
 """What stands between them takes two bytes to send, and up to a hundred times as many here."""
 
 _T = TypeVar("_T")
@@ -26,7 +26,7 @@ def check_size(body: bytes) -> None:
         MalformedInputError: it would.
     """
     if body.count(b",") > _MAX_COMMAS:
-        raise MalformedInputError("The body has more than two million values; send smaller ones.")
+        raise MalformedInputError("The body has more than a million values; send smaller ones.")
 
 
 class Items(Generic[_T]):

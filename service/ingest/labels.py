@@ -16,6 +16,7 @@ from service.ingest.wire import fields
 __all__ = ["identify", "label"]
 
 _NAME = "__name__"
+_SMALL = [bytes([size]) for size in range(0x80)]
 Label = tuple[bytes, bytes]
 
 
@@ -26,7 +27,10 @@ def label(name: bytes, value: bytes) -> bytes:
 
 
 def _size(content: bytes) -> bytes:
-    size, digits = len(content), bytearray()
+    size = len(content)
+    if size < 0x80:
+        return _SMALL[size]
+    digits = bytearray()
     while size >= 0x80:
         digits.append(size & 0x7F | 0x80)
         size >>= 7

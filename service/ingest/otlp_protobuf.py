@@ -21,7 +21,7 @@ from models.telemetry.points import SeriesTable
 from service.ingest.decoded import NO_NUMBER, Batch, Decoded, UnusableError
 from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 from service.ingest.otlp import DELTA, NO_RECORDED_VALUE, Scope, scope_tags
-from service.ingest.wire import broken_off, fields, parts, varint
+from service.ingest.wire import broken_off, fields, parts, too_many, varint
 
 __all__ = ["decode"]
 
@@ -36,6 +36,8 @@ _DATA_POINT, _TEMPORALITY = 0x0A, 0x10
 _START, _TIME, _DOUBLE, _INTEGER, _ATTRIBUTE = 0x11, 0x19, 0x21, 0x31, 0x3A
 
 _double, _integer = struct.Struct("<Qxd").unpack_from, struct.Struct("<Qxq").unpack_from
+_MAX_PARTS = 1 << 20
+"""Of all messages of a body together."""
 _VALUE_SIZE = 18
 """Bytes of a time and a value, with their tags."""
 
@@ -50,9 +52,9 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
         MalformedInputError: it is no such message.
     """
     batch = Batch()
-    for tag, start, end in fields(body, 0, len(body)):
+    for tag, start, end in _parts(body, 0, len(body), batch):
         if tag == _RESOURCE_METRICS:
-            inside = parts(body, start, end)
+            inside = _parts(body, start, end, batch)
             resource = _joined(body, inside, _RESOURCE)
             for inner, at, stop in inside:
                 if inner == _SCOPE_METRICS:
@@ -69,7 +71,7 @@ def _add_scope(
     now: int,
     batch: Batch,
 ) -> None:
-    inside = parts(body, start, end)
+    inside = _parts(body, start, end, batch)
     source: bytes | UnusableError
     try:
         source = _source(resource, _joined(body, inside, _SCOPE))
@@ -79,6 +81,15 @@ def _add_scope(
     for tag, at, stop in inside:
         if tag == _METRIC:
             _add_metric(body, at, stop, scope, batch)
+
+
+def _parts(body: bytes, start: int, end: int, batch: Batch) -> list[tuple[int, int, int]]:
+    """Return the parts of a message, of which a body may have so many in all."""
+    found = parts(body, start, end)
+    batch.parts += len(found)
+    if batch.parts > _MAX_PARTS:
+        raise too_many()
+    return found
 
 
 def _joined(body: bytes, inside: Iterable[tuple[int, int, int]], tag: int) -> bytes:
@@ -97,8 +108,9 @@ def _source(resource: bytes, scope: bytes) -> bytes:
 
 
 def _add_metric(body: bytes, start: int, end: int, scope: Scope, batch: Batch) -> None:
-    inside = parts(body, start, end)
+    inside = _parts(body, start, end, batch)
     data = [part for part in inside if part[0] in _DATA]
+    points = [point for _, at, stop in data for point in _parts(body, at, stop, batch)]
     if len(data) != 1 or data[0][0] not in _NUMBERS:
         _add_any(_message(Metric, body[start:end]), scope, batch)
         return
@@ -106,13 +118,13 @@ def _add_metric(body: bytes, start: int, end: int, scope: Scope, batch: Batch) -
         name = _joined(body, inside, _NAME).decode()
     except UnicodeDecodeError:
         raise broken_off() from None
-    points, delta = [], False
-    for tag, at, stop in parts(body, *data[0][1:]):
-        if tag == _DATA_POINT:
-            points.append((at, stop))
-        elif tag == _TEMPORALITY:
+    delta = False
+    for tag, at, stop in points:
+        if tag == _TEMPORALITY:
             delta = varint(body, at, stop)[0] == DELTA
-    for at, stop in points:
+    for tag, at, stop in points:
+        if tag != _DATA_POINT:
+            continue
         try:
             _add_number(body, at, stop, name, scope, delta=delta)
         except UnusableError as error:

@@ -27,7 +27,7 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG00
     """
     samples, get = Samples(), table.ids.get
     add_series, add_cut = samples.series.append, samples.cuts.append
-    stop, size = 0, len(body)
+    stop, size, unusual = 0, len(body), 0
     while stop < size:
         # A series has 128 to 16383 bytes, so that two tell its length; or else, look properly.
         start = stop + 3
@@ -37,6 +37,9 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG00
                 raise broken_off()
         else:
             tag, start, stop = next(fields(body, stop, size))
+            unusual += 1
+            if unusual > MAX_PARTS:
+                raise too_many()
             if tag != _TIME_SERIES:
                 continue
         # Labels, then one sample: if what stands before something like a sample is all the labels

@@ -39,6 +39,8 @@ _MAX_LABELS = 1 << 16
 """... and how many of them."""
 _MAX_REFERENCES = 4 * 2 * (MAX_TAGS + 1)
 _MAX_BYTES = 4
+_TOO_LONG = bytes(2 * MAX_BYTES + 1)
+"""Stands for labels that are beyond the limit of `identify`."""
 
 
 def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG001
@@ -79,6 +81,10 @@ def _parts(body: bytes) -> tuple[list[bytes], _Integers, _Integers]:
             add_end(end)
         elif tag == _SYMBOL:
             symbols.append(body[start:end])
+        if len(symbols) > MAX_PARTS:
+            raise too_many()
+    if len(starts) > MAX_PARTS:
+        raise too_many()
     return symbols, np.array(starts, np.int64), np.array(ends, np.int64)
 
 
@@ -176,8 +182,13 @@ def _blocks(references: list[bytes], labels: _Labels) -> Iterator[bytes]:
     if (counts % 2).any() or (numbers >= len(labels.symbols)).any():
         raise MalformedInputError("The request refers to symbols that it does not have.")
     pairs = (numbers[::2] * len(labels.symbols) + numbers[1::2]).tolist()
-    for start, end in pairwise([0, *np.cumsum(counts // 2).tolist()]):
-        yield b"".join(map(labels.__getitem__, pairs[start:end]))
+    # A reference takes one byte, and its symbol may be as long as the body.
+    sizes = np.concatenate(([0], np.cumsum(labels.sizes[numbers])))
+    ends = np.cumsum(counts)
+    long = (sizes[ends] - sizes[ends - counts] > MAX_BYTES).tolist()
+    bounds = pairwise([0, *(ends // 2).tolist()])
+    for (start, end), too_long in zip(bounds, long, strict=True):
+        yield _TOO_LONG if too_long else b"".join(map(labels.__getitem__, pairs[start:end]))
 
 
 class _Labels(dict[int, bytes]):
@@ -186,13 +197,11 @@ class _Labels(dict[int, bytes]):
     def __init__(self, symbols: list[bytes]) -> None:
         super().__init__()
         self.symbols = symbols
+        self.sizes = np.array([len(symbol) for symbol in symbols], np.int64)
 
     def __missing__(self, pair: int) -> bytes:
-        # A reference takes one byte, and its symbol may be as long as the body: a long one is cut
-        # off where it is still beyond the limit, and not kept.
-        number, other = divmod(pair, len(self.symbols))
-        name, value = self.symbols[number][: MAX_BYTES + 1], self.symbols[other][: MAX_BYTES + 1]
-        made = label(name, value)
+        name, value = divmod(pair, len(self.symbols))
+        made = label(self.symbols[name], self.symbols[value])
         if len(made) <= _MAX_KEPT and len(self) < _MAX_LABELS:
             self[pair] = made
         return made

@@ -36,6 +36,6 @@ def test_what_is_no_json_is_malformed(bad: bytes) -> None:
 
 
 def test_a_body_of_millions_of_nothings_is_refused_before_it_is_parsed() -> None:
-    check_size(b"," * 2_000_000)
-    with pytest.raises(MalformedInputError, match="two million"):
-        THINGS.decode(b"[" + b"{}," * 3_000_000 + b"{}]", Batch())
+    check_size(b"," * 1_000_000)
+    with pytest.raises(MalformedInputError, match="a million"):
+        THINGS.decode(b"[" + b"{}," * 2_000_000 + b"{}]", Batch())

@@ -96,6 +96,13 @@ def test_a_reference_that_breaks_off_is_malformed(receiving: Receiving) -> None:
         receiving.decode(content.replace(b"\x0a\x04\x01\x02\x03\x04", b"\x0a\x04\x01\x02\x03\x84"))
 
 
+def test_a_long_symbol_costs_only_the_samples_that_refer_to_it(receiving: Receiving) -> None:
+    long = LABELS | {"long": "x" * 100_000}
+    decoded = receiving.decode(body((long, [(1.0, T)]), (LABELS, [(2.0, T)]), (long, [(3.0, T)])))
+    assert decoded.points.values.tolist() == [2.0]
+    assert decoded.reasons == {"series whose names take more than 4096 bytes": 2}
+
+
 def test_an_empty_request_has_no_points(receiving: Receiving) -> None:
     assert len(receiving.decode(b"").points) == 0
     assert len(receiving.decode(Request(symbols=[""]).SerializeToString()).points) == 0
