@@ -126,7 +126,7 @@ def prometheus(url: str, folder: Path, stack: ExitStack) -> Callable[[], Client]
     def outcome() -> Client:
         seen = metrics_of(port)
         of_storage = "prometheus_remote_storage_samples_"
-        bad = {n: seen[of_storage + n] for n in ("failed_total", "retried_total", "dropped_total")}
+        bad = {n: seen[of_storage + n] for n in ("failed_total", "retried_total")}
         pending = seen[f"{of_storage}pending"]
         return Client("remote_write", log.read_text(), seen[f"{of_storage}total"] - pending, bad)
 
