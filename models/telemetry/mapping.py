@@ -29,6 +29,7 @@ __all__ = [
     "Relation",
     "Seconds",
     "Wide",
+    "codes_of",
 ]
 
 MAPPING: Final = "mapping.toml"
@@ -41,6 +42,8 @@ Seconds = Annotated[float, pydantic.Field(ge=0, le=1e8)]
 Name = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
 _PLACE = "{metric}"
 _LATEST = 100
+_NO_CODE = -1e9
+"""No device sends a state as this number, or one below it."""
 
 
 class MappingError(Exception):
@@ -246,7 +249,7 @@ class Mapping(_Part):
             return float(text)
         for field in self.fields:
             if text in field.states and fnmatchcase(metric, field.metric):
-                return field.states[text]
+                return codes_of(field.states)[text]
         return float("nan")
 
     def record_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -255,6 +258,25 @@ class Mapping(_Part):
             return times
         step = round(self.interval * 1e9)
         return (times // step + 1) * step
+
+
+def codes_of(states: Mappings[str, float]) -> dict[str, float]:
+    """Return the number that each state is sent as: its own, or for text one that means the same.
+
+    Args:
+        states: number that each state means, by its text or by the number that devices send.
+    """
+    codes: dict[str, float] = {}
+    for text in states:
+        with suppress(ValueError):
+            codes[text] = float(text)
+    numbers = {code: states[text] for text, code in codes.items()}
+    for at, (text, meant) in enumerate(sorted(states.items())):
+        if text not in codes:
+            alike = [code for code, number in numbers.items() if number == meant]
+            free = meant if meant not in numbers else _NO_CODE - at
+            codes[text] = alike[0] if alike else free
+    return codes
 
 
 def _expanded(field: object) -> list[object]:

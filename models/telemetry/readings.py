@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.telemetry.aggregation import LACKING, RATELESS, SILENT
 from models.telemetry.counters import increases
+from models.telemetry.mapping import codes_of
 from models.telemetry.open_records import NEVER
 from models.telemetry.places import Places
 from models.telemetry.records import Counts
@@ -166,15 +167,7 @@ class Readings:
 
 
 def _numbers(states: dict[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values that states are sent as, ascending, and what they mean.
-
-    A state that is text is sent as what it means (`Mapping.number`).
-    """
-    numbers = {}
-    for text, meant in states.items():
-        try:
-            numbers[float(text)] = meant
-        except ValueError:
-            numbers.setdefault(meant, meant)
-    sent = sorted(numbers)
-    return np.array(sent), np.array([numbers[value] for value in sent])
+    """Return the numbers that states are sent as, ascending, and what they mean."""
+    meant = {code: states[text] for text, code in codes_of(states).items()}
+    sent = sorted(meant)
+    return np.array(sent), np.array([meant[code] for code in sent])

@@ -54,6 +54,27 @@ def test_states_become_numbers_and_unknown_ones_are_missing() -> None:
     assert np.array_equal(feed.values(), [1, 0, np.nan], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"1": 0, "2": 1, "up": 0, "down": 1},
+        {"up": 0, "down": 1},
+        {"1": 5, "up": 0, "down": 1},
+        {"0": 1, "1": 0, "up": 0, "down": 1, "odd": 7},
+    ],
+)
+def test_every_state_means_what_the_mapping_says_as_text_and_as_a_number(
+    states: dict[str, float],
+) -> None:
+    listed = ", ".join(f'"{text}" = {meant}' for text, meant in states.items())
+    feed = feed_of(f'[[fields]]\nname = "x"\nmetric = "x"\nkind = "state"\nstates = {{ {listed} }}')
+    for at, text in enumerate(states):
+        sent = feed.assembler.mapping.number("x", text)
+        feed.add(("x", {"device": "a"}, 5 * at, sent))
+    feed.finish()
+    assert feed.values() == [*states.values()]
+
+
 def test_values_too_large_to_add_are_missing() -> None:
     feed = feed_of(FIELDS)
     feed.add(*(("load", {"device": "a", "port": port}, 0, 1e308) for port in "12"))

@@ -99,7 +99,8 @@ def test_a_mapping_and_a_model_that_do_not_fit_are_told_what_to_change() -> None
 
 def test_a_state_that_is_text_has_a_number() -> None:
     mapping = mapping_of(f'{GAUGE}\nkind = "state"\nstates = {{ up = 1, down = 0, "2" = 0 }}')
-    assert mapping.number("load", "down") == 0
+    assert mapping.number("load", "up") == 1
+    assert mapping.number("load", "down") == 2
     assert mapping.number("load", "2") == 2
     assert math.isnan(mapping.number("load", "dormant"))
     assert math.isnan(mapping.number("cpu", "up"))
