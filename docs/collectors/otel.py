@@ -1,7 +1,4 @@
-"""Export two metrics every second.
-
-pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
-"""
+"""Export metrics: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."""
 
 from __future__ import annotations
 
