@@ -47,6 +47,7 @@ class AlertmanagerTarget:
         if len(errors) < len(self._urls):
             return
         away = [error for error in errors if isinstance(error, DeliveryError)]
+        away.sort(key=lambda error: not error.taken)
         raise (away or errors)[0]
 
 

@@ -18,7 +18,15 @@ _REFUSED: Final = frozenset({400, 413, 422})
 
 
 class DeliveryError(Exception):
-    """A target could not be reached, or is not ready; it is tried again."""
+    """A target could not be reached, or is not ready; it is tried again.
+
+    Attributes:
+        taken: whether the target may have taken it all the same: its answer is missing.
+    """
+
+    def __init__(self, message: str, *, taken: bool = False) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class RefusedError(Exception):
@@ -63,12 +71,16 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
         sent["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection = make(parts.hostname or "", parts.port, timeout=_SECONDS)
+    connected = False
     try:
+        connection.connect()
+        connected = True
         connection.request("POST", path, body, sent)
         answer = connection.getresponse()
         text = answer.read(300).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        raise DeliveryError(f"{parts.hostname}: {error or type(error).__name__}") from error
+        why = f"{parts.hostname}: {error or type(error).__name__}"
+        raise DeliveryError(why, taken=connected) from error
     finally:
         connection.close()
     if 200 <= answer.status < 300:

@@ -87,12 +87,19 @@ class MemoryStore:
     def due(self, target: str, resend_before: float | None, limit: int) -> list[Due]:
         """Return incidents to tell a target, those that were told longest ago first."""
         found = [
-            (at, id_, Due(entry.incident, sequence))
+            (at, id_, Due(entry.incident, sequence, at > 0))
             for id_, entry in [*self._entries.items()]
             for sequence, at in [entry.sent.get(target, (entry.incident.sequence, float("inf")))]
             if entry.incident.sequence > sequence or (resend_before or float("-inf")) > at
         ]
         return [due for _, _, due in sorted(found, key=lambda each: each[:2])[:limit]]
+
+    def tried(self, target: str, told: Sequence[Incident], at: float) -> None:
+        """Note that a target is being told of incidents, of which it knew nothing."""
+        for incident in told:
+            entry = self._entries.get(incident.id)
+            if entry is not None and entry.sent.get(target, (1, 0))[0] == 0:
+                entry.sent[target] = (0, at)
 
     def sent(self, target: str, told: Sequence[Incident], at: float) -> None:
         """Note that a target was told of incidents; closed ones are done."""

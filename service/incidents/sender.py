@@ -98,15 +98,19 @@ class Sender:
             dues = self._storage.due(target.name, resend, target.batch)
             if not dues:
                 break
-            unknown = [d.incident for d in dues if d.incident.status == "closed" and not d.sent]
-            told = [due for due in dues if due.incident not in unknown]
+            told = [due for due in dues if due.incident.status != "closed" or due.tried]
+            new = [due.incident for due in told if not due.tried]
             try:
+                if new:
+                    self._storage.tried(target.name, new, now)
                 if told:
                     target.deliver(told)
                 self._count(target.name, "sent", len(told))
             except DeliveryError as error:
                 self._count(target.name, "failed", len(told))
                 log.warning("alert delayed", extra={"target": target.name, "reason": str(error)})
+                if new and not error.taken:
+                    self._storage.tried(target.name, new, 0.0)
                 self._postpone(turn)
                 break
             except RefusedError as error:

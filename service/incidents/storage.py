@@ -184,10 +184,12 @@ class Due:
     Attributes:
         incident: as it is now.
         sent: sequence number that was told last; 0 if it never was.
+        tried: whether it may have been told, though nobody could write that down.
     """
 
     incident: Incident
     sent: int
+    tried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,12 @@ class Storage(Protocol):
             target: name of it.
             resend_before: those told before this time are told again; None tells changes only.
             limit: how many at most.
+        """
+
+    def tried(self, target: str, told: Sequence[Incident], at: float) -> None:
+        """Note that a target is being told of incidents, of which it knew nothing.
+
+        A process that is killed meanwhile cannot note more. With 0 for the time, take it back.
         """
 
     def sent(self, target: str, told: Sequence[Incident], at: float) -> None:

@@ -123,14 +123,24 @@ class IncidentStore:
         if resend_before is not None:
             is_due = sa.or_(is_due, outbox.c.sent_at < resend_before)
         query = (
-            sa.select(incidents.c.document, outbox.c.sent)
+            sa.select(incidents.c.document, outbox.c.sent, outbox.c.sent_at > 0)
             .join(incidents, incidents.c.id == outbox.c.incident)
             .where(outbox.c.target == target, is_due)
             .order_by(outbox.c.sent_at, outbox.c.incident)
             .limit(limit)
         )
         with self._store.reading() as connection:
-            return [Due(*row) for row in connection.execute(query)]
+            return [Due(i, sent, bool(tried)) for i, sent, tried in connection.execute(query)]
+
+    def tried(self, target: str, told: Sequence[Incident], at: float) -> None:
+        """Note that a target is being told of incidents, of which it knew nothing."""
+        here = sa.and_(
+            outbox.c.target == target,
+            outbox.c.sent == 0,
+            outbox.c.incident.in_([incident.id for incident in told]),
+        )
+        with self._store.writing(_LOCK) as connection:
+            connection.execute(sa.update(outbox).where(here).values(sent_at=at))
 
     def sent(self, target: str, told: Sequence[Incident], at: float) -> None:
         """Note that a target was told of incidents; closed ones are done."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from service.incidents.delivery import DeliveryError, RefusedError, post
@@ -41,3 +44,20 @@ def test_nobody_there_is_said_without_the_password() -> None:
     with pytest.raises(DeliveryError) as caught:
         post(url, b"{}", {})
     assert "secret" not in str(caught.value)
+    assert not caught.value.taken
+
+
+def test_a_target_that_hangs_up_without_an_answer_may_have_taken_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(1)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(DeliveryError) as caught:
+            post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
+        thread.join()
+    assert caught.value.taken

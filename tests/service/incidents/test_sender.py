@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -26,7 +27,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, int]] = []
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
 
     def deliver(self, dues: Sequence[Due]) -> None:
         if self.errors:
@@ -79,6 +80,28 @@ def test_a_close_of_what_was_never_told_is_never_told(desk: Desk) -> None:
     desk.happen(a="....")
     desk.sender.step()
     assert desk.ear.heard == []
+    assert desk.storage.due("ear", 1e9, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "heard"),
+    [
+        (KeyboardInterrupt(), [("closed", 2)]),  # as if it was killed
+        (DeliveryError("no answer", taken=True), [("closed", 2)]),
+        (DeliveryError("nobody there"), []),
+    ],
+)
+def test_the_close_of_what_may_have_been_told_is_told(
+    desk: Desk, error: BaseException, heard: list[tuple[str, int]]
+) -> None:
+    desk.happen(a="CC")
+    desk.ear.errors = [error]
+    with suppress(KeyboardInterrupt):
+        desk.sender.step()
+    desk.happen(a="....")
+    desk.now += 10
+    desk.sender.step()
+    assert desk.ear.heard == heard
     assert desk.storage.due("ear", 1e9, 10) == []
 
 

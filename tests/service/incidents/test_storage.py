@@ -208,6 +208,21 @@ def test_a_target_is_told_each_state_once_and_the_close_last(storage: Storage) -
     assert (storage.waiting("t"), storage.waiting("u")) == (0, 1)
 
 
+def test_what_a_target_may_have_been_told_is_noted_before_it_is(storage: Storage) -> None:
+    changes = changes_of(a="CC", b="XX")
+    write(storage, changes, "t", "u")
+    told = [changes[0].incident]
+    storage.tried("t", told, 100)
+    tried = {due.incident.id: due.tried for due in storage.due("t", None, 10)}
+    assert tried == {changes[0].incident.id: True, changes[1].incident.id: False}
+    assert not any(due.tried for due in storage.due("u", None, 10))
+    storage.tried("t", told, 0)
+    assert not any(due.tried for due in storage.due("t", None, 10))
+    storage.sent("t", told, 110)
+    storage.tried("t", told, 0)
+    assert [due.sent for due in storage.due("t", 111, 10)] == [0, 1]
+
+
 def test_a_target_that_was_never_told_of_an_incident_is_not_told_of_its_close(
     storage: Storage,
 ) -> None:
