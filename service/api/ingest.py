@@ -198,7 +198,12 @@ async def status(request: Request) -> Response:
         refused=None if ingestion.refused is None else str(ingestion.refused),
         queued=ingestion.queued,
         receivers={
-            name: ReceiverStatus(**asdict(counts))
+            name: ReceiverStatus(
+                bodies=counts.bodies,
+                points=counts.points,
+                rejected=dict(counts.rejected),
+                refused=dict(counts.refused),
+            )
             for name, counts in ingestion.counts.items()
             if counts.bodies or counts.refused
         },

@@ -21,19 +21,21 @@ KINDS = {name: kind for name, kind in vars(problems).items() if isinstance(kind,
 
 
 def test_every_kind_of_problem_has_a_reason_of_its_own_and_is_offered() -> None:
-    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 30
+    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 32
     assert KINDS.keys() <= set(problems.__all__)
 
 
 def test_statuses_and_reasons_are_a_public_contract() -> None:
     assert {(kind.status, kind.reason) for kind in KINDS.values()} == {
         (400, "malformed"),
+        (400, "not_ingesting"),
         (400, "refused"),
         (400, "unreadable"),
         (401, "unauthorized"),
         (403, "forbidden"),
         (404, "no_such_bundle"),
         (404, "no_such_class"),
+        (404, "no_such_incident"),
         (404, "no_such_path"),
         (404, "no_such_profile"),
         (405, "wrong_method"),
