@@ -1,6 +1,7 @@
 PYTHON ?= python3
 OUT ?= build/iosxr
 PORT ?= 8000
+SPEED ?= 12
 
 # onnxruntime's own wheels report to their maker unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
@@ -15,9 +16,9 @@ run: .venv-service/installed ## Install the service and start it
 	@.venv-service/bin/faultcube serve
 
 demo: .venv-service/installed ## See incidents open and close: 12 recorded minutes of 11 routers in one
-	@.venv-service/bin/faultcube serve --port $(PORT) & service=$$!; \
+	@FAULTCUBE_LOG_LEVEL=warning .venv-service/bin/faultcube serve --port $(PORT) & service=$$!; \
 	trap 'kill $$service' EXIT; trap 'exit 130' INT TERM; \
-	.venv-service/bin/faultcube replay training/data/cisco-iosxr/excerpt.parquet --speed 12 \
+	.venv-service/bin/faultcube replay training/data/cisco-iosxr/excerpt.parquet --speed $(SPEED) \
 	    --wait 60 --url http://127.0.0.1:$(PORT)
 
 test: .venv/installed ## Run every test; ARGS="-k name" picks some

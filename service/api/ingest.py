@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from typing import Final
 
 from fastapi import APIRouter
@@ -185,6 +186,10 @@ class IngestStatus(ResponseModel):
     """How many are known."""
     latest: list[KeyStatus]
     """The keys that reported last, 1,000 at most."""
+    strays: dict[str, int]
+    """Keys with points that were late or dated ahead, 1,000 at most: look at their clocks."""
+    findings: list[str]
+    """What is odd about the mapping, by the points so far: a counter that is mapped as a gauge."""
 
 
 @router.get("/ingest/status", summary="Ingestion", **answers(IngestStatus))
@@ -210,4 +215,6 @@ async def status(request: Request) -> Response:
         points={} if assembler is None else asdict(assembler.counts),
         keys=len(ingestion.last),
         latest=[KeyStatus(key=key, time=last.time, label=last.label) for key, last in latest],
+        strays=dict(islice(ingestion.strays().items(), _MAX_KEYS)),
+        findings=[] if assembler is None else assembler.findings(),
     ).response()

@@ -176,6 +176,11 @@ class Ingestion:
         loop = self._loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoding, self._take, receiver, body)
 
+    def strays(self) -> dict[str, int]:
+        """Return keys that had points late or dated ahead, with their number."""
+        found = {} if self.assembler is None else self.assembler.strays()
+        return {_BETWEEN.join(key): count for key, count in found.items()}
+
     def renew(self, keys: Sequence[str]) -> None:
         """Learn the baselines of keys anew: what they do now is their new normal."""
         with self._lock:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.server import free_port
 from tests.support.running import classify, environment, running
 
 
@@ -101,6 +102,26 @@ def test_a_second_make_run_installs_nothing(second: Session, labels: list[str]) 
     assert "Installing" not in second.output
     assert second.seconds < 15
     assert second.labels == labels
+
+
+def test_make_demo_shows_incidents_open_and_close(
+    second: Session, checkout: Path, home: Path
+) -> None:
+    assert second.labels
+    done = subprocess.run(
+        [*shlex.split("make demo"), f"PORT={free_port()}", "SPEED=60"],
+        cwd=checkout,
+        env=environment(HOME=str(home)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"open +bgp_clear at leaf1", done.stdout)
+    assert re.search(r"closed +bgp_clear at leaf6", done.stdout)
+    assert "705,108 points" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_opentelemetry_is_told_what_was_not_taken(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"content": b"{\x07nonsense"}, ""),
+        ({"content": b"[nonsense"}, ""),
         ({"headers": {"Content-Encoding": "br"}}, "Content-Encoding must be one of"),
     ],
 )
@@ -106,6 +106,8 @@ def test_what_cannot_be_used_is_400_so_that_nobody_sends_it_again(
 ) -> None:
     path, headers, body = SENT[receiver]
     options = {"content": body} | change
+    if receiver == "telegraf":  # what does not look like JSON are lines, each refused for itself
+        options["content"] = b"{"
     options["headers"] = headers | change.get("headers", {})
     before = counts(client, receiver)
     answer = client.post(path, **options)
