@@ -1,8 +1,8 @@
 """Incidents that a model's verdicts on the three runs become; prints a Markdown table.
 
-    python -m benchmarks.incidents [--model FOLDER] [--recipe FILE]
+    python -m benchmarks.incidents [--model FOLDER] [--recipe FILE] [--raw FILE]
 
-from the root of the repository; it takes some seconds.
+from the root of the repository; it takes some seconds, with --raw some minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 
 from benchmarks.harness.report import table
 from benchmarks.incidents.measure import Outcome, replay
+from benchmarks.incidents.over_http import send
 from benchmarks.incidents.runs import roles_of, runs_of
 from models import Model
 from service.incidents.hysteresis import Hysteresis
@@ -33,12 +34,25 @@ def main(
     open_records: Annotated[int, typer.Option(help="Bad records that open.")] = 2,
     window: Annotated[int, typer.Option(help="Records that are looked at.")] = 3,
     close_records: Annotated[int, typer.Option(help="Good records that close.")] = 4,
+    raw: Annotated[
+        Path | None,
+        typer.Option(help="Table of raw points: send it to a running service instead."),
+    ] = None,
 ) -> None:
     """Replay all runs, and print what came of them."""
     settings = Recipe.read(recipe, {})
     hysteresis = Hysteresis(open_records, window, close_records)
     roles = roles_of(settings)
-    outcomes = [replay(run, roles, hysteresis) for run in runs_of(settings, Model.load(model))]
+    runs = [*runs_of(settings, Model.load(model))]
+    if raw is None:
+        outcomes = [replay(run, roles, hysteresis) for run in runs]
+    else:
+        sent = send(runs, raw, model)
+        outcomes = sent.outcomes
+        sys.stdout.write(
+            f"{sent.points:,} points over HTTP in {sent.seconds:.0f} s "
+            f"({sent.points / sent.seconds:,.0f} a second), {sent.records:,} records\n\n"
+        )
     rows = [row_of(outcome) for outcome in outcomes]
     sys.stdout.write("\n".join([*table(_HEAD, [*rows, total_of(outcomes)]), ""]))
 
