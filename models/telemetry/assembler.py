@@ -89,6 +89,9 @@ class Assembler:
         """
         parts = [self.advance(arrived)]
         self.counts.points += len(points)
+        if self.mapping.clock == "arrival":
+            times = np.full(len(points), round(self._now * 1e9), np.int64)
+            points = Points(points.series, times, points.values)
         batch = self._grouped(points)
         if batch is not None:
             last = lasts(batch.keys)

@@ -160,6 +160,8 @@ class Mapping(_Part):
     """Seconds between two records after which a key begins anew."""
     ahead: Seconds = 300.0
     """Seconds by which the time of a point may be after its arrival."""
+    clock: Literal["points", "arrival"] = "points"
+    """`arrival`: the time of a point is that of its arrival, for devices whose clocks are wrong."""
     learn: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 40
     """First records of a key, of which medians are its baseline."""
     required: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.6

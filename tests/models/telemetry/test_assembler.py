@@ -230,6 +230,16 @@ def test_points_far_ahead_of_their_arrival_close_nothing() -> None:
     assert feed.values() == [1.0]
 
 
+def test_a_device_whose_clock_is_wrong_can_be_placed_by_arrival() -> None:
+    feed = feed_of(GAUGE, 'clock = "arrival"\nalign = "interval"')
+    for second in (0, 5, 10):
+        feed.add(("load", LOAD, 1e7, second), ("load", LOAD, -1e7, second + 0.5), arrived=second)
+    feed.finish()
+    assert feed.records.times.tolist() == [START + 5, START + 10, START + 15]
+    assert feed.values() == [0.5, 5.5, 10.5]  # the last of each interval
+    assert feed.assembler.strays() == {}
+
+
 def test_keys_with_points_that_are_late_or_misdated_are_named() -> None:
     feed = feed_of(GAUGE)
     feed.add(*(("load", {"device": name}, 0, 1.0) for name in "abc"))
