@@ -38,6 +38,9 @@ def main(
         Path | None,
         typer.Option(help="Table of raw points: send it to a running service instead."),
     ] = None,
+    mapping: Annotated[Path, typer.Option(help="Of these points.")] = Path(
+        "training/data/cisco-iosxr/mapping.toml"
+    ),
 ) -> None:
     """Replay all runs, and print what came of them."""
     settings = Recipe.read(recipe, {})
@@ -47,7 +50,7 @@ def main(
     if raw is None:
         outcomes = [replay(run, roles, hysteresis) for run in runs]
     else:
-        sent = send(runs, raw, model)
+        sent = send(runs, raw, model, mapping)
         outcomes = sent.outcomes
         sys.stdout.write(
             f"{sent.points:,} points over HTTP in {sent.seconds:.0f} s "

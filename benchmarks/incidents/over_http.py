@@ -15,7 +15,7 @@ from typing import Any, cast
 from benchmarks.harness.server import Server, free_port
 from benchmarks.incidents.measure import Outcome, matched
 from benchmarks.incidents.runs import Run
-from models import Model
+from models.telemetry.mapping import Mapping
 from service.incidents.incident import Incident
 from service.offline.replay import Recording, Sender
 
@@ -40,21 +40,19 @@ class Sent:
     outcomes: list[Outcome]
 
 
-def send(runs: Sequence[Run], raw: Path, bundle: Path) -> Sent:
-    """Send a table of raw points to a service of a bundle, on a core of its own.
+def send(runs: Sequence[Run], raw: Path, bundle: Path, rules: Path) -> Sent:
+    """Send a table of raw points to a service of a bundle and a mapping, on a core of its own.
 
     Raises:
         ReplayError: the table cannot be read, or the service refuses it.
         ServerError: the service does not start.
     """
-    mapping = Model.load(bundle).mapping
-    if mapping is None:
-        raise SystemExit(f"{bundle} has no mapping")
-    recording = Recording(raw, mapping)
+    recording = Recording(raw, Mapping.read(rules))
     port = free_port()
     command = [str(Path(sys.executable).parent / "faultcube"), "serve", str(bundle.resolve())]
     with TemporaryDirectory() as folder:
         state = {"FAULTCUBE_DATABASE_URL": f"sqlite:///{folder}/classes.sqlite"}
+        state["FAULTCUBE_MAPPING"] = str(rules.resolve())
         more = {"FAULTCUBE_JOURNAL": f"{folder}/journal", "FAULTCUBE_PORT": str(port)}
         server = Server.start(command, port, Path(folder), state | more)
         with server, closing(Sender(f"http://127.0.0.1:{port}")) as sender:

@@ -7,7 +7,7 @@ order within the lateness that the mapping allows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Mappings
 from dataclasses import asdict
 from typing import Any, Self
@@ -127,9 +127,13 @@ class Assembler:
         if self._waves.baselines.needed:
             self._waves.baselines.known[np.fromiter(keys, np.int64)] = False
 
-    def follow(self, keys: Iterable[int], share: float) -> None:
-        """Move the baseline of keys a share towards their last record."""
-        self._waves.follow(np.fromiter(keys, np.int64), share)
+    def judge_by(self, is_good: Callable[[Records], NDArray[np.bool_]]) -> None:
+        """Let baselines follow the records that are good, by the share that the mapping says.
+
+        Args:
+            is_good: tells which of some records are: bool [n].
+        """
+        self._waves.is_good = is_good
 
     def strays(self) -> dict[tuple[str, ...], int]:
         """Return keys that had points late or misdated, with their number: clocks may be wrong."""

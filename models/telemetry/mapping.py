@@ -164,6 +164,9 @@ class Mapping(_Part):
     """`arrival`: the time of a point is that of its arrival, for devices whose clocks are wrong."""
     learn: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 40
     """First records of a key, of which medians are its baseline."""
+    follow: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
+    """Share by which the baseline of a key moves towards each record that the model calls good,
+    where there is a model; 0 leaves it as it was learned."""
     required: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.6
     """Share of fields that must have a value for a record to be judged."""
     wide: Wide = Wide()

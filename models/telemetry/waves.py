@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as Mappings
 from typing import Any
 
@@ -40,6 +41,7 @@ class Waves:
         open: values of records that are not complete.
         baselines: what keys and series usually are.
         closed: time of the newest complete record of each key: int64 [max_keys].
+        is_good: tells which records are good traffic, for baselines that follow; None for nobody.
     """
 
     def __init__(self, views: Views, places: Places, counts: Counts, clock: Clock) -> None:
@@ -58,6 +60,7 @@ class Waves:
         self._deltas: dict[int, Deltas] = {}  # by key, of records that are open
         self._crowded: set[int] = set()
         self._valued = np.zeros(len(mapping.fields), np.bool_)
+        self.is_good: Callable[[Records], NDArray[np.bool_]] | None = None
 
     def place_key(self, key: int) -> None:
         """Begin a key."""
@@ -268,7 +271,13 @@ class Waves:
     ) -> Records:
         matrix, values = self.baselines.fields(keys, entries)
         self._note(values)
-        return self._counted(keys, records, matrix, learning=False)
+        made = self._counted(keys, records, matrix, learning=False)
+        if self.is_good is not None and self._mapping.follow:
+            # At once, so that the next record of a key is related to the moved baseline, whether
+            # or not it came in the same body.
+            good = self.is_good(made) & made.sufficient
+            self.follow(keys[good], self._mapping.follow)
+        return made
 
     def _hold(
         self,

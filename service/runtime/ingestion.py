@@ -19,6 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models import Model
 from models.telemetry.assembler import Assembler
 from models.telemetry.mapping import Mapping, MappingError
@@ -256,6 +259,7 @@ class Ingestion:
         if before is None:
             assembler, position = self._restored(mapping)
             self.assembler = assembler
+            assembler.judge_by(self._is_good)
             self._repeat(position)
         self.refused = None
         self._marked = self._clock()
@@ -369,6 +373,15 @@ class Ingestion:
             self.last[key] = Latest(slot, time, label)
         self._show(served, scored)
         self._hooks.observe(judged)
+
+    def _is_good(self, records: Records) -> NDArray[np.bool_]:
+        """Tell which records the model calls good: baselines may follow them."""
+        assert self._columns is not None  # noqa: S101
+        model = self._hooks.served().model
+        matrix, fits = self._columns[1].encode(records, model.schema)
+        good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
+        labels = model.labels(model.decide(matrix))
+        return fits & np.array([label in good for label in labels], np.bool_)
 
     def _show(self, served: ServedModel, scored: Scored) -> None:
         """Show verdicts to those who see all records, in the thread of the other requests."""

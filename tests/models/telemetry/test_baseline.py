@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from models.telemetry.baseline import medians
 from tests.support.feeds import GAUGE, Feed, feed_of
@@ -104,30 +104,61 @@ def test_without_an_active_series_a_field_is_absent() -> None:
     assert feed.values() == [0, 0, 0, 6]
 
 
-def test_a_baseline_follows_the_last_record() -> None:
-    feed = fed(RELATED, 10, 10, 10, 20, 20)
-    feed.assembler.follow([0], 0.5)  # the record of 20 is the last that is complete
+def following(fields: str, learn: int, below: float = np.inf) -> Feed:
+    """A feed whose baselines move half way towards records with a field below a limit."""
+    feed = feed_of(fields, f"learn = {learn}\nfollow = 0.5")
+    feed.assembler.judge_by(lambda records: records.matrix[:, 0] < below)
+    return feed
+
+
+def test_a_baseline_follows_good_records() -> None:
+    feed = following(RELATED, 3)
+    for time, value in enumerate((10.0, 10, 10, 20, 20)):
+        feed.add(("load", A, 5 * time, value))
     feed.finish()
     assert feed.values() == [0, 0, 0, 1, 5 / 15]
 
 
+def test_a_baseline_does_not_follow_a_fault() -> None:
+    feed = following(RELATED, 3, below=0.9)
+    for time, value in enumerate((10.0, 10, 10, 20, 20, 12, 12)):
+        feed.add(("load", A, 5 * time, value))
+    feed.finish()
+    assert feed.values() == [0, 0, 0, 1, 1, 2 / 10, 1 / 11]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(1, 100), min_size=4, max_size=12), st.data())
+def test_what_is_followed_does_not_depend_on_bodies(
+    values: list[float], data: st.DataObject
+) -> None:
+    points = [("load", A, 5.0 * time, value) for time, value in enumerate(values)]
+    one, many = following(RELATED, 3, below=0.5), following(RELATED, 3, below=0.5)
+    one.add(*points)
+    while points:
+        size = data.draw(st.integers(1, len(points)))
+        many.add(*points[:size])
+        points = points[size:]
+    one.finish()
+    many.finish()
+    assert one.values() == many.values()
+
+
 def test_medians_of_series_follow_too_and_a_new_series_joins() -> None:
-    feed = feed_of(EACH, "learn = 2")
+    feed = following(EACH, 2)
     old, new = A | {"port": "1"}, A | {"port": "2"}
     for time in (0, 5):
         feed.add(("load", old, time, 10.0))
     for time in (10, 15):
         feed.add(("load", old, time, 20.0), ("load", new, time, 60.0))
-    feed.assembler.follow([0], 0.5)
     feed.finish()
     assert feed.values() == [0, 0, 1, 80 / 75 - 1]
 
 
 def test_rates_of_counters_are_related_and_followed() -> None:
-    feed = feed_of(f'{GAUGE}\nkind = "counter"\nrelation = "each"\naggregate = "max"', "learn = 3")
+    feed = following(f'{GAUGE}\nkind = "counter"\nrelation = "each"\naggregate = "max"', 3)
     for time, value in ((0, 0.0), (5, 50.0), (10, 100.0), (15, 200.0), (20, 300.0)):
         feed.add(("load", A, time, value))
-    feed.assembler.follow([0], 0.5)
     feed.finish()
     assert np.array_equal(feed.values(), [np.nan, 0, 0, 1, 20 / 15 - 1], equal_nan=True)
 
