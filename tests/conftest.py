@@ -19,12 +19,17 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 T = TypeVar("T")
 Once = Callable[[str, Callable[[], T]], T]
+
+# How long an example takes says nothing while other tests run beside it.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 SLOW_ROOMS = ("e2e", "training", "service")
 """They start first, slowest first, so that no process ends long after the others."""

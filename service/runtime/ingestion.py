@@ -221,7 +221,8 @@ class Ingestion:
             mapping.check(served.model.schema)
             self._begin(served, mapping)
         except MappingError as error:
-            if str(self.refused) != str(error):
+            told = str(self.refused) == str(error)
+            if not told and (self._own or served.model.mapping):  # else nobody asks for it
                 log.warning("nothing is ingested", extra={"reason": str(error)})
             self.refused = Problem(problems.NOT_INGESTING, str(error))
             return False

@@ -35,6 +35,8 @@ def test_every_setting_is_read_from_its_environment_variable(
         "max_held_bytes": 1 << 24,
         "queue": 7,
         "database_url": "postgresql://db/faultcube",
+        "mapping": Path(__file__).parents[2] / "training/data/cisco-iosxr/mapping.toml",
+        "journal": tmp_path / "journal",
         "max_classes": 9,
         "incident_open": 3,
         "incident_window": 5,
@@ -108,3 +110,9 @@ def test_the_table_has_a_line_with_a_meaning_for_each_setting_and_no_path_of_thi
 def test_a_shadow_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTCUBE_SHADOW", "")
     assert Settings.read().shadow is None
+
+
+def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mapping.toml").write_text('name = "x"')
+    with pytest.raises(SettingsError, match=r"FAULTCUBE_MAPPING: .*key"):
+        Settings.read(mapping=tmp_path / "mapping.toml")

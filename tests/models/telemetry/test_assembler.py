@@ -443,7 +443,8 @@ def test_lost_points_make_fields_missing_and_no_field_wrong(seed: int, share: fl
     kept = [point for point in points if point[3] < learned or random.random() > share]
     whole, expected = assembled(head, [points])
     lossy, found = assembled(head, [kept])
-    assert lossy.counts.missing > whole.counts.missing
+    # The few of 1 % may all be first points of their series, which nobody expected.
+    assert lossy.counts.missing >= whole.counts.missing + (share > 0.05)
     assert {"octets", "requests"} < {*whole.mapping.names}  # the next rate is over two intervals
     gauges = [
         at for at, name in enumerate(whole.mapping.names) if name not in {"octets", "requests"}
