@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +39,7 @@ from service.scoring.served_model import ServedModel
 from service.web import problems
 from service.web.problems import Problem
 
-__all__ = ["CHECKPOINT", "Hooks", "Ingestion"]
-
-CHECKPOINT: Final = "ingestion"
-"""Name of the checkpoint."""
+__all__ = ["Hooks", "Ingestion", "Latest", "ReceiverCounts"]
 
 _TICK_SECONDS = 0.1
 """Longest time between a deadline and the end of its records."""
@@ -222,7 +218,8 @@ class Ingestion:
             self._begin(served, mapping)
         except MappingError as error:
             told = str(self.refused) == str(error)
-            if not told and (self._own or served.model.mapping):  # else nobody asks for it
+            asked = self._own or (served.model.mapping and self._workers == 1)
+            if asked and not told:
                 log.warning("nothing is ingested", extra={"reason": str(error)})
             self.refused = Problem(problems.NOT_INGESTING, str(error))
             return False
@@ -283,7 +280,7 @@ class Ingestion:
             ) from error
 
     def _restored(self, mapping: Mapping) -> tuple[Assembler, int]:
-        checkpoint = self._hooks.restore(CHECKPOINT) if self._journal is not None else None
+        checkpoint = self._hooks.restore(self._journal.name) if self._journal is not None else None
         if checkpoint is None:
             return Assembler(mapping), 0
         try:
@@ -396,7 +393,7 @@ class Ingestion:
         assert self._journal is not None  # noqa: S101
         with self._lock:
             document = self.assembler.snapshot()
-        if self._hooks.keep(Checkpoint(CHECKPOINT, position, document)):
+        if self._hooks.keep(Checkpoint(self._journal.name, position, document)):
             self._journal.forget(position)
 
     def _checkpoint_now(self) -> None:

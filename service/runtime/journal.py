@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ class Journal:
         folder: made if it is not there; no other process may use it.
 
     Attributes:
+        name: of its own, the same whenever the folder is used: its checkpoints go by it, because
+            several services may share a database.
         position: number of the file that is written to.
         size: bytes written to it.
 
@@ -61,6 +64,10 @@ class Journal:
         except OSError:
             os.close(self._claim)
             raise
+        own = folder / "name"
+        if not own.exists() or not own.stat().st_size:
+            own.write_text(secrets.token_hex(8), encoding="ascii")
+        self.name = own.read_text(encoding="ascii")
         # A file that was cut off in the middle is never continued.
         self.position = max(self._numbers(), default=0) + 1
         self.size = 0

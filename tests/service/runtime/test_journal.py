@@ -79,3 +79,13 @@ def test_one_process_has_the_folder(tmp_path: Path) -> None:
         Journal(tmp_path / "journal")
     journal.close()
     Journal(tmp_path / "journal").close()
+
+
+def test_a_folder_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
+    names = []
+    for folder in ("one", "one", "two"):
+        journal = Journal(tmp_path / folder)
+        names.append(journal.name)
+        journal.close()
+    assert names[0] == names[1] != names[2]
+    assert len(names[0]) == 16
