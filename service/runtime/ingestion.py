@@ -158,8 +158,9 @@ class Ingestion:
         self._columns: tuple[str, Columns] | None = None  # with the version of the bundle
         self._queue: queue.SimpleQueue[_Taken | _Mark] = queue.SimpleQueue()
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        # Decoding adds series to the assembler, which must not run meanwhile.
-        self._lock = threading.Lock()
+        # Decoding adds series to the assembler, which must not run meanwhile. Reentrant, because
+        # who observes may ask for baselines to be learned anew.
+        self._lock = threading.RLock()
         self._marked = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -253,12 +254,13 @@ class Ingestion:
                 before = self.assembler = None
                 self.last.clear()
         self._open_journal()
+        # Restored before anything is set: while the database is away it raises, and comes again.
+        restored = self._restored(mapping) if before is None else None
         self._columns = served.version, Columns.between(mapping, served.model.schema)
-        if before is None:
-            assembler, position = self._restored(mapping)
-            self.assembler = assembler
-            assembler.judge_by(self._is_good)
-            self._repeat(position)
+        if restored is not None:
+            self.assembler, position = restored
+            self.assembler.judge_by(self._is_good)
+            self._repeat(self.assembler, position)
         self.refused = None
         self._marked = self._clock()
         log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
@@ -289,15 +291,15 @@ class Ingestion:
             log.warning("state of ingestion not restored", extra={"reason": str(error)})
             return Assembler(mapping), self._journal.position if self._journal else 0
 
-    def _repeat(self, position: int) -> None:
+    def _repeat(self, assembler: Assembler, position: int) -> None:
         """Take again what was taken after the checkpoint."""
-        if self._journal is None or self.assembler is None:
+        if self._journal is None:
             return
         bodies = 0
         for entry in self._journal.entries(position):
             receiver = RECEIVERS[entry.receiver]
-            decoded = receiver.decode(entry.body, self.assembler.series, _ns(entry.arrived))
-            self._judge(self.assembler.add(decoded.points, entry.arrived))
+            decoded = receiver.decode(entry.body, assembler.series, _ns(entry.arrived))
+            self._judge(assembler.add(decoded.points, entry.arrived))
             bodies += 1
         if bodies:
             log.info("journal repeated", extra={"bodies": bodies})
@@ -306,7 +308,7 @@ class Ingestion:
         counts = self.counts[receiver.name]
         with self._lock:
             if self.refused is not None:
-                raise self.refused
+                raise self.refused.with_traceback(None)  # else it would grow with every body
             assert self.assembler is not None  # noqa: S101
             arrived = self._clock()
             decoded = receiver.decode(body, self.assembler.series, _ns(arrived))
@@ -353,7 +355,7 @@ class Ingestion:
             return
         with self._lock:
             records = assembler.add(item.points, item.arrived)
-        self.queued -= len(item.points)
+            self.queued -= len(item.points)
         self._judge(records)
 
     def _judge(self, records: Records) -> None:

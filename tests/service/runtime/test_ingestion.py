@@ -15,6 +15,7 @@ import pytest
 from models import Model
 from models.telemetry.assembler import Assembler
 from models.telemetry.mapping import Mapping
+from service.classes.entities import AwayError
 from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
@@ -81,13 +82,14 @@ class Process:
     judged: list[Judged] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    restore: Callable[[str], Checkpoint | None] | None = None
 
     def __post_init__(self) -> None:
         hooks = Hooks(
             self.served,
             self.judged.append,
             self._keep,
-            self._restore,
+            self.restore or self._restore,
             lambda _, scored: self.scored.append(scored),
             Counters(),
         )
@@ -269,3 +271,30 @@ def test_overload_is_told_before_anything_is_decoded(start: Start) -> None:
         asyncio.run(process.ingestion.take(TELEGRAF, b"{"))
     assert caught.value.status == 503
     process.ingestion.queued = 0
+
+
+def test_a_database_that_is_away_at_the_start_is_waited_for(
+    start: Start, tmp_path: Path, bodies: list[bytes], recording: Recording
+) -> None:
+    away = [AwayError("away")] * 2
+
+    def restore(_name: str) -> Checkpoint | None:
+        if away:
+            raise away.pop()
+        return None
+
+    process = start(tmp_path, restore=restore, now=float(recording.times[-1]))
+    process.send(bodies[:2], 0.1)
+    assert not away
+    process.wait(lambda: process.ingestion.queued == 0)
+    assert process.ingestion.counts["telegraf"].bodies == 2
+
+
+def test_the_new_normal_is_learned_again_though_a_mapping_changes_meanwhile(
+    start: Start, recording: Recording, bodies: list[bytes]
+) -> None:
+    process = start(now=float(recording.times[-1]))
+    process.send(bodies[:60], 0.1)
+    process.wait(lambda: process.ingestion.queued == 0)
+    with process.ingestion._lock:  # as while records of the mapping before are judged
+        process.ingestion.renew(["leaf1", "no such key"])
