@@ -161,6 +161,9 @@ class Ingestion:
         # Decoding adds series to the assembler, which must not run meanwhile. Reentrant, because
         # who observes may ask for baselines to be learned anew.
         self._lock = threading.RLock()
+        # From the start, so that the first point of a format is seen as an increase.
+        hooks.counters.points |= dict.fromkeys(RECEIVERS, 0)
+        hooks.counters.samples_rejected |= dict.fromkeys(RECEIVERS, 0)
         self._marked = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 

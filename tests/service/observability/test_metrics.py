@@ -68,9 +68,11 @@ LABELS = {
     "faultcube_bundle_info": {"name", "version"},
     "faultcube_incidents_closed": {"label"},
     "faultcube_incidents_opened": {"label"},
+    "faultcube_points": {"format"},
     "faultcube_rejected_requests": {"reason"},
     "faultcube_request_seconds": {"route", "le"},
     "faultcube_requests": {"route", "status"},
+    "faultcube_samples_rejected": {"format"},
     "faultcube_verdicts": {"label"},
 }
 
