@@ -206,6 +206,10 @@ class Model:
         indices, accepted = decisions.nearest.tolist(), decisions.accepted.tolist()
         return [names[k] if ok else UNKNOWN for k, ok in zip(indices, accepted, strict=True)]
 
+    def are_good(self, decisions: Decisions) -> npt.NDArray[np.bool_]:
+        """Return which records are good traffic: accepted by a class that is good; bool [n]."""
+        return decisions.accepted & np.array(self.good, np.bool_)[decisions.nearest]
+
     def verdicts(
         self, decisions: Decisions, kind: Callable[..., _Verdict], *, distances: bool = False
     ) -> list[_Verdict]:

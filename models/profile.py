@@ -282,8 +282,6 @@ class Trial:
 def try_out(model: Model, profile: Profile, matrix: Matrix) -> Trial:
     """Classify the records that a profile was learned from: float32 [n, fields]."""
     before = Counter(model.labels(model.decide(matrix)))
-    after = Counter(model.labels(model.decide(Adaptation.of(profile, model.schema)(matrix))))
-    good = sum(
-        after[name] for name, is_good in zip(model.names, model.good, strict=True) if is_good
-    )
-    return Trial(len(matrix), before, after, 1 - good / len(matrix))
+    decisions = model.decide(Adaptation.of(profile, model.schema)(matrix))
+    good = int(np.count_nonzero(model.are_good(decisions)))
+    return Trial(len(matrix), before, Counter(model.labels(decisions)), 1 - good / len(matrix))

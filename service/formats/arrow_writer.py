@@ -41,7 +41,7 @@ def verdict_batch(
     names, nearest, accepted = model.names, decisions.nearest, decisions.accepted
     columns = {
         "label": rows.words(np.where(accepted, nearest, len(names)), [*names, UNKNOWN]),
-        "good": rows.numbers(accepted & np.array(model.good)[nearest]),
+        "good": rows.numbers(model.are_good(decisions)),
         "distance": rows.numbers(decisions.distance),
         "confidence": rows.numbers(decisions.confidence),
         "nearest": rows.words(nearest, names, accepted),

@@ -95,8 +95,7 @@ def judge(
     model = served.model
     decisions = model.decide(matrix)
     labels = model.labels(decisions)
-    good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
-    bad = np.flatnonzero([label not in good for label in labels])
+    bad = np.flatnonzero(~model.are_good(decisions))
     embeddings = np.zeros((len(matrix), model.manifest.dimensions), np.float32)
     if len(bad):
         embeddings[bad] = model.encoder.embed(matrix[bad])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,9 @@ from models.decision import NearestCentroid
 def named(names: list[str], good: list[bool]) -> Model:
     """As much of a model as writers ask for."""
     manifest = SimpleNamespace(name="toy", version="abc")
-    return cast("Model", SimpleNamespace(names=names, good=good, manifest=manifest))
+    model = SimpleNamespace(names=names, good=good, manifest=manifest)
+    model.are_good = MethodType(Model.are_good, model)
+    return cast("Model", model)
 
 
 def decided(distances: Any = None, nearest: Any = (0, 1, 2, 1)) -> Decisions:

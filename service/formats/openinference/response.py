@@ -76,8 +76,7 @@ def _array(
         case "label":
             return np.where(decisions.accepted, decisions.nearest, len(model.names))
         case "good":
-            good: npt.NDArray[Any] = decisions.accepted & np.array(model.good)[decisions.nearest]
-            return good
+            return model.are_good(decisions)
         case "embedding":
             return cast("Matrix", embeddings)
     array: npt.NDArray[Any] = getattr(decisions, name)
