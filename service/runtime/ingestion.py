@@ -109,12 +109,10 @@ class Latest:
     """The latest record of a key.
 
     Attributes:
-        slot: of the key in the assembler.
         time: of the record, seconds since the Unix epoch.
         label: its verdict.
     """
 
-    slot: int
     time: float
     label: str
 
@@ -188,7 +186,8 @@ class Ingestion:
         """Learn the baselines of keys anew: what they do now is their new normal."""
         with self._lock:
             if self.assembler is not None:
-                self.assembler.renew([self.last[key].slot for key in keys if key in self.last])
+                slots = (self.assembler.slot(_parts(key, self.assembler.mapping)) for key in keys)
+                self.assembler.renew([slot for slot in slots if slot is not None])
 
     def run(self, stop: threading.Event) -> None:
         """Assemble and judge what was taken, until `stop` is set."""
@@ -371,9 +370,8 @@ class Ingestion:
         keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
         served = self._hooks.served()
         scored, judged = judge_assembled(served, self._columns[1], records, keys)
-        slots, times = records.keys.tolist(), records.times.tolist()
-        for key, slot, time, label in zip(keys, slots, times, judged.labels, strict=True):
-            self.last[key] = Latest(slot, time, label)
+        for key, time, label in zip(keys, records.times.tolist(), judged.labels, strict=True):
+            self.last[key] = Latest(time, label)
         self._show(served, scored)
         self._hooks.observe(judged)
 
@@ -382,9 +380,7 @@ class Ingestion:
         assert self._columns is not None  # noqa: S101
         model = self._hooks.served().model
         matrix, fits = self._columns[1].encode(records, model.schema)
-        good = {name for name, is_good in zip(model.names, model.good, strict=True) if is_good}
-        labels = model.labels(model.decide(matrix))
-        return fits & np.array([label in good for label in labels], np.bool_)
+        return fits & model.are_good(model.decide(matrix))
 
     def _show(self, served: ServedModel, scored: Scored) -> None:
         """Show verdicts to those who see all records, in the thread of the other requests."""
@@ -412,6 +408,11 @@ class Ingestion:
 
 _BETWEEN = " / "
 """Between the parts of a key."""
+
+
+def _parts(key: str, mapping: Mapping) -> tuple[str, ...]:
+    """Return the values of the tags that make a key."""
+    return (key,) if len(mapping.key) == 1 else tuple(key.split(_BETWEEN))
 
 
 def _ns(seconds: float) -> int:

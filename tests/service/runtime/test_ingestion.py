@@ -290,11 +290,27 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
     assert process.ingestion.counts["telegraf"].bodies == 2
 
 
-def test_the_new_normal_is_learned_again_though_a_mapping_changes_meanwhile(
-    start: Start, recording: Recording, bodies: list[bytes]
+def test_the_new_normal_is_learned_also_right_after_a_restart(
+    start: Start, recording: Recording, bodies: list[bytes], tmp_path: Path
 ) -> None:
-    process = start(now=float(recording.times[-1]))
-    process.send(bodies[:60], 0.1)
-    process.wait(lambda: process.ingestion.queued == 0)
-    with process.ingestion._lock:  # as while records of the mapping before are judged
-        process.ingestion.renew(["leaf1", "no such key"])
+    process = start(tmp_path, now=float(recording.times[-1]))
+    process.send(bodies[:90], 0.1)
+    process.end()
+    later = start(tmp_path, now=process.now, checkpoints=process.checkpoints)
+    later.wait(lambda: later.ingestion.refused is None)
+    assembler = later.ingestion.assembler
+    assert assembler is not None
+    slots = [int(assembler.slot((key,)) or 0) for key in ("leaf1", "leaf2")]
+    assert slots[0] != slots[1]
+    known = assembler._waves.baselines.known
+    assert known[slots].tolist() == [True, True]
+
+    def renew() -> None:
+        with later.ingestion._lock:  # as while the records of a mapping before are judged
+            later.ingestion.renew(["leaf1", "no such key"])
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert known[slots].tolist() == [False, True]
