@@ -262,12 +262,10 @@ class News:
 
     Attributes:
         sent: points so far.
-        share: of the recording, 0..1.
         incidents: that have changed since the last news, as `GET /incidents` shows them.
     """
 
     sent: int
-    share: float
     incidents: list[dict[str, Any]]
 
 
@@ -294,10 +292,9 @@ def play(recording: Recording, sender: Sender, speed: float, shift: float = 0.0)
         sent += body.points
         if time.monotonic() - told >= _NEWS_SECONDS:
             told = time.monotonic()
-            share = (body.time - first) / max(recording.seconds, 1e-9)
-            yield News(sent, share, watch.changed())
+            yield News(sent, watch.changed())
     time.sleep(recording.mapping.wait + 2 * _NEWS_SECONDS)  # until the last records are judged
-    yield News(sent, 1.0, watch.changed())
+    yield News(sent, watch.changed())
 
 
 class _Watch:
