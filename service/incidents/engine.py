@@ -26,6 +26,9 @@ class _Snapshot:
     late: int
 
 
+_snapshot = msgspec.msgpack.Decoder(_Snapshot)
+
+
 class Engine:
     """Turns verdicts into incidents; the same records give the same changes and ids.
 
@@ -118,7 +121,7 @@ class Engine:
             ValueError: it is none.
         """
         try:
-            state = msgspec.msgpack.decode(snapshot, type=_Snapshot)
+            state = _snapshot.decode(snapshot)
         except msgspec.MsgspecError as error:
             raise ValueError(f"no snapshot of incidents: {error}") from error
         correlation = self._correlation

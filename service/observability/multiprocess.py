@@ -51,6 +51,9 @@ class _Inherited(msgspec.Struct):
     last: str = ""
 
 
+_inherited = msgspec.msgpack.Decoder(_Inherited)
+
+
 class SharedReports:
     """Publishes the reports of one worker, and reads those of the others.
 
@@ -108,7 +111,7 @@ class SharedReports:
 
     def _inherited(self) -> _Inherited:
         try:
-            return msgspec.msgpack.decode((self.folder / "inherited").read_bytes(), type=_Inherited)
+            return _inherited.decode((self.folder / "inherited").read_bytes())
         except FileNotFoundError:
             return _Inherited()
 

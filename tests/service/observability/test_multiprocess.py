@@ -97,8 +97,8 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
     yield start
     for worker in started:
-        if worker.process.poll() is None:
-            worker.kill()
+        with worker.process:  # closes its pipes, also where a test failed
+            worker.process.kill()
 
 
 def published(folder: Path) -> None:
@@ -127,6 +127,29 @@ def test_any_worker_tells_the_sum_over_all(workers: Workers, tmp_path: Path) -> 
         assert samples["faultcube_distance_sum", ()] == pytest.approx(0.6)
         assert samples["faultcube_queue_requests", ()] == 6
         assert samples["faultcube_held_bytes", ()] == 600
+
+
+def test_threads_that_decode_the_first_reports_at_once_do_not_crash() -> None:
+    """msgspec ends the process by a fault of memory where two threads build the same type."""
+    program = """
+import sys
+import threading
+from service.observability.counters import ProcessReport
+
+content = ProcessReport().encoded()
+sys.setswitchinterval(1e-6)
+start = threading.Barrier(32)
+def decode():
+    start.wait()
+    ProcessReport.decoded(content)
+
+threads = [threading.Thread(target=decode) for _ in range(32)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_processes_are_summed_up_and_the_newest_start_is_told(
