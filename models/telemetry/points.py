@@ -9,12 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["REFUSED", "UNMAPPED", "Points", "Series", "SeriesTable", "Slots"]
+__all__ = ["ELSEWHERE", "REFUSED", "UNMAPPED", "Points", "Series", "SeriesTable", "Slots"]
 
 UNMAPPED = -1
 """Id of every series that no field is made of."""
 REFUSED = -2
 """Id of every series beyond the limits of keys or series."""
+ELSEWHERE = -3
+"""Id of every series of a key that another service takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Points:
     """Points of any series, in the order in which they came.
 
     Attributes:
-        series: id of each point's series: int32 [n]; negative for UNMAPPED and REFUSED.
+        series: id of each point's series: int32 [n]; negative for UNMAPPED, REFUSED and
+            ELSEWHERE.
         times: nanoseconds since the Unix epoch: int64 [n].
         values: float64 [n]; NaN or infinite ends the series until its next point.
     """
@@ -54,7 +57,7 @@ class Slots(Protocol):
     """Gives a series its place in the state of an assembler."""
 
     def place(self, series: Series) -> int:
-        """Return the id of a new series, UNMAPPED or REFUSED."""
+        """Return the id of a new series, UNMAPPED, REFUSED or ELSEWHERE."""
 
 
 @dataclass(slots=True)
