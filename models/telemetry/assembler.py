@@ -56,7 +56,7 @@ class Assembler:
     ) -> None:
         self.mapping = mapping
         self.counts = Counts()
-        self.series = SeriesTable(self)
+        self.series = SeriesTable(self, mapping.state)
         self._views = Views(mapping)
         self._places = Places(self._views, self.counts, max_keys, max_series, share)
         step = round(mapping.interval * 1e9) if mapping.align == "interval" else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,10 @@ REFUSED = -2
 """Id of every series beyond the limits of keys or series."""
 ELSEWHERE = -3
 """Id of every series of a key that another service takes."""
+
+
+_MAX_STATES = 10_000
+"""Texts that are remembered, for a metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +73,18 @@ class SeriesTable:
 
     Attributes:
         slots: gives new series their ids.
+        state_of: returns the number that the text of a state means, of a metric; NaN for another.
         ids: by token; receivers read it directly, for speed.
         max_foreign: tokens remembered of series that have no id; beyond it they are forgotten and
             parsed again.
     """
 
     slots: Slots
+    state_of: Callable[[str, str], float] = field(default=lambda _metric, _text: float("nan"))
     ids: dict[Hashable, int] = field(default_factory=dict)
     max_foreign: int = 200_000
     _foreign: list[Hashable] = field(default_factory=list)
+    _states: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def add(self, token: Hashable, series: Series) -> int:
         """Remember a new series, and return its id."""
@@ -89,4 +96,13 @@ class SeriesTable:
                 self._foreign.clear()
             self._foreign.append(token)
         self.ids[token] = found
+        return found
+
+    def state(self, metric: str, text: str) -> float:
+        """Return the number that the text of a state is sent as; NaN if it is none."""
+        found = self._states.get((metric, text))
+        if found is None:
+            if len(self._states) >= _MAX_STATES:
+                self._states.clear()
+            found = self._states[metric, text] = self.state_of(metric, text)
         return found
