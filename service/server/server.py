@@ -58,7 +58,7 @@ class Config(uvicorn.Config):
     app_instance: FastAPI
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, proxies = settings, settings.proxies()
         super().__init__(
             "service.app:create_app",
             factory=True,
@@ -68,6 +68,9 @@ class Config(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
+            # Of its own accord, uvicorn believes whoever connects from this machine.
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
             # Connections that are left are cut off a moment before.
             timeout_graceful_shutdown=int(settings.grace_seconds) + 2,
             timeout_worker_healthcheck=30,

@@ -467,3 +467,26 @@ def test_who_connected_before_the_end_is_answered(served: Serve) -> None:
         connection.close()
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert all(b"connection: close" in answer.lower() for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        ("", ("127.0.0.1", "http")),
+        ("10.0.0.0/8", ("127.0.0.1", "http")),
+        ("10.0.0.0/8, 127.0.0.1", ("203.0.113.9", "https")),
+    ],
+)
+def test_what_a_proxy_says_of_its_client_is_believed_if_the_proxy_is_named(
+    served: Serve, proxies: str, seen: tuple[str, str]
+) -> None:
+    running = served(trusted_proxies=proxies)
+    clients: list[tuple[str, str]] = []
+    app = running.server.config.app_instance
+    app.state.observers.append(
+        lambda scope, _status, _seconds: clients.append((scope["client"][0], scope["scheme"]))
+    )
+    forged = b"X-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.1.1.1\r\nX-Forwarded-Proto: https"
+    answer = running.talk(LAST.replace(b"Host: x", b"Host: x\r\n" + forged))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert clients == [seen]
