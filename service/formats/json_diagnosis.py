@@ -16,8 +16,9 @@ from pydantic_core import from_json
 
 from models import Fault, RecordError, Schema
 from models.schema import Matrix, describe
-from service.formats.chunk import Chunk
+from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError, count_error
+from service.formats.json_text import check_unique
 
 __all__ = ["DECODE_ERRORS", "MAX_DETAILED", "Diagnosis", "parse"]
 
@@ -81,6 +82,9 @@ class Diagnosis:
             size *= 8
         document = parse(body)
         self._check_document(document, partial=False)
+        if len(body) > CHUNK_BYTES:  # a long one whose keys were fine would not be here
+            raise RecordError.of_request(None, "each key once", "one that comes twice")
+        check_unique(body, "records")
         options = {name: document.get(name, False) for name in self._options}
         if report:
             return options, self.report(_texts(body) or document["records"], 0, MAX_DETAILED)

@@ -21,11 +21,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from models import Field, Schema
+from models import Field, RecordError, Schema
 from models.schema import LARGEST, Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError, count_error
 from service.formats.json_diagnosis import DECODE_ERRORS, MAX_DETAILED, Diagnosis, parse
+from service.formats.json_text import check_unique, unmarked
 
 __all__ = ["Body", "JsonDecoder"]
 
@@ -34,7 +35,7 @@ _SHORT, _LONGER = CHUNK_BYTES, 2 * CHUNK_BYTES
 _MAX_REPORTED = 1 << 20
 """Bytes of a chunk whose faults are reported in place: it is longer by malice only."""
 
-_START = re.compile(rb'"records"\s*:\s*\[')
+_SECOND = re.compile(rb'\]\s*,\s*"records"\s*:')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 _FIRST_KEY = re.compile(rb'\s*\{\s*("[^"\\]{0,200}")')
 _Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
@@ -83,7 +84,8 @@ class JsonDecoder:
             RecordError: it is, but not `{"records": [...]}` with records of the schema. Reading a
                 chunk may raise it too.
         """
-        return (self._lenient if ignore_extra else self._strict).read(body, report=report)
+        reader = self._lenient if ignore_extra else self._strict
+        return reader.read(unmarked(body), report=report)
 
     @cached_property
     def _lenient(self) -> _BodyReader:
@@ -111,6 +113,8 @@ class _BodyReader:
             try:
                 content: Any = self._body.decode(body)
                 if 1 <= len(content.records) <= self._max_records:
+                    if body.find(b"]") != body.rfind(b"]"):  # as there is of a single list
+                        check_unique(body, "records")
                     chunk = Chunk(self._rows.encode(content.records))
                     return Body(self._options_of(content), iter((chunk,)))
             except DECODE_ERRORS:
@@ -131,15 +135,15 @@ class _BodyReader:
         return {name: getattr(content, name) for name in self._options}
 
     def _envelope(self, body: bytes | bytearray) -> tuple[dict[str, bool], int, int] | None:
-        """Return the options, and where the records start and end."""
-        start, end = _START.search(body), body.rfind(b"]")
-        if start is None or end <= start.end():
+        """Return the options, and where the records start and end: nothing else has brackets."""
+        start, end = body.find(b"[") + 1, body.rfind(b"]")
+        if end <= start:
             return None
         try:
-            content: Any = self._body.decode(body[: start.end()] + body[end:])
+            content: Any = self._body.decode(body[:start] + body[end:])
         except DECODE_ERRORS:
             return None
-        return self._options_of(content), start.end(), end
+        return self._options_of(content), start, end
 
     def _chunks(self, text: memoryview, *, report: bool) -> Iterator[Chunk]:
         between = _between(text) if self._ignore_extra else _BETWEEN
@@ -184,7 +188,7 @@ class _BodyReader:
             except DECODE_ERRORS as error:
                 if end == len(text):
                     if not isinstance(error, msgspec.ValidationError):
-                        parse(listed)
+                        _check_whole(listed)
                     return end, None
             try:  # a misfit may come before the place where a record was cut
                 self._diagnosis.entries(listed)
@@ -225,6 +229,14 @@ class _Rows:
         for i, (codes, unseen) in self._codes.items():
             columns[i] = tuple(codes.get(value, unseen) for value in columns[i])
         return np.ascontiguousarray(np.array(columns, np.float32).T)
+
+
+def _check_whole(listed: bytes) -> None:
+    """Raise why a list is not JSON; or that it ends early, and another one follows."""
+    if second := _SECOND.search(listed):
+        parse(listed[: second.start() + 1])
+        raise RecordError.of_request("records", "this key once", "a second one")
+    parse(listed)
 
 
 def _listed(text: memoryview, start: int, end: int) -> bytes:
