@@ -116,14 +116,16 @@ class _BodyReader:
                     if body.find(b"]") != body.rfind(b"]"):  # as there is of a single list
                         check_unique(body, "records")
                     chunk = Chunk(self._rows.encode(content.records))
-                    return Body(self._options_of(content), iter((chunk,)))
+                    return Body(self._options_of(content), chunk.split())
             except DECODE_ERRORS:
                 pass
-        elif (envelope := self._envelope(body)) is not None:
+        if report or len(body) > CHUNK_BYTES:
+            if (envelope := self._envelope(body)) is None:
+                self._diagnosis.refuse(body, strict=not report)
             options, start, end = envelope
             return Body(options, self._chunks(memoryview(body)[start:end], report=report))
-        options, chunk = self._diagnosis.read(body, report=report)
-        return Body(options, iter((chunk,)))
+        options, chunk = self._diagnosis.read(body)
+        return Body(options, chunk.split())
 
     def _row(self, text: msgspec.Raw) -> Matrix | None:
         try:
@@ -151,18 +153,23 @@ class _BodyReader:
         while start < len(text):
             end, rows = self._parse(text, start, between)
             more = " or more" if end < len(text) else ""
+            if rows == []:  # nothing but space is between the brackets
+                raise count_error(self._max_records, "an empty list")
             if rows is not None:
-                chunk = Chunk(self._rows.encode(rows))
+                self._check_count(records + len(rows), more)
+                chunks = Chunk(self._rows.encode(rows)).split()
             elif report and end - start <= _MAX_REPORTED:
                 entries = self._diagnosis.entries(_listed(text, start, end))
                 self._check_count(records + len(entries), more)
-                chunk = self._diagnosis.report(entries, records, detailed)
-                detailed -= len(chunk.faults)
+                chunks = self._diagnosis.report(entries, records, detailed)
             else:
                 chunk = self._diagnosis.read_list(_listed(text, start, end), records)
-            records += len(chunk)
-            self._check_count(records, more)
-            yield chunk
+                self._check_count(records + len(chunk), more)
+                chunks = chunk.split()
+            for chunk in chunks:
+                records += len(chunk)
+                detailed -= len(chunk.faults)
+                yield chunk
             start = end + 1
 
     def _check_count(self, records: int, more: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from models.schema import Matrix
-from service.formats.chunk import CHUNK_BYTES, Chunk
+from service.formats.chunk import CHUNK_BYTES, CHUNK_RECORDS, Chunk
 from service.formats.errors import MalformedInputError
 from service.formats.json_reader import Body, JsonDecoder
 from tests.support.problems import errors_of
@@ -184,10 +184,11 @@ def test_a_report_takes_the_records_that_fit_and_tells_of_each_other_one(
 
 
 def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
-    (chunk,) = chunks(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
-    assert len(chunk.faults) == 10_000
-    assert not len(chunk.matrix)
-    assert sum(fault.field is not None for fault in chunk.faults.values()) == 100
+    found = chunks(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
+    faults = [fault for chunk in found for fault in chunk.faults.values()]
+    assert [fault.record for fault in faults] == [*range(10_000)]
+    assert not any(len(chunk.matrix) for chunk in found)
+    assert sum(fault.field is not None for fault in faults) == 100
 
 
 @pytest.mark.parametrize("report", [False, True])
@@ -410,3 +411,23 @@ def test_a_byte_order_mark_is_no_part_of_the_body(count: int, kind: type[bytes])
     assert len(whole(decoder().read(body))) == count
     with pytest.raises(MalformedInputError):
         chunks(b"\xef\xbb\xbf" + body)
+
+
+@pytest.mark.parametrize("report", [False, True])
+@pytest.mark.parametrize("count", [300, 10_000])
+@pytest.mark.parametrize("bad", [{}, {"rx rate": "s3cr3t"}])
+def test_no_chunk_has_more_records_than_the_model_takes_in_a_time_slice(
+    report: bool, count: int, bad: dict[str, Any]
+) -> None:
+    records = json.dumps({"records": [GOOD | bad] * count}, separators=(",", ":"))
+    if bad and not report:
+        return
+    found = chunks(records.encode(), report=report)
+    assert sum(map(len, found)) == count
+    assert max(map(len, found)) <= CHUNK_RECORDS
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_a_long_list_of_nothing_is_empty(report: bool) -> None:
+    with pytest.raises(RecordError, match="an empty list"):
+        chunks(b'{"records": [' + b" " * 2 * CHUNK_BYTES + b"]}", report=report)

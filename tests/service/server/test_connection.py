@@ -535,3 +535,17 @@ def test_behind_another_request_an_ambiguous_one_is_not_answered(served: Serve) 
     answer = served().talk(LIVE + b"GET /readyz HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_what_lives_as_long_as_the_process_is_kept_from_the_garbage_collector_once(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(server.gc, "freeze", lambda: frozen.append(1))
+    ticks: list[int] = []
+    running = served().server
+    monkeypatch.setattr(type(running), "_check_timeouts", lambda *_: ticks.append(1))
+    end = time.monotonic() + 10
+    while len(ticks) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert frozen == [1]
