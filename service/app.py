@@ -41,7 +41,12 @@ from service.runtime.profile_changes import ProfileLearner
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
-from service.web.middleware import RequestInfo, RequestMiddleware, RequestObserver
+from service.web.middleware import (
+    RequestInfo,
+    RequestMiddleware,
+    RequestObserver,
+    answer_head,
+)
 from service.web.problems import INPUT_ERRORS, Problem, problem_of
 
 __all__ = ["create_app"]
@@ -143,8 +148,12 @@ class _Application(FastAPI):
         await app(scope, receive, send)
 
     async def answer_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as FastAPI does."""
-        await super().__call__(scope, receive, send)
+        """Answer as FastAPI does, also HEAD."""
+        answer = super().__call__
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await answer_head(answer, scope, receive, send)
+        else:
+            await answer(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Describe the routes, and the fields of the bundle that is loaded now."""
@@ -186,4 +195,6 @@ def _allowed(request: Request) -> str:
         for route in module.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
                 methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

@@ -414,8 +414,10 @@ def _progress_bar() -> Iterator[Callable[[float], None]]:
 
 def _settings(**options: object) -> Settings:
     from service.server import tls
-    from service.settings import Settings, SettingsError
+    from service.settings import Settings, SettingsError, misspelt
 
+    for line in misspelt(os.environ):
+        typer.echo(f"faultcube: {line}", err=True)
     try:
         chosen = Settings.read(**options)
         tls.context(chosen)
