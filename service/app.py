@@ -77,10 +77,10 @@ def create_app(
 
     Args:
         settings: how to run.
-        load: returns the verified model of a folder, or raises `models.BundleError`.
+        load: returns the verified model of a folder, or raises `models.BundleError`; by default
+            each bundle is tried in a process of its own first.
         clock: monotonic seconds, for durations.
     """
-    loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
@@ -93,7 +93,7 @@ def create_app(
             points=state.ingestion.queued,
         )
 
-    state = State(settings, Metrics(status), loader, clock)
+    state = State(settings, Metrics(status), load, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),

@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     """Which requests are logged, each in one line without its records: `all`, `failed` (status 400
     and above) or `none`. Changes are always logged."""
 
+    bundle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Time limit in seconds to load a bundle, which is tried in a process of its own first."""
+
+    bundle_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 30
+    """Memory in bytes that the process which tries a bundle may take for it (1 GiB unless set)."""
+
     drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
     """Number of recent sampled records of each worker that are compared with the bundle's reference
     to measure drift."""

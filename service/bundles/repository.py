@@ -209,13 +209,6 @@ class BundleRepository:
             raise type(error)(self.path, f"the pointer {POINTER!r}: {error.reason}") from error
         return Choice(entry, entry.path.resolve(), "pointer")
 
-    def pinned(self) -> str | None:
-        """Return the folder name of the bundle that the pointer names; None when there is none."""
-        with suppress(RepositoryError):
-            if (choice := self.choice()).decided == "pointer":
-                return choice.entry.folder
-        return None
-
     def activate(self, name: str) -> str | None:
         """Point to a bundle: by its folder when that is given, by its version otherwise.
 

@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from service.settings import as_markdown
+from tests.support.bundles import put_looping_bundle
 from tests.support.certificates import self_signed
 
 PROGRAM = """
@@ -105,6 +106,43 @@ def test_serve_greets_with_a_request_that_works_and_ends_quietly_on_a_signal(
     assert "Traceback" not in log
     (request,) = [line for line in lines if line.get("path") == "/classify"]
     assert (request["status"], request["records"]) == (200, 3)
+
+
+UNTRIED = """
+import json
+from service.bundles.trial import Trial
+Trial.version = lambda _, folder: json.loads((folder / "manifest.json").read_bytes())["version"]
+"""
+
+
+@pytest.mark.parametrize(("before", "times"), [("", 2), (UNTRIED, 7)])
+def test_a_signal_while_a_bundle_loads_ends_the_service_in_time_and_with_0(
+    bundle: Path, tmp_path: Path, before: str, times: int
+) -> None:
+    """At several moments: in the trial, or inside onnxruntime in this process."""
+    put_looping_bundle(bundle, tmp_path / "endless")
+    for number in range(times):
+        process = subprocess.Popen(
+            [sys.executable, "-c", before + PROGRAM, "serve", tmp_path / "endless", "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"FAULTCUBE_GRACE_SECONDS": "3"},
+        )
+        assert process.stderr
+        while "Application startup complete" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(number / 5)
+        process.terminate()
+        _, log = process.communicate(timeout=10)
+        assert process.returncode == 0, log
+        assert '"level": "error"' not in log
+    assert str(tmp_path / "endless") not in commands()
+
+
+def commands() -> str:
+    """The command lines of all processes."""
+    found = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")]
+    return b"\n".join(found).decode(errors="replace")
 
 
 def test_a_body_over_the_limit_is_cut_off_on_a_real_connection(start: Start, bundle: Path) -> None:

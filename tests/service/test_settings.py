@@ -28,6 +28,8 @@ def test_every_setting_is_read_from_its_environment_variable(
         "workers": 3,
         "tls_cert": tmp_path / "cert.pem",
         "tls_key": tmp_path / "key.pem",
+        "bundle_seconds": 12.5,
+        "bundle_bytes": 1 << 28,
         "drift_window": 5000,
         "shadow": tmp_path / "shadow",
         "otlp_endpoint": "http://localhost:4318",
