@@ -210,15 +210,32 @@ class Settings(BaseSettings):
         return self
 
     def database(self) -> str | None:
-        """Return the URL of the database; None when there is none and nobody may create one."""
+        """Return the URL of the database; None when there is none and nobody may create one.
+
+        Raises:
+            SettingsError: there has to be one, and nothing says where.
+        """
         if self.database_url:
             return self.database_url
-        file = _state_folder() / "classes.sqlite"
-        return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
+        may_create = bool(self.keys().admin)
+        if (folder := _state_folder()) is None:
+            if may_create:
+                raise _homeless("DATABASE_URL")
+            return None
+        file = folder / "classes.sqlite"
+        return f"sqlite:///{file}" if may_create or os.access(file, os.F_OK) else None
 
     def journal_folder(self) -> Path:
-        """Return the folder of the bodies that were taken since the last checkpoint."""
-        return self.journal or _state_folder() / "journal"
+        """Return the folder of the bodies that were taken since the last checkpoint.
+
+        Raises:
+            SettingsError: nothing says where it is.
+        """
+        if self.journal is not None:
+            return self.journal
+        if (folder := _state_folder()) is None:
+            raise _homeless("JOURNAL")
+        return folder / "journal"
 
     def rules(self) -> Mapping | None:
         """Return the mapping of the operator, None for that of the bundle.
@@ -249,7 +266,7 @@ class Settings(BaseSettings):
         """Read the environment; options that are not None override it.
 
         Raises:
-            SettingsError: a value is out of bounds or of the wrong type.
+            SettingsError: a value is out of bounds or of the wrong type, or one is missing.
         """
         try:
             chosen = cls(**{name: value for name, value in options.items() if value is not None})
@@ -260,12 +277,25 @@ class Settings(BaseSettings):
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         chosen.rules()
+        if chosen.database() is not None:
+            chosen.journal_folder()
         return chosen
 
 
-def _state_folder() -> Path:
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+def _state_folder() -> Path | None:
+    """Return the user's folder for state; None for a user who has no home."""
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:
+        return None
     return home / "faultcube"
+
+
+def _homeless(setting: str) -> SettingsError:
+    return SettingsError(
+        f"{_PREFIX}{setting}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
 
 
 def as_markdown() -> str:

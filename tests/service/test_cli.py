@@ -108,6 +108,39 @@ def test_serve_greets_with_a_request_that_works_and_ends_quietly_on_a_signal(
     assert (request["status"], request["records"]) == (200, 3)
 
 
+HOMELESS = """
+import os, pwd
+def unknown(_):
+    raise KeyError
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None), os.environ.pop("XDG_STATE_HOME", None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("admin", "status", "said"),
+    [("", 0, ""), ("a" * 64, 2, "faultcube: FAULTCUBE_DATABASE_URL: is not set, and this user")],
+)
+def test_a_user_without_a_home_is_served_or_told_what_to_set(
+    bundle: Path, admin: str, status: int, said: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOMELESS + PROGRAM, "serve", str(bundle), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"FAULTCUBE_ADMIN_KEYS": admin},
+    )
+    assert process.stdout
+    served = process.stdout.readline().startswith("Faultcube serves ")
+    process.terminate()
+    _, log = process.communicate(timeout=15)
+    assert (served, process.returncode) == (status == 0, status)
+    assert log.startswith(said)
+    assert "Traceback" not in log
+    assert served or log.count("\n") == 1
+
+
 UNTRIED = """
 import json
 from service.bundles.trial import Trial

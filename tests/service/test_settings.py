@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,39 @@ def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> No
     (tmp_path / "mapping.toml").write_text('name = "x"')
     with pytest.raises(SettingsError, match=r"FAULTCUBE_MAPPING: .*key"):
         Settings.read(mapping=tmp_path / "mapping.toml")
+
+
+@pytest.fixture
+def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a user whom the system does not know, as containers may."""
+
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME")
+
+
+@pytest.mark.usefixtures("_homeless")
+def test_a_user_without_a_home_needs_none_where_nothing_is_stored() -> None:
+    assert Settings.read().database() is None
+
+
+@pytest.mark.usefixtures("_homeless")
+@pytest.mark.parametrize(
+    ("chosen", "missing"),
+    [
+        ({"admin_keys": "a" * 64}, "DATABASE_URL"),
+        ({"admin_keys": "a" * 64, "database_url": "sqlite:////a/file"}, "JOURNAL"),
+        ({"database_url": "sqlite:////a/file"}, "JOURNAL"),
+    ],
+)
+def test_a_user_without_a_home_is_told_what_to_set(chosen: dict[str, Any], missing: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(**chosen)
+    assert str(caught.value) == (
+        f"FAULTCUBE_{missing}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
+    Settings.read(**(chosen | {"database_url": "sqlite:////b", "journal": Path("/c")}))
