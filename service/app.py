@@ -84,10 +84,12 @@ def create_app(
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
+        writable = state.classes.unwritable is None if store_up else None
         return ProcessStatus(
             state.scheduler.waiting,
             state.budget.held,
             store=store_up,
+            writable=writable,
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
             points=state.ingestion.queued,

@@ -114,7 +114,8 @@ class Ready(ResponseModel):
     """A verified bundle is served."""
 
     status: Literal["ready", "degraded"]
-    """Degraded while the database of classes is away: those last known decide."""
+    """Degraded while the database of classes is away, and those last known decide, or while it
+    cannot be written, and no change is taken."""
     bundle: BundleName
     revision: int
     """Of the enrolled classes that are served."""

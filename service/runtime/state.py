@@ -129,6 +129,15 @@ class State:
         """Why the database cannot be reached; None while it can."""
         return self.classes.away
 
+    @property
+    def fault(self) -> str | None:
+        """Why the classes cannot be read or changed, in a sentence; None while they can."""
+        if self.away is not None:
+            return f"The database of classes is away ({self.away})."
+        if self.classes.unwritable is not None:
+            return f"No change can be stored ({self.classes.unwritable})."
+        return None
+
     def recent(self) -> Matrix:
         """Return some of the records that this bundle answered last: float32 [n, fields]."""
         return self._recent.matrix(len(self.enrolment.base.schema))
