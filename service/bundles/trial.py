@@ -124,6 +124,7 @@ def _limit(seconds: float, most_bytes: int) -> None:
     """Limit this process, for the case that nobody is left to end it, too."""
     with suppress(OSError):  # not on every system; where memory is short, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
         most = pages * resource.getpagesize() + most_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
