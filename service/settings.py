@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 from models.telemetry.mapping import Mapping, MappingError
+from models.telemetry.share import Share
 from service.web.auth import Keys, KeysError
 
 __all__ = ["Settings", "SettingsError", "as_markdown"]
@@ -27,6 +28,14 @@ def _check_exporter(endpoint: str) -> str:
             return endpoint
     message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
     raise PydanticCustomError("extra", message)
+
+
+def _check_share(text: str) -> str:
+    try:
+        Share.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("share", "{why}", {"why": str(error)}) from error
+    return text
 
 
 class SettingsError(ValueError):
@@ -151,6 +160,10 @@ class Settings(BaseSettings):
     """Folder that keeps the bodies of metric points since the last checkpoint of their state, which
     is in the database: after a kill they are taken again. Without a database nothing is kept."""
 
+    ingest_share: Annotated[str, AfterValidator(_check_share)] = "1/1"
+    """Which share of all keys (devices) this service takes, where several get the same points:
+    `2/4` is the second of four. Points of other keys are counted and left out."""
+
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
 
@@ -180,6 +193,9 @@ class Settings(BaseSettings):
     incident_settle_seconds: Annotated[float, Field(gt=0)] = 180.0
     """Unbroken trouble of a class that cannot last (`lasting = false`), after which the level of
     its key is learned again."""
+
+    incident_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    """How long a closed incident is kept after the last change or comment."""
 
     alertmanagers: Annotated[
         str, Field(repr=False, pattern=r"^(https?://[^\s/,]+[^\s,]*(\s*,\s*|$))*$")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from models import Model
 from models.schema import Matrix
+from models.telemetry.share import Share
 from service.bundles.repository import BundleRepository
 from service.bundles.shadow import Shadow
 from service.bundles.trial import Trial
@@ -202,7 +203,8 @@ class State:
             show,
             self.metrics.counters,
         )
-        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers)
+        share = Share.parse(settings.ingest_share)
+        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers, share)
         self.incidents.on_renew = ingestion.renew
         return ingestion
 
