@@ -82,23 +82,25 @@ def create_app(
 
     Args:
         settings: how to run.
-        load: returns the verified model of a folder, or raises `models.BundleError`.
+        load: returns the verified model of a folder, or raises `models.BundleError`; by default
+            each bundle is tried in a process of its own first.
         clock: monotonic seconds, for durations.
     """
-    loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
+        writable = state.classes.unwritable is None if store_up else None
         return ProcessStatus(
             state.scheduler.waiting,
             state.budget.held,
             store=store_up,
+            writable=writable,
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
             points=state.ingestion.queued,
         )
 
-    state = State(settings, Metrics(status), loader, clock)
+    state = State(settings, Metrics(status), load, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),

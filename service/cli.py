@@ -56,11 +56,13 @@ def serve(
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
         _check_store(chosen)
-        from service.server.workers import run
+        from service.server.workers import leave, run
 
         # Listened on before anything is loaded: a port that is taken ends the process at once.
         with _listener(chosen) as bound:
-            run(chosen, bound)
+            with suppress(KeyboardInterrupt):
+                run(chosen, bound)
+            leave()
     except KeyboardInterrupt:
         return
 

@@ -132,6 +132,12 @@ class Settings(BaseSettings):
     """Which requests are logged, each in one line without its records: `all`, `failed` (status 400
     and above) or `none`. Changes are always logged."""
 
+    bundle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Time limit in seconds to load a bundle, which is tried in a process of its own first."""
+
+    bundle_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 30
+    """Memory in bytes that the process which tries a bundle may take for it (1 GiB unless set)."""
+
     drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
     """Number of recent sampled records of each worker that are compared with the bundle's reference
     to measure drift."""
@@ -243,15 +249,32 @@ class Settings(BaseSettings):
         return self
 
     def database(self) -> str | None:
-        """Return the URL of the database; None when there is none and nobody may create one."""
+        """Return the URL of the database; None when there is none and nobody may create one.
+
+        Raises:
+            SettingsError: there has to be one, and nothing says where.
+        """
         if self.database_url:
             return self.database_url
-        file = _state_folder() / "classes.sqlite"
-        return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
+        may_create = bool(self.keys().admin)
+        if (folder := _state_folder()) is None:
+            if may_create:
+                raise _homeless("DATABASE_URL")
+            return None
+        file = folder / "classes.sqlite"
+        return f"sqlite:///{file}" if may_create or os.access(file, os.F_OK) else None
 
     def journal_folder(self) -> Path:
-        """Return the folder of the bodies that were taken since the last checkpoint."""
-        return self.journal or _state_folder() / "journal"
+        """Return the folder of the bodies that were taken since the last checkpoint.
+
+        Raises:
+            SettingsError: nothing says where it is.
+        """
+        if self.journal is not None:
+            return self.journal
+        if (folder := _state_folder()) is None:
+            raise _homeless("JOURNAL")
+        return folder / "journal"
 
     def proxies(self) -> list[str]:
         """Return the networks of trusted proxies, also as IPv6 sockets see those of IPv4."""
@@ -292,7 +315,7 @@ class Settings(BaseSettings):
         """Read the environment; options that are not None override it.
 
         Raises:
-            SettingsError: a value is out of bounds or of the wrong type.
+            SettingsError: a value is out of bounds or of the wrong type, or one is missing.
         """
         try:
             chosen = cls(**{name: value for name, value in options.items() if value is not None})
@@ -303,11 +326,17 @@ class Settings(BaseSettings):
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         chosen.rules()
+        if chosen.database() is not None:
+            chosen.journal_folder()
         return chosen
 
 
-def _state_folder() -> Path:
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+def _state_folder() -> Path | None:
+    """Return the user's folder for state; None for a user who has no home."""
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:
+        return None
     return home / "faultcube"
 
 
@@ -326,6 +355,13 @@ def misspelt(variables: Iterable[str]) -> list[str]:
             hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "see `faultcube settings`"
             lines.append(f"{variable} is no setting and is ignored; {hint}")
     return lines
+
+
+def _homeless(setting: str) -> SettingsError:
+    return SettingsError(
+        f"{_PREFIX}{setting}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
 
 
 def as_markdown() -> str:
