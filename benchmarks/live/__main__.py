@@ -2,8 +2,8 @@
 
     python -m benchmarks.live
 
-from the root of the repository. Two services, one without the page, take turns; what counts is the
-CPU time of a request, which says more than seconds where other programs run too.
+from the root of the repository. Services without the page, with it, and with viewers take turns;
+what counts is the CPU time of a request, which says more than seconds where other programs run too.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def main(
     was_busy = busy()
     with ExitStack() as stack:
         servers = {}
-        for page in ("off", "on"):
+        for name, page in VARIANTS.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="live-"))
             context = running_service(Path(folder), {"page": page})
-            servers[page] = stack.enter_context(context)
+            servers[name] = stack.enter_context(context)
         costs: dict[str, Costs] = {}
         for load in LOADS:
             progress(load)

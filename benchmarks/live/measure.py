@@ -16,12 +16,13 @@ from benchmarks.live.viewers import looking
 
 __all__ = ["LOADS", "VARIANTS", "Costs", "measure"]
 
-VARIANTS: Mapping[str, tuple[str, bool]] = {
-    "off": ("off", False),
-    "on, nobody looks": ("on", False),
-    "on, with viewers": ("on", True),
+VARIANTS: Mapping[str, str] = {
+    "off": "off",
+    "on, nobody looks": "on",
+    "on, with viewers": "on",
 }
-"""Setting of the page, and whether somebody looks."""
+"""Setting of the page. Each has a service of its own: when viewers leave, it goes on for a while as
+if they still looked."""
 LOADS: Mapping[str, tuple[int, int]] = {"1 record x 8": (1, 8), "1,000 records x 2": (1000, 2)}
 """Records of a request, and connections that ask again as soon as they are answered."""
 
@@ -53,7 +54,7 @@ def measure(
     """Let all variants take turns.
 
     Args:
-        servers: by the setting of the page.
+        servers: by variant.
         load: one of `LOADS`.
         viewers: who look, where somebody does.
         rounds: in which each variant is measured once.
@@ -64,9 +65,9 @@ def measure(
         # Machines get slower and faster: who is first changes.
         order = [*VARIANTS][:: 1 if number % 2 else -1]
         for name in order:
-            page, looks = VARIANTS[name]
-            with _looked_at(servers[page], viewers if looks else 0, costs):
-                costs.of[name].append(_cost(servers[page], load, seconds))
+            looks = name.endswith("with viewers")
+            with _looked_at(servers[name], viewers if looks else 0, costs):
+                costs.of[name].append(_cost(servers[name], load, seconds))
     return costs
 
 

@@ -21,7 +21,7 @@ def test_a_ratio_is_of_the_rounds_in_which_both_were_measured() -> None:
 
 def test_all_variants_are_measured_with_viewers_who_are_told_something(tmp_path: Path) -> None:
     with running_service(tmp_path, {"page": "on", "live_viewers": "2"}) as server:
-        servers = {"on": server, "off": server}
+        servers = dict.fromkeys(VARIANTS, server)
         costs = measure(servers, "1 record x 8", viewers=2, rounds=1, seconds=0.7)
         assert costs.of.keys() == VARIANTS.keys()
         assert all(cost > 0 for [cost] in costs.of.values())
