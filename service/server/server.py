@@ -159,6 +159,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self.state.trial.stop()
         self.server_state.shutting_down = True
+        if self.state.live is not None:  # its streams would last until they are cut off
+            self.state.live.hub.close()
         for listening in self._sockets:
             loop.remove_reader(listening)
             # Closing the socket would reset connections that are not accepted yet.
