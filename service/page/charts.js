@@ -8,15 +8,22 @@ import { colors, onTheme } from "./theme.js";
  * A chart of several series over time.
  * `series` are [{title, color, unit, width, points, dash}]; `draw(u)` paints on top, `range` holds the y axis.
  */
-export function timeChart({ title, series, height = 130, unit = "", zero = true, paint = null, top = 8, span = null }) {
+export function timeChart({ title, series, height = 130, unit = "", zero = true, paint = null, top = 8, span = null, words = null }) {
   const value = h("output", {});
   const element = h("figure", { class: "chart" }, h("figcaption", { class: "chart-head" }, h("span", {}, title), value));
   let data = [[], ...series.map(() => [])];
   let plot = null;
 
+  // What the series are at an index, in words.
+  function say(at) {
+    const values = data.map((column) => column[at]);
+    if (words) return words(values);
+    return series.map(({ title: name }, index) => `${name ? `${name} ` : ""}${figure(values[index + 1])}${unit && ` ${unit}`}`).join(" · ");
+  }
+
   function latest() {
     const at = data[0].length - 1;
-    value.textContent = at < 0 ? "" : series.map((one, index) => `${one.title ? `${one.title} ` : ""}${figure(data[index + 1][at])}${unit && ` ${unit}`}`).join(" · ");
+    value.textContent = at < 0 ? "" : say(at);
     value.title = at < 0 ? "" : utc(data[0][at]);
     element.setAttribute("aria-label", `${title}: ${value.textContent}`);
   }
@@ -24,7 +31,7 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
   function under(u) {
     const at = u.cursor.idx;
     if (at === null || at === undefined) return latest();
-    value.textContent = `${clock(data[0][at])}: ${series.map((one, index) => `${one.title ? `${one.title} ` : ""}${figure(data[index + 1][at])}${unit && ` ${unit}`}`).join(" · ")}`;
+    value.textContent = `${clock(data[0][at])}: ${say(at)}`;
   }
 
   function build() {
