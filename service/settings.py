@@ -187,6 +187,15 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[str, Field(repr=False)] = ""
     """Secret of the signature `X-Faultcube-Signature` of what the webhook gets."""
 
+    page: Literal["on", "off"] = "on"
+    """`on` serves the [live page](page.md) at `/`; `off`: nothing is kept for it."""
+
+    live_viewers: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Maximum number of live pages that are open at the same time, of each worker."""
+
+    live_devices: Annotated[int, Field(ge=1, le=100_000)] = 20_000
+    """Maximum number of devices whose last hour is kept for the live page: 14 kB each."""
+
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of each key that may read, separated by commas; unset, everyone may."""
 

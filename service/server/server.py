@@ -146,6 +146,8 @@ class Server(uvicorn.Server):
         """Answer every client that has connected, then end; cut off the rest in the end."""
         loop = asyncio.get_running_loop()
         self.server_state.shutting_down = True
+        if self.state.live is not None:  # its streams would last until they are cut off
+            self.state.live.hub.close()
         for listening in self._sockets:
             loop.remove_reader(listening)
             # Closing the socket would reset connections that are not accepted yet.
