@@ -4,11 +4,14 @@ import { h } from "./dom.js";
 import { clock, figure, utc } from "./format.js";
 import { colors, onTheme } from "./theme.js";
 
+const LEAST = 120; // seconds
+
 /**
  * A chart of several series over time.
- * `series` are [{title, color, unit, width, points, dash}]; `draw(u)` paints on top, `range` holds the y axis.
+ * `series` are [{title, color, unit, width, points, dash}]; `paint(u, colors)` paints
+ * on top, `top` is room for it, `span` the most seconds shown, `words(values)` says the values at a moment.
  */
-export function timeChart({ title, series, height = 130, unit = "", zero = true, paint = null, top = 8, span = null, words = null }) {
+export function timeChart({ title, series, height = 130, unit = "", zero = true, paint = null, top = 8, span = Infinity, words = null }) {
   const value = h("output", {});
   const element = h("figure", { class: "chart" }, h("figcaption", { class: "chart-head" }, h("span", {}, title), value));
   let data = [[], ...series.map(() => [])];
@@ -45,7 +48,8 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
-        x: { range: (u, low, high) => (span ? [(high ?? Date.now() / 1000) - span, high ?? Date.now() / 1000] : [low, high]) },
+        // A short history fills the chart, but a single minute is not drawn as if it were all.
+        x: { range: (u, low, high) => (low === null ? [0, 1] : [Math.min(Math.max(low, high - span), high - LEAST), high]) },
         y: { range: (u, low, high) => rangeOf(low, high, zero) },
       },
       axes: [

@@ -6,7 +6,7 @@ import { h, replace, said, table } from "../dom.js";
 import { count, duration, figure, percent, when, withUnit } from "../format.js";
 import { live, on } from "../live.js";
 import { address } from "../router.js";
-import { kindOf, kindOfIncident, meaning, state } from "../states.js";
+import { isTrouble, kindOf, meaning, state } from "../states.js";
 
 const HOUR = 3600;
 const AGAIN = 3000; // ms between two looks while records come
@@ -47,7 +47,7 @@ export function showDevice(place, key) {
     drawHead(head, device);
     chart.set(seriesOf(history));
     drawLegend(legend, history);
-    drawDrivers(drivers, device.drivers);
+    drawDrivers(drivers, device);
     drawLatest(latest, history);
   }
 
@@ -105,10 +105,9 @@ function seriesOf(history) {
   return [times, distances];
 }
 
-/** The kind of a verdict, as the scene's classes say it. */
-function kindOfVerdict({ label, good }) {
-  if (good) return "good";
-  return kindOfIncident({ label, severity: live.scene?.classes.find(({ name }) => name === label)?.severity });
+/** The kind of a verdict; its severity is that of the class. */
+function kindOfVerdict({ label, state: now }) {
+  return kindOf({ state: now, severity: live.scene?.classes.find(({ name }) => name === label)?.severity });
 }
 
 function paintBand(u, history, paints) {
@@ -126,7 +125,7 @@ function paintBand(u, history, paints) {
     const until = next && next.time - record.time < GAP ? u.valToPos(next.time, "x", true) : x + 3 * scale;
     ctx.fillStyle = paints[meaning(kind).color];
     // Good traffic is low, all else is high: the band can be read without colours.
-    const height = (kind === "good" ? 0.35 : kind === "unknown" ? 0.7 : 1) * BAND * scale;
+    const height = (isTrouble(kind) ? (kind === "unknown" ? 0.7 : 1) : 0.35) * BAND * scale;
     ctx.fillRect(x, top + BAND * scale - height, Math.max(scale, until - x), height);
   });
   ctx.restore();
@@ -139,11 +138,11 @@ function drawLegend(place, history) {
     h("span", {}, h("i", { css: { background: `var(${meaning(kind).color})` } }), said(label), ` ${count(number)}`)));
 }
 
-function drawDrivers(place, drivers) {
+function drawDrivers(place, { drivers, explained }) {
   const units = new Map(live.scene?.fields.map(({ name, unit }) => [name, unit]));
   replace(place, h("h2", { class: "section" }, "What drove its faults"), drivers.length
-    ? table("Fields that drove the faults of the last hour", [["Field"], ["Records", true], ["Value", true], ["Typical", true]],
-      drivers.map(({ field, count: number, value, typical }) => [said(field), count(number), withUnit(value, units.get(field)), withUnit(typical, units.get(field))]))
+    ? [h("p", { class: "dim" }, `In ${count(explained)} bad records of the last hour, the latest value.`), table("Fields that drove the faults of the last hour", [["Field"], ["Records", true], ["Value", true], ["Typical", true]],
+      drivers.map(({ field, count: number, value, typical }) => [said(field), count(number), withUnit(value, units.get(field)), withUnit(typical, units.get(field))]))]
     : h("p", { class: "dim" }, "No faults in the last hour."));
 }
 

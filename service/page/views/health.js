@@ -28,19 +28,22 @@ export function open(place) {
   const charts = CHARTS.map(([title, unit, series]) => timeChart({ title, unit, series: series.map(([, name, color]) => ({ title: name, color })), height: 120 }));
   const sources = h("section", { class: "panel" });
   const dropped = h("section", { class: "panel" });
-  put(place, h("div", { class: "page" }, h("h1", { class: "hidden-text" }, "Health"), figures,
+  const others = h("p", { class: "dim note", hidden: true }, "Several processes serve: these are the numbers of the one that answered.");
+  put(place, h("div", { class: "page" }, h("h1", { class: "hidden-text" }, "Health"), figures, others,
     h("div", { class: "columns" }, sources, dropped, charts.map(({ element }) => h("section", { class: "panel" }, element)))));
   let closed = false;
 
   function draw() {
     const { health, healthHistory: history } = live;
     if (!health) return;
+    others.hidden = health.alone !== false;
     const store = { ok: "reachable", memory: "none, in memory", away: "away" }[health.store] ?? health.store;
     replace(figures, [
       ["Model", health.ready ? "served" : "none", !health.ready], ["Database", store, health.store === "away"],
       ["Points", [figure(health.points_per_second), h("small", {}, " /s")]], ["Records", [figure(health.records_per_second), h("small", {}, " /s")]],
-      ["Answers, median", [figure(health.p50_ms), h("small", {}, " ms")]], ["99th percentile", [figure(health.p99_ms), h("small", {}, " ms")]],
-      ["Waiting", [count(health.queue_points), h("small", {}, " points")]], ["Viewers", count(health.viewers)],
+      ["Answers, median", health.p50_ms === null ? "–" : [figure(health.p50_ms), h("small", {}, " ms")]],
+      ["99th percentile", health.p99_ms === null ? "–" : [figure(health.p99_ms), h("small", {}, " ms")]],
+      ["Waiting", [count(health.queue_points), h("small", {}, ` points, ${plural(health.queue_requests, "request")}`)]], ["Viewers", count(health.viewers)],
     ].map(([title, value, bad]) => h("div", {}, h("dt", {}, title), h("dd", { class: bad && "error" }, value))));
     const times = history.map(({ time }) => time);
     CHARTS.forEach(([, , series], at) => charts[at].set([times, ...series.map(([name]) => history.map((entry) => entry[name] ?? null))]));

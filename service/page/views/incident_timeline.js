@@ -17,8 +17,10 @@ export function drawTimeline(place, incidents) {
   if (place.hidden) return;
   const now = Date.now() / 1000;
   const ends = shown.map((incident) => (incident.ended ? seconds(incident.ended) : now));
-  const to = Math.max(...ends);
-  const from = Math.min(...shown.map(({ first }) => seconds(first)), to - 60);
+  const last = Math.max(...ends);
+  const from = Math.min(...shown.map(({ first }) => seconds(first)), last - 60);
+  // Up to now, unless that would press them all to the left.
+  const to = now - from < 5 * (last - from) ? now : last + (last - from) * 0.1;
   const share = (time) => ((time - from) / (to - from)) * 100;
   const ticks = Array.from({ length: TICKS + 1 }, (_, at) => from + ((to - from) * at) / TICKS);
   const height = shown.length * LINE + 20;
