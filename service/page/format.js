@@ -55,7 +55,7 @@ export function figure(value) {
   if (Number.isInteger(value)) return WHOLE.format(value);
   const size = Math.abs(value);
   if (size >= 1000) return WHOLE.format(Math.round(value));
-  if (size >= 0.001) return String(Number(value.toPrecision(3)));
+  if (size >= 1e-5 || !size) return String(Number(value.toPrecision(3)));
   return value.toExponential(1);
 }
 
@@ -66,7 +66,8 @@ export function percent(share, digits = 0) {
 /** A value of a field with its unit; "1" is no unit. */
 export function withUnit(value, unit) {
   const text = figure(value);
-  return !unit || unit === "1" || text === "–" ? text : `${text} ${unit}`;
+  if (!unit || unit === "1" || text === "–") return text;
+  return unit.startsWith("1/") ? `${text}/${unit.slice(2)}` : `${text} ${unit}`;
 }
 
 export function plural(number, one, many = `${one}s`) {

@@ -1,10 +1,11 @@
 // One line that answers: is something wrong, what, where, since when. It stands on every view.
 
+import { counts } from "./devices.js";
 import { h, replace, said } from "./dom.js";
-import { count, duration, plural, seconds, when } from "./format.js";
+import { count, plural, seconds, when } from "./format.js";
 import { live, on, standing } from "./live.js";
 import { address } from "./router.js";
-import { glyph, isTrouble, kindOf, kindOfIncident, rank } from "./states.js";
+import { glyph, isTrouble, kindOfIncident, meaning, rank } from "./states.js";
 
 const MOST = 3;
 
@@ -47,10 +48,9 @@ function trouble(open) {
 
 function calm() {
   if (!live.devices.size) return [];
-  const bad = [...live.devices.values()].filter((device) => isTrouble(kindOf(device))).length;
+  const found = [...counts()].filter(([kind, number]) => number && isTrouble(kind));
   const last = [...live.incidents.values()].reduce((latest, { ended }) => Math.max(latest, ended ? seconds(ended) : 0), 0);
-  const quiet = last ? ` The last one ended ${duration(Date.now() / 1000 - last)} ago.` : "";
-  const devices = bad ? `${plural(bad, "device is", "devices are")} not well, without an incident.` : `${plural(live.devices.size, "device")}, none in trouble.`;
-  return [h("p", { "data-said": `${bad} ${live.devices.size} ${last}` }, glyph(bad ? "indeterminate" : "good"),
-    h("span", {}, h("strong", {}, "No open incident."), ` ${devices}${quiet}`))];
+  const bad = found.map(([kind, number]) => `${count(number)} ${meaning(kind).title.toLowerCase()}`).join(", ");
+  return [h("p", { "data-said": `${bad} ${live.devices.size} ${last}` }, glyph(found[0]?.[0] ?? "good"),
+    h("span", {}, h("strong", {}, "No open incident."), ` ${plural(live.devices.size, "device")}: ${bad || "none in trouble"}.`, last > 0 && [" The last one ended at ", when(last), "."]))];
 }

@@ -44,6 +44,17 @@ export function rank(kind) {
   return RANK.get(kind);
 }
 
+/** Since when a device is as it is: a silent one, since its last record. */
+export function sinceOf({ state: now, since, time }) {
+  return now === "silent" ? time : since;
+}
+
+/** For how many seconds it is so. */
+export function lengthOf(device) {
+  const until = device.state === "silent" ? Date.now() / 1000 : device.time;
+  return Math.max(0, until - sinceOf(device));
+}
+
 /** Whether somebody should look at it. */
 export function isTrouble(kind) {
   return rank(kind) <= rank("silent");

@@ -6,7 +6,7 @@ import { h, replace, said, table } from "../dom.js";
 import { count, duration, figure, percent, when, withUnit } from "../format.js";
 import { live, on } from "../live.js";
 import { address } from "../router.js";
-import { isTrouble, kindOf, meaning, state } from "../states.js";
+import { isTrouble, kindOf, lengthOf, meaning, sinceOf, state } from "../states.js";
 
 const HOUR = 3600;
 const AGAIN = 3000; // ms between two looks while records come
@@ -78,11 +78,11 @@ export function showDevice(place, key) {
 }
 
 function drawHead(place, device) {
-  const { key, label, since, time, distance, confidence, incident } = device;
+  const { key, label, time, distance, confidence, incident } = device;
   const kind = kindOf(device);
   replace(place, h("dl", { class: "facts" },
     h("dt", {}, "State"), h("dd", {}, state(kind), label !== meaning(kind).title.toLowerCase() && [" · ", said(label)]),
-    h("dt", {}, "Since"), h("dd", {}, when(since), ` (for ${duration(time - since)})`),
+    h("dt", {}, "Since"), h("dd", {}, when(sinceOf(device)), ` (for ${duration(lengthOf(device))})`),
     h("dt", {}, "Last record"), h("dd", {}, when(time)),
     h("dt", {}, "Distance"), h("dd", {}, figure(distance), confidence !== null && `, confidence ${percent(confidence)}`),
     incident && [h("dt", {}, "Incident"), h("dd", {}, h("a", { href: address("incidents", incident) }, said(live.incidents.get(incident)?.label ?? incident)))]),

@@ -2,7 +2,7 @@
 
 import { h, replace } from "../dom.js";
 import { count, duration } from "../format.js";
-import { meaning, paintGlyph } from "../states.js";
+import { lengthOf, meaning, paintGlyph } from "../states.js";
 import { colors, onTheme } from "../theme.js";
 import { HEAD, indexAt, layout, placeOf, step, visible } from "./grid_layout.js";
 
@@ -45,7 +45,7 @@ export function makeGrid(choose) {
   function describe() {
     if (!plan.number) return replace(option, "No device");
     const [kind, device] = placeOf(plan, cursor).entry;
-    option.textContent = `${device.key}: ${meaning(kind).title}, ${device.label}, for ${duration(device.time - device.since)}. ${cursor + 1} of ${plan.number}`;
+    option.textContent = `${device.key}: ${meaning(kind).title}, ${device.label}, for ${duration(lengthOf(device))}. ${cursor + 1} of ${plan.number}`;
     option.setAttribute("aria-selected", String(device.key === chosen));
   }
 
@@ -89,7 +89,7 @@ export function makeGrid(choose) {
     if (index < 0) return;
     const [kind, device] = placeOf(plan, index).entry;
     replace(tip, h("strong", { dir: "auto" }, device.key), h("span", {}, `${meaning(kind).title} · `, h("bdi", {}, device.label)),
-      h("span", { class: "dim" }, `for ${duration(device.time - device.since)}`));
+      h("span", { class: "dim" }, `for ${duration(lengthOf(device))}`));
     const rect = element.getBoundingClientRect();
     const x = event.clientX - rect.left;
     tip.style.left = `${Math.max(0, Math.min(x + 14, rect.width - tip.offsetWidth - 4))}px`;
@@ -182,14 +182,14 @@ function paintTexts(context, { x, y, width }, tile, kind, device, paints) {
   context.font = `${calm ? 400 : 600} 13px ${FONT}`;
   context.fillText(cut(context, device.key, width), x, y + (tile === "card" ? 15 : 13));
   if (tile !== "card") return;
-  const since = duration(device.time - device.since);
+  const since = duration(lengthOf(device));
   context.font = `12px ${FONT}`;
   context.fillStyle = paints["--dim"];
   context.textAlign = "right";
   context.fillText(since, x + width, y + 33);
   const room = width - context.measureText(since).width - 8;
   context.textAlign = "left";
-  context.fillText(cut(context, kind === "good" || device.label === "unknown" ? meaning(kind).title : device.label, room), x, y + 33);
+  context.fillText(cut(context, device.state !== "fault" ? meaning(kind).title : device.label, room), x, y + 33);
 }
 
 const CUTS = new Map();

@@ -5,7 +5,7 @@ import { h, replace, said, table } from "../dom.js";
 import { count, duration, figure, percent, when } from "../format.js";
 import { live, on } from "../live.js";
 import { address } from "../router.js";
-import { glyph, kindOf, meaning, state } from "../states.js";
+import { glyph, kindOf, lengthOf, meaning, sinceOf, state } from "../states.js";
 import { showDevice } from "./device.js";
 import { nothingYet } from "./empty.js";
 import { makeGrid } from "./grid.js";
@@ -72,7 +72,7 @@ export function open(place, route) {
   function drawTable(devices) {
     const lines = devices.slice(0, rows).map((each) => [
       h("a", { href: address("network", each.key) }, said(each.key)), state(kindOf(each)), said(each.label),
-      when(each.since), duration(each.time - each.since), figure(each.distance), percent(each.confidence)]);
+      when(sinceOf(each)), duration(lengthOf(each)), figure(each.distance), percent(each.confidence)]);
     replace(tables, table("Devices by trouble", [["Device"], ["State"], ["Label"], ["Since"], ["For", true], ["Distance", true], ["Confidence", true]], lines),
       devices.length > rows && h("button", { type: "button", on: { click: () => { rows += ROWS; draw(); } } }, `Show ${Math.min(ROWS, devices.length - rows)} more of ${count(devices.length)}`));
   }
