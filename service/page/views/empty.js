@@ -1,6 +1,10 @@
 // Nothing has come in yet: what to paste into which collector.
 
-import { h } from "../dom.js";
+import { get } from "../api.js";
+import { h, replace } from "../dom.js";
+import { count } from "../format.js";
+
+const EVERY = 2000; // ms
 
 const base = () => new URL(".", location.href.split("#")[0]).href.replace(/\/$/, "");
 
@@ -16,11 +20,29 @@ const COLLECTORS = [
 /** How to connect what one has; `what` says what is missing. */
 export function nothingYet(what) {
   const url = base();
-  return h("div", { class: "page" },
-    h("div", { class: "empty" }, h("h1", {}, what),
-      h("p", {}, "As soon as a collector sends metric points here, its devices appear by themselves. Paste one of these, or see recorded traffic of 11 routers:")),
+  const title = h("h1", {}, what);
+  const coming = h("p", { role: "status" });
+  const element = h("div", { class: "page" },
+    h("div", { class: "empty" }, title, coming, h("p", {}, "As soon as a collector sends metric points here, its devices appear by themselves. Paste one of these, or see recorded traffic of 11 routers:")),
     snippet("Recorded traffic", "make demo"),
     h("div", { class: "collectors" }, COLLECTORS.map(([name, text]) => snippet(name, text(url)))));
+  watch(element, title, coming);
+  return element;
+}
+
+// Points may come for minutes before the first verdict: then that is said, and not that nothing comes.
+async function watch(element, title, coming) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, EVERY));
+    if (!element.isConnected) return;
+    if (element.hidden) continue;
+    const status = await get("ingest/status").catch(() => null);
+    const sources = Object.entries(status?.receivers ?? {}).filter(([, { bodies }]) => bodies);
+    if (!sources.length) continue;
+    title.textContent = "Points come in, and nothing is judged yet";
+    replace(coming, sources.map(([name, { points }]) => `${count(points)} points from ${name}. `),
+      "A device's first records make its baseline; then it appears. What is dropped, and why, is in ", h("a", { href: "#/health" }, "Health"), ".");
+  }
 }
 
 function snippet(name, text) {

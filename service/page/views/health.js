@@ -7,6 +7,7 @@ import { count, figure, plural, when } from "../format.js";
 import { live, on } from "../live.js";
 
 const EVERY = 3000; // ms
+const MOST = 5;
 const CHARTS = [
   ["Metric points", "points/s", [["points_per_second", "", "--accent"]]],
   ["Records judged", "records/s", [["records_per_second", "", "--accent"]]],
@@ -80,7 +81,7 @@ function drawSources(place, { receivers, keys, mapping, refused, latest, finding
   replace(place, h("h2", {}, "Ingestion by source"),
     refused ? h("p", { class: "error" }, said(refused)) : h("p", { class: "dim" }, mapping ? ["Mapping ", said(mapping), `, ${plural(keys, "device")}`, latest?.[0] && [", the latest record of ", when(Math.max(...latest.map(({ time }) => time)))], "."] : "The model has no mapping, so no points are taken."),
     rows.length ? table("Ingestion by source", [["Source"], ["Bodies", true], ["Points", true], ["Rejected samples"], ["Refused bodies"]], rows) : h("p", { class: "dim" }, "Nothing has come in yet."),
-    findings?.length > 0 && h("ul", {}, findings.map((finding) => h("li", {}, said(finding)))));
+    findings?.length > 0 && h("ul", { class: "note" }, findings.slice(0, MOST).map((finding) => h("li", {}, said(finding))), findings.length > MOST && h("li", { class: "dim" }, `and ${count(findings.length - MOST)} more`)));
 }
 
 const reasons = (found) => Object.entries(found).map(([why, number], at) => [at ? ", " : "", said(why), ` ${count(number)}`]).concat(Object.keys(found).length ? [] : ["none"]);
