@@ -14,6 +14,7 @@ export function drawReport(report) {
   return h("section", { class: "report", "aria-label": "What would change" },
     h("h2", {}, "What would change"),
     h("p", {}, `${plural(records, "record")}, reaching ${figure(radius)} around their centre`, spread !== null && spread !== undefined && ` (they lie ${figure(spread)} apart)`, ". Nearest class: ", said(nearest.name), ` at ${figure(nearest.distance)}.`),
+    spread > nearest.distance && h("p", { class: "error" }, "The records lie farther from each other than from ", said(nearest.name), ": they may be of it, or of several classes."),
     h("div", { class: "reach", role: "img", "aria-label": overlapping.length ? `It overlaps with ${overlapping.join(", ")}` : "It overlaps with no class" },
       reach(name, 0, radius, share, true), rows.map(([other, distance]) => reach(other, distance, radii.get(other) ?? 0, share, false, distance < radius + (radii.get(other) ?? 0)))),
     h("p", { class: "dim note" }, "Along the line from its centre: the centre of each class and how far it reaches. Where bars meet, the nearer centre decides."),

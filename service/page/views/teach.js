@@ -54,15 +54,18 @@ export function teach(incident) {
     dry.disabled = true;
     try {
       const found = await post("classes?dry_run=true", lesson);
-      force = false;
       showReport(found.report, null);
     } catch (failure) {
-      const known = failure.problem?.report;
-      if (known) showReport(known, failure.message);
-      else replace(report, h("p", { class: "error", role: "alert" }, failure.message));
+      refused(failure);
     } finally {
       dry.disabled = false;
     }
+  }
+
+  function refused({ message, problem }) {
+    if (problem?.report) return showReport(problem.report, message);
+    stale();
+    replace(report, h("p", { class: "error", role: "alert" }, message));
   }
 
   function showReport(found, refusal) {
@@ -82,8 +85,7 @@ export function teach(incident) {
       dialog.close();
       offerUndo(lesson, revision);
     } catch (failure) {
-      replace(report, h("p", { class: "error", role: "alert" }, failure.message));
-      stale();
+      refused(failure);
     } finally {
       confirm.disabled = false;
     }
