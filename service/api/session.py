@@ -77,7 +77,9 @@ async def sign_in(request: Request) -> Response:
             raise Problem(problems.OVERLOADED)
         async with _wrong:
             await asyncio.sleep(_WRONG_SECONDS)
-        raise Problem(problems.UNAUTHORIZED, "There is no such key.", challenges=())
+        problem = Problem(problems.UNAUTHORIZED, "There is no such key.")
+        problem.challenges = problem.challenges[:1]  # the page itself asks
+        raise problem
     response = Session(
         read="granted" if keys.read else "open",
         change="granted" if keys.allows("admin", digest) else "needed" if keys.admin else "off",

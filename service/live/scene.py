@@ -94,7 +94,7 @@ class Scene:
         }
         severities |= {n: None for n, good in zip(model.names, model.good, strict=True) if good}
         projection = Projection.of(model)
-        positions = projection.positions(model.rule.centroids)
+        positions = projection.positions(model.rule.centroids).astype(np.float64).round(4)
         radii = np.sqrt(model.rule.radii.astype(np.float64) * model.rule.centroids.shape[1])
         rows = zip(model.names, model.good, positions.tolist(), radii.tolist(), strict=True)
         classes = [
@@ -104,7 +104,7 @@ class Scene:
                 enrolled=name in enrolment.enrolled,
                 severity=severities[name],
                 position=position,
-                radius=radius,
+                radius=round(radius, 4),
             )
             for name, good, position, radius in rows
         ]

@@ -104,7 +104,7 @@ class RequestMiddleware:
 
         try:
             app = self.app
-            if scope["method"] not in SAFE_METHODS and is_cross_site(headers):
+            if is_cross_site(headers) and scope["method"] not in SAFE_METHODS:
                 problem = Problem(problems.CROSS_SITE)
                 self._on_problem(problem)
                 app = problem.response(request_id)

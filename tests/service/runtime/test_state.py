@@ -126,7 +126,13 @@ def test_all_its_threads_end_soon_after_they_are_told_to(
     state = State(settings, Metrics(), Model.load, time.perf_counter)
     end = state.follow()
     threads = set(threading.enumerate()) - before
-    assert {thread.name for thread in threads} == {"bundles", "classes", "ingestion", "shadow"}
+    assert {thread.name for thread in threads} == {
+        "bundles",
+        "classes",
+        "ingestion",
+        "live",
+        "shadow",
+    }
     assert all(thread.daemon for thread in threads)
     assert state.settled.wait(20)
     start = time.monotonic()
