@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
+import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.live_page import Look, Traffic
+from tests.support.running import classify
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 AFTER_THE_FIRST = 400.0
-INTO_THE_SECOND = 520.0
-"""Seconds of the excerpt."""
+"""Second of the excerpt."""
 EVIL = "<img src=x onerror=alert(1)> \u202egnp.exe " + "long" * 100
+
+
+def records_of(url: str, label: str) -> list[dict[str, float]]:
+    """The records of a label that the latest incident is taught from."""
+    latest = httpx2.get(f"{url}/incidents").json()["incidents"][0]["id"]
+    records = httpx2.get(f"{url}/incidents/{latest}").json()["records"]
+    return [each["record"] for each in records if each["label"] == label]
 
 
 def visible(page: Page, text: str) -> None:
@@ -61,7 +70,8 @@ def test_a_taught_class_names_the_next_record_and_is_taken_back(
     look, other = looking(url), looking(url)
     page = look.sign_in()
     traffic.until(AFTER_THE_FIRST)
-    watching = other.go("network")
+    watching = other.go("cube")
+    watching.get_by_role("button", name="Table").click()
     look.go("incidents")
     page.get_by_role("link", name=re.compile("bgp_clear.* at leaf1")).last.click()
     page.get_by_role("button", name="Teach").click()
@@ -70,6 +80,7 @@ def test_a_taught_class_names_the_next_record_and_is_taken_back(
     dialog.get_by_role("button", name="What would change?").click()
     expect(dialog.get_by_text("What would change", exact=True)).to_have_count(0)
     dialog.get_by_label("Name").fill("route_storm")
+    taught = records_of(url, "bgp_clear_elsewhere")[0]
     for box in dialog.locator(".records label", has_text=re.compile("bgp_clear$")).all():
         box.get_by_role("checkbox").uncheck()
     dialog.get_by_role("button", name="What would change?").click()
@@ -84,10 +95,9 @@ def test_a_taught_class_names_the_next_record_and_is_taken_back(
     expect(dialog).to_be_hidden()
     visible(page, "route_storm was taught")
 
-    traffic.until(INTO_THE_SECOND)
-    watching.get_by_role("button", name="Table").click()
-    devices = watching.get_by_role("region", name="Devices by trouble")
-    expect(devices).to_contain_text("route_storm")
+    expect(watching.get_by_text("route_storm").first).to_be_attached()
+    assert classify(url, json.dumps({"records": [taught]}).encode()) == ["route_storm"]
+    expect(watching.get_by_role("region", name="Latest records")).to_contain_text("route_storm")
 
     page.get_by_role("button", name="Undo").click()
     visible(page, "route_storm was taken back")

@@ -25,6 +25,7 @@ export function open(place) {
   place.append(h("div", { class: "signin panel" }, h("h1", {}, "Sign in"),
     h("p", { class: "dim" }, needed ? "This service shows its network to those who have a key." : "Reading needs no key here; changing does: an admin key."),
     h("form", { on: { submit } },
+      h("input", { type: "text", autocomplete: "username", value: "faultcube", hidden: true }), // for password managers
       h("div", { class: "fieldset" }, h("label", { for: "key" }, "Key"), input), error, button,
       h("p", { class: "dim" }, "Keys are made by ", h("code", {}, "faultcube key"), "; who runs the service has them."))));
   input.focus();
