@@ -49,6 +49,7 @@ def network(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Traffic]]:
     """A service whose first incident is open, and more traffic to send."""
+    assert browser.is_connected()  # without one, nothing is started
     folder = tmp_path_factory.mktemp("network")
     with serving(folder) as (_, url), closing(Traffic(url)) as traffic:
         traffic.until(INTO_THE_FIRST)

@@ -1,14 +1,15 @@
-"""A service of its own: closed by keys, without traffic, with ten thousand devices, and started anew."""
+"""A service of its own: closed by keys, empty, with ten thousand devices, and started anew."""
 
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from service.offline.replay import Sender
 from tests.support.live_page import DATA, Look, digest, polls, serving
@@ -22,9 +23,9 @@ EVIL = '<b onclick="x">evil</b> \u202e'
 
 
 def test_a_closed_service_is_opened_by_a_key_and_shows_what_to_paste(
-    browser: Browser, tmp_path: Path, looking: Callable[..., Look]
+    tmp_path: Path, looking: Callable[..., Look]
 ) -> None:
-    with serving(tmp_path, FAULTCUBE_READ_KEYS=digest(READ)) as (_, url):
+    with serving(tmp_path, settings={"FAULTCUBE_READ_KEYS": digest(READ)}) as (_, url):
         look = looking(url)
         page = look.go("cube")
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -34,14 +35,15 @@ def test_a_closed_service_is_opened_by_a_key_and_shows_what_to_paste(
         page.get_by_label("Key").fill(READ)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Nothing has come in yet")).to_be_visible()
-        expect(page.get_by_role("region", name="Telegraf")).to_contain_text(f"{url}/ingest/telegraf")
+        expect(page.get_by_role("region", name="Telegraf")).to_contain_text(
+            f"{url}/ingest/telegraf"
+        )
         expect(page.locator("main")).to_contain_text("make demo")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survived(
-    browser: Browser,
     tmp_path: Path,
     looking: Callable[..., Look],
     capsys: pytest.CaptureFixture[str],
@@ -49,9 +51,9 @@ def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survi
     # Nobody waits for forty records of ten thousand devices.
     mapping = re.sub(r"(?m)^learn = \d+", f"learn = {LEARN}", (DATA / "mapping.toml").read_text())
     (tmp_path / "mapping.toml").write_text(mapping)
-    options = {"FAULTCUBE_MAPPING": str(tmp_path / "mapping.toml")}
+    settings = {"FAULTCUBE_MAPPING": str(tmp_path / "mapping.toml")}
     devices = [EVIL, *(f"edge{number}" for number in range(1, MANY))]
-    with serving(tmp_path, **options) as (service, url):
+    with serving(tmp_path, settings=settings) as (service, url):
         look = looking(url)
         page = look.go("network")
         send_polls(url, devices)
@@ -59,7 +61,7 @@ def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survi
         expect(page.get_by_role("option")).to_contain_text(f"{EVIL}")
         frames = page.evaluate(SCROLL)
         with capsys.disabled():
-            print(f" [{MANY:,} devices: longest frame {max(frames):.0f} ms] ", end="")
+            sys.stdout.write(f" [{MANY:,} devices: longest frame {max(frames):.0f} ms] ")
         page.get_by_role("searchbox").fill("edge9999")
         expect(page.get_by_role("option")).to_contain_text("1 of 1")
         assert page.locator("main b").count() == 0
@@ -67,7 +69,7 @@ def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survi
         assert service.stop() == 0
         expect(page.locator("#connection")).to_contain_text("connection lost since")
     port = int(url.rpartition(":")[2])
-    with serving(tmp_path, port, **options) as (_, again):
+    with serving(tmp_path, port, settings=settings) as (_, again):
         expect(page.locator("#connection")).to_have_text("live", timeout=40_000)
         expect(page.locator("#notices")).not_to_contain_text("lost")
         send_polls(again, devices[:5])

@@ -7,23 +7,25 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, Page
 
-from models.telemetry.mapping import Mapping
+from models.telemetry import mapping
 from service.offline.replay import Body, Recording, Sender
 from tests.support.running import Running, environment, running
 
-__all__ = ["ADMIN", "CHROMIUM", "Look", "Traffic", "VIEWS", "digest", "polls", "serving"]
+__all__ = ["ADMIN", "CHROMIUM", "VIEWS", "Look", "Traffic", "digest", "polls", "serving"]
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "training/data/cisco-iosxr"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ADMIN = "key-of-an-admin"
 VIEWS = ("network", "cube", "incidents", "models", "health")
+Theme = Literal["dark", "light"]
 _SENT_AT_ONCE = 5000
 
 
@@ -33,13 +35,15 @@ def digest(key: str) -> str:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0, **settings: str) -> Iterator[tuple[Running, str]]:
+def serving(
+    folder: Path, port: int = 0, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[Running, str]]:
     """Serve the model that ships, with an admin key and a database in a folder."""
     env = environment(
         FAULTCUBE_DATABASE_URL=f"sqlite:///{folder}/classes.sqlite",
         FAULTCUBE_JOURNAL=str(folder / "journal"),
         FAULTCUBE_ADMIN_KEYS=digest(ADMIN),
-        **settings,
+        **(settings or {}),
     )
     command = f"{Path(sys.executable).parent / 'faultcube'} serve --port {port}"
     with running(command, cwd=ROOT, env=env, seconds=60) as (process, url):
@@ -55,7 +59,7 @@ class Traffic:
     """
 
     def __init__(self, url: str, key: str = "") -> None:
-        recording = Recording(DATA / "excerpt.parquet", Mapping.read(DATA / "mapping.toml"))
+        recording = Recording(DATA / "excerpt.parquet", mapping.Mapping.read(DATA / "mapping.toml"))
         self._first, self._now = float(recording.times[0]), 0.0
         self._bodies = recording.bodies(time.time() - float(recording.times[-1]))
         self._next = next(self._bodies, None)
@@ -101,10 +105,9 @@ class Look:
         received: bytes as they were transferred.
     """
 
-    def __init__(self, browser: Browser, url: str, *, width: int = 1280, theme: str = "dark"):
-        scheme = "light" if theme == "light" else "dark"
+    def __init__(self, browser: Browser, url: str, *, width: int = 1280, theme: Theme = "dark"):
         self._context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme
+            viewport={"width": width, "height": 800}, color_scheme=theme
         )
         self.url, self.wrong, self.received = url, list[str](), 0
         self.page: Page = self._context.new_page()
