@@ -5,13 +5,29 @@ import { LINES, POINTS, SPHERES } from "./shaders.js";
 const POINT_BYTES = 24; // three floats, a float for the time, four bytes of colour, a float for the shape
 const CORNERS = new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]);
 
+const SLOW = 40; // ms a frame
+const STILL = 300;
+const COARSEST = 0.5;
+
+// Without a graphics card, smooth edges cost more than half of the frames.
+function isSoftware() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const info = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software/i.test(name);
+}
+
 /** A renderer of a canvas, or null where there is no WebGL 2. */
 export function makeRenderer(canvas) {
-  const gl = canvas.getContext("webgl2", { antialias: true });
+  const gl = canvas.getContext("webgl2", { antialias: !isSoftware() });
   if (!gl) return null;
   let made = setUp(gl);
   let room = 0;
   let number = 0;
+  let sharpness = 1;
+  let last = 0;
+  let slow = 0;
   canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
   canvas.addEventListener("webglcontextrestored", () => {
     made = setUp(gl);
@@ -33,7 +49,7 @@ export function makeRenderer(canvas) {
 
   /** Draw one frame; `lines` are [{places (x, y, z, strength), paint, strip}]. */
   function draw({ view, lens, now, span, size, motion, spheres, lines, light }) {
-    const scale = devicePixelRatio || 1;
+    const scale = (devicePixelRatio || 1) * sharpen(performance.now());
     const [width, height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     gl.viewport(0, 0, width, height);
@@ -70,6 +86,18 @@ export function makeRenderer(canvas) {
       gl.uniform4fv(made.spheres.at("paint"), paint);
       gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
     }
+  }
+
+  // Where frames take long, the picture becomes coarser rather than the motion slower.
+  function sharpen(now) {
+    const took = now - last;
+    last = now;
+    slow = took > SLOW && took < 1000 ? slow + 1 : Math.max(0, slow - 1);
+    if (slow >= 20 && sharpness > COARSEST) {
+      sharpness *= 0.85;
+      slow = 0;
+    }
+    return took > STILL ? 1 : sharpness;
   }
 
   function use({ program, array, at }, { view, lens }) {

@@ -55,7 +55,8 @@ void main() {
   float z = sqrt(1.0 - r);
   float rim = pow(1.0 - z, 2.2);
   float gleam = pow(max(0.0, dot(normalize(vec3(spot, z)), normalize(vec3(-0.45, 0.65, 0.6)))), 40.0);
-  pixel = vec4(mix(paint.rgb, vec3(1.0), gleam * light), paint.a * (0.07 + 0.75 * rim) + gleam * 0.35 * light);
+  float edge = smoothstep(1.0, 0.96, r);
+  pixel = vec4(mix(paint.rgb, vec3(1.0), gleam * light), edge * (paint.a * (0.07 + 0.75 * rim) + gleam * 0.35 * light));
 }`];
 
 /** Lines of one colour; `fade` is 1 for one that is fainter at its begin. */

@@ -126,16 +126,21 @@ function paintBand(u, history, paints) {
     ctx.fillStyle = paints[meaning(kind).color];
     // Good traffic is low, all else is high: the band can be read without colours.
     const height = (isTrouble(kind) ? (kind === "unknown" ? 0.7 : 1) : 0.35) * BAND * scale;
-    ctx.fillRect(x, top + BAND * scale - height, Math.max(scale, until - x), height);
+    // Whole pixels, or a seam shows between two.
+    ctx.fillRect(Math.floor(x), top + BAND * scale - height, Math.max(scale, Math.ceil(until) - Math.floor(x)), height);
   });
   ctx.restore();
 }
 
 function drawLegend(place, history) {
   const kinds = new Map();
-  for (const record of history) kinds.set(record.label, [kindOfVerdict(record), (kinds.get(record.label)?.[1] ?? 0) + 1]);
-  replace(place, [...kinds].map(([label, [kind, number]]) =>
-    h("span", {}, h("i", { css: { background: `var(${meaning(kind).color})` } }), said(label), ` ${count(number)}`)));
+  for (const record of history) {
+    const kind = kindOfVerdict(record);
+    const title = record.state === "good" || record.state === "fault" ? record.label : meaning(kind).title.toLowerCase();
+    kinds.set(title, [kind, (kinds.get(title)?.[1] ?? 0) + 1]);
+  }
+  replace(place, [...kinds].map(([title, [kind, number]]) =>
+    h("span", {}, h("i", { css: { background: `var(${meaning(kind).color})` } }), said(title), ` ${count(number)}`)));
 }
 
 function drawDrivers(place, { drivers, explained }) {
