@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ from models.telemetry.mapping import Mapping
 from service.offline.replay import Recording, Sender
 
 _DATA: Final = ROOT / "training/data/cisco-iosxr"
-_UNTIL: Final = 275.0
-"""Second of the excerpt: its first BGP clear has spread."""
+_SECONDS: Final = 560.0
+"""Of the excerpt, which are as if they had just passed."""
 _READY_SECONDS: Final = 60.0
 _WIDTH, _HEIGHT = 1280, 720
 _SETTLE: Final = 3000.0
@@ -39,6 +39,7 @@ class Picture:
 
     Attributes:
         name: of the file.
+        second: of the excerpt, up to which it is replayed before.
         route: of the page.
         theme: dark or light.
         wait: for a selector that is there once everything is.
@@ -46,6 +47,7 @@ class Picture:
     """
 
     name: str
+    second: float
     route: str
     theme: Literal["dark", "light"]
     wait: str
@@ -53,9 +55,9 @@ class Picture:
 
 
 PICTURES: Final = (
-    Picture("network", "network/leaf1", "dark", ".side table"),
-    Picture("cube", "cube?key=leaf1", "dark", ".class-name"),
-    Picture("incident", "incidents", "light", ".evidence table", (".incident",)),
+    Picture("network", 275, "network/leaf1", "dark", ".side table"),
+    Picture("incident", 275, "incidents", "light", ".evidence table", (".incident",)),
+    Picture("cube", _SECONDS, "cube?key=leaf6", "dark", ".class-name"),
 )
 
 
@@ -77,25 +79,25 @@ def main(
             url = f"http://127.0.0.1:{port}"
             with closing(Sender(url)) as sender:
                 sender.wait(_READY_SECONDS)
-                _replay(sender)
-            _look(url, out, program)
+                _look(url, sender, out, program)
 
 
-def _replay(sender: Sender) -> None:
-    """Send what was recorded before the moment, as if it were now."""
+def _sent(sender: Sender) -> Iterator[float]:
+    """Send what was recorded, as if it were of now, and yield the second of each body."""
     recording = Recording(_DATA / "excerpt.parquet", Mapping.read(_DATA / "mapping.toml"))
     first = float(recording.times[0])
-    for body in recording.bodies(time.time() - first - _UNTIL):
-        if body.time - first > _UNTIL:
-            return
+    for body in recording.bodies(time.time() - first - _SECONDS):
         sender.send(body)
+        yield body.time - first
 
 
-def _look(url: str, out: Path, program: str) -> None:
+def _look(url: str, sender: Sender, out: Path, program: str) -> None:
     arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        seconds = _sent(sender)
         for picture in PICTURES:
+            next(second for second in seconds if second >= picture.second)
             page = browser.new_page(
                 viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme=picture.theme
             )
