@@ -59,7 +59,11 @@ def devices(request: Request) -> Response:
     return _sent(request, _live(request).devices())
 
 
-@router.get("/devices/{key:path}", summary="A device", **answers(DeviceDetail, problems.NOT_KEPT))
+@router.get(
+    "/devices/{key:path}",
+    summary="A device",
+    **answers(DeviceDetail, problems.NOT_KEPT, problems.INVALID_RECORDS),
+)
 def device(request: Request, key: str) -> Response:
     """Its last hour, and the fields that drove its faults."""
     found = _live(request).device(key)

@@ -139,7 +139,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an HTTP request."""
-        path = scope["path"]
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not (path in PROBES or path in _PAGE or path.startswith(_PAGE_FILES)):
             info = RequestInfo.of(scope)
             try:

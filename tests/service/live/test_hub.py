@@ -150,10 +150,11 @@ def test_events_go_on_for_a_while_after_the_last_viewer_has_left() -> None:
     async def work() -> None:
         clock = Clock()
         hub = Hub(1, clock)
-        assert not hub.watched
+        before = hub.watched
         viewer = hub.join()
+        assert (before, hub.watched) == (False, True)
         clock.now = 1000
-        assert hub.watched
+        assert bool(hub.watched)
         hub.leave(viewer)
         await published(hub, Event("health", {}))
         clock.now += 29
