@@ -1,7 +1,7 @@
 // Time series by uPlot, in the colours of the theme; texts are set by us, never by uPlot's legend.
 
 import { h } from "./dom.js";
-import { clock, figure, utc } from "./format.js";
+import { clock, figure, utc, withUnit } from "./format.js";
 import { colors, onTheme } from "./theme.js";
 
 const LEAST = 120; // seconds
@@ -21,7 +21,7 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
   function say(at) {
     const values = data.map((column) => column[at]);
     if (words) return words(values);
-    return series.map(({ title: name }, index) => `${name ? `${name} ` : ""}${figure(values[index + 1])}${unit && ` ${unit}`}`).join(" · ");
+    return series.map(({ title: name }, index) => `${name ? `${name} ` : ""}${withUnit(values[index + 1], unit)}`).join(" · ");
   }
 
   function latest() {
@@ -53,7 +53,7 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
         y: { range: (u, low, high) => rangeOf(low, high, zero) },
       },
       axes: [
-        { ...axis, values: (u, ticks) => ticks.map((tick) => clock(tick).slice(-8, -3)), space: 60, size: 24 },
+        { ...axis, values: (u, ticks) => ticks.map((tick) => (ticks[1] - ticks[0] < 60 ? clock(tick).slice(-8) : clock(tick).slice(-8, -3))), space: 60, size: 24 },
         { ...axis, values: (u, ticks) => ticks.map(figure), size: 52, space: 28 },
       ],
       series: [{}, ...series.map((one) => ({

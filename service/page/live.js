@@ -9,6 +9,7 @@ const HEALTH_KEPT = 900; // seconds
 
 export const live = {
   scene: null,
+  radii: new Map(), // of the classes, in the unit of distances; the scene's are in that of positions
   devices: new Map(),
   total: 0,
   incidents: new Map(),
@@ -65,7 +66,9 @@ export async function load() {
 }
 
 async function loadScene() {
-  live.scene = await get("live/scene");
+  const [scene, { classes }] = await Promise.all([get("live/scene"), get("classes")]);
+  live.scene = scene;
+  live.radii = new Map(classes.filter(({ state }) => state === "active").map(({ name, radius }) => [name, radius]));
   tell("scene");
 }
 

@@ -1,7 +1,7 @@
 // Server-sent events by fetch, which unlike EventSource can back off and say why it failed.
 
 const FIRST_WAIT = 500;
-const LONGEST_WAIT = 15_000;
+const LONGEST_WAIT = 10_000;
 const SILENCE = 40_000; // the service sends a comment every 15 s
 
 /** Keep a stream open: `event(kind, data)`, `state("live" | "lost", detail)`. Gives what ends it. */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -51,7 +50,8 @@ def network(
     """A service whose first incident is open, and more traffic to send."""
     assert browser.is_connected()  # without one, nothing is started
     folder = tmp_path_factory.mktemp("network")
-    with serving(folder) as (_, url), closing(Traffic(url)) as traffic:
+    with serving(folder) as (_, url):
+        traffic = Traffic(url)
         traffic.until(INTO_THE_FIRST)
         yield url, traffic
 

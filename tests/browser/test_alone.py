@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from service.offline.replay import Sender
+from tests.support.bundles import put_bundle
 from tests.support.live_page import DATA, Look, digest, polls, serving
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 READ = "key-of-a-reader"
 MANY = 10_000
 LEARN = 2
+SHIPPED = DATA.parents[2] / "models/iosxr"
 EVIL = '<b onclick="x">evil</b> \u202e'
 
 
@@ -74,6 +76,24 @@ def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survi
         expect(page.locator("#notices")).not_to_contain_text("lost")
         send_polls(again, devices[:5])
         expect(page.get_by_role("button", name="5 Too few fields")).to_be_visible()
+
+
+def test_another_bundle_is_activated_and_every_page_says_so(
+    tmp_path: Path, looking: Callable[..., Look]
+) -> None:
+    folder = tmp_path / "bundles"
+    older, newer = (put_bundle(SHIPPED, folder / f"day{day}", day=day) for day in (1, 2))
+    with serving(tmp_path, settings={"FAULTCUBE_BUNDLE": str(folder)}) as (_, url):
+        look, other = looking(url), looking(url)
+        page, watching = look.sign_in(), other.go("cube")
+        expect(watching.locator("#serving")).to_contain_text(newer[:8])
+        look.go("models")
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Roll back").click()
+        expect(page.locator("#notices")).to_contain_text("day1 is served now.")
+        expect(watching.locator("#notices")).to_contain_text("Another bundle is served now")
+        expect(watching.locator("#serving")).to_contain_text(older[:8])
+        expect(page.get_by_role("button", name="Activate")).to_be_visible()
 
 
 SCROLL = """async () => {

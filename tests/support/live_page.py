@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -63,22 +63,20 @@ class Traffic:
         self._first, self._now = float(recording.times[0]), 0.0
         self._bodies = recording.bodies(time.time() - float(recording.times[-1]))
         self._next = next(self._bodies, None)
-        self._sender = Sender(url, key)
+        self._url, self._key = url, key
 
     def until(self, second: float) -> None:
         """Send what was recorded up to a second since the begin, and was not sent yet."""
         self._now = max(self._now, second)
-        while self._next is not None and self._next.time - self._first <= second:
-            self._sender.send(self._next)
-            self._next = next(self._bodies, None)
+        # A connection of its own, because the service closes idle ones.
+        with closing(Sender(self._url, self._key)) as sender:
+            while self._next is not None and self._next.time - self._first <= second:
+                sender.send(self._next)
+                self._next = next(self._bodies, None)
 
     def go_on(self) -> None:
         """Send a little more, because devices that say nothing for 30 seconds are silent."""
         self.until(self._now + 6)
-
-    def close(self) -> None:
-        """Send no more."""
-        self._sender.close()
 
 
 def polls(devices: Sequence[str], moment: float) -> Iterator[Body]:

@@ -1,37 +1,45 @@
-// Drift: how far recent traffic is from the records the model was calibrated on, over time.
+// Drift: how far recent traffic is from the records the model was calibrated on, while the page is open.
 
+import { metrics } from "../api.js";
 import { timeChart } from "../charts.js";
 import { h, replace } from "../dom.js";
 import { count, figure } from "../format.js";
-import { live, on } from "../live.js";
 
 const MODERATE = 0.1;
 const STRONG = 0.25;
+const EVERY = 5000; // ms
+const MOST = 1000;
+const seen = []; // [time, drift], kept between two looks at the view
 
 export function driftPanel() {
   const text = h("p", {});
   const chart = timeChart({
-    title: "Population stability index of the embedding, mean over its dimensions", series: [{ color: "--accent" }, { color: "--major", dash: [4, 4], width: 1 }], height: 120, words: ([, drift]) => figure(drift),
+    title: "Population stability index of the embedding, since this page was opened", series: [{ color: "--accent" }, { color: "--major", dash: [4, 4], width: 1 }], height: 120, words: ([, drift]) => figure(drift),
   });
-  const element = h("section", { class: "panel" }, h("h2", {}, "Drift"), text, chart.element,
+  const element = h("section", { class: "panel", "aria-label": "Drift" }, h("h2", {}, "Drift"), text, chart.element,
     h("p", { class: "dim note" }, `Above ${MODERATE} the shift is moderate; above ${STRONG} (dashed) it is different traffic, and verdicts are guesses.`));
+  let closed = false;
 
-  function draw() {
-    const now = live.health?.drift;
-    chart.element.hidden = !now;
-    if (!now) return replace(text, h("span", { class: "dim" }, "It is measured once 500 records were sampled."));
-    const word = now.mean > STRONG ? "different traffic" : now.mean > MODERATE ? "a moderate shift" : "like the calibration records";
-    replace(text, h("strong", {}, figure(now.mean)), `: ${word}; the largest dimension ${figure(now.max)}, over ${count(now.records)} records.`);
-    const points = live.healthHistory.map(({ time, drift }) => [time, typeof drift === "number" ? drift : (drift?.mean ?? null)]);
-    chart.set([points.map(([time]) => time), points.map(([, drift]) => drift), points.map(() => STRONG)]);
+  async function look() {
+    const value = await metrics().catch(() => null);
+    if (closed || !value) return;
+    const [mean, largest, records] = ['faultcube_drift{statistic="mean"}', 'faultcube_drift{statistic="max"}', "faultcube_drift_records"].map(value);
+    chart.element.hidden = mean === null;
+    if (mean === null) return replace(text, h("span", { class: "dim" }, "It is measured once 500 records were sampled."));
+    seen.push([Date.now() / 1000, mean]);
+    if (seen.length > MOST) seen.shift();
+    const word = mean > STRONG ? "different traffic" : mean > MODERATE ? "a moderate shift" : "like the calibration records";
+    replace(text, h("strong", {}, figure(mean)), `, ${word}: the mean over all dimensions, the largest is ${figure(largest)}, of ${count(records)} records.`);
+    chart.set([seen.map(([time]) => time), seen.map(([, drift]) => drift), seen.map(() => STRONG)]);
   }
 
-  const end = on("health", draw);
-  draw();
+  const timer = setInterval(look, EVERY);
+  look();
   return {
     element,
     close() {
-      end();
+      closed = true;
+      clearInterval(timer);
       chart.close();
     },
   };

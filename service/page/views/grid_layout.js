@@ -4,7 +4,7 @@ import { isTrouble } from "../states.js";
 
 const GAP = 4;
 const HEAD = 26;
-const CARD = { kind: "card", width: 184, height: 46 };
+const CARD = { kind: "card", width: 232, height: 46 };
 const NAME = { kind: "name", width: 116, height: 26 };
 const DOT = { kind: "dot", width: 14, height: 14 };
 const SPECK = { kind: "speck", width: 9, height: 9 };
@@ -33,7 +33,7 @@ export function layout(lists, width) {
     // Cards and names share the whole width.
     const stretched = tile === DOT || tile === SPECK ? tile.width : Math.floor((width + gap) / columns) - gap;
     const rows = Math.ceil(devices.length / columns);
-    sections.push({ title, devices, tile, gap, columns, width: Math.min(stretched, tile.width * 1.5), top, first });
+    sections.push({ title, devices, tile, gap, columns, width: Math.min(stretched, tile.width * 1.6), top, first });
     top += HEAD + rows * (tile.height + gap) + 10;
     first += devices.length;
   }

@@ -109,7 +109,7 @@ function evidence({ evidence: all }) {
   const units = new Map(live.scene?.fields.map(({ name, unit }) => [name, unit]));
   return [h("h2", { class: "section" }, "Why"), all.map(({ key, time, label, fields }) => h("div", { class: "evidence" },
     h("p", {}, state(kindOfIncident({ label, severity: severityOf(label) }), label), " at ", said(key), ", ", when(time)),
-    table(`Fields that drove the verdict on ${key}`, [["Field"], ["Value", true], ["Typical", true], ["Share", true]], fields.map(({ field, value, typical, share }) => [
+    !fields.length ? h("p", { class: "dim" }, "No field stands out.") : table(`Fields that drove the verdict on ${key}`, [["Field"], ["Value", true], ["Typical", true], ["Share", true]], fields.map(({ field, value, typical, share }) => [
       said(field), withUnit(value, units.get(field)), withUnit(typical, units.get(field)), percent(share)]))))];
 }
 

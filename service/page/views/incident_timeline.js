@@ -7,8 +7,6 @@ import { kindOfIncident, meaning } from "../states.js";
 
 const LINE = 20;
 const MOST = 12;
-const TICKS = 5;
-const LEFT = 0;
 
 /** Draw incidents, the latest first, into a place. */
 export function drawTimeline(place, incidents) {
@@ -22,12 +20,13 @@ export function drawTimeline(place, incidents) {
   // Up to now, unless that would press them all to the left.
   const to = now - from < 5 * (last - from) ? now : last + (last - from) * 0.1;
   const share = (time) => ((time - from) / (to - from)) * 100;
-  const ticks = Array.from({ length: TICKS + 1 }, (_, at) => from + ((to - from) * at) / TICKS);
+  const parts = place.clientWidth < 600 ? 2 : 5;
+  const ticks = Array.from({ length: parts + 1 }, (_, at) => from + ((to - from) * at) / parts);
   const height = shown.length * LINE + 20;
   const picture = svg("svg", { width: "100%", height, role: "img", "aria-label": `Timeline of ${shown.length} incidents from ${utc(from)} to ${utc(to)}` },
     ticks.map((tick, at) => [
       svg("line", { x1: `${share(tick)}%`, x2: `${share(tick)}%`, y1: 0, y2: height - 18, stroke: "var(--line)" }),
-      svg("text", { x: `${share(tick)}%`, y: height - 4, fill: "var(--dim)", "font-size": 11.5, "text-anchor": at === 0 ? "start" : at === TICKS ? "end" : "middle" }, clock(tick)),
+      svg("text", { x: `${share(tick)}%`, y: height - 4, fill: "var(--dim)", "font-size": 11.5, "text-anchor": at === 0 ? "start" : at === parts ? "end" : "middle" }, clock(tick)),
     ]),
     shown.map((incident, at) => {
       const start = share(seconds(incident.first));
@@ -42,7 +41,7 @@ export function drawTimeline(place, incidents) {
     const left = start < 60;
     return h("a", {
       href: address("incidents", incident.id), tabindex: "-1",
-      css: { top: `${at * LINE}px`, left: left ? `calc(${Math.max(LEFT, start)}% + 6px)` : "auto", right: left ? "auto" : `calc(${100 - start}% + 6px)` },
+      css: { top: `${at * LINE}px`, left: left ? `calc(${start}% + 6px)` : "auto", right: left ? "auto" : `calc(${100 - start}% + 6px)` },
     }, said(incident.label), incident.root ? [" at ", said(incident.root)] : "");
   });
   replace(place, h("div", { class: "lanes", css: { height: `${height}px` } }, picture, names));

@@ -37,8 +37,8 @@ function draw(place, back, found) {
 }
 
 /** Bars of distances, the nearest first, with a mark where the class ends. */
-export function distanceBars(distances, radii = null) {
-  const reach = radii ?? new Map(live.scene?.classes.map(({ name, radius }) => [name, radius]));
+function distanceBars(distances) {
+  const reach = live.radii;
   const rows = Object.entries(distances).sort(([, one], [, other]) => one - other);
   const most = Math.max(...rows.map(([name, distance]) => Math.max(distance, reach.get(name) ?? 0)), 1e-9) * 1.05;
   return h("div", {}, h("div", { class: "bars" }, rows.map(([name, distance]) => {

@@ -6,14 +6,14 @@ import { live } from "../live.js";
 
 export function drawReport(report) {
   const { name, records, radius, spread, nearest, distances, calibration, recent, swallowed } = report;
-  const radii = new Map(live.scene?.classes.map((each) => [each.name, each.radius]));
+  const { radii } = live;
   const rows = Object.entries(distances).sort(([, one], [, other]) => one - other);
   const most = Math.max(...rows.map(([other, distance]) => distance + (radii.get(other) ?? 0)), radius) * 1.02;
   const share = (value) => `${Math.max(0, Math.min(100, (value / most) * 100))}%`;
   const overlapping = rows.filter(([other, distance]) => distance < radius + (radii.get(other) ?? 0)).map(([other]) => other);
   return h("section", { class: "report", "aria-label": "What would change" },
     h("h2", {}, "What would change"),
-    h("p", {}, `${plural(records, "record")}, reaching ${figure(radius)} around their centre`, spread !== null && spread !== undefined && ` (they lie ${figure(spread)} apart)`, ". Nearest class: ", said(nearest.name), ` at ${figure(nearest.distance)}.`),
+    h("p", {}, `${plural(records, "record")}, reaching ${figure(radius)} around ${records === 1 ? "it" : "their centre"}`, spread !== null && spread !== undefined && ` (they lie ${figure(spread)} apart)`, ". Nearest class: ", said(nearest.name), ` at ${figure(nearest.distance)}.`),
     spread > nearest.distance && h("p", { class: "error" }, "The records lie farther from each other than from ", said(nearest.name), ": they may be of it, or of several classes."),
     h("div", { class: "reach", role: "img", "aria-label": overlapping.length ? `It overlaps with ${overlapping.join(", ")}` : "It overlaps with no class" },
       reach(name, 0, radius, share, true), rows.map(([other, distance]) => reach(other, distance, radii.get(other) ?? 0, share, false, distance < radius + (radii.get(other) ?? 0)))),
@@ -25,10 +25,10 @@ export function drawReport(report) {
 function reach(name, center, radius, share, own, overlaps = false) {
   const from = Math.max(0, center - radius);
   const paint = own ? "var(--accent)" : overlaps ? "var(--major)" : "var(--dim)";
-  return [said(name), h("span", { class: "line" },
+  const line = h("span", { class: "line" },
     h("span", { class: "extent", css: { left: share(from), width: `calc(${share(center + radius)} - ${share(from)})`, background: paint } }),
-    h("span", { class: "center", css: { left: share(center), background: paint } })),
-  h("span", { class: "dim" }, own ? "new" : `${figure(center)}${overlaps ? ", meets it" : ""}`)];
+    h("span", { class: "center", css: { left: share(center), background: paint } }));
+  return [said(name), h("span", { class: "where dim" }, own ? "new" : `${figure(center)}${overlaps ? ", meets it" : ""}`), line];
 }
 
 function changes(title, what) {
