@@ -170,9 +170,9 @@ def test_every_change_is_told_and_which_incident_a_key_takes_part_in() -> None:
     for at in range(len(RUN)):
         incidents.observe(part(RUN, slice(at, at + 1)))
         members.append(incidents.members())
-    [(id_, *_)] = {change[:1] for change in changes if change[2] == "opened"}
+    id_ = next(change[0] for change in changes if change[2] == "opened")
     assert members[0] == {}
-    assert any(found.get("a") == id_ for found in members)
+    assert id_ in {found.get("a") for found in members}
     assert {kind for _, _, kind in changes} >= {"opened", "updated"}
     incidents.note(Note(id_, "commented", NOON, "me", text="Looking."))
     assert changes[-1][0] == id_
