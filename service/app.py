@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,9 +29,12 @@ from service.api import (
     feedback,
     incidents,
     ingest,
+    live,
     openinference,
     operations,
+    page,
     profiles,
+    session,
 )
 from service.api.endpoint import RecordEndpoint
 from service.observability.counters import ProcessStatus
@@ -41,7 +45,12 @@ from service.runtime.profile_changes import ProfileLearner
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
-from service.web.middleware import RequestInfo, RequestMiddleware, RequestObserver
+from service.web.middleware import (
+    RequestInfo,
+    RequestMiddleware,
+    RequestObserver,
+    answer_head,
+)
 from service.web.problems import INPUT_ERRORS, Problem, problem_of
 
 __all__ = ["create_app"]
@@ -59,6 +68,7 @@ _MODULES = (
     openinference,
     docs,
 )
+_PAGE_MODULES = (live, session, page)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -109,7 +119,7 @@ def create_app(
         ),
     )
     app.state.faultcube, app.state.class_editor = state, ClassEditor(state)
-    for module in _MODULES:
+    for module in _modules(state):
         app.include_router(module.router)
     observers: list[RequestObserver] = [
         state.metrics.count_request,
@@ -119,19 +129,29 @@ def create_app(
     front: ASGIApp = Router(_record_routes(state), redirect_slashes=False, default=app.answer_rest)
     if state.keys.read:
         front = AuthMiddleware(front, state.keys, state.metrics.count_rejected)
-    app.front = RequestMiddleware(front, observers=observers, clock=clock)
+    refused = state.metrics.count_rejected
+    app.front = RequestMiddleware(front, observers=observers, clock=clock, on_problem=refused)
     return app
 
 
+def _modules(state: State) -> tuple[ModuleType, ...]:
+    """The modules of the routes that there are."""
+    return _MODULES if state.live is None else _MODULES + _PAGE_MODULES
+
+
 def _record_routes(state: State) -> list[Route]:
-    """The routes that carry records; they go past FastAPI, which only documents them."""
+    """The routes that carry records or events; they go past FastAPI, which only documents them."""
     infer = openinference.InferenceEndpoint(state)
+    events = []
+    if state.live is not None:
+        events = [Route("/live/events", live.EventStream(state, state.live))]
     return [
         Route("/classify", RecordEndpoint(state, classify.handle, "/classify")),
         Route("/embed", RecordEndpoint(state, embed.handle, "/embed")),
         Route("/v2/models/{name}/infer", infer),
         Route("/v2/models/{name}/versions/{version}/infer", infer),
         *(Route(path, ingest.IngestEndpoint(state, path)) for path in ingest.PATHS),
+        *events,
     ]
 
 
@@ -145,8 +165,12 @@ class _Application(FastAPI):
         await app(scope, receive, send)
 
     async def answer_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as FastAPI does."""
-        await super().__call__(scope, receive, send)
+        """Answer as FastAPI does, also HEAD."""
+        answer = super().__call__
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await answer_head(answer, scope, receive, send)
+        else:
+            await answer(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Describe the routes, and the fields of the bundle that is loaded now."""
@@ -166,6 +190,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         learner = ProfileLearner(state, app.state.class_editor)
         stop = state.follow(profiles=learner.run)
         yield
+        if state.live is not None:
+            state.live.hub.close()
         stop()
 
 
@@ -184,8 +210,10 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> str:
     """Return all methods of a path; each of its routes knows only its own."""
     methods: set[str] = set()
-    for module in _MODULES:
+    for module in _modules(state_of(request)):
         for route in module.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
                 methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,9 +20,11 @@ from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.share import Share
 from service.web.auth import Keys, KeysError
 
-__all__ = ["Settings", "SettingsError", "as_markdown"]
+__all__ = ["Settings", "SettingsError", "as_markdown", "misspelt"]
 
 _PREFIX = "FAULTCUBE_"
+_OF_COMMANDS = frozenset({"KEY"})
+"""What other commands read."""
 
 
 def _check_exporter(endpoint: str) -> str:
@@ -36,6 +41,19 @@ def _check_share(text: str) -> str:
     except ValueError as error:
         raise PydanticCustomError("share", "{why}", {"why": str(error)}) from error
     return text
+
+
+def _check_networks(named: str) -> str:
+    try:
+        _networks(named)
+    except ValueError as error:
+        message = "addresses and networks, separated by commas, such as 10.0.0.5, 192.168.0.0/16"
+        raise PydanticCustomError("networks", message) from error
+    return named
+
+
+def _networks(named: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(name.strip()) for name in named.split(",")] if named.strip() else []
 
 
 class SettingsError(ValueError):
@@ -89,6 +107,11 @@ class Settings(BaseSettings):
 
     tls_key: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
     """PEM file with the certificate's private key, not encrypted."""
+
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = ""
+    """Addresses and networks of reverse proxies, separated by commas: of their requests,
+    `X-Forwarded-For` names the client and `X-Forwarded-Proto` the scheme, as the log has them.
+    Unset, both headers are ignored."""
 
     max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     """Maximum bytes of all bodies in memory (256 MiB unless set); beyond it, requests get 503."""
@@ -209,6 +232,15 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[str, Field(repr=False)] = ""
     """Secret of the signature `X-Faultcube-Signature` of what the webhook gets."""
 
+    page: Literal["on", "off"] = "on"
+    """`on` serves the [live page](page.md) at `/`; `off`: nothing is kept for it."""
+
+    live_viewers: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Maximum number of live pages that are open at the same time, of each worker."""
+
+    live_devices: Annotated[int, Field(ge=1, le=100_000)] = 20_000
+    """Maximum number of devices whose last hour is kept for the live page: 14 kB each."""
+
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of each key that may read, separated by commas; unset, everyone may."""
 
@@ -252,6 +284,16 @@ class Settings(BaseSettings):
         if (folder := _state_folder()) is None:
             raise _homeless("JOURNAL")
         return folder / "journal"
+
+    def proxies(self) -> list[str]:
+        """Return the networks of trusted proxies, also as IPv6 sockets see those of IPv4."""
+        networks = _networks(self.trusted_proxies)
+        mapped = [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            for network in networks
+            if isinstance(network, IPv4Network)
+        ]
+        return [*map(str, networks), *mapped]
 
     def rules(self) -> Mapping | None:
         """Return the mapping of the operator, None for that of the bundle.
@@ -305,6 +347,23 @@ def _state_folder() -> Path | None:
     except RuntimeError:
         return None
     return home / "faultcube"
+
+
+def misspelt(variables: Iterable[str]) -> list[str]:
+    """Return a line for each variable that looks like a setting and is none.
+
+    Args:
+        variables: names of environment variables; like settings, in upper or lower case.
+    """
+    known = {name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+    lines = []
+    for variable in sorted(variables):
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "see `faultcube settings`"
+            lines.append(f"{variable} is no setting and is ignored; {hint}")
+    return lines
 
 
 def _homeless(setting: str) -> SettingsError:

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.docs import answers
 from service.api.endpoint import decompressed, refuse_method
 from service.formats.errors import MalformedInputError
+from service.formats.json_text import unmarked
 from service.ingest import snappy
 from service.ingest.receivers import RECEIVERS, Receiver, receiver_of
 from service.runtime.relay import Receipt
@@ -87,13 +88,14 @@ class IngestEndpoint:
         data = await body.read(receive, headers, budget, limit=limit, seconds=seconds)
         try:
             if encoding == "snappy":
-                content = snappy.inflate(bytes(data), limit)
-                budget.hold(len(content) - len(data))
-                data = content
+                inflated = snappy.inflate(bytes(data), limit)
+                budget.hold(len(inflated) - len(data))
+                data = inflated
             elif encoding != "identity":
                 steps = decompressed(data, encoding, limit, budget)
                 data = await self.state.scheduler.run_sliced(steps)
-            return _accepted(receiver, await self.ingestion.take(receiver, bytes(data)))
+            content = bytes(unmarked(data))
+            return _accepted(receiver, await self.ingestion.take(receiver, content))
         finally:
             budget.release(len(data))
 

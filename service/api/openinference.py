@@ -96,9 +96,7 @@ class InferenceEndpoint(RecordEndpoint):
 
 def error_response(problem: Problem, _request_id: str) -> Response:
     """Return an error in the protocol's form."""
-    return Response(
-        to_json({"error": str(problem)}), problem.status, problem.headers, "application/json"
-    )
+    return problem.response_of({"error": str(problem)}, "application/json")
 
 
 class _TensorWriter:
@@ -132,7 +130,7 @@ def _handle(request: RecordRequest) -> Steps[Content]:
     writer = _TensorWriter()
     records = yield from pipeline.score(served, request.adapted(tensors.chunks), scorer, writer)
     headers, data = write(tensors, writer.decisions(), model, writer.embeddings())
-    return Content(data, records, headers)
+    return Content([data], records, headers)
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:

@@ -52,6 +52,7 @@ class Incidents:
     Attributes:
         storage: of incidents; in memory until `open`.
         on_renew: called with the keys whose level is to be learned again.
+        on_change: called with id and status of an incident, and with what was done to it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Incidents:
         self._unwritten: list[Change] = []
         self._observes = threading.Event()
         self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
+        self.on_change: Callable[[str, str, str], None] = lambda _id, _status, _kind: None
         self.storage: Storage = MemoryStore()
         self._sender = Sender(self.storage, self._targets, self._count_alerts, clock)
 
@@ -82,6 +84,15 @@ class Incidents:
     def waiting(self) -> int:
         """How many incidents have a change that a target was not told of."""
         return self._sender.waiting
+
+    def members(self) -> dict[str, str]:
+        """Return the id of the incident that each key in trouble takes part in, if it is told."""
+        found: dict[str, str] = {}
+        for incident in [*self._engine.incidents.values()]:
+            if incident.status != "pending":
+                members = incident.members.copy().items()
+                found |= {key: incident.id for key, member in members if member.active}
+        return found
 
     def open(self, store: Store | None) -> None:
         """Keep incidents in a database, if there is one; before anything is observed."""
@@ -175,7 +186,9 @@ class Incidents:
                 self._engine.close(note.incident, self._clock(), note.text)
         if note.deed == "new_normal":
             self.on_renew(active)
-        return self.storage.get(note.incident)
+        stored = self.storage.get(note.incident)
+        self.on_change(note.incident, stored.incident.status, note.deed)
+        return stored
 
     def run(self, stop: threading.Event) -> None:
         """Tell the targets until `stop` is set, as soon as this process observes."""
@@ -226,6 +239,7 @@ class Incidents:
 
     def _written(self, committed: Committed) -> None:
         for change in committed.changes:
+            self.on_change(change.incident.id, change.incident.status, change.kind)
             if change.kind in ("opened", "closed"):
                 counts = getattr(self._counters, change.kind)
                 label = change.incident.label

@@ -34,6 +34,7 @@ from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
 from service.ingest.receivers import RECEIVERS, Receiver
+from service.live.kept import Taken
 from service.observability.counters import Counters
 from service.runtime.ingest_status import MAX_LISTED, Latest, ReceiverCounts, status_document
 from service.runtime.journal import Entry, Journal
@@ -69,6 +70,7 @@ class Hooks:
         restore: returns the checkpoint of a name, and takes up that state; None if there is none.
         scored: shows verdicts to the observers of all records; called on the event loop.
         counters: of the process.
+        show: takes records of keys for the live page.
     """
 
     served: Callable[[], ServedModel]
@@ -77,6 +79,7 @@ class Hooks:
     restore: Callable[[str], Checkpoint | None]
     scored: Callable[[ServedModel, Scored], None]
     counters: Counters
+    show: Callable[[Taken], None] = lambda _taken: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,10 +398,11 @@ class Ingestion:
         assert self._columns is not None  # noqa: S101
         keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
         served = self._hooks.served()
-        scored, judged = judge_assembled(served, self._columns[1], records, keys)
+        scored, judged, taken = judge_assembled(served, self._columns[1], records, keys)
         for key, time, label in zip(keys, records.times.tolist(), judged.labels, strict=True):
             self.last[key] = Latest(time, label)
         self._show(served, scored)
+        self._hooks.show(taken)
         self._hooks.observe(judged)
 
     def _is_good(self, records: Records) -> NDArray[np.bool_]:

@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from starlette.requests import Request
 
@@ -18,6 +19,7 @@ from service.bundles.repository import BundleRepository
 from service.bundles.shadow import Shadow
 from service.bundles.trial import Trial
 from service.classes.enrolment import Enrolment
+from service.live.live import Live, Surroundings
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
@@ -58,6 +60,7 @@ class State:
         scheduler: shares the event loop among requests.
         budget: bounds the bytes of request bodies.
         shadow: compares a second bundle with the served one; None when there is none.
+        live: what the live page shows; None when there is no page.
         settled: set once a bundle is loaded or refused.
     """
 
@@ -77,6 +80,7 @@ class State:
         self.classes = ClassSync(self._serve_classes)
         self.sites = Sites()
         self.incidents = Incidents(settings, metrics.counters)
+        self.live = self._live() if settings.page == "on" else None
         self.ingestion = self._ingestion()
         self.settled, self.refresh = self.loader.settled, self.loader.refresh
         self.adopt = self.classes.adopt
@@ -165,6 +169,8 @@ class State:
             followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
             followers["shadow"] = self.shadow.run
+        if self.live is not None:
+            followers["live"] = self.live.run
         stop = threading.Event()
         threads = [
             threading.Thread(target=run, args=[stop], name=name, daemon=True)
@@ -203,10 +209,37 @@ class State:
             show,
             self.metrics.counters,
         )
+        if self.live is not None:
+            hooks = replace(hooks, show=self.live.take)
         share = Share.parse(settings.ingest_share)
         ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers, share)
         self.incidents.on_renew = ingestion.renew
         return ingestion
+
+    def _live(self) -> Live:
+        """Return what the live page shows."""
+        settings = self.settings
+
+        def interval() -> float:
+            assembler = self.ingestion.assembler
+            return 0.0 if assembler is None else assembler.mapping.interval
+
+        def store() -> Literal["memory", "ok", "away"]:
+            return "memory" if self.store is None else "away" if self.away else "ok"
+
+        around = Surroundings(
+            self.incidents.members,
+            interval,
+            keys=lambda: len(self.ingestion.last),
+            requests=lambda: self.scheduler.waiting,
+            points=lambda: self.ingestion.queued,
+            store=store,
+            alone=settings.workers == 1,
+        )
+        viewers, devices = settings.live_viewers, settings.live_devices
+        live = Live(around, self.metrics.counters, viewers=viewers, devices=devices)
+        self.incidents.on_change = live.tell_incident
+        return live
 
     def _serve(self, base: Model) -> None:
         with self._lock:
@@ -235,6 +268,8 @@ class State:
             observers=self._observers(model),
             sites=self.sites.of(base, self._enrolment.snapshot.profiles),
         )
+        if self.live is not None:
+            self.live.serve(self._served, self._enrolment)
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
         for name, why in self._enrolment.parked.items():
@@ -259,8 +294,17 @@ class State:
             offer_drift = self._drift.offer
             observers.append(lambda scored: offer_drift(scored.matrix))
         if self.shadow is not None:
-            compare = self.shadow.against(model)
+            snapshot = self.enrolment.snapshot
+            enrol = lambda shadow: Enrolment.of(shadow, snapshot).model  # noqa: E731
+            compare = self.shadow.against(model, enrol)
             observers.append(lambda scored: compare(scored.matrix, scored.labels, scored.decisions))
+        if (live := self.live) is not None:
+
+            def show(scored: Scored) -> None:
+                if live.room > 0 and not scored.assembled:
+                    live.offer(model, scored)
+
+            observers.append(show)
         return observers
 
 

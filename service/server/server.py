@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import resource
@@ -57,7 +58,7 @@ class Config(uvicorn.Config):
     app_instance: FastAPI
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, proxies = settings, settings.proxies()
         super().__init__(
             "service.app:create_app",
             factory=True,
@@ -67,6 +68,9 @@ class Config(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
+            # Of its own accord, uvicorn believes whoever connects from this machine.
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
             # Connections that are left are cut off a moment before.
             timeout_graceful_shutdown=int(settings.grace_seconds) + 2,
             timeout_worker_healthcheck=30,
@@ -106,6 +110,7 @@ class Server(uvicorn.Server):
             await self._settle()
         # Accept here: under load, a server of uvloop hardly ever accepts new connections.
         self.servers = []
+        self._frozen = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._tls = tls.context(settings)
         for listening in self._sockets:
@@ -136,6 +141,12 @@ class Server(uvicorn.Server):
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
                 self.should_exit = True
+        if self.settled and not self._frozen:
+            self._frozen = True
+            # What lives as long as the process would else be looked through again and again, a
+            # tenth of a second each time.
+            gc.collect()
+            gc.freeze()
         if self.settled and self.config.greetings.acquire(False):
             served = self.state.loader.served
             folder = served.path if served else None
@@ -148,6 +159,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self.state.trial.stop()
         self.server_state.shutting_down = True
+        if self.state.live is not None:  # its streams would last until they are cut off
+            self.state.live.hub.close()
         for listening in self._sockets:
             loop.remove_reader(listening)
             # Closing the socket would reset connections that are not accepted yet.

@@ -306,6 +306,14 @@ def test_what_cannot_be_served_is_said_in_one_line_with_exit_code_2(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_misspelt_variable_is_told_in_one_line_when_the_service_starts(tmp_path: Path) -> None:
+    done = command("serve", tmp_path / "none", FAULTCUBE_PROT="80", FAULTCUBE_KEY="x")
+    warned, refused = done.stderr.splitlines()
+    assert warned.startswith("faultcube: FAULTCUBE_PROT is no setting and is ignored; did you mean")
+    assert warned.endswith("FAULTCUBE_PORT?")
+    assert refused.startswith("faultcube: no folder ")
+
+
 def test_a_port_that_is_none_is_refused(bundle: Path) -> None:
     done = command("serve", bundle, "--port", "70000")
     assert done.returncode == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings, SettingsError, as_markdown
+from service.settings import Settings, SettingsError, as_markdown, misspelt
 
 
 def test_every_setting_is_read_from_its_environment_variable(
@@ -36,6 +36,7 @@ def test_every_setting_is_read_from_its_environment_variable(
         "shadow": tmp_path / "shadow",
         "otlp_endpoint": "http://localhost:4318",
         "trace_share": 0.5,
+        "trusted_proxies": "10.0.0.5, 192.168.0.0/16,fe80::1",
         "max_held_bytes": 1 << 24,
         "queue": 7,
         "database_url": "postgresql://db/faultcube",
@@ -55,6 +56,9 @@ def test_every_setting_is_read_from_its_environment_variable(
         "alertmanagers": "http://one:9093, https://two/prefix",
         "webhook": "https://me:word@there/hook?x=1",
         "webhook_secret": "hush",
+        "page": "off",
+        "live_viewers": 8,
+        "live_devices": 9,
         "read_keys": "a" * 64,
         "admin_keys": f"{'b' * 64},{'c' * 64}",
         "keys_file": tmp_path / "keys",
@@ -91,6 +95,9 @@ def test_an_option_overrides_the_environment_and_none_does_not(
         ("FAULTCUBE_ALERTMANAGERS", "localhost:9093"),
         ("FAULTCUBE_ALERTMANAGERS", "http://one:9093; http://two:9093"),
         ("FAULTCUBE_WEBHOOK", "hook"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "*"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "proxy.example.org"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "10.0.0.1/8"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
@@ -122,6 +129,29 @@ def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> No
     (tmp_path / "mapping.toml").write_text('name = "x"')
     with pytest.raises(SettingsError, match=r"FAULTCUBE_MAPPING: .*key"):
         Settings.read(mapping=tmp_path / "mapping.toml")
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one() -> None:
+    lines = misspelt(["FAULTCUBE_ADMIN_KEY", "faultcube_prot", "FAULTCUBE_XYZZY", "HOME"])
+    assert lines == [
+        "FAULTCUBE_ADMIN_KEY is no setting and is ignored; did you mean FAULTCUBE_ADMIN_KEYS?",
+        "FAULTCUBE_XYZZY is no setting and is ignored; see `faultcube settings`",
+        "faultcube_prot is no setting and is ignored; did you mean FAULTCUBE_PORT?",
+    ]
+
+
+def test_settings_and_variables_of_other_commands_are_not_misspelt() -> None:
+    names = [f"FAULTCUBE_{name.upper()}" for name in Settings.model_fields]
+    assert not misspelt([*names, "faultcube_port", "FAULTCUBE_KEY", "FAULTCUBES"])
+
+
+def test_networks_of_proxies_are_also_named_as_an_ipv6_socket_sees_them() -> None:
+    assert Settings(trusted_proxies=" ").proxies() == []
+    assert Settings(trusted_proxies="10.0.0.0/8, ::1").proxies() == [
+        "10.0.0.0/8",
+        "::1/128",
+        "::ffff:10.0.0.0/104",
+    ]
 
 
 @pytest.fixture

@@ -309,7 +309,14 @@ def test_who_has_seen_an_earlier_revision_is_told(desk: TestClient, odd: Json) -
         refused = desk.delete("/classes/odd", headers={"If-Match": seen})
         assert (refused.status_code, refused.json()["reason"]) == (409, "outdated")
     assert desk.delete("/classes/odd", headers={"If-Match": '"1"'}).status_code == 200
-    assert desk.delete("/classes/odd", headers={"If-Match": "x"}).status_code == 422
+    refused = desk.delete("/classes/odd", headers={"If-Match": "x"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "If-Match")
+
+
+def test_any_revision_matches_a_star(desk: TestClient, odd: Json) -> None:
+    desk.headers["If-Match"] = "*"
+    assert enrol(desk, "odd", odd).status_code == 201
+    assert desk.delete("/classes/odd").status_code == 200
 
 
 def test_every_change_is_kept_and_can_be_undone(desk: TestClient, odd: Json, down: Json) -> None:

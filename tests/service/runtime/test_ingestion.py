@@ -20,6 +20,7 @@ from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
 from service.ingest.receivers import RECEIVERS
+from service.live.kept import Taken
 from service.observability.counters import Counters
 from service.offline.replay import Recording
 from service.runtime.ingestion import Hooks, Ingestion
@@ -82,6 +83,7 @@ class Process:
     now: float = 0.0
     judged: list[Judged] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)
+    shown: list[Taken] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     restore: Callable[[str], Checkpoint | None] | None = None
     workers: int = 1
@@ -94,6 +96,7 @@ class Process:
             self.restore or self._restore,
             lambda _, scored: self.scored.append(scored),
             Counters(),
+            self.shown.append,
         )
         self.ingestion = Ingestion(
             self.mapping, lambda: self.folder, hooks, lambda: self.now, self.workers
@@ -176,6 +179,19 @@ def test_verdicts_are_those_of_the_assembled_table(
     assert len(expected) == 1754
     assert sum(skipped for *_, skipped in expected) == 440  # the learning periods
     assert {label for _, _, label, skipped in expected if not skipped} >= {"normal", "bgp_clear"}
+    # The live page gets all of them, and knows which say nothing.
+    shown = [
+        row
+        for taken in process.shown
+        for row in zip(
+            taken.keys,
+            taken.times.tolist(),
+            taken.model.labels(taken.decisions),
+            (taken.states(taken.model.are_good(taken.decisions)) > 2).tolist(),
+            strict=True,
+        )
+    ]
+    assert sorted(shown) == expected
 
 
 def test_a_kill_changes_nothing(
