@@ -88,7 +88,7 @@ class Shadow:
         self._base: Model | None = None  # as it is in its folder
         self._loaded: Model | None = None  # with the classes that were enrolled since
         self._enrol: Callable[[Model], Model] = _as_it_is
-        self._enrolled_by = self._enrol
+        self._enrolled_by: Callable[[Model], Model] = self._enrol
         self._waiting: deque[_Piece] = deque()
         # Each is written by one thread, so neither needs a lock.
         self._offered = self._taken = 0
