@@ -166,7 +166,7 @@ def test_a_signal_while_a_bundle_loads_ends_the_service_in_time_and_with_0(
             assert process.poll() is None
         time.sleep(number / 5)
         process.terminate()
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=30)
         assert process.returncode == 0, log
         assert '"level": "error"' not in log
     assert str(tmp_path / "endless") not in commands()

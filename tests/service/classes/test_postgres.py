@@ -124,3 +124,14 @@ def test_an_unlimited_transaction_has_no_timeout_and_the_next_one_has(server: Po
     finally:
         made.writing.dispose()
     assert told == ["0", "5s"]
+
+
+@pytest.mark.parametrize(("option", "why"), [("off", ""), ("on", "it is read-only: name ")])
+def test_a_server_that_takes_no_changes_is_found_out(
+    server: Postgres, option: str, why: str
+) -> None:
+    url = sa.make_url(server.database()).set(drivername="postgresql+psycopg")
+    made = backend(url.update_query_dict({"options": f"-c default_transaction_read_only={option}"}))
+    told = made.write_fault()
+    made.writing.dispose()
+    assert (told[: len(why)], bool(told)) == (why, bool(why))
