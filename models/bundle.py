@@ -25,6 +25,8 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
+from models import names
+from models.names import LONGEST_NAME, UNKNOWN
 from models.schema import Field
 
 __all__ = [
@@ -40,10 +42,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-LONGEST_NAME = 200
-"""Characters of a class's name."""
-UNKNOWN = "unknown"
-"""The verdict on a record that no class accepts; no class may have this name."""
 
 _MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
@@ -87,7 +85,7 @@ class Class(_Frozen):
             become the normal one.
     """
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
+    name: names.Name
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
     centroid: tuple[_Unit, ...]
@@ -161,9 +159,10 @@ class Manifest(_Frozen):
     def _is_consistent(self) -> Manifest:
         if len({field.name for field in self.fields}) != len(self.fields):
             raise ValueError("two fields share a name")
-        names = [class_.name for class_ in self.classes]
-        if len(set(names)) != len(names) or UNKNOWN in names:
-            raise ValueError(f"class names must differ, and none may be {UNKNOWN!r}")
+        called = [class_.name for class_ in self.classes]
+        for number, name in enumerate(called):
+            if (other := names.clash(name, called[:number])) is not None:
+                raise ValueError(f"class {name!r} cannot be told from {other!r}")
         if sum(class_.good for class_ in self.classes) != 1:
             raise ValueError("exactly one class must be good")
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
