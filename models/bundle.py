@@ -26,12 +26,16 @@ from typing import Annotated, Any, Final, Literal
 import pydantic
 
 from models import names
+from models.files import read_file
 from models.names import LONGEST_NAME, UNKNOWN
 from models.schema import Field
 
 __all__ = [
     "FORMAT",
     "LONGEST_NAME",
+    "MOST_BYTES",
+    "MOST_FIELDS",
+    "MOST_MANIFEST_BYTES",
     "UNKNOWN",
     "Bundle",
     "BundleError",
@@ -39,9 +43,16 @@ __all__ = [
     "Class",
     "Manifest",
     "Name",
+    "read_manifest",
 ]
 
 FORMAT: Final = 1
+
+MOST_BYTES = 256 << 20
+"""Of a bundle's files together, its manifest aside."""
+MOST_MANIFEST_BYTES = 8 << 20
+"""Of a manifest; one of 2,000 classes in 140 dimensions has 7 MB."""
+MOST_FIELDS = 4096
 
 _MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
@@ -88,7 +99,7 @@ class Class(_Frozen):
     name: names.Name
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
-    centroid: tuple[_Unit, ...]
+    centroid: Annotated[tuple[_Unit, ...], pydantic.FailFast()]
     radius: _Unit
     records: Annotated[int, pydantic.Field(ge=1)]
     # Left out where it says nothing: the versions of older bundles are hashes of what they hold.
@@ -133,7 +144,8 @@ class Manifest(_Frozen):
         about: what the data is, where it comes from and what it may be used for.
         dimensions: N, the width of the embedding.
         adapted: True if it was trained on adapted records: every site needs a profile.
-        fields: the record schema, in the order of the encoder's input columns.
+        fields: the record schema, in the order of the encoder's input columns; at most
+            `MOST_FIELDS`.
         classes: exactly one of them good.
         calibration: of radii and confidence.
         training: the recipe it was fitted with, and the versions of the libraries.
@@ -148,8 +160,10 @@ class Manifest(_Frozen):
     about: str = ""
     dimensions: Annotated[int, pydantic.Field(ge=1)]
     adapted: bool = pydantic.Field(default=False, exclude_if=lambda adapted: not adapted)
-    fields: Annotated[tuple[Field, ...], pydantic.Field(min_length=1)]
-    classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2)]
+    fields: Annotated[
+        tuple[Field, ...], pydantic.Field(min_length=1, max_length=MOST_FIELDS), pydantic.FailFast()
+    ]
+    classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2), pydantic.FailFast()]
     calibration: Calibration
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -159,10 +173,12 @@ class Manifest(_Frozen):
     def _is_consistent(self) -> Manifest:
         if len({field.name for field in self.fields}) != len(self.fields):
             raise ValueError("two fields share a name")
-        called = [class_.name for class_ in self.classes]
-        for number, name in enumerate(called):
-            if (other := names.clash(name, called[:number])) is not None:
+        called: dict[str, str] = {}
+        for name in (class_.name for class_ in self.classes):
+            other = names.clash(name, ()) or called.get(names.folded(name))
+            if other is not None:
                 raise ValueError(f"class {name!r} cannot be told from {other!r}")
+            called[names.folded(name)] = name
         if sum(class_.good for class_ in self.classes) != 1:
             raise ValueError("exactly one class must be good")
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
@@ -186,6 +202,29 @@ class Manifest(_Frozen):
                 )
         return self
 
+    @classmethod
+    def parse(cls, text: bytes, folder: Path) -> Manifest:
+        """Parse the manifest of the bundle in a folder.
+
+        Raises:
+            BundleError: it is no valid manifest, or of another format.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
+        form = document.get("format") if isinstance(document, dict) else None
+        if form != FORMAT:
+            raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
+        try:
+            return cls.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            (first, *_) = error.errors(
+                include_url=False, include_context=False, include_input=False
+            )
+            path = ".".join(map(str, first["loc"])) or "document"
+            raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
+
     def content_hash(self) -> str:
         """Return the version that this content must have."""
         content = self.model_dump(mode="json", exclude={"version", "created"})
@@ -205,17 +244,16 @@ class Bundle:
         """Read a bundle and verify all of its files.
 
         Raises:
-            BundleError: a file is missing, unreadable, truncated or altered, or the format is not
-                supported.
+            BundleError: a file is missing, unreadable, truncated or altered, the files have more
+                than `MOST_BYTES`, or the format is not supported.
         """
         folder = Path(path)
-        try:
-            text = (folder / _MANIFEST).read_bytes()
-        except OSError as error:
-            reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
-            raise BundleError(folder, reason) from error
-        manifest = _parse(folder, text)
-        files = {name: _read(folder, name, digest) for name, digest in manifest.files.items()}
+        manifest = Manifest.parse(read_manifest(folder), folder)
+        files: dict[str, bytes] = {}
+        left = MOST_BYTES
+        for name, digest in manifest.files.items():
+            files[name] = _read(folder, name, digest, left)
+            left -= len(files[name])
         if manifest.version != manifest.content_hash():
             raise BundleError(folder, f"{_MANIFEST} was altered: its content is not its version's")
         return cls(manifest, files)
@@ -236,8 +274,13 @@ class Bundle:
 
         Raises:
             FileExistsError: the path exists; a bundle is never overwritten.
+            BundleError: it is larger than a bundle that is read may be.
         """
         target = Path(path)
+        text = (self.manifest.model_dump_json(indent=1) + "\n").encode()
+        if len(text) > MOST_MANIFEST_BYTES or sum(map(len, self.files.values())) > MOST_BYTES:
+            sizes = f"{MOST_MANIFEST_BYTES} bytes of manifest and {MOST_BYTES} of files"
+            raise BundleError(target, f"it has more than {sizes}")
         if target.exists() or target.is_symlink():
             raise FileExistsError(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,8 +289,7 @@ class Bundle:
             for name, data in self.files.items():
                 (draft / name).parent.mkdir(exist_ok=True)
                 (draft / name).write_bytes(data)
-            text = self.manifest.model_dump_json(indent=1) + "\n"
-            (draft / _MANIFEST).write_text(text, encoding="utf-8")
+            (draft / _MANIFEST).write_bytes(text)
             draft.chmod(0o755)
             draft.rename(target)
         except BaseException:
@@ -255,25 +297,22 @@ class Bundle:
             raise
 
 
-def _parse(folder: Path, text: bytes) -> Manifest:
+def read_manifest(folder: Path) -> bytes:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: it cannot be read, or has more than `MOST_MANIFEST_BYTES`.
+    """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
-    form = document.get("format") if isinstance(document, dict) else None
-    if form != FORMAT:
-        raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
-    try:
-        return Manifest.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"])) or "document"
-        raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
+        return read_file(folder / _MANIFEST, MOST_MANIFEST_BYTES)
+    except OSError as error:
+        reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
+        raise BundleError(folder, reason) from error
 
 
-def _read(folder: Path, name: str, digest: str) -> bytes:
+def _read(folder: Path, name: str, digest: str, most: int) -> bytes:
     try:
-        data = (folder / name).read_bytes()
+        data = read_file(folder / name, most)
     except OSError as error:
         raise BundleError(folder, f"{name} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:

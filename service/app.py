@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,9 +29,12 @@ from service.api import (
     feedback,
     incidents,
     ingest,
+    live,
     openinference,
     operations,
+    page,
     profiles,
+    session,
 )
 from service.api.endpoint import RecordEndpoint
 from service.observability.counters import ProcessStatus
@@ -64,6 +68,7 @@ _MODULES = (
     openinference,
     docs,
 )
+_PAGE_MODULES = (live, session, page)
 _DESCRIPTION = """\
 Tells good network traffic from each kind of fault, and says so when it knows neither.
 
@@ -82,23 +87,25 @@ def create_app(
 
     Args:
         settings: how to run.
-        load: returns the verified model of a folder, or raises `models.BundleError`.
+        load: returns the verified model of a folder, or raises `models.BundleError`; by default
+            each bundle is tried in a process of its own first.
         clock: monotonic seconds, for durations.
     """
-    loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
+        writable = state.classes.unwritable is None if store_up else None
         return ProcessStatus(
             state.scheduler.waiting,
             state.budget.held,
             store=store_up,
+            writable=writable,
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
             points=state.ingestion.queued,
         )
 
-    state = State(settings, Metrics(status), loader, clock)
+    state = State(settings, Metrics(status), load, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),
@@ -112,7 +119,7 @@ def create_app(
         ),
     )
     app.state.faultcube, app.state.class_editor = state, ClassEditor(state)
-    for module in _MODULES:
+    for module in _modules(state):
         app.include_router(module.router)
     observers: list[RequestObserver] = [
         state.metrics.count_request,
@@ -122,19 +129,29 @@ def create_app(
     front: ASGIApp = Router(_record_routes(state), redirect_slashes=False, default=app.answer_rest)
     if state.keys.read:
         front = AuthMiddleware(front, state.keys, state.metrics.count_rejected)
-    app.front = RequestMiddleware(front, observers=observers, clock=clock)
+    refused = state.metrics.count_rejected
+    app.front = RequestMiddleware(front, observers=observers, clock=clock, on_problem=refused)
     return app
 
 
+def _modules(state: State) -> tuple[ModuleType, ...]:
+    """The modules of the routes that there are."""
+    return _MODULES if state.live is None else _MODULES + _PAGE_MODULES
+
+
 def _record_routes(state: State) -> list[Route]:
-    """The routes that carry records; they go past FastAPI, which only documents them."""
+    """The routes that carry records or events; they go past FastAPI, which only documents them."""
     infer = openinference.InferenceEndpoint(state)
+    events = []
+    if state.live is not None:
+        events = [Route("/live/events", live.EventStream(state, state.live))]
     return [
         Route("/classify", RecordEndpoint(state, classify.handle, "/classify")),
         Route("/embed", RecordEndpoint(state, embed.handle, "/embed")),
         Route("/v2/models/{name}/infer", infer),
         Route("/v2/models/{name}/versions/{version}/infer", infer),
         *(Route(path, ingest.IngestEndpoint(state, path)) for path in ingest.PATHS),
+        *events,
     ]
 
 
@@ -173,6 +190,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         learner = ProfileLearner(state, app.state.class_editor)
         stop = state.follow(profiles=learner.run)
         yield
+        if state.live is not None:
+            state.live.hub.close()
         stop()
 
 
@@ -191,7 +210,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> str:
     """Return all methods of a path; each of its routes knows only its own."""
     methods: set[str] = set()
-    for module in _MODULES:
+    for module in _modules(state_of(request)):
         for route in module.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
                 methods |= route.methods or set()

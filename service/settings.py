@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 from models.telemetry.mapping import Mapping, MappingError
+from models.telemetry.share import Share
 from service.web.auth import Keys, KeysError
 
 __all__ = ["Settings", "SettingsError", "as_markdown", "misspelt"]
@@ -32,6 +33,14 @@ def _check_exporter(endpoint: str) -> str:
             return endpoint
     message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
     raise PydanticCustomError("extra", message)
+
+
+def _check_share(text: str) -> str:
+    try:
+        Share.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("share", "{why}", {"why": str(error)}) from error
+    return text
 
 
 def _check_networks(named: str) -> str:
@@ -123,6 +132,12 @@ class Settings(BaseSettings):
     """Which requests are logged, each in one line without its records: `all`, `failed` (status 400
     and above) or `none`. Changes are always logged."""
 
+    bundle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Time limit in seconds to load a bundle, which is tried in a process of its own first."""
+
+    bundle_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 30
+    """Memory in bytes that the process which tries a bundle may take for it (1 GiB unless set)."""
+
     drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
     """Number of recent sampled records of each worker that are compared with the bundle's reference
     to measure drift."""
@@ -168,6 +183,10 @@ class Settings(BaseSettings):
     """Folder that keeps the bodies of metric points since the last checkpoint of their state, which
     is in the database: after a kill they are taken again. Without a database nothing is kept."""
 
+    ingest_share: Annotated[str, AfterValidator(_check_share)] = "1/1"
+    """Which share of all keys (devices) this service takes, where several get the same points:
+    `2/4` is the second of four. Points of other keys are counted and left out."""
+
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
 
@@ -198,6 +217,9 @@ class Settings(BaseSettings):
     """Unbroken trouble of a class that cannot last (`lasting = false`), after which the level of
     its key is learned again."""
 
+    incident_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    """How long a closed incident is kept after the last change or comment."""
+
     alertmanagers: Annotated[
         str, Field(repr=False, pattern=r"^(https?://[^\s/,]+[^\s,]*(\s*,\s*|$))*$")
     ] = ""
@@ -209,6 +231,15 @@ class Settings(BaseSettings):
 
     webhook_secret: Annotated[str, Field(repr=False)] = ""
     """Secret of the signature `X-Faultcube-Signature` of what the webhook gets."""
+
+    page: Literal["on", "off"] = "on"
+    """`on` serves the [live page](page.md) at `/`; `off`: nothing is kept for it."""
+
+    live_viewers: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Maximum number of live pages that are open at the same time, of each worker."""
+
+    live_devices: Annotated[int, Field(ge=1, le=100_000)] = 20_000
+    """Maximum number of devices whose last hour is kept for the live page: 14 kB each."""
 
     read_keys: Annotated[str, Field(repr=False)] = ""
     """SHA-256 of each key that may read, separated by commas; unset, everyone may."""
@@ -227,15 +258,32 @@ class Settings(BaseSettings):
         return self
 
     def database(self) -> str | None:
-        """Return the URL of the database; None when there is none and nobody may create one."""
+        """Return the URL of the database; None when there is none and nobody may create one.
+
+        Raises:
+            SettingsError: there has to be one, and nothing says where.
+        """
         if self.database_url:
             return self.database_url
-        file = _state_folder() / "classes.sqlite"
-        return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
+        may_create = bool(self.keys().admin)
+        if (folder := _state_folder()) is None:
+            if may_create:
+                raise _homeless("DATABASE_URL")
+            return None
+        file = folder / "classes.sqlite"
+        return f"sqlite:///{file}" if may_create or os.access(file, os.F_OK) else None
 
     def journal_folder(self) -> Path:
-        """Return the folder of the bodies that were taken since the last checkpoint."""
-        return self.journal or _state_folder() / "journal"
+        """Return the folder of the bodies that were taken since the last checkpoint.
+
+        Raises:
+            SettingsError: nothing says where it is.
+        """
+        if self.journal is not None:
+            return self.journal
+        if (folder := _state_folder()) is None:
+            raise _homeless("JOURNAL")
+        return folder / "journal"
 
     def proxies(self) -> list[str]:
         """Return the networks of trusted proxies, also as IPv6 sockets see those of IPv4."""
@@ -276,7 +324,7 @@ class Settings(BaseSettings):
         """Read the environment; options that are not None override it.
 
         Raises:
-            SettingsError: a value is out of bounds or of the wrong type.
+            SettingsError: a value is out of bounds or of the wrong type, or one is missing.
         """
         try:
             chosen = cls(**{name: value for name, value in options.items() if value is not None})
@@ -287,11 +335,17 @@ class Settings(BaseSettings):
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         chosen.rules()
+        if chosen.database() is not None:
+            chosen.journal_folder()
         return chosen
 
 
-def _state_folder() -> Path:
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+def _state_folder() -> Path | None:
+    """Return the user's folder for state; None for a user who has no home."""
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:
+        return None
     return home / "faultcube"
 
 
@@ -310,6 +364,13 @@ def misspelt(variables: Iterable[str]) -> list[str]:
             hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "see `faultcube settings`"
             lines.append(f"{variable} is no setting and is ignored; {hint}")
     return lines
+
+
+def _homeless(setting: str) -> SettingsError:
+    return SettingsError(
+        f"{_PREFIX}{setting}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
 
 
 def as_markdown() -> str:

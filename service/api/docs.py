@@ -18,7 +18,7 @@ from models import Field, Model
 from models.schema import LARGEST
 from service.api.schemas import Problem
 from service.scoring.explain import MAX_EXPLAINED
-from service.web.problems import Kind, documented
+from service.web.problems import FORBIDDEN, MEDIA_TYPE, Kind, documented
 from service.web.response_model import ResponseModel
 
 __all__ = ["ARROW", "answers", "complete", "exchange", "record_schema", "router"]
@@ -165,7 +165,7 @@ def complete(document: dict[str, Any], model: Model | None, max_records: int) ->
     for path in document["paths"].values():
         for operation in path.values():
             # What changes something needs a key; what reads may need one, as it is set up.
-            changes = "403" in operation["responses"]
+            changes = _is_forbidden(operation["responses"].get("403", {}))
             operation["security"] = [{"key": []}] if changes else [{}, {"key": []}]
             body = operation.get("requestBody")
             if body and {ARROW, "application/json"} <= body["content"].keys():
@@ -177,6 +177,12 @@ def complete(document: dict[str, Any], model: Model | None, max_records: int) ->
                 if model:
                     content["example"] = {"records": model.examples[:1]}
     return document
+
+
+def _is_forbidden(response: Mapping[str, Any]) -> bool:
+    """Return whether a response is of a route that only an admin key opens."""
+    reason = response.get("content", {}).get(MEDIA_TYPE, {}).get("example", {}).get("reason")
+    return bool(reason == FORBIDDEN.reason)
 
 
 def record_schema(fields: tuple[Field, ...]) -> dict[str, Any]:

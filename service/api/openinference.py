@@ -96,9 +96,7 @@ class InferenceEndpoint(RecordEndpoint):
 
 def error_response(problem: Problem, _request_id: str) -> Response:
     """Return an error in the protocol's form."""
-    return Response(
-        to_json({"error": str(problem)}), problem.status, problem.headers, "application/json"
-    )
+    return problem.response_of({"error": str(problem)}, "application/json")
 
 
 class _TensorWriter:

@@ -105,10 +105,13 @@ class Metrics:
     def count_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and time a request by its route."""
         # A path that is no route must not become a label: anyone can invent paths.
-        matched = RequestInfo.of(scope).route or getattr(scope.get("route"), "path", None)
+        info = RequestInfo.of(scope)
+        matched = info.route or getattr(scope.get("route"), "path", None)
         route: str = matched or "none"
         key, requests = (route, status), self.counters.requests
         requests[key] = requests.get(key, 0) + 1
+        if info.is_stream:
+            return
         histogram = self.counters.seconds.get(route)
         if histogram is None:
             histogram = self.counters.seconds[route] = Histogram.of_seconds()

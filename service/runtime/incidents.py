@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from service.classes.enrolment import Enrolment
@@ -52,6 +52,7 @@ class Incidents:
     Attributes:
         storage: of incidents; in memory until `open`.
         on_renew: called with the keys whose level is to be learned again.
+        on_change: called with id and status of an incident, and with what was done to it.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Incidents:
         self._counters, self._clock = counters, clock
         self._engine = Engine(Roles({}), _hysteresis(settings), _patience(settings))
         self._targets = _targets(settings)
+        self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
         self._unwritten: list[Change] = []
         self._observes = threading.Event()
         self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
+        self.on_change: Callable[[str, str, str], None] = lambda _id, _status, _kind: None
         self.storage: Storage = MemoryStore()
         self._sender = Sender(self.storage, self._targets, self._count_alerts, clock)
 
@@ -81,6 +84,15 @@ class Incidents:
     def waiting(self) -> int:
         """How many incidents have a change that a target was not told of."""
         return self._sender.waiting
+
+    def members(self) -> dict[str, str]:
+        """Return the id of the incident that each key in trouble takes part in, if it is told."""
+        found: dict[str, str] = {}
+        for incident in [*self._engine.incidents.values()]:
+            if incident.status != "pending":
+                members = incident.members.copy().items()
+                found |= {key: incident.id for key, member in members if member.active}
+        return found
 
     def open(self, store: Store | None) -> None:
         """Keep incidents in a database, if there is one; before anything is observed."""
@@ -174,7 +186,9 @@ class Incidents:
                 self._engine.close(note.incident, self._clock(), note.text)
         if note.deed == "new_normal":
             self.on_renew(active)
-        return self.storage.get(note.incident)
+        stored = self.storage.get(note.incident)
+        self.on_change(note.incident, stored.incident.status, note.deed)
+        return stored
 
     def run(self, stop: threading.Event) -> None:
         """Tell the targets until `stop` is set, as soon as this process observes."""
@@ -198,6 +212,7 @@ class Incidents:
                 checkpoint=checkpoint,
                 engine=self._engine.snapshot(),
                 refreshed=[i for i in self._engine.incidents.values() if i.status != "pending"],
+                forget_before=written.at - self._keep_for,
             )
         try:
             committed = self.storage.commit(written)
@@ -207,8 +222,16 @@ class Incidents:
         self._unwritten = []
         self._written(committed)
         for id_ in committed.closed_by_hand & self._engine.incidents.keys():
-            self._engine.close(id_, self._clock(), "closed by hand")
+            self._end_by_hand(id_)
         return True
+
+    def _end_by_hand(self, id_: str) -> None:
+        """Do to an incident what somebody did in another process."""
+        incident = self._engine.incidents[id_]
+        active = [key for key, member in incident.members.items() if member.active]
+        self._engine.close(id_, self._clock(), "closed by hand")
+        if any(entry.kind == "new_normal" for entry in self.storage.history(id_)):
+            self.on_renew(active)
 
     def _writing(self, changes: list[Change], note: Note | None = None) -> Written:
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -216,6 +239,7 @@ class Incidents:
 
     def _written(self, committed: Committed) -> None:
         for change in committed.changes:
+            self.on_change(change.incident.id, change.incident.status, change.kind)
             if change.kind in ("opened", "closed"):
                 counts = getattr(self._counters, change.kind)
                 label = change.incident.label

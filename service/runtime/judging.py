@@ -15,6 +15,7 @@ from models.telemetry.mapping import Mapping
 from models.telemetry.records import Records
 from service.formats.chunk import Chunk
 from service.incidents.incident import Judged
+from service.live.kept import Taken
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
@@ -54,7 +55,7 @@ class Columns:
 
 def judge_assembled(
     served: ServedModel, columns: Columns, records: Records, keys: Sequence[str]
-) -> tuple[Scored, Judged]:
+) -> tuple[Scored, Judged, Taken]:
     """Judge assembled records.
 
     Args:
@@ -64,16 +65,18 @@ def judge_assembled(
         keys: what each is of.
 
     Returns:
-        The records that fit and have enough values, for the observers of all records; and all
-        records for incidents, with those left out that say nothing.
+        The records that fit and have enough values, for the observers of all records; all records
+        for incidents, with those left out that say nothing; and all for the live page.
     """
     matrix, fits = columns.encode(records, served.model.schema)
     usable = records.sufficient & fits
     decisions, judged = judge(served, records.times, keys, matrix, records.learning | ~usable)
     rows = np.flatnonzero(usable)
     kept = matrix[rows]
-    scored = Scored(Chunk(kept), kept, decisions[rows], [judged.labels[row] for row in rows])
-    return scored, judged
+    labels = [judged.labels[row] for row in rows]
+    scored = Scored(Chunk(kept), kept, decisions[rows], labels, assembled=True)
+    taken = Taken(served.model, keys, records.times, matrix, decisions, records.learning, usable)
+    return scored, judged, taken
 
 
 def judge(

@@ -6,16 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from starlette.requests import Request
 
 from models import Model
 from models.schema import Matrix
+from models.telemetry.share import Share
 from service.bundles.repository import BundleRepository
 from service.bundles.shadow import Shadow
+from service.bundles.trial import Trial
 from service.classes.enrolment import Enrolment
+from service.live.live import Live, Surroundings
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["State", "state_of"]
 
 _STOP_SECONDS = 2.0
-"""Longest time that the end waits for a bundle that is loading."""
+"""Longest time that the end waits for threads, such as one that loads a bundle."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class State:
     Attributes:
         keys: API keys and what they permit.
         repository: bundles that may be served.
+        trial: loads bundles, each in a process of its own first.
         loader: loads the bundle that the repository chooses.
         classes: enrolled classes and profiles, in step with the database.
         sites: that have a profile, or learn one.
@@ -55,6 +60,7 @@ class State:
         scheduler: shares the event loop among requests.
         budget: bounds the bytes of request bodies.
         shadow: compares a second bundle with the served one; None when there is none.
+        live: what the live page shows; None when there is no page.
         settled: set once a bundle is loaded or refused.
     """
 
@@ -62,16 +68,19 @@ class State:
         self,
         settings: Settings,
         metrics: Metrics,
-        load: Callable[[Path], Model],
+        load: Callable[[Path], Model] | None,
         clock: Callable[[], float],
     ) -> None:
         self.settings, self.metrics, self.clock = settings, metrics, clock
         self.keys = settings.keys()
         self.repository = BundleRepository(settings.bundle)
+        self.trial = Trial(settings.bundle_seconds, settings.bundle_bytes, settings.threads)
+        load = load or self.trial.load
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)
         self.sites = Sites()
         self.incidents = Incidents(settings, metrics.counters)
+        self.live = self._live() if settings.page == "on" else None
         self.ingestion = self._ingestion()
         self.settled, self.refresh = self.loader.settled, self.loader.refresh
         self.adopt = self.classes.adopt
@@ -125,6 +134,15 @@ class State:
         """Why the database cannot be reached; None while it can."""
         return self.classes.away
 
+    @property
+    def fault(self) -> str | None:
+        """Why the classes cannot be read or changed, in a sentence; None while they can."""
+        if self.away is not None:
+            return f"The database of classes is away ({self.away})."
+        if self.classes.unwritable is not None:
+            return f"No change can be stored ({self.classes.unwritable})."
+        return None
+
     def recent(self) -> Matrix:
         """Return some of the records that this bundle answered last: float32 [n, fields]."""
         return self._recent.matrix(len(self.enrolment.base.schema))
@@ -151,6 +169,8 @@ class State:
             followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
             followers["shadow"] = self.shadow.run
+        if self.live is not None:
+            followers["live"] = self.live.run
         stop = threading.Event()
         threads = [
             threading.Thread(target=run, args=[stop], name=name, daemon=True)
@@ -161,9 +181,10 @@ class State:
 
         def end() -> None:
             stop.set()
+            self.trial.stop()
+            latest = time.monotonic() + _STOP_SECONDS
             for thread in threads:
-                # onnxruntime aborts the process when that ends while it reads a graph.
-                thread.join(_STOP_SECONDS)
+                thread.join(max(latest - time.monotonic(), 0))
             if self.store is not None:
                 self.store.close()
 
@@ -188,9 +209,37 @@ class State:
             show,
             self.metrics.counters,
         )
-        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers)
+        if self.live is not None:
+            hooks = replace(hooks, show=self.live.take)
+        share = Share.parse(settings.ingest_share)
+        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers, share)
         self.incidents.on_renew = ingestion.renew
         return ingestion
+
+    def _live(self) -> Live:
+        """Return what the live page shows."""
+        settings = self.settings
+
+        def interval() -> float:
+            assembler = self.ingestion.assembler
+            return 0.0 if assembler is None else assembler.mapping.interval
+
+        def store() -> Literal["memory", "ok", "away"]:
+            return "memory" if self.store is None else "away" if self.away else "ok"
+
+        around = Surroundings(
+            self.incidents.members,
+            interval,
+            keys=lambda: len(self.ingestion.last),
+            requests=lambda: self.scheduler.waiting,
+            points=lambda: self.ingestion.queued,
+            store=store,
+            alone=settings.workers == 1,
+        )
+        viewers, devices = settings.live_viewers, settings.live_devices
+        live = Live(around, self.metrics.counters, viewers=viewers, devices=devices)
+        self.incidents.on_change = live.tell_incident
+        return live
 
     def _serve(self, base: Model) -> None:
         with self._lock:
@@ -219,6 +268,8 @@ class State:
             observers=self._observers(model),
             sites=self.sites.of(base, self._enrolment.snapshot.profiles),
         )
+        if self.live is not None:
+            self.live.serve(self._served, self._enrolment)
         self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
         for name, why in self._enrolment.parked.items():
@@ -243,8 +294,17 @@ class State:
             offer_drift = self._drift.offer
             observers.append(lambda scored: offer_drift(scored.matrix))
         if self.shadow is not None:
-            compare = self.shadow.against(model)
+            snapshot = self.enrolment.snapshot
+            enrol = lambda shadow: Enrolment.of(shadow, snapshot).model  # noqa: E731
+            compare = self.shadow.against(model, enrol)
             observers.append(lambda scored: compare(scored.matrix, scored.labels, scored.decisions))
+        if (live := self.live) is not None:
+
+            def show(scored: Scored) -> None:
+                if live.room > 0 and not scored.assembled:
+                    live.offer(model, scored)
+
+            observers.append(show)
         return observers
 
 

@@ -24,6 +24,7 @@ class Scored:
         labels: the same in words.
         embeddings: float32 [n, N], where they are wanted.
         explanations: what drove each verdict, where that is wanted.
+        assembled: whether ingestion made the records: the live page has them by their keys.
     """
 
     chunk: Chunk
@@ -32,6 +33,7 @@ class Scored:
     labels: list[str]
     embeddings: Matrix | None = None
     explanations: Sequence[list[Driver]] | None = None
+    assembled: bool = False
 
 
 Observer = Callable[[Scored], None]

@@ -22,7 +22,6 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
-from service.bundles.repository import RepositoryError
 from service.observability.logs import configure
 from service.runtime.state import State
 from service.server import tls
@@ -149,14 +148,19 @@ class Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
         if self.settled and self.config.greetings.acquire(False):
-            sys.stdout.write(greeting(self.config.settings, self.port, self._served_bundle()))
+            served = self.state.loader.served
+            folder = served.path if served else None
+            sys.stdout.write(greeting(self.config.settings, self.port, folder))
             sys.stdout.flush()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer every client that has connected, then end; cut off the rest in the end."""
         loop = asyncio.get_running_loop()
+        self.state.trial.stop()
         self.server_state.shutting_down = True
+        if self.state.live is not None:  # its streams would last until they are cut off
+            self.state.live.hub.close()
         for listening in self._sockets:
             loop.remove_reader(listening)
             # Closing the socket would reset connections that are not accepted yet.
@@ -199,15 +203,6 @@ class Server(uvicorn.Server):
             except Exception:  # one connection must not end the server
                 log.exception("connection dropped")
                 connection.transport.abort()
-
-    def _served_bundle(self) -> Path | None:
-        if (model := self.state.loaded) is None:
-            return None
-        version, bundle = model.manifest.version, self.config.settings.bundle
-        with suppress(RepositoryError):
-            entries = self.state.repository.entries()
-            return next((entry.path for entry in entries if entry.version == version), bundle)
-        return bundle
 
     def _on_refused(self, scope: Scope, problem: Problem) -> None:
         self.state.metrics.count_rejected(problem)

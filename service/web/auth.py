@@ -1,7 +1,8 @@
 """API keys, of which the service knows only the hashes.
 
 A `read` key allows verdicts and reading, an `admin` key also changes. Without read keys everyone
-may read; without admin keys nobody may change anything.
+may read; without admin keys nobody may change anything. A browser that has signed in sends a cookie
+that was made of its key (`service.web.session`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +22,21 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.web import session
 from service.web.middleware import RequestInfo
 from service.web.problems import FORBIDDEN, UNAUTHORIZED, Problem
 
-__all__ = ["PROBES", "AuthMiddleware", "Keys", "KeysError", "admin", "new_key"]
+__all__ = ["PROBES", "Access", "AuthMiddleware", "Keys", "KeysError", "admin", "new_key"]
 
 Access = Literal["read", "admin"]
 
 PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no key: probes have none."""
+_PAGE = frozenset({"/", "/session"})
+_PAGE_FILES = "/page/"
+"""The page holds no data, and a person needs it to sign in."""
+_LIVE = "/live/"
+"""What the page asks for: a browser's own question for a password would stand before it."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NO_ADMIN_KEY = (
@@ -91,14 +99,30 @@ class Keys:
             return None
         if kind == "admin" and not self.admin:
             raise Problem(FORBIDDEN, _NO_ADMIN_KEY)
-        if (key := _key(headers)) is None:
+        if (digest := self._digest(headers)) is None:
             raise Problem(UNAUTHORIZED, "This needs a key: send `Authorization: Bearer KEY`.")
-        digest = hashlib.sha256(key).digest()
-        allowed = self.admin + (self.read if kind == "read" else ())
-        # All are compared, so that the duration says nothing.
-        if not sum(hmac.compare_digest(digest, other) for other in allowed):
+        if not self.allows(kind, digest):
             raise Problem(UNAUTHORIZED, f"This key does not open what needs {kind!r}.")
         return digest.hex()[:8]
+
+    def allows(self, kind: Access, digest: bytes) -> bool:
+        """Return whether a key is one of those that there are for something.
+
+        Args:
+            kind: what it is to allow.
+            digest: its SHA-256.
+        """
+        allowed = self.admin + (self.read if kind == "read" else ())
+        # All are compared, so that the duration says nothing.
+        return bool(sum(hmac.compare_digest(digest, other) for other in allowed))
+
+    def _digest(self, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """Return the digest of the key that a request has, or that its cookie was made of."""
+        if (key := _key(headers)) is not None:
+            return hashlib.sha256(key).digest()
+        if b"cookie" not in headers:
+            return None
+        return session.digest_of(headers, self.admin + self.read, time.time())
 
 
 class AuthMiddleware:
@@ -115,12 +139,15 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an HTTP request."""
-        if scope["path"] not in PROBES:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not (path in PROBES or path in _PAGE or path.startswith(_PAGE_FILES)):
             info = RequestInfo.of(scope)
             try:
                 info.key = self.keys.check("read", info.headers)
             except Problem as problem:
                 self.on_problem(problem)
+                if path.startswith(_LIVE):
+                    problem.challenges = problem.challenges[:1]
                 await problem.response(info.request_id)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -11,7 +11,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.web import problems
+from service.web.cross_site import SAFE_METHODS, is_cross_site
+from service.web.problems import Problem
+
 __all__ = ["RequestInfo", "RequestMiddleware", "RequestObserver", "answer_head"]
+
 
 RequestObserver = Callable[[Scope, int, float], None]
 """Called after each request with its scope, its status and its duration in seconds."""
@@ -34,6 +39,8 @@ class RequestInfo:
         bundle: name and version of the bundle that answered.
         records: how many records were answered; None on other routes.
         is_change: whether the route changes something, which the audit log keeps.
+        is_stream: whether the response lasts as long as the client likes, which says nothing of how
+            fast the service is.
     """
 
     headers: Mapping[bytes, bytes]
@@ -43,6 +50,7 @@ class RequestInfo:
     bundle: Mapping[str, str] | None = None
     records: int | None = None
     is_change: bool = False
+    is_stream: bool = False
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> RequestInfo:
@@ -58,16 +66,25 @@ class RequestInfo:
 class RequestMiddleware:
     """Attaches a `RequestInfo` to every request, and calls observers when it has ended.
 
+    What a browser sends for a page of another site is refused, unless it changes nothing.
+
     Args:
         app: the application inside.
         observers: called in order.
         clock: monotonic seconds.
+        on_problem: called with every refusal.
     """
 
     def __init__(
-        self, app: ASGIApp, *, observers: Sequence[RequestObserver], clock: Callable[[], float]
+        self,
+        app: ASGIApp,
+        *,
+        observers: Sequence[RequestObserver],
+        clock: Callable[[], float],
+        on_problem: Callable[[Problem], None] = lambda _problem: None,
     ) -> None:
         self.app, self.observers, self.clock = app, observers, clock
+        self._on_problem = on_problem
         self._prefix = secrets.token_hex(6)
         self._numbers = count(1)
 
@@ -87,7 +104,12 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            app = self.app
+            if is_cross_site(headers) and scope["method"] not in SAFE_METHODS:
+                problem = Problem(problems.CROSS_SITE)
+                self._on_problem(problem)
+                app = problem.response(request_id)
+            await app(scope, receive, send_with_headers)
         finally:
             seconds = self.clock() - start
             for observe in self.observers:

@@ -27,6 +27,7 @@ __all__ = [
     "CLASS_OVERLAP",
     "CLIENT_DISCONNECTED",
     "CONTRADICTORY",
+    "CROSS_SITE",
     "DATABASE_UNAVAILABLE",
     "FORBIDDEN",
     "HEADERS_TOO_LARGE",
@@ -42,6 +43,7 @@ __all__ = [
     "NAME_TAKEN",
     "NOT_ACTIVATED",
     "NOT_INGESTING",
+    "NOT_KEPT",
     "NOT_LEARNED",
     "NOT_READY",
     "NO_SUCH_BUNDLE",
@@ -80,8 +82,10 @@ class Kind:
         status: HTTP status code.
         reason: one word for programs and metrics; part of the public contract.
         summary: one sentence for the OpenAPI document.
-        headers: of every such response.
+        headers: of every such response, by name.
         detail: the message where none is given.
+        challenges: the lines of `WWW-Authenticate`: Chromium asks for a password only where Basic
+            has a line of its own.
     """
 
     status: int
@@ -89,17 +93,26 @@ class Kind:
     summary: str
     headers: Mapping[str, str] = field(default_factory=dict)
     detail: str = ""
+    challenges: tuple[str, ...] = ()
 
 
 _CLOSE = {"Connection": "close"}
-_CHALLENGE = {"WWW-Authenticate": "Bearer, Basic realm=faultcube"}
+_CHALLENGES = ("Bearer", "Basic realm=faultcube")
 
 MALFORMED_BODY = Kind(400, "unreadable", "The body is not what its content type says.")
 MALFORMED_REQUEST = Kind(400, "malformed", "Not HTTP.", _CLOSE)
 NOT_INGESTING = Kind(400, "not_ingesting", "No mapping says what to make of metric points.")
 BAD_REQUEST = Kind(400, "refused", "Any other refusal by the framework.")
-UNAUTHORIZED = Kind(401, "unauthorized", "No key, or one without this permission.", _CHALLENGE)
+UNAUTHORIZED = Kind(
+    401, "unauthorized", "No key, or one without this permission.", challenges=_CHALLENGES
+)
 FORBIDDEN = Kind(403, "forbidden", "Nobody may do this.")
+CROSS_SITE = Kind(
+    403,
+    "cross_site",
+    "A page of another site sent this.",
+    detail="A browser sent this for a page of another site; only the service's own may.",
+)
 NO_SUCH_PATH = Kind(404, "no_such_path", "There is no such path.")
 NO_SUCH_BUNDLE = Kind(404, "no_such_bundle", "There is no such bundle.")
 NO_SUCH_CLASS = Kind(
@@ -108,6 +121,9 @@ NO_SUCH_CLASS = Kind(
 NO_SUCH_INCIDENT = Kind(404, "no_such_incident", "There is no such incident.")
 NO_SUCH_PROFILE = Kind(
     404, "no_such_profile", "There is no profile of this site, or none yet, or no such revision."
+)
+NOT_KEPT = Kind(
+    404, "not_kept", "The live page knows no such device, or keeps this record no longer."
 )
 PROFILE_NEEDED = Kind(
     409,
@@ -183,6 +199,9 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         detail: for the client; the kind's own unless given.
         headers: of the response, instead of the kind's.
         members: further members of the document, by name.
+
+    Attributes:
+        challenges: the lines of `WWW-Authenticate`; the kind's own unless set.
     """
 
     def __init__(
@@ -196,6 +215,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         super().__init__(detail or kind.detail)
         self.kind, self.members = kind, members
         self.headers = kind.headers if headers is None else headers
+        self.challenges = kind.challenges
 
     @property
     def status(self) -> int:
@@ -223,7 +243,14 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         if self.kind is CLIENT_DISCONNECTED:  # nobody reads it
             return Response(status_code=self.status)
         document = self.document() | {"request_id": request_id}
-        return Response(to_json(document), self.status, self.headers, MEDIA_TYPE)
+        return self.response_of(document, MEDIA_TYPE)
+
+    def response_of(self, document: Mapping[str, Any], media_type: str) -> Response:
+        """Return the response with another document."""
+        response = Response(to_json(document), self.status, self.headers, media_type)
+        for challenge in self.challenges:
+            response.headers.append("WWW-Authenticate", challenge)
+        return response
 
 
 def not_ready(detail: str, *, retry_seconds: int) -> Problem:
@@ -271,7 +298,8 @@ def problem_of(error: Exception) -> Problem:
 def documented(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` of a route that may answer with these problems."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for kind in dict.fromkeys((*kinds, UNAUTHORIZED, INTERNAL_ERROR)):
+    guard = (CROSS_SITE,) if FORBIDDEN in kinds else ()
+    for kind in dict.fromkeys((*kinds, *guard, UNAUTHORIZED, INTERNAL_ERROR)):
         response = _described(kind)
         if (first := responses.setdefault(kind.status, response)) is not response:
             first["description"] += " " + response["description"]

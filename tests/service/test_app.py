@@ -27,7 +27,9 @@ SERVICE = Path(service.__file__).parent
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
+        ("GET", "/page/nothing.js", 404),
+        ("DELETE", "/live/events", 405),
         ("GET", "/nothing/s3cr3t", 404),
         ("POST", "/classify/", 404),
         ("GET", "/classify", 405),

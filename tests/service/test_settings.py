@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,8 @@ def test_every_setting_is_read_from_its_environment_variable(
         "workers": 3,
         "tls_cert": tmp_path / "cert.pem",
         "tls_key": tmp_path / "key.pem",
+        "bundle_seconds": 12.5,
+        "bundle_bytes": 1 << 28,
         "drift_window": 5000,
         "shadow": tmp_path / "shadow",
         "otlp_endpoint": "http://localhost:4318",
@@ -38,6 +42,7 @@ def test_every_setting_is_read_from_its_environment_variable(
         "database_url": "postgresql://db/faultcube",
         "mapping": Path(__file__).parents[2] / "training/data/cisco-iosxr/mapping.toml",
         "journal": tmp_path / "journal",
+        "ingest_share": "2/3",
         "max_classes": 9,
         "incident_open": 3,
         "incident_window": 5,
@@ -47,9 +52,13 @@ def test_every_setting_is_read_from_its_environment_variable(
         "incident_root_seconds": 9.5,
         "incident_stale_seconds": 10.5,
         "incident_settle_seconds": 11.5,
+        "incident_days": 12.5,
         "alertmanagers": "http://one:9093, https://two/prefix",
         "webhook": "https://me:word@there/hook?x=1",
         "webhook_secret": "hush",
+        "page": "off",
+        "live_viewers": 8,
+        "live_devices": 9,
         "read_keys": "a" * 64,
         "admin_keys": f"{'b' * 64},{'c' * 64}",
         "keys_file": tmp_path / "keys",
@@ -143,3 +152,39 @@ def test_networks_of_proxies_are_also_named_as_an_ipv6_socket_sees_them() -> Non
         "::1/128",
         "::ffff:10.0.0.0/104",
     ]
+
+
+@pytest.fixture
+def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a user whom the system does not know, as containers may."""
+
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME")
+
+
+@pytest.mark.usefixtures("_homeless")
+def test_a_user_without_a_home_needs_none_where_nothing_is_stored() -> None:
+    assert Settings.read().database() is None
+
+
+@pytest.mark.usefixtures("_homeless")
+@pytest.mark.parametrize(
+    ("chosen", "missing"),
+    [
+        ({"admin_keys": "a" * 64}, "DATABASE_URL"),
+        ({"admin_keys": "a" * 64, "database_url": "sqlite:////a/file"}, "JOURNAL"),
+        ({"database_url": "sqlite:////a/file"}, "JOURNAL"),
+    ],
+)
+def test_a_user_without_a_home_is_told_what_to_set(chosen: dict[str, Any], missing: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(**chosen)
+    assert str(caught.value) == (
+        f"FAULTCUBE_{missing}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
+    Settings.read(**(chosen | {"database_url": "sqlite:////b", "journal": Path("/c")}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 import time
 import unicodedata
@@ -21,8 +22,10 @@ from starlette.testclient import TestClient
 from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
+from service.classes import sqlite
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError
+from service.runtime import class_sync
 from tests.support.databases import KINDS, Postgres, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -471,6 +474,48 @@ def test_while_the_database_is_away_classification_goes_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert "faultcube_store_up 1.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_while_the_disk_of_the_database_is_full_the_service_is_degraded(
+    start: Serve, odd: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_sync, "_PROBE_SECONDS", 0.0)
+    client = start()
+    enrol(client, "odd", odd)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_connect", full(sqlite._connect))
+        client.app.state.faultcube.store.close()  # type: ignore[attr-defined]  # opened anew, full
+        wait_for_status(client, "degraded")
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        assert "No change can be stored (" in response.json()["detail"]
+        assert "make room on its disk" in response.json()["detail"]
+        assert labels(client, odd) == ["odd"]
+        text = client.get("/metrics").text
+        assert "faultcube_store_writable 0.0" in text
+        assert "faultcube_store_up 1.0" in text
+    client.app.state.faultcube.store.close()  # type: ignore[attr-defined]
+    wait_for_status(client, "ready")
+    assert "faultcube_store_writable 1.0" in client.get("/metrics").text
+
+
+def full(connect: Callable[[Path], sqlite3.Connection]) -> Callable[[Path], sqlite3.Connection]:
+    """Connect to databases that may not grow."""
+
+    def connected(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    return connected
+
+
+def wait_for_status(client: TestClient, status: str) -> None:
+    deadline = time.monotonic() + 10
+    while client.get("/readyz").json()["status"] != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

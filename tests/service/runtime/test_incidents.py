@@ -160,3 +160,23 @@ def test_records_are_judged_with_the_evidence_of_their_verdicts() -> None:
     points = model.encoder.embed(matrix)
     assert not judged.embeddings[names.index("normal")].any()
     np.testing.assert_array_equal(judged.embeddings[fault], points[fault])
+
+
+def test_every_change_is_told_and_which_incident_a_key_takes_part_in() -> None:
+    incidents = incidents_of(None)
+    changes: list[tuple[str, str, str]] = []
+    incidents.on_change = lambda *change: changes.append(change)
+    members: list[dict[str, str]] = []
+    for at in range(len(RUN)):
+        incidents.observe(part(RUN, slice(at, at + 1)))
+        members.append(incidents.members())
+    id_ = next(change[0] for change in changes if change[2] == "opened")
+    assert members[0] == {}
+    assert id_ in {found.get("a") for found in members}
+    assert {kind for _, _, kind in changes} >= {"opened", "updated"}
+    incidents.note(Note(id_, "commented", NOON, "me", text="Looking."))
+    assert changes[-1][0] == id_
+    assert changes[-1][2] == "commented"
+    incidents.note(Note(id_, "closed", NOON, "me"))
+    assert changes[-1][1:] == ("closed", "closed")
+    assert id_ not in incidents.members().values()

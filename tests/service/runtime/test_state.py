@@ -126,10 +126,63 @@ def test_all_its_threads_end_soon_after_they_are_told_to(
     state = State(settings, Metrics(), Model.load, time.perf_counter)
     end = state.follow()
     threads = set(threading.enumerate()) - before
-    assert {thread.name for thread in threads} == {"bundles", "classes", "ingestion", "shadow"}
+    assert {thread.name for thread in threads} == {
+        "bundles",
+        "classes",
+        "ingestion",
+        "live",
+        "shadow",
+    }
     assert all(thread.daemon for thread in threads)
     assert state.settled.wait(20)
     start = time.monotonic()
     end()
     assert time.monotonic() - start < 1
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_the_live_page_sees_records_of_requests_while_it_wants_them(
+    state: State, good: Record
+) -> None:
+    state.refresh()
+    live, matrix = state.live, state.enrolment.base.schema.encode([good])
+    assert live is not None
+    live.step()
+    observe(state.served, matrix)
+    live.room = 1
+    observe(state.served, matrix)
+    observe(state.served, matrix)
+    live.step()
+    assert len(live.records(10).records) == 1
+    served, decisions = state.served, state.served.model.decide(matrix)
+    assembled = Scored(Chunk(matrix), matrix, decisions, ["normal"], assembled=True)
+    live.room = 1
+    for observer in served.observers:
+        observer(assembled)
+    live.step()
+    assert len(live.records(10).records) == 1
+
+
+def test_without_the_page_nobody_observes_for_it(bundle: Path) -> None:
+    def observers(page: str) -> int:
+        settings = Settings(bundle=bundle, page=page)  # type: ignore[arg-type]
+        state = State(settings, Metrics(), Model.load, time.perf_counter)
+        state.refresh()
+        assert (state.live is None) == (page == "off")
+        return len(state.served.observers)
+
+    assert observers("on") - observers("off") == 1
+
+
+def test_the_live_page_is_told_what_is_kept_where(root: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'classes.sqlite'}"
+    for database, store in (("", "memory"), (url, "ok")):
+        settings = Settings(bundle=root, database_url=database)
+        state = State(settings, Metrics(), Model.load, time.perf_counter)
+        state.classes.open(database or None)
+        assert state.live is not None
+        assert state.live.health_now().store == store
+        if state.store is not None:
+            state.classes.away = "gone"
+            assert state.live.health_now().store == "away"
+            state.store.close()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from service.live.hub import Event
 from service.server import connection as module
 from service.server import server
 from service.server.server import Config, Server, listener
@@ -550,3 +551,39 @@ def test_what_lives_as_long_as_the_process_is_kept_from_the_garbage_collector_on
     while len(ticks) < 3 and time.monotonic() < end:
         time.sleep(0.01)
     assert frozen == [1]
+
+
+EVENTS = b"GET /live/events HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_streams_of_events_end_at_once_at_the_end(served: Serve) -> None:
+    running = served(grace_seconds=30.0)
+    with running.connect() as connection, running.connect() as other:
+        for each in (connection, other):
+            each.sendall(EVENTS)
+            assert each.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        running.eventually_has(connections=2, tasks=2)
+        running.server.should_exit = True
+        begun = time.monotonic()
+        for each in (connection, other):
+            assert everything(each).endswith(b"0\r\n\r\n")  # not cut off: a proxy knows the end
+        assert time.monotonic() - begun < 5
+    running.eventually_has(connections=0)
+
+
+def test_a_viewer_that_reads_nothing_is_let_go_and_then_cut_off(served: Serve) -> None:
+    running = served(small=True, body_seconds=1.0)
+    live = running.server.state.live
+    assert live is not None
+    with running.connect() as connection, running.connect() as other:
+        connection.sendall(EVENTS)
+        end = time.monotonic() + 20
+        while not live.hub.viewers and time.monotonic() < end:
+            time.sleep(0.01)
+        while live.hub.viewers and time.monotonic() < end:
+            live.hub.publish([Event("records", "x" * 200_000)])
+            time.sleep(0.01)
+        assert live.hub.viewers == 0
+        other.sendall(LAST)  # nobody else waits
+        assert everything(other).startswith(b"HTTP/1.1 200 ")
+        running.eventually_has(connections=0)

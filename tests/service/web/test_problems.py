@@ -21,7 +21,7 @@ KINDS = {name: kind for name, kind in vars(problems).items() if isinstance(kind,
 
 
 def test_every_kind_of_problem_has_a_reason_of_its_own_and_is_offered() -> None:
-    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 32
+    assert len({kind.reason for kind in KINDS.values()}) == len(KINDS) == 34
     assert KINDS.keys() <= set(problems.__all__)
 
 
@@ -32,12 +32,14 @@ def test_statuses_and_reasons_are_a_public_contract() -> None:
         (400, "refused"),
         (400, "unreadable"),
         (401, "unauthorized"),
+        (403, "cross_site"),
         (403, "forbidden"),
         (404, "no_such_bundle"),
         (404, "no_such_class"),
         (404, "no_such_incident"),
         (404, "no_such_path"),
         (404, "no_such_profile"),
+        (404, "not_kept"),
         (405, "wrong_method"),
         (408, "too_slow"),
         (409, "class_of_bundle"),

@@ -1,0 +1,1 @@
+"""What the live page costs the requests of others: `python -m benchmarks.live`."""

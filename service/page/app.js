@@ -1,0 +1,115 @@
+// Puts the page together: session, stream, what stands on every view, and the view of the address.
+
+import { replace } from "./dom.js";
+import { clock } from "./format.js";
+import { live, on, start, stop } from "./live.js";
+import { notice, withdraw } from "./notices.js";
+import { showNow } from "./now.js";
+import { route } from "./router.js";
+import { look, mayRead, onSession, session, signOut } from "./session.js";
+import { onTheme, themeSwitch } from "./theme.js";
+
+const VIEWS = {
+  network: ["Network", () => import("./views/network.js")],
+  cube: ["Cube", () => import("./views/cube.js")],
+  incidents: ["Incidents", () => import("./views/incidents.js")],
+  models: ["Models", () => import("./views/models.js")],
+  health: ["Health", () => import("./views/health.js")],
+  signin: ["Sign in", () => import("./views/signin.js")],
+};
+
+const at = (id) => document.getElementById(id);
+const main = at("main");
+let shown = { view: null, close: null, update: null };
+
+async function show() {
+  let next = route();
+  if (!VIEWS[next.view]) next = { ...next, view: "network" };
+  if (!mayRead()) next = { ...next, view: "signin" };
+  if (shown.view === next.view && shown.update) return shown.update(next);
+  const [title, load] = VIEWS[next.view];
+  shown.close?.();
+  const mine = (shown = { view: next.view, close: null, update: null });
+  for (const link of document.querySelectorAll("[data-view]")) {
+    if (link.dataset.view === next.view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${title} – Faultcube`;
+  const { open } = await load();
+  if (shown !== mine) return; // somebody was quicker
+  replace(main);
+  main.scrollTop = 0;
+  Object.assign(mine, open(main, route(), show));
+}
+
+function showConnection({ state, since }) {
+  const place = at("connection");
+  place.dataset.state = state;
+  place.textContent = { live: "live", connecting: "connecting" }[state] ?? `connection lost since ${clock(since)}`;
+  if (state === "lost") {
+    notice(`The connection to the service is lost since ${clock(since)}: what you see is from then. Trying again.`, { kind: "bad", name: "connection", stays: true });
+  } else if (state === "live") withdraw("connection");
+}
+
+function showServing() {
+  const { bundle, revision } = live.scene;
+  at("serving").textContent = `${bundle.name} ${bundle.version.slice(0, 8)}${revision ? `, revision ${revision}` : ""}`;
+  at("serving").title = `Bundle ${bundle.name}, version ${bundle.version}, revision ${revision} of the classes`;
+}
+
+function showSession() {
+  const button = at("session");
+  const signedIn = session.read === "granted" || session.change === "granted";
+  button.hidden = !signedIn && session.read === "open" && session.change === "off";
+  button.textContent = signedIn ? "Sign out" : "Sign in";
+  button.onclick = () => (signedIn ? signOut() : (location.hash = "#/signin"));
+}
+
+function storeIsAway() {
+  const { store } = live.health ?? {};
+  if (store === "away") {
+    notice("The database is away: classes and incidents cannot be changed, and are shown as they were. Classification goes on.", { kind: "bad", name: "store", stays: true });
+  } else withdraw("store");
+}
+
+function notReady() {
+  if (live.health && !live.health.ready) {
+    notice("No model is served: records are taken, but not judged.", { kind: "bad", name: "ready", stays: true });
+  } else withdraw("ready");
+}
+
+let served = null;
+function swapped() {
+  const { name, version } = live.scene.bundle;
+  if (served && served !== version) notice(`Another bundle is served now: ${name} ${version.slice(0, 8)}. All positions are new.`, { name: "bundle" });
+  served = version;
+}
+
+async function begin() {
+  themeSwitch(at("theme"));
+  onTheme(() => shown.repaint?.());
+  const drawNow = showNow(at("now"), at("open-count"));
+  on("connection", showConnection);
+  on("scene", showServing);
+  on("scene", swapped);
+  on("health", storeIsAway);
+  on("health", notReady);
+  onSession(() => {
+    showSession();
+    if (mayRead()) start();
+    else stop();
+    drawNow();
+    show();
+  });
+  addEventListener("hashchange", show);
+  try {
+    await look();
+  } catch {
+    // The stream will say that the service is away, and try again.
+  }
+  showSession();
+  if (mayRead()) start();
+  await show();
+}
+
+begin();

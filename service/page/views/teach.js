@@ -1,0 +1,115 @@
+// Teach a class from the records of an incident: pick, name, look at what would change, confirm, undo.
+
+import { post } from "../api.js";
+import { h, replace, said } from "../dom.js";
+import { count, plural, when } from "../format.js";
+import { live } from "../live.js";
+import { notice } from "../notices.js";
+import { drawReport } from "./report.js";
+
+const SEVERITIES = ["critical", "major", "minor", "warning", "indeterminate"];
+const NAME = "[A-Za-z0-9_.\\-]{1,64}";
+
+/** Open the dialog for an incident with its `records`. */
+export function teach(incident) {
+  const boxes = incident.records.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: true, value: at }));
+  const name = h("input", { id: "teach-name", required: true, pattern: NAME, maxlength: "64", autocomplete: "off", spellcheck: "false" });
+  const severity = h("select", { id: "teach-severity" }, SEVERITIES.map((each) => h("option", { selected: each === "major" }, each)));
+  const description = h("textarea", { id: "teach-description", rows: "2", maxlength: "1000" });
+  const report = h("div", { "aria-live": "polite" });
+  const dry = h("button", { class: "primary" }, "What would change?");
+  const confirm = h("button", { type: "button", class: "primary", hidden: true, on: { click: enrol } }, "Teach it");
+  const cancel = h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel");
+  const form = h("form", { on: { submit: preview, input: stale } },
+    h("h1", {}, "Teach this fault"),
+    h("p", { class: "dim note" }, "The service learns a class from these records at once, without training. First see what would change."),
+    h("div", { class: "columns teach" },
+      h("div", {},
+        h("div", { class: "fieldset" }, h("label", { for: "teach-name" }, "Name (letters, digits, _ . -)"), name),
+        h("div", { class: "fieldset" }, h("label", { for: "teach-severity" }, "Severity"), severity),
+        h("div", { class: "fieldset" }, h("label", { for: "teach-description" }, "Description, if any"), description)),
+      h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), incident.records.map((entry, at) =>
+        h("label", { for: `record-${at}` }, boxes[at], h("span", {}, when(entry.time), " ", said(entry.key), " ", h("span", { class: "dim" }, said(entry.label))))))),
+    report, h("footer", {}, cancel, dry, confirm));
+  const dialog = h("dialog", { "aria-label": "Teach this fault" }, form);
+  let lesson = null;
+  let force = false;
+
+  function read() {
+    const records = boxes.filter((box) => box.checked).map((box) => clean(incident.records[Number(box.value)].record));
+    return { name: name.value, severity: severity.value, description: description.value, records };
+  }
+
+  // What was looked at is what is taught: after a change one has to look again.
+  function stale() {
+    confirm.hidden = true;
+    dry.hidden = false;
+    replace(report);
+  }
+
+  async function preview(event) {
+    event.preventDefault();
+    lesson = read();
+    if (!lesson.records.length) return void replace(report, h("p", { class: "error" }, "Pick at least one record."));
+    dry.disabled = true;
+    try {
+      const found = await post("classes?dry_run=true", lesson);
+      showReport(found.report, null);
+    } catch (failure) {
+      refused(failure);
+    } finally {
+      dry.disabled = false;
+    }
+  }
+
+  function refused({ message, problem }) {
+    if (problem?.report) return showReport(problem.report, message);
+    stale();
+    replace(report, h("p", { class: "error", role: "alert" }, message));
+  }
+
+  function showReport(found, refusal) {
+    force = refusal !== null;
+    replace(report, refusal && h("p", { class: "error", role: "alert" }, refusal), drawReport(found));
+    confirm.textContent = refusal ? "Teach it anyway" : "Teach it";
+    confirm.hidden = false;
+    dry.hidden = true;
+    confirm.focus();
+    report.scrollIntoView({ block: "nearest" });
+  }
+
+  async function enrol() {
+    confirm.disabled = true;
+    try {
+      const { revision } = await post(`classes${force ? "?force=true" : ""}`, lesson);
+      dialog.close();
+      offerUndo(lesson, revision);
+    } catch (failure) {
+      refused(failure);
+    } finally {
+      confirm.disabled = false;
+    }
+  }
+
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  name.focus();
+}
+
+// A record as the service takes it: what is missing is left out.
+const clean = (record) => Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null));
+
+function offerUndo({ name, records }, revision) {
+  const before = revision - 1;
+  const undo = async () => {
+    try {
+      await post(`classes/revert/${before}`);
+      notice(`${name} was taken back.`, { kind: "good", name: "taught" });
+    } catch (failure) {
+      notice(`It was not undone: ${failure.message}`, { kind: "bad", name: "taught", actions: [["Try again", undo]], stays: true });
+    }
+  };
+  const known = live.scene ? ` ${count(live.scene.classes.length + 1)} classes are known now.` : "";
+  notice(`${name} was taught from ${plural(records.length, "record")}: the next record like these gets its label.${known}`, { kind: "good", name: "taught", actions: [["Undo", undo]], stays: true });
+}
