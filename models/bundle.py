@@ -25,7 +25,9 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
+from models import names
 from models.files import read_file
+from models.names import LONGEST_NAME, UNKNOWN
 from models.schema import Field
 
 __all__ = [
@@ -45,10 +47,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-LONGEST_NAME = 200
-"""Characters of a class's name."""
-UNKNOWN = "unknown"
-"""The verdict on a record that no class accepts; no class may have this name."""
 
 MOST_BYTES = 256 << 20
 """Of a bundle's files together, its manifest aside."""
@@ -98,7 +96,7 @@ class Class(_Frozen):
             become the normal one.
     """
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
+    name: names.Name
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
     centroid: Annotated[tuple[_Unit, ...], pydantic.FailFast()]
@@ -175,9 +173,12 @@ class Manifest(_Frozen):
     def _is_consistent(self) -> Manifest:
         if len({field.name for field in self.fields}) != len(self.fields):
             raise ValueError("two fields share a name")
-        names = [class_.name for class_ in self.classes]
-        if len(set(names)) != len(names) or UNKNOWN in names:
-            raise ValueError(f"class names must differ, and none may be {UNKNOWN!r}")
+        called: dict[str, str] = {}
+        for name in (class_.name for class_ in self.classes):
+            other = names.clash(name, ()) or called.get(names.folded(name))
+            if other is not None:
+                raise ValueError(f"class {name!r} cannot be told from {other!r}")
+            called[names.folded(name)] = name
         if sum(class_.good for class_ in self.classes) != 1:
             raise ValueError("exactly one class must be good")
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):

@@ -14,7 +14,8 @@ from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import UNKNOWN, Fault, RecordError
+from models import RecordError, names
+from models.names import GivenName
 from service.api import forms
 from service.api.docs import answers
 from service.api.forms import Form
@@ -34,7 +35,6 @@ __all__ = [
     "Description",
     "InRevision",
     "InSite",
-    "Name",
     "NewClass",
     "Severity",
     "WithHeaders",
@@ -75,10 +75,13 @@ _DRY_RUN = {200: {"model": Changed, "description": "What would happen; with `dry
 
 Records = list[dict[str, Any]]
 Severity = Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
-Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Description = Annotated[str, pydantic.Field(max_length=1000)]
 NewRecords = Annotated[Records, pydantic.Field(min_length=1, max_length=_MAX_RECORDS)]
-InName = Annotated[str, InPath(description="Name of a class.", min_length=1, max_length=255)]
+InName = Annotated[
+    str,
+    pydantic.AfterValidator(names.composed),
+    InPath(description="Name of a class.", min_length=1, max_length=255),
+]
 IfMatch = Annotated[
     Annotated[str, pydantic.Field(json_schema_extra={"pattern": _REVISION.pattern})] | Absent,
     Header(
@@ -99,7 +102,12 @@ Force = Annotated[
     Query(description="Do it although records contradict each other, swallow a class, or are odd."),
 ]
 InSite = Annotated[
-    Annotated[str, pydantic.Field(min_length=1, max_length=255)] | Absent,
+    Annotated[
+        str,
+        pydantic.AfterValidator(names.composed),
+        pydantic.Field(min_length=1, max_length=255),
+    ]
+    | Absent,
     Query(
         alias="site",
         description="Site that the records are from: they are kept adapted by its profile.",
@@ -139,7 +147,7 @@ WithOptions = Annotated[ChangeRequest, Depends(read_options)]
 class NewClass(Form):
     """A class to enrol."""
 
-    name: Name
+    name: GivenName
     good: bool = False
     """Whether it is good traffic."""
     severity: Severity | None = None
@@ -321,12 +329,11 @@ def enrolling(form: NewClass, limit: int, site: str | None = None) -> Plan:
     name = form.name
 
     def plan(enrolment: Enrolment) -> Change:
-        if name == UNKNOWN:
-            raise RecordError(
-                [Fault(None, "name", "a name that means nothing else", repr(UNKNOWN))]
-            )
-        if name in enrolment.base.names or name in enrolment.snapshot.classes:
-            why = f"There is a class {name!r} already; PUT adds records to it."
+        like = names.clash(name, (*enrolment.base.names, *enrolment.snapshot.classes))
+        if like is not None and names.clash(name, ()) is not None:
+            raise RecordError.of_request("name", "a name that means nothing else", repr(like))
+        if like is not None:
+            why = f"There is a class {like!r} already; PUT adds records to it."
             raise Problem(problems.NAME_TAKEN, why)
         if sum(bool(stored.records) for stored in enrolment.snapshot.classes.values()) >= limit:
             why = f"{limit} classes are enrolled, the most there may be; delete some."

@@ -168,7 +168,7 @@ def complete(document: dict[str, Any], model: Model | None, max_records: int) ->
             changes = _is_forbidden(operation["responses"].get("403", {}))
             operation["security"] = [{"key": []}] if changes else [{}, {"key": []}]
             body = operation.get("requestBody")
-            if body and ARROW in body["content"]:
+            if body and {ARROW, "application/json"} <= body["content"].keys():
                 operation["responses"]["200"]["content"][ARROW] = {
                     "schema": {"type": "string", "format": "binary"}
                 }

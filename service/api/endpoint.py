@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from models import Fault, RecordError
+from models.names import composed
 from service.api.docs import ARROW
 from service.formats import arrow_reader
 from service.formats.chunk import CHUNK_BYTES, CHUNK_RECORDS, Chunk
@@ -339,7 +340,7 @@ def _options(query: bytes) -> Options:
         pairs = [("?", "")]
     for name, value in pairs:
         if name == "site" and value:
-            site = value
+            site = composed(value)
             continue
         values = _VALUES.get(name)
         if values is None:

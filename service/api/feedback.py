@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models import UNKNOWN, RecordError
+from models import RecordError, names
+from models.names import GivenName
 from service.api import forms
-from service.api.classes import Description, InSite, Name
+from service.api.classes import Description, InSite
 from service.api.docs import answers
 from service.api.forms import Form
 from service.api.schemas import Noted
@@ -35,7 +36,7 @@ class Correction(Form):
     record: dict[str, Any]
     verdict: Annotated[str, pydantic.Field(max_length=255)] | None = None
     """The label that it got."""
-    true_label: Name
+    true_label: GivenName
     """The label that it should have got; of a class that is known, or of a new one."""
     note: Description = ""
 
@@ -64,8 +65,11 @@ async def feedback(request: Request, site: InSite = None) -> Response:
     form, _ = await forms.read(request, Correction)
     state = state_of(request)
     served, store = state.served, state.store
-    if form.true_label == UNKNOWN:
-        raise RecordError.of_request("true_label", "the name of a class", repr(UNKNOWN))
+    like = names.clash(form.true_label, state.enrolment.names)
+    if like not in {None, form.true_label} or names.clash(form.true_label, ()):
+        raise RecordError.of_request(
+            "true_label", "the name of a class, as it is spelt", repr(like)
+        )
     if store is None:
         raise Problem(problems.DATABASE_UNAVAILABLE, "There is no database of feedback.")
     info = RequestInfo.of(request.scope)

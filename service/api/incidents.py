@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import RecordError
+from models.names import GivenName
 from service.api import forms
 from service.api.classes import (
     Description,
-    Name,
     NewClass,
     Severity,
     WithHeaders,
@@ -87,7 +87,7 @@ class NewComment(Form):
 class Lesson(Form):
     """A class to enrol from the records of an incident."""
 
-    name: Name
+    name: GivenName
     severity: Severity | None = None
     """Perceived severity (ITU-T X.733); `major` unless given."""
     description: Description = ""

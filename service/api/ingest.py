@@ -8,7 +8,8 @@ Prometheus drop, so overload is 503. A body with some bad samples is taken, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 from fastapi import APIRouter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -24,12 +25,12 @@ from service.api.endpoint import decompressed, refuse_method
 from service.formats.errors import MalformedInputError
 from service.formats.json_text import unmarked
 from service.ingest import snappy
-from service.ingest.receivers import RECEIVERS, Receiver, receiver_of
+from service.ingest.receivers import ANY, RECEIVERS, Receiver, receiver_of
 from service.runtime.relay import Receipt
 from service.runtime.state import State, state_of
 from service.web import body, problems
 from service.web.middleware import RequestInfo
-from service.web.problems import Problem, problem_of
+from service.web.problems import Problem, documented, problem_of
 from service.web.response_model import Omittable, ResponseModel
 
 __all__ = ["PATHS", "IngestEndpoint", "router"]
@@ -40,7 +41,19 @@ PATHS: Final = tuple(dict.fromkeys(receiver.path for receiver in RECEIVERS.value
 """That take points."""
 
 _UNUSABLE = {413, 415, 422}
+_ANYTHING: Final[dict[str, Any]] = {"schema": {}}
+"""Bytes, as OpenAPI 3.1 documents them."""
+_JSON: Final[dict[str, Any]] = {"schema": {"type": ["object", "array"]}}
+_USUAL: Final = ("application/json", "text/plain")
+"""Content types that clients use where any is taken."""
 _WRITTEN = "X-Prometheus-Remote-Write-{}-Written"
+_PROBLEMS = (
+    problems.MALFORMED_BODY,
+    problems.NOT_INGESTING,
+    problems.REQUEST_TIMEOUT,
+    problems.NOT_READY,
+    problems.OVERLOADED,
+)
 
 
 class IngestEndpoint:
@@ -188,6 +201,55 @@ class IngestStatus(ResponseModel):
     """Keys with points that were late or dated ahead, 1,000 at most: look at their clocks."""
     findings: list[str]
     """What is odd about the mapping, by the points so far: a counter that is mapped as a gauge."""
+
+
+async def taken() -> None:  # for the OpenAPI document alone: `IngestEndpoint` answers
+    """Take metric points; the answer comes before any model sees them.
+
+    Samples that cannot be used are counted, and the others are taken. Whatever is wrong with a body
+    is a 400, because most clients send it again on other statuses. Each format is described in
+    docs/ingest.md.
+    """
+
+
+def _document(path: str) -> None:
+    """Add what takes points at a path to the document."""
+    formats = [receiver for receiver in RECEIVERS.values() if receiver.path == path]
+    named = [kind for receiver in formats for kind in receiver.content_types]
+    kinds = [*_USUAL] if ANY in named else [kind.partition(";")[0] for kind in named]
+    content = {kind: _JSON if kind == "application/json" else _ANYTHING for kind in kinds}
+    encodings = list(dict.fromkeys(name for each in formats for name in each.encodings))
+    encoding = {
+        "name": "Content-Encoding",
+        "in": "header",
+        "required": "identity" not in encodings,
+        "schema": {"type": "string", "enum": encodings},
+        "description": "How the body is compressed.",
+    }
+    status = formats[0].status
+    response: dict[str, Any] = {"description": "The points are taken."}
+    if status == HTTPStatus.OK:
+        answers = dict.fromkeys(content, _ANYTHING)
+        answers["application/json"] = {"schema": IngestPartial.model_json_schema()}
+        response["content"] = answers
+    router.add_api_route(
+        path,
+        taken,
+        methods=["POST"],
+        name=path,
+        summary=f"Points: {', '.join(receiver.name for receiver in formats)}",
+        status_code=status,
+        response_class=Response,
+        responses={status: response, **documented(*_PROBLEMS)},
+        openapi_extra={
+            "parameters": [encoding],
+            "requestBody": {"required": True, "content": content},
+        },
+    )
+
+
+for _path in PATHS:
+    _document(_path)
 
 
 @router.get("/ingest/status", summary="Ingestion", **answers(IngestStatus))

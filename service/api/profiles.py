@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models import names
 from models.profile import LEAST_RECORDS
 from service.api import forms
 from service.api.classes import InRevision, WithHeaders, WithOptions, apply_change
@@ -51,9 +52,16 @@ _LEARN = _CHANGE | answers(
 )
 
 NewSite = Annotated[
-    str, InPath(description="Name of a site, of your choice.", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    str,
+    pydantic.AfterValidator(names.composed),
+    pydantic.AfterValidator(names.check),
+    InPath(description="Name of a site, of your choice.", json_schema_extra={**names.DOCUMENTED}),
 ]
-InSite = Annotated[str, InPath(description="Name of a site.", min_length=1, max_length=255)]
+InSite = Annotated[
+    str,
+    pydantic.AfterValidator(names.composed),
+    InPath(description="Name of a site.", min_length=1, max_length=255),
+]
 
 
 def _one_of_both(schema: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from urllib.parse import quote
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class LocalSite:
         profile, name = self.stored.profile, self.stored.site
         used = "learning" if self.stored.learn else "none"
         if profile is not None:
-            used = f"{name}@{self.stored.revision}"
+            used = f"{quote(name)}@{self.stored.revision}"  # headers are ASCII
         adapt = None if profile is None else Adaptation.of(profile, self.model.schema)
         return Site((b"faultcube-profile", used.encode()), adapt, self.offer)
 

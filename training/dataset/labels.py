@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from models.bundle import LONGEST_NAME, UNKNOWN
+from models import names
 from training.recipe import Recipe, RecipeError
 
 _FEW = 10  # Fewer train rows than this say little about a class
@@ -16,7 +16,7 @@ def spellings(labels: pl.Series) -> list[dict[str, int]]:
     counts = labels.drop_nulls().value_counts(sort=True, name="rows")
     groups: dict[str, dict[str, int]] = {}
     for label, rows in sorted(counts.iter_rows(), key=lambda row: (-row[1], row[0])):
-        groups.setdefault(_plain(label), {})[label] = rows
+        groups.setdefault(names.folded(label), {})[label] = rows
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -34,9 +34,9 @@ def merged(labels: pl.Series, like: pl.Series, named: Collection[str]) -> pl.Ser
     counts = sorted(like.drop_nulls().value_counts().iter_rows(), key=lambda row: (-row[1], row[0]))
     spelling: dict[str, str] = {}
     for label in (*named, *(label for label, _ in counts)):
-        spelling.setdefault(_plain(label), label)
+        spelling.setdefault(names.folded(label), label)
     distinct = labels.drop_nulls().unique().to_list()
-    return labels.replace({label: spelling.get(_plain(label), label) for label in distinct})
+    return labels.replace({label: spelling.get(names.folded(label), label) for label in distinct})
 
 
 def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
@@ -49,12 +49,16 @@ def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
         )
     if len(counts) < 2:
         raise RecipeError(f"every training row is {recipe.good!r}; a second class is needed")
-    if UNKNOWN in counts:
-        raise RecipeError(f"a class cannot be named {UNKNOWN!r}, the verdict on what fits no class")
-    if long := [label for label in counts if len(label) > LONGEST_NAME]:
-        raise RecipeError(
-            f"a label has {len(long[0])} characters, at most {LONGEST_NAME} are taken"
-        )
+    for label in counts:
+        try:
+            names.check(label)
+        except ValueError as error:
+            why = f"a class cannot be named {label!r}: expected {error}; rename it in the table"
+            raise RecipeError(why) from error
+        if names.clash(label, ()) is not None:
+            raise RecipeError(
+                f"a class cannot be named {label!r}: it is a verdict, on what fits no class"
+            )
     return recipe.good, *sorted(counts.keys() - {recipe.good})
 
 
@@ -124,7 +128,3 @@ def small_classes(
             yield f"class {name!r} has {counts.train[name]} train rows: too few to know it by"
         if not counts.dev[name]:
             yield f"class {name!r} has no dev row: its radius is that of all classes together"
-
-
-def _plain(label: str) -> str:
-    return " ".join(label.split()).casefold()

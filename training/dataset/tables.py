@@ -226,8 +226,9 @@ def _in_units(cleaned: CleanTable, units: Mapping[str, str], path: Path) -> pl.D
 
 
 def labels_of(table: pl.DataFrame, recipe: Recipe) -> pl.Series:
-    """Return the labels, trimmed, null where there is none."""
-    return table[recipe.label].cast(pl.String).str.strip_chars().replace("", None)
+    """Return the labels, trimmed and in Unicode NFC, null where there is none."""
+    labels = table[recipe.label].cast(pl.String).str.normalize("NFC")
+    return labels.str.strip_chars().replace("", None)
 
 
 def _with_labels(table: pl.DataFrame, known: pl.Series, recipe: Recipe) -> pl.DataFrame:

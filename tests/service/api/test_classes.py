@@ -6,11 +6,14 @@ import hashlib
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
 from service.classes import sqlite
+from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError
 from service.runtime import class_sync
 from tests.support.databases import KINDS, Postgres, url_of
@@ -176,16 +180,47 @@ def test_a_class_of_the_bundle_is_hidden_and_shown_but_never_deleted(
     assert labels(desk, down) == ["link-down"]
 
 
-@pytest.mark.parametrize("name", ["", "a" * 65, "a b", "a/b", "ä", "unknown", 3, None])
+@pytest.mark.parametrize(
+    "name",
+    ["", "a" * 201, " a", "a/b", ".", "..", "a\u202eb", "a\x07", "unknown", "UNKNOWN", 3, None],
+)
 def test_a_name_that_is_none_is_refused(desk: TestClient, odd: Json, name: Any) -> None:
     response = enrol(desk, name, odd)
     assert (response.status_code, response.json()["reason"]) == (422, "unfit")
     assert response.json()["errors"][0]["field"] == "name"
+    assert "Input" not in response.text
+
+
+@pytest.mark.parametrize("name", ["Cable break", "Überlast", "U\u0308berlast", "100 % (?#)", "..."])
+def test_a_class_of_any_name_is_found_at_its_address(
+    desk: TestClient, odd: Json, name: str
+) -> None:
+    assert enrol(desk, name, odd).status_code == 201
+    kept = unicodedata.normalize("NFC", name)
+    assert labels(desk, odd) == [kept]
+    address = f"/classes/{quote(name)}"
+    assert desk.get(address).json()["name"] == kept
+    assert desk.put(address, json={"severity": "minor"}).status_code == 200
+    assert desk.delete(address).status_code == 200
+    assert desk.get(address).status_code == 404
+
+
+def test_classes_of_an_older_database_are_served_whatever_they_are_called(
+    desk: TestClient, odd: Json
+) -> None:
+    enrol(desk, "odd", odd)
+    state = desk.app.state.faultcube  # type: ignore[attr-defined]
+    snapshot, base = state.enrolment.snapshot, state.enrolment.base
+    stored = snapshot.classes["odd"]
+    old = {name: replace(stored, name=name) for name in ("..", "Normal", "Unknown")}
+    enrolment = Enrolment.of(base, replace(snapshot, classes=old))
+    assert not enrolment.parked
+    assert enrolment.model.names[-3:] == ["..", "Normal", "Unknown"]
 
 
 def test_a_name_is_taken_once(desk: TestClient, odd: Json) -> None:
     assert enrol(desk, "odd", odd).status_code == 201
-    for name in ("odd", "link-down"):
+    for name in ("odd", "link-down", "Odd", "LINK-DOWN", "Normal"):
         response = enrol(desk, name, odd, query="?force=true")
         assert (response.status_code, response.json()["reason"]) == (409, "name_taken")
 
@@ -551,7 +586,7 @@ def test_metrics_tell_of_classes(desk: TestClient, odd: Json) -> None:
 
 def test_a_method_that_is_not_taken_is_answered_with_those_that_are(desk: TestClient) -> None:
     refused = desk.patch("/classes/odd")
-    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET, PUT")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET, HEAD, PUT")
 
 
 @pytest.mark.parametrize("body", [{}, {"records": None}, {"hidden": None, "severity": None}])

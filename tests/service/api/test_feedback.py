@@ -51,8 +51,9 @@ def test_what_is_kept_says_who_said_it_in_which_request_about_which_bundle(
     [
         ("true_label", None),
         ("true_label", ""),
-        ("true_label", "two words"),
-        ("true_label", "x" * 65),
+        ("true_label", "a/b"),
+        ("true_label", "x" * 201),
+        ("true_label", "Normal"),
         ("true_label", "unknown"),
         ("verdict", "x" * 256),
         ("note", "x" * 1001),

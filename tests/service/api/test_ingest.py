@@ -195,3 +195,15 @@ def _taken(client: TestClient) -> float:
     start = 'faultcube_points_total{format="telegraf"} '
     [line] = [a for a in client.get("/metrics").text.splitlines() if a.startswith(start)]
     return float(line.removeprefix(start))
+
+
+def test_every_path_that_takes_points_is_documented(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for receiver in RECEIVERS.values():
+        operation = paths[receiver.path]["post"]
+        kinds = {kind.partition(";")[0] for kind in receiver.content_types} - {"*"}
+        assert kinds <= operation["requestBody"]["content"].keys()
+        (encoding,) = operation["parameters"]
+        assert {*receiver.encodings} == {*encoding["schema"]["enum"]}
+        assert encoding["required"] == ("identity" not in receiver.encodings)
+        assert {str(receiver.status), "400", "401", "408", "503"} <= operation["responses"].keys()

@@ -301,7 +301,7 @@ def test_only_an_admin_changes_profiles(desk: TestClient) -> None:
     assert desk.get("/profiles").status_code == 200
 
 
-@pytest.mark.parametrize("site", ["a b", "x" * 65, "ü"])
+@pytest.mark.parametrize("site", [" a", "x" * 201, "a%E2%80%AEb"])
 def test_a_site_has_a_plain_name(desk: TestClient, site: str) -> None:
     answer = desk.post(f"/profiles/{site}", json={"learn": 100})
     assert (answer.status_code, answer.json()["reason"]) == (422, "unfit")
@@ -414,3 +414,12 @@ def test_a_bundle_of_sites_learns_classes_and_corrections_of_sites_only(
     assert of_sites.post("/classes", json=body).json()["reason"] == "profile_needed"
     correction = {"record": USUAL, "true_label": "normal"}
     assert of_sites.post("/feedback", json=correction).json()["reason"] == "profile_needed"
+
+
+def test_a_site_of_any_name_is_found_at_its_address_and_told_in_the_header(start: Serve) -> None:
+    client = start()
+    assert learn(client, "K%C3%B6ln%20S%C3%BCd").status_code == 200
+    assert client.get("/profiles/Ko%CC%88ln%20S%C3%BCd").json()["site"] == "Köln Süd"
+    answer = ask(client, USUAL, query="?site=Ko%CC%88ln+S%C3%BCd")
+    assert answer.status_code == 200
+    assert answer.headers["faultcube-profile"] == "K%C3%B6ln%20S%C3%BCd@1"

@@ -152,6 +152,13 @@ def test_labels_may_be_numbers_or_truth(make_table: MakeTable, make_recipe: Make
     assert load_dataset(make_recipe(truth, good="false")).classes == ("false", "true")
 
 
+def test_labels_are_composed_as_all_names_are(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(make_table(label=["good", "U\u0308berlast"] * 120))
+    assert load_dataset(recipe).classes == ("good", "Überlast")
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -164,9 +171,10 @@ def test_labels_may_be_numbers_or_truth(make_table: MakeTable, make_recipe: Make
         (["odd"] + ["good"] * 239, "no fault class has two training rows, and without one"),
         (["good"] * 18 + ["slow"] * 222, "good traffic, 'good', has 18 train and dev rows, 20 are"),
         (["good", "slow", "unknown"] * 80, "a class cannot be named 'unknown'"),
+        (["good", "slow", "Unknown"] * 80, "a class cannot be named 'Unknown'"),
         (["good", "slow" * 60] * 120, "200"),
+        (["good", "tx/rx"] * 120, "a class cannot be named 'tx/rx': expected a name without slash"),
     ],
-    ids=["no good", "one class", "two classes", "single", "few good", "unknown", "too long a name"],
 )
 def test_labels_that_cannot_be_learned_are_refused_with_the_reason(
     make_table: MakeTable, make_recipe: MakeRecipe, labels: list[str], message: str | None
