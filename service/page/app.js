@@ -7,7 +7,7 @@ import { notice, withdraw } from "./notices.js";
 import { showNow } from "./now.js";
 import { route } from "./router.js";
 import { look, mayRead, onSession, session, signOut } from "./session.js";
-import { onTheme, themeSwitch } from "./theme.js";
+import { themeSwitch } from "./theme.js";
 
 const VIEWS = {
   network: ["Network", () => import("./views/network.js")],
@@ -42,12 +42,13 @@ async function show() {
   Object.assign(mine, open(main, route(), show));
 }
 
-function showConnection({ state, since }) {
+function showConnection({ state, since, status }) {
   const place = at("connection");
   place.dataset.state = state;
   place.textContent = { live: "live", connecting: "connecting" }[state] ?? `connection lost since ${clock(since)}`;
   if (state === "lost") {
-    notice(`The connection to the service is lost since ${clock(since)}: what you see is from then. Trying again.`, { kind: "bad", name: "connection", stays: true });
+    const why = status === 503 ? "it has as many viewers as it allows, or no model yet" : "what you see is from then";
+    notice(`The connection to the service is lost since ${clock(since)}: ${why}. Trying again.`, { kind: "bad", name: "connection", stays: true });
   } else if (state === "live") withdraw("connection");
 }
 
@@ -87,7 +88,6 @@ function swapped() {
 
 async function begin() {
   themeSwitch(at("theme"));
-  onTheme(() => shown.repaint?.());
   const drawNow = showNow(at("now"), at("open-count"));
   on("connection", showConnection);
   on("scene", showServing);
