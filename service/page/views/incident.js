@@ -11,7 +11,8 @@ import { glyph, kindOfIncident, meaning, state } from "../states.js";
 import { teach } from "./teach.js";
 
 const DEEDS = {
-  acknowledged: "acknowledged it", comment: "commented", closed: "closed it", "not-a-fault": "said that it was no fault", "new-normal": "called it normal",
+  acknowledged: "acknowledged it", commented: "commented", closed: "closed it", not_a_fault: "said that it was no fault", taught: "taught it as a class",
+  new_normal: "called it normal",
 };
 
 /** Show an incident in a place; `know` takes what a change answers. */
