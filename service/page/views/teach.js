@@ -15,7 +15,8 @@ export function teach(incident) {
   // Echoes of a fault are not the fault: its own records are picked, as the service would.
   const own = incident.records.filter(({ label }) => label === incident.label);
   const picked = new Set(own.length ? own : incident.records);
-  const boxes = incident.records.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: picked.has(entry), value: at }));
+  const entries = [...incident.records].sort((one, other) => picked.has(other) - picked.has(one));
+  const boxes = entries.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: picked.has(entry), value: at }));
   const name = h("input", { id: "teach-name", required: true, pattern: NAME, maxlength: "64", autocomplete: "off", spellcheck: "false" });
   const severity = h("select", { id: "teach-severity" }, SEVERITIES.map((each) => h("option", { selected: each === "major" }, each)));
   const description = h("textarea", { id: "teach-description", rows: "2", maxlength: "1000" });
@@ -31,7 +32,7 @@ export function teach(incident) {
         h("div", { class: "fieldset" }, h("label", { for: "teach-name" }, "Name (letters, digits, _ . -)"), name),
         h("div", { class: "fieldset" }, h("label", { for: "teach-severity" }, "Severity"), severity),
         h("div", { class: "fieldset" }, h("label", { for: "teach-description" }, "Description, if any"), description)),
-      h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), incident.records.map((entry, at) =>
+      h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), entries.map((entry, at) =>
         h("label", { for: `record-${at}` }, boxes[at], h("span", {}, when(entry.time), " ", said(entry.key), " ", h("span", { class: "dim" }, said(entry.label))))))),
     report, h("footer", {}, cancel, dry, confirm));
   const dialog = h("dialog", { "aria-label": "Teach this fault" }, form);
@@ -39,14 +40,14 @@ export function teach(incident) {
   let force = false;
 
   function read() {
-    const chosen = boxes.filter((box) => box.checked).map((box) => incident.records[Number(box.value)]);
+    const chosen = boxes.filter((box) => box.checked).map((box) => entries[Number(box.value)]);
     return { name: name.value, severity: severity.value, description: description.value, records: chosen.map(({ record }) => clean(record)) };
   }
 
   // Where the incident's own records are taught, its history says so.
   function send(option) {
     const { records, ...form } = lesson;
-    const asPicked = own.length && boxes.every((box) => box.checked === picked.has(incident.records[Number(box.value)]));
+    const asPicked = own.length && boxes.every((box) => box.checked === picked.has(entries[Number(box.value)]));
     return asPicked ? post(`incidents/${encodeURIComponent(incident.id)}/teach${option}`, form) : post(`classes${option}`, { ...form, records });
   }
 
