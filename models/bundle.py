@@ -25,11 +25,15 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
+from models.files import read_file
 from models.schema import Field
 
 __all__ = [
     "FORMAT",
     "LONGEST_NAME",
+    "MOST_BYTES",
+    "MOST_FIELDS",
+    "MOST_MANIFEST_BYTES",
     "UNKNOWN",
     "Bundle",
     "BundleError",
@@ -37,6 +41,7 @@ __all__ = [
     "Class",
     "Manifest",
     "Name",
+    "read_manifest",
 ]
 
 FORMAT: Final = 1
@@ -44,6 +49,12 @@ LONGEST_NAME = 200
 """Characters of a class's name."""
 UNKNOWN = "unknown"
 """The verdict on a record that no class accepts; no class may have this name."""
+
+MOST_BYTES = 256 << 20
+"""Of a bundle's files together, its manifest aside."""
+MOST_MANIFEST_BYTES = 8 << 20
+"""Of a manifest; one of 2,000 classes in 140 dimensions has 7 MB."""
+MOST_FIELDS = 4096
 
 _MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
@@ -90,7 +101,7 @@ class Class(_Frozen):
     name: Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST_NAME)]
     good: bool
     severity: Literal["none", "indeterminate", "warning", "minor", "major", "critical"]
-    centroid: tuple[_Unit, ...]
+    centroid: Annotated[tuple[_Unit, ...], pydantic.FailFast()]
     radius: _Unit
     records: Annotated[int, pydantic.Field(ge=1)]
     # Left out where it says nothing: the versions of older bundles are hashes of what they hold.
@@ -135,7 +146,8 @@ class Manifest(_Frozen):
         about: what the data is, where it comes from and what it may be used for.
         dimensions: N, the width of the embedding.
         adapted: True if it was trained on adapted records: every site needs a profile.
-        fields: the record schema, in the order of the encoder's input columns.
+        fields: the record schema, in the order of the encoder's input columns; at most
+            `MOST_FIELDS`.
         classes: exactly one of them good.
         calibration: of radii and confidence.
         training: the recipe it was fitted with, and the versions of the libraries.
@@ -150,8 +162,10 @@ class Manifest(_Frozen):
     about: str = ""
     dimensions: Annotated[int, pydantic.Field(ge=1)]
     adapted: bool = pydantic.Field(default=False, exclude_if=lambda adapted: not adapted)
-    fields: Annotated[tuple[Field, ...], pydantic.Field(min_length=1)]
-    classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2)]
+    fields: Annotated[
+        tuple[Field, ...], pydantic.Field(min_length=1, max_length=MOST_FIELDS), pydantic.FailFast()
+    ]
+    classes: Annotated[tuple[Class, ...], pydantic.Field(min_length=2), pydantic.FailFast()]
     calibration: Calibration
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -187,6 +201,29 @@ class Manifest(_Frozen):
                 )
         return self
 
+    @classmethod
+    def parse(cls, text: bytes, folder: Path) -> Manifest:
+        """Parse the manifest of the bundle in a folder.
+
+        Raises:
+            BundleError: it is no valid manifest, or of another format.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
+        form = document.get("format") if isinstance(document, dict) else None
+        if form != FORMAT:
+            raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
+        try:
+            return cls.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            (first, *_) = error.errors(
+                include_url=False, include_context=False, include_input=False
+            )
+            path = ".".join(map(str, first["loc"])) or "document"
+            raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
+
     def content_hash(self) -> str:
         """Return the version that this content must have."""
         content = self.model_dump(mode="json", exclude={"version", "created"})
@@ -206,17 +243,16 @@ class Bundle:
         """Read a bundle and verify all of its files.
 
         Raises:
-            BundleError: a file is missing, unreadable, truncated or altered, or the format is not
-                supported.
+            BundleError: a file is missing, unreadable, truncated or altered, the files have more
+                than `MOST_BYTES`, or the format is not supported.
         """
         folder = Path(path)
-        try:
-            text = (folder / _MANIFEST).read_bytes()
-        except OSError as error:
-            reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
-            raise BundleError(folder, reason) from error
-        manifest = _parse(folder, text)
-        files = {name: _read(folder, name, digest) for name, digest in manifest.files.items()}
+        manifest = Manifest.parse(read_manifest(folder), folder)
+        files: dict[str, bytes] = {}
+        left = MOST_BYTES
+        for name, digest in manifest.files.items():
+            files[name] = _read(folder, name, digest, left)
+            left -= len(files[name])
         if manifest.version != manifest.content_hash():
             raise BundleError(folder, f"{_MANIFEST} was altered: its content is not its version's")
         return cls(manifest, files)
@@ -237,8 +273,13 @@ class Bundle:
 
         Raises:
             FileExistsError: the path exists; a bundle is never overwritten.
+            BundleError: it is larger than a bundle that is read may be.
         """
         target = Path(path)
+        text = (self.manifest.model_dump_json(indent=1) + "\n").encode()
+        if len(text) > MOST_MANIFEST_BYTES or sum(map(len, self.files.values())) > MOST_BYTES:
+            sizes = f"{MOST_MANIFEST_BYTES} bytes of manifest and {MOST_BYTES} of files"
+            raise BundleError(target, f"it has more than {sizes}")
         if target.exists() or target.is_symlink():
             raise FileExistsError(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -247,8 +288,7 @@ class Bundle:
             for name, data in self.files.items():
                 (draft / name).parent.mkdir(exist_ok=True)
                 (draft / name).write_bytes(data)
-            text = self.manifest.model_dump_json(indent=1) + "\n"
-            (draft / _MANIFEST).write_text(text, encoding="utf-8")
+            (draft / _MANIFEST).write_bytes(text)
             draft.chmod(0o755)
             draft.rename(target)
         except BaseException:
@@ -256,25 +296,22 @@ class Bundle:
             raise
 
 
-def _parse(folder: Path, text: bytes) -> Manifest:
+def read_manifest(folder: Path) -> bytes:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: it cannot be read, or has more than `MOST_MANIFEST_BYTES`.
+    """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
-    form = document.get("format") if isinstance(document, dict) else None
-    if form != FORMAT:
-        raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
-    try:
-        return Manifest.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"])) or "document"
-        raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
+        return read_file(folder / _MANIFEST, MOST_MANIFEST_BYTES)
+    except OSError as error:
+        reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
+        raise BundleError(folder, reason) from error
 
 
-def _read(folder: Path, name: str, digest: str) -> bytes:
+def _read(folder: Path, name: str, digest: str, most: int) -> bytes:
     try:
-        data = (folder / name).read_bytes()
+        data = read_file(folder / name, most)
     except OSError as error:
         raise BundleError(folder, f"{name} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:

@@ -115,14 +115,22 @@ class Model:
         self._smoke_test()
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int = 1) -> Model:
+    def load(cls, path: str | Path, *, threads: int = 1, version: str | None = None) -> Model:
         """Read, verify and smoke-test a bundle.
+
+        Args:
+            path: its folder.
+            threads: threads of one inference.
+            version: that it must have; any unless given.
 
         Raises:
             BundleError: the bundle is rejected; the message names it and says why.
         """
+        bundle = Bundle.read(path)
+        if version not in {None, bundle.manifest.version}:
+            raise BundleError(Path(path), "it was exchanged while it was being loaded")
         try:
-            return cls(Bundle.read(path), threads=threads)
+            return cls(bundle, threads=threads)
         except RecordError as error:
             raise BundleError(Path(path), f"an example does not fit the schema: {error}") from error
         except (ValueError, telemetry.MappingError) as error:

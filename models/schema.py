@@ -112,7 +112,7 @@ class Field(pydantic.BaseModel):
     kind: Kind
     unit: str = "1"
     required: bool = True
-    categories: tuple[str, ...] = ()
+    categories: Annotated[tuple[str, ...], pydantic.FailFast()] = ()
     open: bool = False
     typical: bool | float | str | None = None
     # Left out where they say nothing: the versions of older bundles are hashes of what they hold.

@@ -45,7 +45,12 @@ from service.runtime.profile_changes import ProfileLearner
 from service.runtime.state import State, state_of
 from service.settings import Settings
 from service.web.auth import AuthMiddleware
-from service.web.middleware import RequestInfo, RequestMiddleware, RequestObserver
+from service.web.middleware import (
+    RequestInfo,
+    RequestMiddleware,
+    RequestObserver,
+    answer_head,
+)
 from service.web.problems import INPUT_ERRORS, Problem, problem_of
 
 __all__ = ["create_app"]
@@ -82,23 +87,25 @@ def create_app(
 
     Args:
         settings: how to run.
-        load: returns the verified model of a folder, or raises `models.BundleError`.
+        load: returns the verified model of a folder, or raises `models.BundleError`; by default
+            each bundle is tried in a process of its own first.
         clock: monotonic seconds, for durations.
     """
-    loader = load or (lambda folder: Model.load(folder, threads=settings.threads))
 
     def status() -> ProcessStatus:
         store_up = None if state.store is None else state.away is None
+        writable = state.classes.unwritable is None if store_up else None
         return ProcessStatus(
             state.scheduler.waiting,
             state.budget.held,
             store=store_up,
+            writable=writable,
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
             points=state.ingestion.queued,
         )
 
-    state = State(settings, Metrics(status), loader, clock)
+    state = State(settings, Metrics(status), load, clock)
     app = _Application(
         title="Faultcube",
         version=version("faultcube"),
@@ -158,8 +165,12 @@ class _Application(FastAPI):
         await app(scope, receive, send)
 
     async def answer_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as FastAPI does."""
-        await super().__call__(scope, receive, send)
+        """Answer as FastAPI does, also HEAD."""
+        answer = super().__call__
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await answer_head(answer, scope, receive, send)
+        else:
+            await answer(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Describe the routes, and the fields of the bundle that is loaded now."""
@@ -203,4 +214,6 @@ def _allowed(request: Request) -> str:
         for route in module.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL:
                 methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

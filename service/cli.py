@@ -6,12 +6,14 @@ service's libraries.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,8 +22,12 @@ import typer
 
 if TYPE_CHECKING:
     from models.profile import Comparison, Trial
+    from service.offline.archive_units import Job
     from service.offline.batch import Counts
     from service.settings import Settings
+
+_TELL_SECONDS = 2.0
+"""Between two lines of progress."""
 
 __all__ = [
     "adapt",
@@ -50,22 +56,31 @@ def serve(
     try:
         chosen = _settings(bundle=bundle, host=host, port=port)
         _check_store(chosen)
-        from service.server.workers import run
+        from service.server.workers import leave, run
 
         # Listened on before anything is loaded: a port that is taken ends the process at once.
         with _listener(chosen) as bound:
-            run(chosen, bound)
+            with suppress(KeyboardInterrupt):
+                run(chosen, bound)
+            leave()
     except KeyboardInterrupt:
         return
 
 
 def classify(
     table: Annotated[
-        Path, typer.Argument(help="CSV, TSV (.gz), Parquet or Arrow; one record a row.")
+        str,
+        typer.Argument(
+            help="CSV, TSV (.gz), Parquet or Arrow, one record a row; or an archive of them: a "
+            "folder, a pattern, or an address such as s3://bucket/folder."
+        ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(help="A .csv, .csv.gz or .parquet file.", show_default="CSV to stdout"),
+        str | None,
+        typer.Option(
+            help="A .csv, .csv.gz or .parquet file; for an archive a folder or an address.",
+            show_default="CSV to stdout",
+        ),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
@@ -87,25 +102,70 @@ def classify(
     force: Annotated[
         bool, typer.Option("--force", help="Replace what is at --out already.")
     ] = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Database of enrolled classes, as FAULTCUBE_DATABASE_URL names it to the service.",
+            show_default="those of the bundle alone",
+        ),
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=0, help="Of these classes.", show_default="the newest")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray", "spark"],
+        typer.Option(help="What classifies an archive; ray and spark are extras."),
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Workers on this machine.", show_default="one a core"),
+    ] = None,
 ) -> None:
-    """Give every record of TABLE its verdict, without a server."""
+    """Give every record of TABLE its verdict, without a server.
+
+    An archive's verdicts are Parquet files in a folder; a run that was interrupted is continued by
+    the same command.
+    """
     # SIGTERM ends the process as Ctrl-C does: no partial file is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from service.offline.batch import classify_table, destination, open_model
+        from service.offline.archive import is_archive, job_of
+        from service.offline.batch import chosen_bundle, classify_table, destination, open_model
+        from service.offline.enrolled import read_classes, with_classes
         from service.offline.profiles import open_profile
         from service.offline.tables import Table, TableError
 
+        started = perf_counter()
+        report = on_invalid == "report"
         try:
             model = open_model(bundle)
+            snapshot = None if classes is None else read_classes(classes, revision)
+            if is_archive(table):
+                job = job_of(
+                    table,
+                    out,
+                    chosen_bundle(bundle),
+                    model,
+                    profile=profile,
+                    snapshot=snapshot,
+                    distances=distances,
+                    keep=keep or (),
+                    report=report,
+                )
+                counts = _classify_archive(job, engine, jobs)
+                _print_counts(counts, perf_counter() - started)
+                return
+            model = with_classes(model, snapshot)
             adaptation = open_profile(profile, model)
-            records = Table(table, model.schema, keep or ())
+            records = Table(Path(table), model.schema, keep or ())
             _print_columns(records.ignored, records.absent)
             started = perf_counter()
             if out is None:  # the reader may stop when it has enough
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             with (
-                destination(out, force=force) if out else nullcontext(sys.stdout.buffer) as target,
+                destination(Path(out), force=force)
+                if out
+                else nullcontext(sys.stdout.buffer) as target,
                 _progress_bar() as progress,
             ):
                 counts = classify_table(
@@ -114,7 +174,7 @@ def classify(
                     target,
                     adapt=adaptation,
                     distances=distances,
-                    report=on_invalid == "report",
+                    report=report,
                     progress=progress,
                 )
         except TableError as error:
@@ -317,6 +377,33 @@ def _print_trial(trial: Trial) -> None:
         typer.echo(f"{label:<{width}}  " + "  ".join(f"{share:>7.1%}" for share in shares))
 
 
+def _classify_archive(job: Job, engine: str, jobs: int | None) -> Counts:
+    from service.offline.archive import classify_archive
+    from service.offline.engines import ENGINES
+
+    workers = jobs or len(os.sched_getaffinity(0))
+    started, told = perf_counter(), -_TELL_SECONDS
+    before: int | None = None
+
+    def progress(done: int, units: int, counts: Counts) -> None:
+        nonlocal told, before
+        now = perf_counter() - started
+        if before is None:
+            before = done
+            if done:
+                typer.echo(f"{done:,} of {units:,} units were done before", err=True)
+        elif now - told >= _TELL_SECONDS or done == units:
+            told = now
+            left = now / (done - before) * (units - done)
+            typer.echo(
+                f"{done:,} of {units:,} units, {counts.records:,} records, {left:,.0f} s left",
+                err=True,
+            )
+
+    counts, _ = classify_archive(job, partial(ENGINES[engine], workers), progress)
+    return counts
+
+
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[float], None]]:
     """Yield the setter of a progress bar on stderr, 0..1; without a terminal there is no bar."""
@@ -329,8 +416,10 @@ def _progress_bar() -> Iterator[Callable[[float], None]]:
 
 def _settings(**options: object) -> Settings:
     from service.server import tls
-    from service.settings import Settings, SettingsError
+    from service.settings import Settings, SettingsError, misspelt
 
+    for line in misspelt(os.environ):
+        typer.echo(f"faultcube: {line}", err=True)
     try:
         chosen = Settings.read(**options)
         tls.context(chosen)

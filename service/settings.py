@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +17,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 from models.telemetry.mapping import Mapping, MappingError
+from models.telemetry.share import Share
 from service.web.auth import Keys, KeysError
 
-__all__ = ["Settings", "SettingsError", "as_markdown"]
+__all__ = ["Settings", "SettingsError", "as_markdown", "misspelt"]
 
 _PREFIX = "FAULTCUBE_"
+_OF_COMMANDS = frozenset({"KEY"})
+"""What other commands read."""
 
 
 def _check_exporter(endpoint: str) -> str:
@@ -27,6 +33,27 @@ def _check_exporter(endpoint: str) -> str:
             return endpoint
     message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
     raise PydanticCustomError("extra", message)
+
+
+def _check_share(text: str) -> str:
+    try:
+        Share.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("share", "{why}", {"why": str(error)}) from error
+    return text
+
+
+def _check_networks(named: str) -> str:
+    try:
+        _networks(named)
+    except ValueError as error:
+        message = "addresses and networks, separated by commas, such as 10.0.0.5, 192.168.0.0/16"
+        raise PydanticCustomError("networks", message) from error
+    return named
+
+
+def _networks(named: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(name.strip()) for name in named.split(",")] if named.strip() else []
 
 
 class SettingsError(ValueError):
@@ -81,6 +108,11 @@ class Settings(BaseSettings):
     tls_key: Annotated[Path | None, Field(json_schema_extra={"shown": ""})] = None
     """PEM file with the certificate's private key, not encrypted."""
 
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = ""
+    """Addresses and networks of reverse proxies, separated by commas: of their requests,
+    `X-Forwarded-For` names the client and `X-Forwarded-Proto` the scheme, as the log has them.
+    Unset, both headers are ignored."""
+
     max_held_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
     """Maximum bytes of all bodies in memory (256 MiB unless set); beyond it, requests get 503."""
 
@@ -99,6 +131,12 @@ class Settings(BaseSettings):
     log_requests: Literal["all", "failed", "none"] = "failed"
     """Which requests are logged, each in one line without its records: `all`, `failed` (status 400
     and above) or `none`. Changes are always logged."""
+
+    bundle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Time limit in seconds to load a bundle, which is tried in a process of its own first."""
+
+    bundle_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 30
+    """Memory in bytes that the process which tries a bundle may take for it (1 GiB unless set)."""
 
     drift_window: Annotated[int, Field(ge=1000, le=1_000_000)] = 10_000
     """Number of recent sampled records of each worker that are compared with the bundle's reference
@@ -145,6 +183,10 @@ class Settings(BaseSettings):
     """Folder that keeps the bodies of metric points since the last checkpoint of their state, which
     is in the database: after a kill they are taken again. Without a database nothing is kept."""
 
+    ingest_share: Annotated[str, AfterValidator(_check_share)] = "1/1"
+    """Which share of all keys (devices) this service takes, where several get the same points:
+    `2/4` is the second of four. Points of other keys are counted and left out."""
+
     max_classes: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of enrolled classes."""
 
@@ -174,6 +216,9 @@ class Settings(BaseSettings):
     incident_settle_seconds: Annotated[float, Field(gt=0)] = 180.0
     """Unbroken trouble of a class that cannot last (`lasting = false`), after which the level of
     its key is learned again."""
+
+    incident_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    """How long a closed incident is kept after the last change or comment."""
 
     alertmanagers: Annotated[
         str, Field(repr=False, pattern=r"^(https?://[^\s/,]+[^\s,]*(\s*,\s*|$))*$")
@@ -213,15 +258,42 @@ class Settings(BaseSettings):
         return self
 
     def database(self) -> str | None:
-        """Return the URL of the database; None when there is none and nobody may create one."""
+        """Return the URL of the database; None when there is none and nobody may create one.
+
+        Raises:
+            SettingsError: there has to be one, and nothing says where.
+        """
         if self.database_url:
             return self.database_url
-        file = _state_folder() / "classes.sqlite"
-        return f"sqlite:///{file}" if self.keys().admin or os.access(file, os.F_OK) else None
+        may_create = bool(self.keys().admin)
+        if (folder := _state_folder()) is None:
+            if may_create:
+                raise _homeless("DATABASE_URL")
+            return None
+        file = folder / "classes.sqlite"
+        return f"sqlite:///{file}" if may_create or os.access(file, os.F_OK) else None
 
     def journal_folder(self) -> Path:
-        """Return the folder of the bodies that were taken since the last checkpoint."""
-        return self.journal or _state_folder() / "journal"
+        """Return the folder of the bodies that were taken since the last checkpoint.
+
+        Raises:
+            SettingsError: nothing says where it is.
+        """
+        if self.journal is not None:
+            return self.journal
+        if (folder := _state_folder()) is None:
+            raise _homeless("JOURNAL")
+        return folder / "journal"
+
+    def proxies(self) -> list[str]:
+        """Return the networks of trusted proxies, also as IPv6 sockets see those of IPv4."""
+        networks = _networks(self.trusted_proxies)
+        mapped = [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            for network in networks
+            if isinstance(network, IPv4Network)
+        ]
+        return [*map(str, networks), *mapped]
 
     def rules(self) -> Mapping | None:
         """Return the mapping of the operator, None for that of the bundle.
@@ -252,7 +324,7 @@ class Settings(BaseSettings):
         """Read the environment; options that are not None override it.
 
         Raises:
-            SettingsError: a value is out of bounds or of the wrong type.
+            SettingsError: a value is out of bounds or of the wrong type, or one is missing.
         """
         try:
             chosen = cls(**{name: value for name, value in options.items() if value is not None})
@@ -263,12 +335,42 @@ class Settings(BaseSettings):
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         chosen.rules()
+        if chosen.database() is not None:
+            chosen.journal_folder()
         return chosen
 
 
-def _state_folder() -> Path:
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+def _state_folder() -> Path | None:
+    """Return the user's folder for state; None for a user who has no home."""
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:
+        return None
     return home / "faultcube"
+
+
+def misspelt(variables: Iterable[str]) -> list[str]:
+    """Return a line for each variable that looks like a setting and is none.
+
+    Args:
+        variables: names of environment variables; like settings, in upper or lower case.
+    """
+    known = {name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+    lines = []
+    for variable in sorted(variables):
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "see `faultcube settings`"
+            lines.append(f"{variable} is no setting and is ignored; {hint}")
+    return lines
+
+
+def _homeless(setting: str) -> SettingsError:
+    return SettingsError(
+        f"{_PREFIX}{setting}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
 
 
 def as_markdown() -> str:

@@ -48,7 +48,7 @@ PLANS: dict[str, dict[str, set[str]]] = {
             "scoring",
             "web",
         },
-        "server": {"bundles", "observability", "runtime", "settings", "web"},
+        "server": {"observability", "runtime", "settings", "web"},
         "app": {"api", "observability", "runtime", "settings", "web"},
         "cli": {"app", "classes", "offline", "server", "settings", "web"},
     },

@@ -31,7 +31,7 @@ from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
 from training.reports.plain_words import in_words, verdict_on_data
-from training.retrain import TOLERANCE, Outcome, recipe_changes, retrain, target_of
+from training.retrain import TOLERANCE, Outcome, fallen, recipe_changes, retrain, target_of
 from training.train import Fitted
 from training.train import train as train_bundle
 
@@ -231,6 +231,13 @@ def _compare(outcome: Outcome, running: str, good: str) -> None:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(f"running {running}, candidate {outcome.bundle.manifest.version}")
     _print_scores("test rows", good, *outcome.test)
+    if outcome.new:
+        named = ", ".join(outcome.new)
+        falls = fallen(outcome.test[1], outcome.whole) or "nothing falls"
+        typer.echo(
+            f"(both without {named}, of which there is no test row and which the running bundle "
+            f"does not know; with it: {falls})"
+        )
     if outcome.feedback:
         _print_scores("added rows held back", good, *outcome.feedback)
         typer.echo(

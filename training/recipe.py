@@ -13,6 +13,7 @@ from models.schema import Kind, Matrix
 
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
+Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
     tuple[str, ...],
@@ -228,8 +229,9 @@ class Recipe(_Part):
     merge_labels: bool = False
     """Unite labels that differ only in case or blanks, to the most common spelling."""
     reading: Reading = Reading()
-    severity: dict[str, Literal["indeterminate", "warning", "minor", "major", "critical"]] = {}
-    """Perceived severity of fault classes; major when not given."""
+    severity: dict[str, Severity] = {}
+    """Perceived severity of fault classes; when not given, that of an added table's column
+    `label_severity`, and else major."""
     # Left out where it says nothing: the versions of older bundles are hashes of what they hold.
     roles: dict[str, Role] = pydantic.Field(default={}, exclude_if=lambda roles: not roles)
     """Roles of fault classes; a fault of its own that can last when not given."""

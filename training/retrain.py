@@ -1,14 +1,17 @@
 """Compare a candidate that has learned from feedback with the running bundle.
 
-Both are measured on the same test rows. Added rows that the candidate was fitted on cannot measure
-it, so a trial fit sees only the older half of each label's added rows, and is compared with the
-running bundle on the newer half. If the running bundle was made with added rows itself, rows from
-before it was made are left out there: it may have learned them.
+Both are measured on the same test rows, by the classes that both know: a class that only one of
+them has, and that no test row is of, can only be wrong there.
+
+Added rows that the candidate was fitted on cannot measure it, so a trial fit sees only the older
+half of each label's added rows, and is compared with the running bundle on the newer half. If the
+running bundle was made with added rows itself, rows from before it was made are left out there: it
+may have learned them.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -48,7 +51,11 @@ class Outcome:
 
     bundle: Bundle  # the candidate
     fitted: Fitted  # its fit
-    test: tuple[Scores, Scores]  # running bundle and candidate on the test rows
+    # running bundle and candidate on the test rows, without classes that neither these rows nor
+    # the other one know
+    test: tuple[Scores, Scores]
+    new: tuple[str, ...]  # such classes of the candidate
+    whole: Scores  # the candidate on the test rows with all of its classes
     # running bundle and trial fit on the added rows that were held back; None if there are none
     feedback: tuple[Scores, Scores] | None
     worse: tuple[str, ...]  # why the candidate must not follow, one line each
@@ -70,14 +77,31 @@ def retrain(
     bundle, fitted = train(recipe, created, report, retrained_from=version)
     candidate, rows = Model(bundle), fitted.dataset.test.table
     labels = rows[recipe.label].to_list()
-    before = _verdicts(running, encode_rows(rows, running.schema))
-    after = _verdicts(candidate, fitted.dataset.test.matrix)
+    old, new = (
+        _alone(model, other, labels)
+        for model, other in ((running, candidate), (candidate, running))
+    )
+    before = _verdicts(running.with_classes((), without=old), encode_rows(rows, running.schema))
+    after = _verdicts(candidate.with_classes((), without=new), fitted.dataset.test.matrix)
     test = score(labels, before), score(labels, after)
+    whole = score(labels, _verdicts(candidate, fitted.dataset.test.matrix))
     fields = {*running.schema.names, *candidate.schema.names, recipe.label}
     like = fitted.dataset.train.table
     like = like.select(name for name in like.columns if name in fields)
     feedback = _on_feedback(recipe, running, like, report)
-    return Outcome(bundle, fitted, test, feedback, _worse(test, feedback, tolerance))
+    worse = _worse(test, feedback, tolerance)
+    return Outcome(bundle, fitted, test, new, whole, feedback, worse)
+
+
+def fallen(before: Scores, after: Scores) -> str:
+    """Return the classes whose recall fell, the one that fell most first; empty if none did."""
+    falls = {label: recall - after.recall[label] for label, recall in before.recall.items()}
+    named = [
+        f"{label} {before.recall[label]:.3f} to {after.recall[label]:.3f}"
+        for label in sorted(falls, key=lambda label: -falls[label])
+        if falls[label] > _ROUNDING
+    ]
+    return f"recall of {', '.join(named)}" if named else ""
 
 
 def recipe_changes(recipe: Recipe, running: Model) -> list[str]:
@@ -193,6 +217,11 @@ def _aware(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def _alone(model: Model, other: Model, labels: Collection[str]) -> tuple[str, ...]:
+    """Return the classes of a model that neither the other one nor the labels know."""
+    return tuple(name for name in model.names if name not in {*other.names, *labels})
+
+
 def _verdicts(model: Model, matrix: Matrix) -> list[str]:
     return _named(model.decide(matrix), model.names)
 
@@ -208,12 +237,12 @@ def _worse(
     test: tuple[Scores, Scores], feedback: tuple[Scores, Scores] | None, tolerance: float
 ) -> tuple[str, ...]:
     before, after = (scores.macro_f1 for scores in test)
-    allowed = f", where {tolerance:g} is allowed" + _fallen(*test)
+    allowed = f", where {tolerance:g} is allowed" + _in_brackets(fallen(*test))
     checks = [("macro-F1 on the test rows", before, after, tolerance, allowed)]
     if feedback:
         before, after = (scores.accuracy for scores in feedback)
         name = "accuracy on the added rows that were held back"
-        checks.append((name, before, after, 0, _fallen(*feedback)))
+        checks.append((name, before, after, 0, _in_brackets(fallen(*feedback))))
     return tuple(
         f"{name} fell from {before:.4f} to {after:.4f}, by {before - after:.4f}{more}"
         for name, before, after, limit, more in checks
@@ -221,12 +250,5 @@ def _worse(
     )
 
 
-def _fallen(before: Scores, after: Scores) -> str:
-    """Return the classes whose recall fell, the one that fell most first; empty if none did."""
-    falls = {label: recall - after.recall[label] for label, recall in before.recall.items()}
-    named = [
-        f"{label} {before.recall[label]:.3f} to {after.recall[label]:.3f}"
-        for label in sorted(falls, key=lambda label: -falls[label])
-        if falls[label] > _ROUNDING
-    ]
-    return f" (recall of {', '.join(named)})" if named else ""
+def _in_brackets(falls: str) -> str:
+    return f" ({falls})" if falls else ""

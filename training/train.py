@@ -217,6 +217,7 @@ def _bundle(
 
 def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
     rule, dataset = fitted.rule, fitted.dataset
+    severity = {**dataset.severity, **recipe.severity}
     shares = shares_of(fitted.rows.labels, recipe.fault_share)
     counts = _counts(fitted.rows.labels, dataset.classes)
     known = _counts(dataset.known.labels, dataset.classes)
@@ -224,7 +225,7 @@ def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
         Class(
             name=name,
             good=name == recipe.good,
-            severity="none" if name == recipe.good else recipe.severity.get(name, "major"),
+            severity="none" if name == recipe.good else severity.get(name, "major"),
             centroid=tuple(rule.centroids[c].tolist()),
             radius=float(rule.radii[c]),
             records=(known if name in dataset.carried else counts)[name],

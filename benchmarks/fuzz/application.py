@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class Application:
         self.app = create_app(settings)
         self.state = self.app.state.faultcube
         self.state.refresh()
+        run = self.state.ingestion.run
+        threading.Thread(target=run, args=[threading.Event()], daemon=True).start()
+        while (problem := self.state.ingestion.refused) is not None and problem.status >= 500:
+            time.sleep(0.01)
 
     @property
     def model(self) -> Model:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import cramjam
 import zstandard
 
 from benchmarks.fuzz.request import Request
 from benchmarks.fuzz.values import HEADERS, NUMBERS, PATHS, QUERIES, TOKENS, VALUES
+from service.ingest.snappy import inflate
 
 _MAX_BYTES = 1 << 19
 """Of a mutate body."""
@@ -60,10 +62,12 @@ def _mutated_body(request: Request, seeds: Sequence[Request], random: Random) ->
 _PLAIN: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.decompress,
     b"zstd": zstandard.ZstdDecompressor().decompress,
+    b"snappy": lambda data: inflate(data, _MAX_BYTES),
 }
 _PACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": lambda data: zlib.compress(data, 1, wbits=31),
     b"zstd": zstandard.ZstdCompressor(level=1).compress,
+    b"snappy": lambda data: bytes(cramjam.snappy.compress_raw(data)),
 }
 
 

@@ -15,13 +15,17 @@ import pyarrow as pa
 import zstandard
 
 from benchmarks.fuzz.request import Request
+from benchmarks.ingest.bodies import BODIES, points, snappy
 from models import Model
+from models.telemetry.mapping import Mapping
+from service.ingest.receivers import ANY, RECEIVERS
 
 Record = dict[str, Any]
 
 _STREAM = b"application/vnd.apache.arrow.stream"
 _ARROW = ((b"content-type", _STREAM),)
 _JSON = ((b"content-type", b"application/json"),)
+_START = 1_795_000_000
 
 
 def seeds(model: Model) -> list[Request]:
@@ -30,7 +34,39 @@ def seeds(model: Model) -> list[Request]:
     plain = [*_json(records), *_arrow(model, records), *_tensors(model, records)]
     if model.reference is not None:
         plain += _explained(records)
-    return [*plain, *_compressed(plain)]
+    ingested = [] if model.mapping is None else _points(model.mapping)
+    return [*plain, *_compressed(plain), *ingested]
+
+
+def _points(mapping: Mapping) -> Iterator[Request]:
+    """Yield bodies of metric points, in every wire format."""
+    sent = points(series=12, rounds=2)
+    bodies = [(name, encode(sent)) for name, encode in BODIES.items()]
+    bodies += [("telegraf", body) for body in _mapped(mapping)]
+    for name, body in bodies:
+        receiver = RECEIVERS["telegraf" if name == "influx" else name]
+        kind = receiver.content_types[0]
+        headers = () if kind == ANY else ((b"content-type", kind.encode()),)
+        if "snappy" in receiver.encodings:
+            packed = (*headers, (b"content-encoding", b"snappy"))
+            yield Request(receiver.path, b"", packed, snappy(body))
+        else:
+            yield Request(receiver.path, b"", headers, body)
+
+
+def _mapped(mapping: Mapping) -> Iterator[bytes]:
+    """Yield points that records are made of."""
+    for number in range(3):
+        metrics = [
+            {
+                "name": field.metric,
+                "tags": dict.fromkeys(mapping.key, "one") | {"interface": "HundredGigE0/0/0/1"},
+                "fields": {"value": number * 7 + 1},
+                "timestamp": _START + 5 * number,
+            }
+            for field in mapping.fields
+        ]
+        yield json.dumps({"metrics": metrics}).encode()
 
 
 def _json(records: Sequence[Record]) -> Iterator[Request]:

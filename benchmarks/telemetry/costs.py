@@ -63,19 +63,21 @@ def measured(series: int, records: int, devices: int | None) -> Iterator[tuple[s
         for token, one in series_of(device):
             assembler.series.add(token, one)
     yield "a new series, us", f"{(time.perf_counter() - began) / series * 1e6:.1f}"
-    spent = 0.0
+    spent, early = 0.0, 0
     for number in range(records):
         bodies = [*_bodies(everyone, number, devices or everyone)]
         began = time.perf_counter()
         for points in bodies:
             assembler.add(points, _START + 5.0 * number)
         spent += (time.perf_counter() - began) * (number >= records // 2)
+        if number == records // 10:
+            early = _trimmed()
     speed = (records - records // 2) * everyone * EACH / spent
     yield f"points a second, {devices or everyone} devices a body", f"{speed:,.0f}"
+    growth = f"memory after {records * series:,} points over that after a tenth of them"
+    yield growth, f"{_trimmed() / early:.3f}"
     del bodies, points
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free, but kept for the next body
-    yield "bytes a series, tokens of 45 bytes included", f"{(_resident() - before) / series:.0f}"
+    yield "bytes a series, tokens of 45 bytes included", f"{(_trimmed() - before) / series:.0f}"
     began = time.perf_counter()
     data = assembler.snapshot()
     yield "snapshot, s", f"{time.perf_counter() - began:.2f}"
@@ -105,6 +107,13 @@ def _bodies(devices: int, number: int, size: int) -> Iterator[Points]:
     for start in range(0, len(ids), size * EACH):
         body = slice(start, start + size * EACH)
         yield Points(ids[body], times[body], values[body])
+
+
+def _trimmed() -> int:
+    """Return the bytes that this process holds, without what is free and kept for the next body."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return _resident()
 
 
 def _resident() -> int:

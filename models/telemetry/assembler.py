@@ -20,9 +20,10 @@ from models.telemetry.findings import about_key
 from models.telemetry.mapping import Mapping
 from models.telemetry.open_records import NEVER
 from models.telemetry.places import Places
-from models.telemetry.points import REFUSED, Points, Series, SeriesTable
+from models.telemetry.points import ELSEWHERE, REFUSED, Points, Series, SeriesTable
 from models.telemetry.records import Counts, Records
 from models.telemetry.runs import lasts
+from models.telemetry.share import Share
 from models.telemetry.snapshot import SnapshotError, pack, pack_tokens, unpack, unpack_tokens
 from models.telemetry.views import Views
 from models.telemetry.waves import Waves
@@ -37,6 +38,7 @@ class Assembler:
         mapping: what to make of points.
         max_keys: keys beyond it are refused.
         max_series: series beyond it are refused.
+        share: of the keys; points of others are counted and left out.
 
     Attributes:
         mapping: as given.
@@ -45,13 +47,18 @@ class Assembler:
     """
 
     def __init__(
-        self, mapping: Mapping, *, max_keys: int = 100_000, max_series: int = 2_000_000
+        self,
+        mapping: Mapping,
+        *,
+        max_keys: int = 100_000,
+        max_series: int = 2_000_000,
+        share: Share = Share(),  # noqa: B008 - it cannot change
     ) -> None:
         self.mapping = mapping
         self.counts = Counts()
-        self.series = SeriesTable(self)
+        self.series = SeriesTable(self, mapping.state)
         self._views = Views(mapping)
-        self._places = Places(self._views, self.counts, max_keys, max_series)
+        self._places = Places(self._views, self.counts, max_keys, max_series, share)
         step = round(mapping.interval * 1e9) if mapping.align == "interval" else 0
         self._clock = Clock(round(mapping.lateness * 1e9), step)
         self._waves = Waves(self._views, self._places, self.counts, self._clock)
@@ -62,7 +69,7 @@ class Assembler:
         self._now = -np.inf
 
     def place(self, series: Series) -> int:
-        """Return the id of a series, UNMAPPED or REFUSED."""
+        """Return the id of a series, UNMAPPED, REFUSED or ELSEWHERE."""
         keys, count = len(self._places.keys), self._places.count
         placed = self._places.place(series)
         if len(self._places.keys) > keys:
@@ -166,6 +173,7 @@ class Assembler:
         *,
         max_keys: int = 100_000,
         max_series: int = 2_000_000,
+        share: Share = Share(),  # noqa: B008 - it cannot change
     ) -> Self:
         """Return an assembler in the state of a snapshot.
 
@@ -178,7 +186,7 @@ class Assembler:
                 f"the snapshot of telemetry holds {len(meta['keys'])} keys and {meta['series']} "
                 f"series, and the limits are {max_keys} and {max_series}"
             )
-        made = cls(mapping, max_keys=max_keys, max_series=max_series)
+        made = cls(mapping, max_keys=max_keys, max_series=max_series, share=share)
         for name, count in meta["counts"].items():
             setattr(made.counts, name, count)
         made._take_up(meta, arrays)
@@ -212,9 +220,11 @@ class Assembler:
         usable = (series >= 0) & (times >= 0) & (times <= ahead)
         if not usable.all():
             refused = int(np.count_nonzero(series == REFUSED))
+            elsewhere = int(np.count_nonzero(series == ELSEWHERE))
             misdated = series[(series >= 0) & ~usable]
             self.counts.refused += refused
-            self.counts.unmapped += int(np.count_nonzero(series < 0)) - refused
+            self.counts.elsewhere += elsewhere
+            self.counts.unmapped += int(np.count_nonzero(series < 0)) - refused - elsewhere
             self.counts.misdated += len(misdated)
             np.add.at(self._strays, self._places.key[misdated], 1)
             series, times, values = series[usable], times[usable], values[usable]

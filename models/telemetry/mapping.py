@@ -252,6 +252,10 @@ class Mapping(_Part):
         """Return what to send for a state that is text; NaN if no field knows it."""
         with suppress(ValueError):
             return float(text)
+        return self.state(metric, text)
+
+    def state(self, metric: str, text: str) -> float:
+        """Return the number that the text of a state is sent as; NaN if no field knows it."""
         for field in self.fields:
             if text in field.states and fnmatchcase(metric, field.metric):
                 return codes_of(field.states)[text]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.points import REFUSED, UNMAPPED, Series
+from models.telemetry.points import ELSEWHERE, REFUSED, UNMAPPED, Series
 from models.telemetry.records import Counts
+from models.telemetry.share import Share
 from models.telemetry.snapshot import cut, ragged
 from models.telemetry.views import Views
 
@@ -61,8 +62,10 @@ class Places:
         unkeyed: a metric that lacked a tag of the key, with its tags; None if there was none.
     """
 
-    def __init__(self, views: Views, counts: Counts, max_keys: int, max_series: int) -> None:
-        self._views, self._counts = views, counts
+    def __init__(
+        self, views: Views, counts: Counts, max_keys: int, max_series: int, share: Share
+    ) -> None:
+        self._views, self._counts, self._share_of_keys = views, counts, share
         self.max_keys, self.max_series = max_keys, max_series
         self.keys: list[tuple[str, ...]] = []
         self.slots: dict[tuple[str, ...], int] = {}
@@ -78,7 +81,7 @@ class Places:
         self._shapes: dict[tuple[bytes, bytes], tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
 
     def place(self, series: Series) -> int:
-        """Return the id of a series, which may have one already, UNMAPPED or REFUSED."""
+        """Return the id of a series, which may have one already, or why it has none."""
         found = self._views.match(series)
         if found is None:
             return UNMAPPED
@@ -86,6 +89,8 @@ class Places:
         if key is None:
             self.unkeyed = self.unkeyed or series
             return UNMAPPED
+        if not self._share_of_keys.owns(key):
+            return ELSEWHERE
         slot = self.slots.get(key)
         if slot is None:
             if len(self.keys) >= self.max_keys:

@@ -69,6 +69,7 @@ class Counts:
         points: that came.
         unmapped: of them, of series that no field is made of.
         refused: of series beyond the limits.
+        elsewhere: of keys that another service takes.
         misdated: farther ahead of their arrival than allowed, or before 1970.
         late: of records that were complete already.
         repeated: of a series and time that had come before; the last counts.
@@ -87,6 +88,7 @@ class Counts:
     points: int = 0
     unmapped: int = 0
     refused: int = 0
+    elsewhere: int = 0
     misdated: int = 0
     late: int = 0
     repeated: int = 0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from service.api.docs import answers
 from service.api.schemas import Activated, OnShelf, Shadowed, Shelved
-from service.bundles.repository import Entry, NotThereError, RepositoryError
+from service.bundles.repository import Choice, Entry, NotThereError, RepositoryError
 from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.middleware import RequestInfo
@@ -40,16 +40,16 @@ router = APIRouter(tags=["Models"])
     **answers(Shelved, NOT_READY),
 )
 def models(request: Request) -> Shelved:
-    """List the bundles in the folder that is watched, and say which of them is served."""
+    """List the folders that are watched: each is served, pending, idle or refused, and says why."""
     state = state_of(request)
     try:
         entries = state.repository.entries()
+        choice = _choice(state)
     except RepositoryError as error:
         raise not_ready(
             f"The bundles cannot be listed: {error.reason}.", retry_seconds=30
         ) from error
-    pinned = state.repository.pinned()
-    return Shelved(models=[_described(state, entry, pinned) for entry in entries])
+    return Shelved(models=[_described(state, entry, choice) for entry in entries])
 
 
 @router.get(
@@ -123,14 +123,28 @@ def _is_admin(request: Request, state: State) -> bool:
     return True
 
 
-def _described(state: State, entry: Entry, pinned: str | None) -> OnShelf:
+def _choice(state: State) -> Choice | RepositoryError:
+    try:
+        return state.repository.choice()
+    except RepositoryError as error:
+        return error
+
+
+def _described(state: State, entry: Entry, choice: Choice | RepositoryError) -> OnShelf:
+    is_pinned = (
+        isinstance(choice, Choice)
+        and choice.decided == "pointer"
+        and choice.entry.folder == entry.folder
+    )
     keys = {
         "name": entry.name,
         "version": entry.version,
         "created": entry.created,
-        "refused": entry.reason or state.loader.refused.get(entry.folder),
-        "pinned": entry.folder == pinned or None,
+        "pinned": is_pinned or None,
     }
     present = {key: value for key, value in keys.items() if value is not None}
-    is_served = entry.version is not None and entry.version == state.loader.version
-    return OnShelf.model_validate({"folder": entry.folder, "served": is_served, **present})
+    condition, reason = state.loader.state_of(entry, choice)
+    served = condition == "served"
+    return OnShelf.model_validate(
+        {"folder": entry.folder, "served": served, "state": condition, "reason": reason, **present}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,7 @@ _MAX_RECORDS = 100
 _MAX_TOTAL_RECORDS = 20_000
 _MAX_INTEGER = (1 << 31) - 1
 """Of a database."""
+_REVISION = re.compile(r'^(\*|"[0-9]{1,9}"|[0-9]{1,9})$')
 _CHANGE_PROBLEMS = (
     problems.UNAUTHORIZED,
     problems.FORBIDDEN,
@@ -78,10 +80,10 @@ Description = Annotated[str, pydantic.Field(max_length=1000)]
 NewRecords = Annotated[Records, pydantic.Field(min_length=1, max_length=_MAX_RECORDS)]
 InName = Annotated[str, InPath(description="Name of a class.", min_length=1, max_length=255)]
 IfMatch = Annotated[
-    Annotated[str, pydantic.Field(pattern=r'^"?[0-9]{1,9}"?$')] | Absent,
+    Annotated[str, pydantic.Field(json_schema_extra={"pattern": _REVISION.pattern})] | Absent,
     Header(
         alias="If-Match",
-        description="Revision that you have seen; 409 when there is a later one.",
+        description="Revision that you have seen, 409 when there is a later one; `*` for any.",
     ),
 ]
 Key = Annotated[
@@ -109,9 +111,12 @@ InRevision = Annotated[
 
 
 def read_headers(request: Request, if_match: IfMatch = None, key: Key = None) -> ChangeRequest:
-    """Read the headers of a change."""
+    """Read the headers of a change; the current revision matches `*` (RFC 9110, 13.1.1)."""
     info = RequestInfo.of(request.scope)
-    revision = None if if_match is None else int(if_match.strip('"'))
+    if if_match is not None and not _REVISION.fullmatch(if_match):
+        expected = "a revision in double quotes, or *"
+        raise RecordError.of_request("If-Match", expected, "something else")
+    revision = None if if_match in {None, "*"} else int(if_match.strip('"'))
     return ChangeRequest(info.key, info.request_id, revision=revision, key=key)
 
 

@@ -36,11 +36,12 @@ def handle(request: RecordRequest) -> Steps[Content]:
         ).chunks
     else:
         chunks = request.arrow_chunks()
+    chunks = request.adapted(chunks)
     writer: JsonEmbeddings | ArrowEmbeddings
     if request.accepted == JSON:
         writer = JsonEmbeddings(served)
+        chunks = writer.split(chunks)
     else:
         writer = ArrowEmbeddings(served, report=options.report)
-    scorer = pipeline.classify_and_embed
-    records = yield from pipeline.score(served, request.adapted(chunks), scorer, writer)
+    records = yield from pipeline.score(served, chunks, pipeline.classify_and_embed, writer)
     return Content.of(writer.finish(), records, request.accepted)

@@ -6,7 +6,8 @@ millisecond has no time for its machinery.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from models import Fault, RecordError
 from service.api.docs import ARROW
 from service.formats import arrow_reader
-from service.formats.chunk import CHUNK_BYTES, Chunk
+from service.formats.chunk import CHUNK_BYTES, CHUNK_RECORDS, Chunk
 from service.runtime.state import State
 from service.scoring.scheduler import Steps
 from service.scoring.served_model import ServedModel
@@ -132,19 +133,19 @@ class Content:
     """The content of a response.
 
     Attributes:
-        data: in bytes.
+        parts: in bytes, one after the other.
         records: how many were answered.
         headers: the content type, and what else describes the content.
     """
 
-    data: bytes
+    parts: Sequence[bytes]
     records: int
     headers: list[tuple[bytes, bytes]]
 
     @classmethod
-    def of(cls, data: bytes, records: int, media_type: str) -> Content:
+    def of(cls, parts: Sequence[bytes], records: int, media_type: str) -> Content:
         """Return content of a media type."""
-        return cls(data, records, [(b"content-type", media_type.encode())])
+        return cls(parts, records, [(b"content-type", media_type.encode())])
 
 
 class RecordEndpoint:
@@ -210,8 +211,7 @@ class RecordEndpoint:
             request = RecordRequest(
                 served, scope["path_params"], headers, data, media_type, accepted, options, site
             )
-            is_large = len(data) > (CHUNK_BYTES if media_type == JSON else _MAX_BATCHED_BYTES)
-            run = scheduler.run_sliced if is_large else scheduler.run_batched
+            run = scheduler.run_sliced if _is_large(data, media_type) else scheduler.run_batched
             content = await run(self.handle(request))
         finally:
             budget.release(len(data))
@@ -237,19 +237,39 @@ class RecordEndpoint:
         return media_type, "" if encoding == "identity" else encoding
 
     async def _send(self, send: Send, served: ServedModel, content: Content) -> None:
-        data = content.data
-        length = (b"content-length", b"%d" % len(data))
-        headers = [*content.headers, length, *served.headers]
+        size = sum(map(len, content.parts))
+        headers = [*content.headers, (b"content-length", b"%d" % size), *served.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if len(data) <= _SEND_BYTES:
-            await send({"type": "http.response.body", "body": data})
+        if size <= _SEND_BYTES:
+            await send({"type": "http.response.body", "body": b"".join(content.parts)})
             return
         # Each part waits until the client has taken most of those before it; the connection is
         # closed on a client that does not.
-        for start in range(0, len(data), _SEND_BYTES):
-            end = start + _SEND_BYTES
-            part = {"type": "http.response.body", "body": data[start:end]}
-            await send(part | {"more_body": end < len(data)})
+        for part in _slices(content.parts):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body"})
+
+
+def _slices(parts: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in parts of about `_SEND_BYTES`."""
+    held, size = list[bytes](), 0
+    for part in parts:
+        for start in range(0, len(part), _SEND_BYTES):
+            held.append(part[start : start + _SEND_BYTES])
+            size += len(held[-1])
+            if size >= _SEND_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _is_large(data: bytes | bytearray, media_type: str) -> bool:
+    """Return whether a request is worked on in time slices."""
+    if media_type != JSON:
+        return len(data) > _MAX_BATCHED_BYTES
+    return len(data) > CHUNK_BYTES or data.count(b"{") > CHUNK_RECORDS
 
 
 def _site(served: ServedModel, name: str) -> Site | None:

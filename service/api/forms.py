@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 import pydantic
 from starlette.requests import Request
 
-from models import Fault
+from service.formats.json_text import check_unique, unmarked
 from service.runtime.state import state_of
 from service.web import body
 from service.web.middleware import RequestInfo
 from service.web.problems import MALFORMED_BODY, UNSUPPORTED_MEDIA_TYPE, Problem, invalid_records
+from service.web.validation import faults_of
 
 __all__ = ["Form", "described", "read"]
 
@@ -37,6 +38,7 @@ async def read(request: Request, form: type[F]) -> tuple[F, bytes]:
 
     Raises:
         Problem: it is too long, too slow, no JSON, or not this form.
+        RecordError: it has two lists of records.
     """
     state = state_of(request)
     headers = RequestInfo.of(request.scope).headers
@@ -51,7 +53,9 @@ async def read(request: Request, form: type[F]) -> tuple[F, bytes]:
         seconds=state.settings.body_seconds,
     )
     try:
-        return form.model_validate_json(content), bytes(content)
+        read = form.model_validate_json(unmarked(content))
+        check_unique(unmarked(content), "records")
+        return read, bytes(content)
     except pydantic.ValidationError as error:
         raise _problem(error) from error
     finally:
@@ -70,13 +74,7 @@ def described(form: type[Form]) -> dict[str, Any]:
 
 
 def _problem(error: pydantic.ValidationError) -> Problem:
-    errors = error.errors(include_input=False, include_url=False)
+    errors = error.errors(include_url=False)
     if errors[0]["type"] == "json_invalid":
         return Problem(MALFORMED_BODY, "The body is not JSON.")
-    faults: list[Fault] = []
-    for detail in errors:
-        path = detail["loc"]
-        record = next((part for part in path if isinstance(part, int)), None)
-        field = next((part for part in reversed(path) if isinstance(part, str)), None)
-        faults.append(Fault(record, field, detail["msg"], "something else"))
-    return invalid_records(faults)
+    return invalid_records(faults_of(errors))

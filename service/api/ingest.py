@@ -8,8 +8,6 @@ Prometheus drop, so overload is 503. A body with some bad samples is taken, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from itertools import islice
 from typing import Final
 
 from fastapi import APIRouter
@@ -24,9 +22,10 @@ from starlette.types import Receive, Scope, Send
 from service.api.docs import answers
 from service.api.endpoint import decompressed, refuse_method
 from service.formats.errors import MalformedInputError
+from service.formats.json_text import unmarked
 from service.ingest import snappy
-from service.ingest.decoded import Decoded
 from service.ingest.receivers import RECEIVERS, Receiver, receiver_of
+from service.runtime.relay import Receipt
 from service.runtime.state import State, state_of
 from service.web import body, problems
 from service.web.middleware import RequestInfo
@@ -41,8 +40,6 @@ PATHS: Final = tuple(dict.fromkeys(receiver.path for receiver in RECEIVERS.value
 """That take points."""
 
 _UNUSABLE = {413, 415, 422}
-_MAX_KEYS = 1000
-"""Keys of a status."""
 _WRITTEN = "X-Prometheus-Remote-Write-{}-Written"
 
 
@@ -91,13 +88,14 @@ class IngestEndpoint:
         data = await body.read(receive, headers, budget, limit=limit, seconds=seconds)
         try:
             if encoding == "snappy":
-                content = snappy.inflate(bytes(data), limit)
-                budget.hold(len(content) - len(data))
-                data = content
+                inflated = snappy.inflate(bytes(data), limit)
+                budget.hold(len(inflated) - len(data))
+                data = inflated
             elif encoding != "identity":
                 steps = decompressed(data, encoding, limit, budget)
                 data = await self.state.scheduler.run_sliced(steps)
-            return _accepted(receiver, await self.ingestion.take(receiver, bytes(data)))
+            content = bytes(unmarked(data))
+            return _accepted(receiver, await self.ingestion.take(receiver, content))
         finally:
             budget.release(len(data))
 
@@ -119,10 +117,10 @@ def _usable(problem: Problem) -> Problem:
     return problem
 
 
-def _accepted(receiver: Receiver, decoded: Decoded) -> Response:
+def _accepted(receiver: Receiver, receipt: Receipt) -> Response:
     """Say what was taken, in the form that the receiver's clients know."""
-    rejected = decoded.rejected
-    why = "; ".join(f"{count} {reason}" for reason, count in decoded.reasons.items())
+    rejected = receipt.rejected
+    why = "; ".join(f"{count} {reason}" for reason, count in receipt.reasons.items())
     match receiver.name:
         case "otlp":
             partial = ExportMetricsPartialSuccess(rejected_data_points=rejected, error_message=why)
@@ -132,7 +130,7 @@ def _accepted(receiver: Receiver, decoded: Decoded) -> Response:
             told = {"rejectedDataPoints": str(rejected), "errorMessage": why}
             return IngestPartial(partialSuccess=told if rejected else None).response()
         case "remote_write_v2":
-            counts = {"Samples": len(decoded.points), "Histograms": 0, "Exemplars": 0}
+            counts = {"Samples": receipt.points, "Histograms": 0, "Exemplars": 0}
             headers = {_WRITTEN.format(name): str(count) for name, count in counts.items()}
             return Response(status_code=receiver.status, headers=headers)
     return Response(status_code=receiver.status)
@@ -195,26 +193,4 @@ class IngestStatus(ResponseModel):
 @router.get("/ingest/status", summary="Ingestion", **answers(IngestStatus))
 async def status(request: Request) -> Response:
     """Count what came in by wire format, and what became of it; list the latest verdicts."""
-    ingestion = state_of(request).ingestion
-    assembler = ingestion.assembler
-    latest = sorted(ingestion.last.copy().items(), key=lambda item: -item[1].time)[:_MAX_KEYS]
-    return IngestStatus(
-        mapping=None if assembler is None else assembler.mapping.name,
-        refused=None if ingestion.refused is None else str(ingestion.refused),
-        queued=ingestion.queued,
-        receivers={
-            name: ReceiverStatus(
-                bodies=counts.bodies,
-                points=counts.points,
-                rejected=dict(counts.rejected),
-                refused=dict(counts.refused),
-            )
-            for name, counts in ingestion.counts.items()
-            if counts.bodies or counts.refused
-        },
-        points={} if assembler is None else asdict(assembler.counts),
-        keys=len(ingestion.last),
-        latest=[KeyStatus(key=key, time=last.time, label=last.label) for key, last in latest],
-        strays=dict(islice(ingestion.strays().items(), _MAX_KEYS)),
-        findings=[] if assembler is None else assembler.findings(),
-    ).response()
+    return IngestStatus(**await state_of(request).ingestion.status()).response()

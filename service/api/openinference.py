@@ -130,7 +130,7 @@ def _handle(request: RecordRequest) -> Steps[Content]:
     writer = _TensorWriter()
     records = yield from pipeline.score(served, request.adapted(tensors.chunks), scorer, writer)
     headers, data = write(tensors, writer.decisions(), model, writer.embeddings())
-    return Content(data, records, headers)
+    return Content([data], records, headers)
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:

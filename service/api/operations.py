@@ -37,15 +37,16 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Name the bundle once it is verified and has answered its own examples; 503 until then.
 
-    While the database of classes is away, those last known decide: the status is `degraded`.
+    While the database of classes is away, those last known decide, and while it cannot be written,
+    no change is taken: the status is `degraded`.
     """
     state = state_of(request)
-    served, away = state.served, state.away
+    served, fault = state.served, state.fault
     return Ready(
-        status="degraded" if away else "ready",
+        status="degraded" if fault else "ready",
         bundle=BundleName(**served.bundle),
         revision=served.revision,
-        detail=f"The database of classes is away ({away})." if away else None,
+        detail=fault,
     ).response()
 
 

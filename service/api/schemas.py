@@ -9,6 +9,7 @@ import pydantic
 
 from models import Calibration, Class, Field
 from service.classes.preview import Report
+from service.runtime.bundle_loader import FolderState
 from service.scoring import explain, writers
 from service.web.response_model import Omittable, ResponseModel, Share, model_of
 
@@ -113,7 +114,8 @@ class Ready(ResponseModel):
     """A verified bundle is served."""
 
     status: Literal["ready", "degraded"]
-    """Degraded while the database of classes is away: those last known decide."""
+    """Degraded while the database of classes is away, and those last known decide, or while it
+    cannot be written, and no change is taken."""
     bundle: BundleName
     revision: int
     """Of the enrolled classes that are served."""
@@ -127,14 +129,17 @@ class OnShelf(ResponseModel):
     folder: str
     """Its name in the folder that is watched."""
     served: bool
-    """Whether it answers now."""
+    """Whether it answers now; of folders with the same version, only the one it was loaded from."""
+    state: FolderState
+    """`served`; `pending`: to be served, once its files are at rest and it is loaded; `idle`: not
+    chosen; `refused`: it cannot be served."""
+    reason: str
+    """Why it is in this state."""
     name: Omittable[str] = None
     """The model's name."""
     version: Omittable[str] = None
     """Hash of all that the bundle holds."""
     created: Omittable[datetime] = None
-    refused: Omittable[str] = None
-    """Why it cannot be served."""
     pinned: Omittable[bool] = None
     """True for the one that the folder's file `current` names: a newer one does not replace it."""
 

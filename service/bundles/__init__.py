@@ -1,4 +1,4 @@
-"""The bundles at hand: which one is served, when that changes, and a shadow beside it.
+"""The bundles at hand: which one is served, whether it can be, and a shadow beside it.
 
 Imports `service.observability`.
 """

@@ -12,22 +12,23 @@ swapped at any time. A `current` that is a folder, or a link to one, points to t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-import pydantic
-
-from models import Manifest
+from models import BundleError, Manifest
+from models.bundle import read_manifest
+from models.files import read_file
 
 __all__ = [
+    "MAX_POINTER_BYTES",
     "POINTER",
     "AmbiguousError",
     "BundleRepository",
@@ -44,11 +45,13 @@ __all__ = [
 
 POINTER: Final = "current"
 """Name of the file that names the bundle to serve."""
+MAX_POINTER_BYTES: Final = 1024
 
 _MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _VERSION_PREFIX = re.compile(r"[0-9a-f]{4,15}")
-_MAX_POINTER_BYTES = 1024
+_MAX_KNOWN = 256
+"""Manifests whose entries are kept."""
 
 Fingerprint = tuple[object, ...]
 """Changes when the files do."""
@@ -138,6 +141,7 @@ class BundleRepository:
     ) -> None:
         self.path = Path(path).absolute()
         self.settle_seconds, self.sweep_seconds = settle_seconds, sweep_seconds
+        self._known: dict[bytes, Entry] = {}
 
     @property
     def is_bundle(self) -> bool:
@@ -165,7 +169,7 @@ class BundleRepository:
         Raises:
             RepositoryError: the folder is missing or cannot be read.
         """
-        return [_entry(folder) for folder in self.folders()]
+        return [self._entry(folder) for folder in self.folders()]
 
     def find(self, name: str) -> Entry:
         """Return the bundle of a folder name, a version, or a version's first 4 or more digits.
@@ -192,7 +196,7 @@ class BundleRepository:
             RepositoryError: the pointer or the folder cannot be read, or holds no bundle.
         """
         if self.is_bundle:
-            return Choice(_entry(self.path), self.path.resolve(), "path")
+            return Choice(self._entry(self.path), self.path.resolve(), "path")
         # The pointer first: a bundle that is added before it is pointed to is always found.
         pointer = self._pointer()
         entries = self.entries()
@@ -204,13 +208,6 @@ class BundleRepository:
         except RepositoryError as error:
             raise type(error)(self.path, f"the pointer {POINTER!r}: {error.reason}") from error
         return Choice(entry, entry.path.resolve(), "pointer")
-
-    def pinned(self) -> str | None:
-        """Return the folder name of the bundle that the pointer names; None when there is none."""
-        with suppress(RepositoryError):
-            if (choice := self.choice()).decided == "pointer":
-                return choice.entry.folder
-        return None
 
     def activate(self, name: str) -> str | None:
         """Point to a bundle: by its folder when that is given, by its version otherwise.
@@ -240,12 +237,24 @@ class BundleRepository:
             raise NotWritableError(self.path, reason) from error
         return previous
 
+    def _entry(self, folder: Path) -> Entry:
+        """Describe a folder; the same manifests are read at every look, and parsed once."""
+        try:
+            text = read_manifest(folder)
+        except BundleError as error:
+            return Entry(folder.name, folder, reason=error.reason)
+        digest = hashlib.sha256(text).digest()
+        if (known := self._known.get(digest)) is None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[digest] = _described(text, folder)
+        return replace(known, folder=folder.name, path=folder)
+
     def _pointer(self) -> str | None:
         """Return the pointer's line, or None without a pointer."""
         pointer = self.path / POINTER
         try:
-            with pointer.open("rb") as file:
-                return os.fsdecode(file.read(_MAX_POINTER_BYTES)).strip()
+            return os.fsdecode(read_file(pointer, MAX_POINTER_BYTES)).strip()
         except IsADirectoryError:
             return POINTER
         except FileNotFoundError:
@@ -312,24 +321,16 @@ def _matches(entries: list[Entry], name: str) -> list[Entry]:
     return [entry for entry in entries if name in {entry.folder, entry.version}]
 
 
-def _entry(folder: Path) -> Entry:
+def _described(text: bytes, folder: Path) -> Entry:
+    """Return the entry of a manifest."""
     try:
-        manifest = _parse((folder / _MANIFEST).read_bytes())
-    except OSError as error:
-        return Entry(folder.name, folder, reason=f"{_MANIFEST} cannot be read ({error.strerror})")
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        location = ".".join(map(str, first["loc"])) or "document"
-        return Entry(folder.name, folder, reason=f"{_MANIFEST}: {location}: {first['msg']}")
+        manifest = Manifest.parse(text, folder)
+    except BundleError as error:
+        return Entry(folder.name, folder, reason=error.reason)
     if not _VERSION.fullmatch(manifest.version):
         return Entry(folder.name, folder, reason=f"{_MANIFEST}: version: not 16 hex digits")
     created = manifest.created if manifest.created.tzinfo else manifest.created.replace(tzinfo=UTC)
     return Entry(folder.name, folder, manifest.name, manifest.version, created)
-
-
-@lru_cache(maxsize=256)  # the same manifests are read again at every look at the folder
-def _parse(content: bytes) -> Manifest:
-    return Manifest.model_validate_json(content)
 
 
 def _write_atomically(target: Path, data: bytes) -> None:

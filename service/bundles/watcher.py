@@ -15,7 +15,9 @@ from pathlib import Path
 
 from watchfiles import watch
 
+from models.files import read_file
 from service.bundles.repository import (
+    MAX_POINTER_BYTES,
     POINTER,
     BundleRepository,
     Fingerprint,
@@ -144,7 +146,7 @@ class Watcher:
 def _content(pointer: Path) -> Fingerprint | None:
     try:
         stat = pointer.stat()
-        return pointer.read_bytes(), stat.st_mtime_ns, stat.st_ctime_ns
+        return read_file(pointer, MAX_POINTER_BYTES), stat.st_mtime_ns, stat.st_ctime_ns
     except OSError:
         return None
 

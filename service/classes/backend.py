@@ -21,6 +21,7 @@ class Backend:
     Attributes:
         name: of the database, for messages.
         check: raises UnusableError if the database must not be used as it is.
+        write_fault: returns why nothing can be written now, "" if something can; changes nothing.
         writing: of its transactions, those with the same execution option `lock` (a number)
             exclude each other; `unlimited` lifts the timeouts of the connection.
         statement: for single statements.
@@ -29,6 +30,7 @@ class Backend:
 
     name: str
     check: Callable[[], None]
+    write_fault: Callable[[], str]
     writing: sa.Engine
     statement: sa.Engine
     snapshot: sa.Engine

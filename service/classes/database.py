@@ -111,6 +111,12 @@ class Store:
         with self._connect(self._backend.statement) as connection:
             return newest_revision(connection)
 
+    def write_fault(self) -> str | None:
+        """Return why the database, which can be read, cannot be written; None if it can."""
+        with self._translated_errors():
+            why = self._backend.write_fault()
+        return f"{self._backend.name}: {why}" if why else None
+
     def read(self) -> Snapshot:
         """Return the classes and profiles of the newest revision."""
         with self._connect(self._backend.snapshot) as connection:

@@ -55,7 +55,12 @@ def backend(url: sa.URL) -> Backend:
             if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
                 raise UnusableError(f"{name}: its encoding is not UTF8: make one that is")
 
-    return Backend(name, check, engine, statement, snapshot)
+    def write_fault() -> str:
+        with statement.connect() as connection:
+            is_read_only = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
+        return "it is read-only: name the server that takes changes" if is_read_only else ""
+
+    return Backend(name, check, write_fault, engine, statement, snapshot)
 
 
 class _Connection(psycopg.Connection[Any]):

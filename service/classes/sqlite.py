@@ -17,6 +17,7 @@ from service.classes.entities import UnusableError
 
 __all__ = ["backend"]
 
+_PROBE_BYTES: Final = 1 << 16
 _MOVE: Final = "move it away, with its -wal and -shm, to begin anew"
 
 
@@ -32,7 +33,9 @@ def backend(url: sa.URL) -> Backend:
         hide_parameters=True,
     )
     sa.event.listen(engine, "begin", _begin)
-    return Backend(str(path), lambda: _check(path), engine, engine, engine)
+    return Backend(
+        str(path), lambda: _check(path), lambda: _write_fault(path), engine, engine, engine
+    )
 
 
 def _check(path: Path) -> None:
@@ -51,6 +54,23 @@ def _check(path: Path) -> None:
         why = _reason(error)
     if why:
         raise UnusableError(f"{path}: {why}")
+
+
+def _write_fault(path: Path) -> str:
+    """Write as much as a change may take, roll it back, and return why that failed."""
+    try:
+        with closing(_connect(path)) as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+            # Spills to the log at once: pages in memory alone would always fit.
+            connection.execute("PRAGMA cache_size = 1")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE probe (data BLOB)")
+            connection.execute("INSERT INTO probe VALUES (zeroblob(?))", [_PROBE_BYTES])
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        is_busy = _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+        return "" if is_busy else _reason(error)  # somebody else is writing
+    return ""
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -111,6 +131,8 @@ def _reason(error: sqlite3.Error) -> str:
             return f"it is damaged ({error}): restore a backup, or {_MOVE}"
         case sqlite3.SQLITE_FULL:
             return f"it cannot be written ({error}): make room on its disk"
+        case sqlite3.SQLITE_IOERR:
+            return f"it cannot be written ({error}): its disk is full, or fails"
         case _:
             return f"it cannot be written ({error}): it and its folder must be writable"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -55,6 +55,19 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.matrix) + len(self.faults)
+
+    def split(self, records: int = CHUNK_RECORDS) -> Iterator[Chunk]:
+        """Yield chunks of no more than so many records, together the same as this one."""
+        if len(self) <= records:
+            yield self
+            return
+        done = 0
+        for start in range(0, len(self), records):
+            rows = range(start, min(start + records, len(self)))
+            faults = {row - start: self.faults[row] for row in rows if row in self.faults}
+            end = done + len(rows) - len(faults)
+            yield Chunk(self.matrix[done:end], faults)
+            done = end
 
 
 def reject(misfits: Misfits, fault_of: FaultOf) -> NoReturn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 import numpy as np
@@ -16,8 +16,9 @@ from pydantic_core import from_json
 
 from models import Fault, RecordError, Schema
 from models.schema import Matrix, describe
-from service.formats.chunk import Chunk
+from service.formats.chunk import CHUNK_RECORDS, Chunk
 from service.formats.errors import MalformedInputError, count_error
+from service.formats.json_text import check_unique
 
 __all__ = ["DECODE_ERRORS", "MAX_DETAILED", "Diagnosis", "parse"]
 
@@ -31,11 +32,6 @@ _ABSENT: Final = object()
 _VAGUE = Fault(0, None, "a record of the schema", "something else")
 
 
-class _RawBody(msgspec.Struct):
-    records: list[msgspec.Raw]
-
-
-_raw_body = msgspec.json.Decoder(_RawBody)
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -62,29 +58,42 @@ class Diagnosis:
         self._schema, self._max_records, self._options = schema, max_records, options
         self._encode, self._ignore_extra = encode, ignore_extra
 
-    def read(self, body: bytes | bytearray, *, report: bool) -> tuple[dict[str, bool], Chunk]:
-        """Read a body as a whole.
+    def read(self, body: bytes | bytearray) -> tuple[dict[str, bool], Chunk]:
+        """Read a short body as a whole.
 
         Returns:
             Its options and its records.
 
         Raises:
             MalformedInputError: it is not JSON.
-            RecordError: it is not `{"records": [...]}` or, unless `report`, a record does not fit.
+            RecordError: it is not `{"records": [...]}`, or a record does not fit.
+        """
+        document = parse(body)
+        self._check_document(document, partial=False)
+        check_unique(body, "records")
+        options = {name: document.get(name, False) for name in self._options}
+        return options, self._chunk(document["records"], 0)
+
+    def refuse(self, body: bytes | bytearray, *, strict: bool) -> NoReturn:
+        """Raise why a body has no list of records that could be read in chunks.
+
+        Args:
+            body: as it was sent.
+            strict: whether a record that does not fit is a reason, too.
+
+        Raises:
+            MalformedInputError: it is not JSON.
+            RecordError: it is not `{"records": [...]}`.
         """
         size = _FIRST_LOOK
         while size < len(body):
             document = parse(body[:size], partial=True)
             self._check_document(document, partial=True)
-            if not report:
+            if strict:
                 self._check_part(document.get("records", []), 0)
             size *= 8
-        document = parse(body)
-        self._check_document(document, partial=False)
-        options = {name: document.get(name, False) for name in self._options}
-        if report:
-            return options, self.report(_texts(body) or document["records"], 0, MAX_DETAILED)
-        return options, self._chunk(document["records"], 0)
+        self._check_document(parse(body), partial=False)
+        raise RecordError.of_request(None, "each key once", "one that comes twice")
 
     def read_list(self, text: bytes, first: int) -> Chunk:
         """Read a list of records; `first` is the index of its first in the request.
@@ -111,23 +120,25 @@ class Diagnosis:
         except DECODE_ERRORS:
             return list(parse(text))
 
-    def report(self, entries: Sequence[object], first: int, max_detailed: int) -> Chunk:
-        """Take the records that fit, and report the fault of each other one.
+    def report(self, entries: Sequence[object], first: int, max_detailed: int) -> Iterator[Chunk]:
+        """Take the records that fit, and report the fault of each other one, chunk by chunk.
 
         Args:
             entries: records, or their text.
             first: index of the first in the request.
             max_detailed: faults that name a field; the others only name their record.
         """
-        matrices = [np.empty((0, len(self._schema)), np.float32)]
-        faults: dict[int, Fault] = {}
-        for index, entry in enumerate(entries):
-            row = self._row(entry, detailed=len(faults) < max_detailed)
-            if isinstance(row, Fault):
-                faults[index] = replace(row, record=first + index)
-            else:
-                matrices.append(row)
-        return Chunk(np.concatenate(matrices), faults)
+        for start in range(0, len(entries), CHUNK_RECORDS):
+            matrices = [np.empty((0, len(self._schema)), np.float32)]
+            faults: dict[int, Fault] = {}
+            for index, entry in enumerate(entries[start : start + CHUNK_RECORDS]):
+                row = self._row(entry, detailed=len(faults) < max_detailed)
+                if isinstance(row, Fault):
+                    faults[index] = replace(row, record=first + start + index)
+                else:
+                    matrices.append(row)
+            max_detailed -= len(faults)
+            yield Chunk(np.concatenate(matrices), faults)
 
     def _row(self, entry: object, *, detailed: bool) -> Matrix | Fault:
         if isinstance(entry, msgspec.Raw):
@@ -188,14 +199,6 @@ class Diagnosis:
                 yield Fault(None, key, f"only {names} in the body", "a key that is not known")
             elif key != "records" and not isinstance(value, bool):
                 yield Fault(None, key, "true or false", describe(value))
-
-
-def _texts(body: bytes | bytearray) -> list[msgspec.Raw] | None:
-    """Return the text of each record, which is cheaper to try than its values."""
-    try:
-        return _raw_body.decode(body).records
-    except DECODE_ERRORS:
-        return None
 
 
 def parse(text: bytes | bytearray, *, partial: bool = False) -> Any:

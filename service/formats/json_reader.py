@@ -21,11 +21,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from models import Field, Schema
+from models import Field, RecordError, Schema
 from models.schema import LARGEST, Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError, count_error
 from service.formats.json_diagnosis import DECODE_ERRORS, MAX_DETAILED, Diagnosis, parse
+from service.formats.json_text import check_unique, unmarked
 
 __all__ = ["Body", "JsonDecoder"]
 
@@ -34,7 +35,7 @@ _SHORT, _LONGER = CHUNK_BYTES, 2 * CHUNK_BYTES
 _MAX_REPORTED = 1 << 20
 """Bytes of a chunk whose faults are reported in place: it is longer by malice only."""
 
-_START = re.compile(rb'"records"\s*:\s*\[')
+_SECOND = re.compile(rb'\]\s*,\s*"records"\s*:')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 _FIRST_KEY = re.compile(rb'\s*\{\s*("[^"\\]{0,200}")')
 _Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
@@ -83,7 +84,8 @@ class JsonDecoder:
             RecordError: it is, but not `{"records": [...]}` with records of the schema. Reading a
                 chunk may raise it too.
         """
-        return (self._lenient if ignore_extra else self._strict).read(body, report=report)
+        reader = self._lenient if ignore_extra else self._strict
+        return reader.read(unmarked(body), report=report)
 
     @cached_property
     def _lenient(self) -> _BodyReader:
@@ -111,15 +113,19 @@ class _BodyReader:
             try:
                 content: Any = self._body.decode(body)
                 if 1 <= len(content.records) <= self._max_records:
+                    if body.find(b"]") != body.rfind(b"]"):  # as there is of a single list
+                        check_unique(body, "records")
                     chunk = Chunk(self._rows.encode(content.records))
-                    return Body(self._options_of(content), iter((chunk,)))
+                    return Body(self._options_of(content), chunk.split())
             except DECODE_ERRORS:
                 pass
-        elif (envelope := self._envelope(body)) is not None:
+        if report or len(body) > CHUNK_BYTES:
+            if (envelope := self._envelope(body)) is None:
+                self._diagnosis.refuse(body, strict=not report)
             options, start, end = envelope
             return Body(options, self._chunks(memoryview(body)[start:end], report=report))
-        options, chunk = self._diagnosis.read(body, report=report)
-        return Body(options, iter((chunk,)))
+        options, chunk = self._diagnosis.read(body)
+        return Body(options, chunk.split())
 
     def _row(self, text: msgspec.Raw) -> Matrix | None:
         try:
@@ -131,15 +137,15 @@ class _BodyReader:
         return {name: getattr(content, name) for name in self._options}
 
     def _envelope(self, body: bytes | bytearray) -> tuple[dict[str, bool], int, int] | None:
-        """Return the options, and where the records start and end."""
-        start, end = _START.search(body), body.rfind(b"]")
-        if start is None or end <= start.end():
+        """Return the options, and where the records start and end: nothing else has brackets."""
+        start, end = body.find(b"[") + 1, body.rfind(b"]")
+        if end <= start:
             return None
         try:
-            content: Any = self._body.decode(body[: start.end()] + body[end:])
+            content: Any = self._body.decode(body[:start] + body[end:])
         except DECODE_ERRORS:
             return None
-        return self._options_of(content), start.end(), end
+        return self._options_of(content), start, end
 
     def _chunks(self, text: memoryview, *, report: bool) -> Iterator[Chunk]:
         between = _between(text) if self._ignore_extra else _BETWEEN
@@ -147,18 +153,23 @@ class _BodyReader:
         while start < len(text):
             end, rows = self._parse(text, start, between)
             more = " or more" if end < len(text) else ""
+            if rows == []:  # nothing but space is between the brackets
+                raise count_error(self._max_records, "an empty list")
             if rows is not None:
-                chunk = Chunk(self._rows.encode(rows))
+                self._check_count(records + len(rows), more)
+                chunks = Chunk(self._rows.encode(rows)).split()
             elif report and end - start <= _MAX_REPORTED:
                 entries = self._diagnosis.entries(_listed(text, start, end))
                 self._check_count(records + len(entries), more)
-                chunk = self._diagnosis.report(entries, records, detailed)
-                detailed -= len(chunk.faults)
+                chunks = self._diagnosis.report(entries, records, detailed)
             else:
                 chunk = self._diagnosis.read_list(_listed(text, start, end), records)
-            records += len(chunk)
-            self._check_count(records, more)
-            yield chunk
+                self._check_count(records + len(chunk), more)
+                chunks = chunk.split()
+            for chunk in chunks:
+                records += len(chunk)
+                detailed -= len(chunk.faults)
+                yield chunk
             start = end + 1
 
     def _check_count(self, records: int, more: str) -> None:
@@ -184,7 +195,7 @@ class _BodyReader:
             except DECODE_ERRORS as error:
                 if end == len(text):
                     if not isinstance(error, msgspec.ValidationError):
-                        parse(listed)
+                        _check_whole(listed)
                     return end, None
             try:  # a misfit may come before the place where a record was cut
                 self._diagnosis.entries(listed)
@@ -225,6 +236,14 @@ class _Rows:
         for i, (codes, unseen) in self._codes.items():
             columns[i] = tuple(codes.get(value, unseen) for value in columns[i])
         return np.ascontiguousarray(np.array(columns, np.float32).T)
+
+
+def _check_whole(listed: bytes) -> None:
+    """Raise why a list is not JSON; or that it ends early, and another one follows."""
+    if second := _SECOND.search(listed):
+        parse(listed[: second.start() + 1])
+        raise RecordError.of_request("records", "this key once", "a second one")
+    parse(listed)
 
 
 def _listed(text: memoryview, start: int, end: int) -> bytes:

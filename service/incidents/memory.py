@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from service.incidents.incident import Change, Incident
 from service.incidents.storage import (
@@ -57,12 +58,20 @@ class MemoryStore:
             entry = self._entries.get(incident.id)
             if entry is not None and entry.incident.sequence == incident.sequence:
                 entry.incident = incident.copy()
+            elif entry is not None and entry.people.closed:
+                committed.closed_by_hand.add(incident.id)
         if written.checkpoint is not None:
             self._checkpoints[written.checkpoint.name] = (written.checkpoint, written.engine)
-        closed = [id_ for id_, e in self._entries.items() if e.incident.status == "closed"]
-        for id_ in closed[:-MAX_CLOSED]:
-            del self._entries[id_]
+        self._forget(written.forget_before)
         return committed
+
+    def _forget(self, before: datetime | None) -> None:
+        closed = [id_ for id_, e in self._entries.items() if e.incident.status == "closed"]
+        old = set(closed[:-MAX_CLOSED])
+        if before is not None:
+            old.update(i for i in closed if all(e.at < before for e in self._entries[i].history))
+        for id_ in old:
+            del self._entries[id_]
 
     def get(self, id_: str) -> Stored:
         """Return an incident."""

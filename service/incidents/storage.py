@@ -203,6 +203,7 @@ class Written:
         checkpoint: of the process that made the changes.
         engine: snapshot of the incidents' engine, kept with the checkpoint.
         refreshed: incidents that are open, with the counts that they have by now.
+        forget_before: delete closed incidents that nothing was written of since.
         at: the time of day.
     """
 
@@ -213,6 +214,7 @@ class Written:
     checkpoint: Checkpoint | None = None
     engine: bytes = b""
     refreshed: Collection[Incident] = ()
+    forget_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

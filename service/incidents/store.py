@@ -32,6 +32,8 @@ _LOCK: Final = 7_321_004
 """Advisory lock of PostgreSQL."""
 _MAX_OUTBOX = 10_000
 """Incidents that wait for a target; one more is not told to it."""
+_MAX_FORGOTTEN = 500
+"""Incidents that are deleted at a time: a transaction stays short."""
 
 
 class IncidentStore:
@@ -67,8 +69,12 @@ class IncidentStore:
                 fresh = {"last": incident.last, "document": incident}
                 if connection.execute(sa.update(incidents).where(here).values(fresh)).rowcount:
                     _add_members(connection, incident)
+                elif _people(connection, incident.id).closed:
+                    committed.closed_by_hand.add(incident.id)
             if written.checkpoint is not None:
                 _write_checkpoint(connection, written.checkpoint, written.engine)
+            if written.forget_before is not None:
+                _forget(connection, written.forget_before)
         return committed
 
     def get(self, id_: str) -> Stored:
@@ -205,6 +211,19 @@ def _add_members(connection: sa.Connection, incident: Incident) -> None:
     if new:
         rows = [{"key": key, "incident": incident.id} for key in sorted(new)]
         connection.execute(sa.insert(members), rows)
+
+
+def _forget(connection: sa.Connection, before: datetime) -> None:
+    """Delete closed incidents that nothing was written of since, some at a time."""
+    here = sa.select(changes.c.number).where(
+        changes.c.incident == incidents.c.id, changes.c.at >= before
+    )
+    query = sa.select(incidents.c.id).where(incidents.c.status == "closed", ~here.exists())
+    old = [*connection.execute(query.limit(_MAX_FORGOTTEN)).scalars()]
+    if old:
+        connection.execute(sa.delete(incidents).where(incidents.c.id.in_(old)))
+        for table in (members, changes, outbox):
+            connection.execute(sa.delete(table).where(table.c.incident.in_(old)))
 
 
 def _put_out(connection: sa.Connection, incident: Incident, targets: Collection[str]) -> None:

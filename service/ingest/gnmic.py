@@ -5,6 +5,7 @@ The format: https://gnmic.openconfig.net/user_guide/event_processors/intro/
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -32,6 +33,7 @@ class _Event(msgspec.Struct, gc=False):
     timestamp: int | None = None
     tags: msgspec.Raw = msgspec.Raw(b"{}")
     values: dict[str, float | int | bool | str | None] = {}
+    deletes: list[str] | None = None
 
 
 _events = Items(_Event, "events")
@@ -41,7 +43,8 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
     """Decode events, one point a value.
 
     A series is called by its path. A text that is a number is one, because JSON has no integers of
-    64 bits and devices send them as texts; any other text cannot be used.
+    64 bits and devices send them as texts; so is a state that the mapping knows. Any other text
+    cannot be used. A path that was deleted ends its series.
 
     Raises:
         MalformedInputError: the body is no list of events.
@@ -56,9 +59,16 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
         except UnusableError as error:
             batch.reject(str(error), len(event.values))
             continue
+        for path in event.deletes or ():
+            if (known := get(("gnmic", name, tags, path))) is not None:
+                series.append(known)
+                times.append(time)
+                values.append(math.nan)
         for path, value in event.values.items():
             try:
-                number = _number(value)
+                number = table.state(path, value) if isinstance(value, str) else math.nan
+                if math.isnan(number):
+                    number = _number(value)
                 token = ("gnmic", name, tags, path)
                 found = get(token)
                 if found is None:

@@ -5,13 +5,14 @@ The format: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protoc
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 
 from models.telemetry.points import SeriesTable
 from service.formats.errors import MalformedInputError
 from service.ingest.decoded import NO_NUMBER, Batch, UnusableError, nanoseconds
-from service.ingest.measurements import add_fields
+from service.ingest.measurements import add_fields, name_of
 from service.ingest.naming import MAX_BYTES, REMEMBERED, TOO_LONG, canonical
 
 __all__ = ["decode_lines"]
@@ -37,6 +38,7 @@ _FIELD = re.compile(rf"{_PAIR}(?:,|$)", re.DOTALL)
 _PART = re.compile(r"((?:[^,\\]|\\.)++)(?:,|$)", re.DOTALL)
 _TAG = re.compile(r"((?:[^=\\]|\\.)++)=(.+)", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,= ])")
+_QUOTED = re.compile(r'\\(["\\])')
 
 
 def decode_lines(body: bytes, table: SeriesTable, now: int, batch: Batch) -> None:
@@ -100,10 +102,12 @@ def _add(
         try:
             number = float(text[:-1] if text[-1:] in {"i", "u"} else text)
         except ValueError:
-            if text not in _BOOLEANS:
+            number = _BOOLEANS.get(text, math.nan)
+            if text.startswith('"'):
+                number = table.state(name_of(name, key), _QUOTED.sub(r"\1", text[1:-1]))
+            if math.isnan(number):
                 batch.reject(NO_NUMBER)
                 continue
-            number = _BOOLEANS[text]
         numbers.append((key, number))
     add_fields(name, tags, time, numbers, table, batch)
 

@@ -8,11 +8,16 @@ from models.telemetry.points import SeriesTable
 from service.ingest.decoded import Batch, UnusableError
 from service.ingest.naming import series_of, tags_of
 
-__all__ = ["add_fields"]
+__all__ = ["add_fields", "name_of"]
 
 _ONLY = "value"
 """A field of this name adds nothing to the name of its measurement, as in Telegraf's own outputs
 for systems whose points have one value each."""
+
+
+def name_of(measurement: str, field: str) -> str:
+    """Return what the series of a field is called."""
+    return measurement if field == _ONLY else f"{measurement}_{field}"
 
 
 def add_fields(
@@ -42,8 +47,7 @@ def add_fields(
         found = get(token)
         if found is None:
             try:
-                whole = name if field == _ONLY else f"{name}_{field}"
-                found = table.add(token, series_of(whole, tags_of(tags)))
+                found = table.add(token, series_of(name_of(name, field), tags_of(tags)))
             except UnusableError as error:
                 batch.reject(str(error))
                 continue

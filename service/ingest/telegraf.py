@@ -8,6 +8,7 @@ https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -25,7 +26,7 @@ from service.ingest.decoded import (
 )
 from service.ingest.influx import decode_lines
 from service.ingest.json_items import check_size
-from service.ingest.measurements import add_fields
+from service.ingest.measurements import add_fields, name_of
 from service.ingest.naming import canonical_json
 
 __all__ = ["decode"]
@@ -93,7 +94,13 @@ def _add(metric: _Metric, table: SeriesTable, now: int, batch: Batch) -> None:
         return
     numbers: list[tuple[str, float]] = []
     for field, value in metric.fields.items():
-        if isinstance(value, str) or value is None or abs(value) >= LARGEST_INTEGER:
+        if isinstance(value, str):
+            number = table.state(name_of(metric.name, field), value)
+            if math.isnan(number):
+                batch.reject(NO_NUMBER)
+            else:
+                numbers.append((field, number))
+        elif value is None or abs(value) >= LARGEST_INTEGER:
             batch.reject(NO_NUMBER)
         else:
             numbers.append((field, value))

@@ -151,6 +151,7 @@ class ProcessStatus(msgspec.Struct):
         revision: of the enrolled classes that are served.
         enrolled: number of enrolled classes.
         store: whether the database of classes can be reached; None without a database.
+        writable: whether it can be written; None while it cannot be reached.
         incidents: that are open.
         alerts: incidents with a change that a target was not told of yet.
         points: metric points that wait.
@@ -164,6 +165,7 @@ class ProcessStatus(msgspec.Struct):
     revision: int = 0
     enrolled: int = 0
     store: bool | None = None
+    writable: bool | None = None
     incidents: int = 0
     alerts: int = 0
     points: int = 0

@@ -111,6 +111,9 @@ class Exposition(Collector):
         stores = [status.store for status in self.statuses if status.store is not None]
         up = "1 when the database of classes can be asked, 0 when it is away."
         yield _gauge("store_up", up, {(): int(all(stores))} if stores else {})
+        written = [status.writable for status in self.statuses if status.writable is not None]
+        writable = "1 when the database of classes can be written, 0 when its disk is full, say."
+        yield _gauge("store_writable", writable, {(): int(all(written))} if written else {})
 
     def _drift(self) -> Iterator[Metric]:
         records, drift = self.drift

@@ -30,7 +30,16 @@ from service.formats.errors import printable
 from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
 
-__all__ = ["Counts", "classify_table", "destination", "open_model", "writing"]
+__all__ = [
+    "Counts",
+    "ahead",
+    "chosen_bundle",
+    "classify_table",
+    "destination",
+    "open_model",
+    "verdicts_of",
+    "writing",
+]
 
 _AHEAD = 2
 """Parts that are read ahead."""
@@ -69,9 +78,23 @@ def open_model(bundle: Path | None) -> Model:
         TableError: no bundle can be used.
     """
     try:
-        folder = BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
-        return Model.load(folder)
-    except (SettingsError, RepositoryError, BundleError) as error:
+        return Model.load(chosen_bundle(bundle))
+    except BundleError as error:
+        raise TableError(str(error)) from error
+
+
+def chosen_bundle(bundle: Path | None) -> Path:
+    """Return the folder of a bundle; of a folder of bundles, that of the one that is served.
+
+    Args:
+        bundle: None for the one that `FAULTCUBE_BUNDLE` names, or else the one that ships.
+
+    Raises:
+        TableError: there is none.
+    """
+    try:
+        return BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
+    except (SettingsError, RepositoryError) as error:
         raise TableError(str(error)) from error
 
 
@@ -107,10 +130,10 @@ def classify_table(
     counts = Counts()
     with ExitStack() as stack:
         writer: _Writer | None = None
-        for part in _ahead(table.parts(report=report)):
+        for part in ahead(table.parts(report=report)):
             if adapt is not None:
                 part.matrix = adapt(part.matrix)
-            verdicts = _verdicts(model, part, counts, distances=distances, report=report)
+            verdicts = verdicts_of(model, part, counts, distances=distances, report=report)
             if writer is None:
                 writer = stack.enter_context(writing(out, verdicts.schema))
             writer.write(verdicts)
@@ -119,11 +142,20 @@ def classify_table(
     return counts
 
 
-def _verdicts(
-    model: Model, part: Part, counts: Counts, *, distances: bool, report: bool
+def verdicts_of(
+    model: Model, part: Part, counts: Counts, *, distances: bool, report: bool, first: int = 0
 ) -> pa.RecordBatch:
-    """Return rows of the output: row number, kept columns, and those of an Arrow answer."""
-    names, first = model.names, counts.records
+    """Return rows of the output: row number, kept columns, and those of an Arrow answer.
+
+    Args:
+        model: decides.
+        part: some rows.
+        counts: of the rows before, to which these are added.
+        distances: whether to return the distance to every class.
+        report: whether rows that do not fit are reported in place.
+        first: number of the table's first row.
+    """
+    names, first = model.names, first + counts.records
     decisions = model.decide(part.matrix)
     counts.labels.update(dict.fromkeys([*names, UNKNOWN], 0))
     counts.labels.update(model.labels(decisions))
@@ -163,7 +195,7 @@ def _check_csv(table: Table) -> None:
             ) from error
 
 
-def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
     """Yield the same items, which a thread makes a few ahead."""
     with ThreadPoolExecutor(1) as thread:
         futures = deque(thread.submit(next, items, None) for _ in range(_AHEAD))

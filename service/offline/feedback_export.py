@@ -15,18 +15,18 @@ from service.offline.tables import TableError
 
 __all__ = ["write_feedback"]
 
-_COLUMNS = ("label", "source", "time", "note")
+_COLUMNS = ("label", "source", "time", "note", "label_severity")
 _PAGE = 1000
 
-Row = tuple[dict[str, Any], str, str, datetime | None, str]
-"""A record, its label, its source, its time, and a note."""
+Row = tuple[dict[str, Any], str, str, datetime | None, str, str | None]
+"""A record, its label, its source, its time, a note, and the severity of an enrolled class."""
 
 
 def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> dict[str, int]:
     """Write a row for each correction and each record of an enrolled class.
 
     The columns are the records' fields in order of appearance, then `label`, `source` ("feedback"
-    or "enrolled"), `time` and `note`.
+    or "enrolled"), `time`, `note` and `label_severity` (of an enrolled class).
 
     Args:
         store: holds them.
@@ -48,12 +48,13 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
     if taken := [name for name in _COLUMNS if name in names]:
         raise TableError(f"a field is called {taken[0]!r}, as a column of the table has to be")
     columns = {name: _column([record.get(name) for record, *_ in rows]) for name in names}
-    _, labels, sources, times, notes = zip(*rows, strict=True)
+    _, labels, sources, times, notes, severities = zip(*rows, strict=True)
     columns |= {
         "label": pa.array(labels, pa.string()),
         "source": pa.array(sources, pa.string()),
         "time": pa.array([time and time.isoformat() for time in times], pa.string()),
         "note": pa.array(notes, pa.string()),
+        "label_severity": pa.array(severities, pa.string()),
     }
     batch = pa.record_batch(columns)
     with destination(out, force=force) as draft, writing(draft, batch.schema) as writer:
@@ -65,14 +66,15 @@ def _feedback(store: Store) -> Iterator[Row]:
     last = 0
     while page := store.feedback(after=last, limit=_PAGE):
         for entry in page:
-            yield entry.record, entry.true_label, "feedback", entry.at, entry.note
+            yield entry.record, entry.true_label, "feedback", entry.at, entry.note, None
         last = page[-1].id
 
 
 def _support(store: Store) -> Iterator[Row]:
     for stored in store.read().classes.values():
         for support in stored.records:
-            yield support.record, stored.name, "enrolled", None, stored.description
+            description, severity = stored.description, stored.severity
+            yield support.record, stored.name, "enrolled", None, description, severity
 
 
 def _column(values: list[Any]) -> pa.Array:

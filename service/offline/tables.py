@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import cast
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.fs
 import pyarrow.parquet
 
 from models import Fault, Field, Schema
@@ -34,6 +35,7 @@ _ROWS = 1 << 14
 _BLOCK = 1 << 20
 """Bytes of CSV that are parsed at a time; a line may not be longer."""
 _ARROW_FILE = b"ARROW1"
+_LOCAL = pa.fs.LocalFileSystem()
 _TEXT = frozenset({pa.string(), pa.large_string(), pa.string_view()})
 
 _Batches = Iterator[tuple[pa.RecordBatch, float]]
@@ -65,6 +67,8 @@ class Table:
             .arrow, .arrows or .feather.
         schema: of a record.
         keep: columns to carry along.
+        files: the file system that the path is of.
+        groups: row groups to read of a Parquet file; None for all.
 
     Raises:
         TableError: it cannot be read, or lacks a column.
@@ -74,13 +78,24 @@ class Table:
         kept: the types of the columns to carry along.
         ignored: its columns that are not used.
         absent: fields without a column; they are missing values.
+        first: number of the first row that is read.
     """
 
-    def __init__(self, path: Path, schema: Schema, keep: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: PurePath,
+        schema: Schema,
+        keep: Sequence[str] = (),
+        *,
+        files: pa.fs.FileSystem = _LOCAL,
+        groups: range | None = None,
+    ) -> None:
         self.path, self._schema = path, schema
+        self._source = _Source(path, files, groups)
         self._read = _reader(path)
         with self._reading(), ExitStack() as stack:
-            columns, _ = self._read(path, stack, None)
+            columns, _ = self._read(self._source, stack, None)
+            self.first = self._source.rows_before()
         names = columns.names
         self._fields = [field for field in schema.fields if field.name in names]
         used = {field.name for field in self._fields} | set(keep)
@@ -102,9 +117,9 @@ class Table:
         Raises:
             TableError: the table breaks off or, unless `report`, a row does not fit.
         """
-        first, part = 0, None
+        first, part = self.first, None
         with self._reading(), ExitStack() as stack:
-            columns, batches = self._read(self.path, stack, self._columns)
+            columns, batches = self._read(self._source, stack, self._columns)
             for batch, read in batches:
                 for start in range(0, batch.num_rows, _ROWS):
                     part = self._part(batch.slice(start, _ROWS), read)
@@ -240,12 +255,29 @@ def _describe(cell: object) -> str:
     return describe(cell)
 
 
-_Reader = Callable[[Path, ExitStack, Sequence[str] | None], tuple[pa.Schema, _Batches]]
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: PurePath
+    files: pa.fs.FileSystem
+    groups: range | None
+
+    def open(self, stack: ExitStack) -> pa.NativeFile:
+        return stack.enter_context(self.files.open_input_file(str(self.path)))
+
+    def rows_before(self) -> int:
+        if not self.groups:
+            return 0
+        with self.files.open_input_file(str(self.path)) as file:
+            metadata = pa.parquet.read_metadata(file)
+            return sum(metadata.row_group(group).num_rows for group in range(self.groups.start))
+
+
+_Reader = Callable[[_Source, ExitStack, Sequence[str] | None], tuple[pa.Schema, _Batches]]
 """Opens a table, and reads some of its columns; None for all."""
 
 
-def _reader(path: Path) -> _Reader:
-    if not path.is_file():
+def _reader(path: PurePath) -> _Reader:
+    if isinstance(path, Path) and not path.is_file():
         raise TableError(f"there is no table {path}")
     match [ending.lower() for ending in path.suffixes[-2:]]:
         case [*_, ".parquet"]:
@@ -258,7 +290,7 @@ def _reader(path: Path) -> _Reader:
 
 
 def _read_csv(
-    path: Path, stack: ExitStack, columns: Sequence[str] | None
+    source: _Source, stack: ExitStack, columns: Sequence[str] | None
 ) -> tuple[pa.Schema, _Batches]:
     # Every cell is text at first, so that an error can name its row and column.
     converting = pa.csv.ConvertOptions(
@@ -267,7 +299,7 @@ def _read_csv(
         null_values=[""],
         strings_can_be_null=True,
     )
-    raw = stack.enter_context(pa.OSFile(str(path)))
+    path, raw = source.path, source.open(stack)
     size = max(raw.size(), 1)
     file = stack.enter_context(_inflated(raw, path.suffix.lower()))
     reader = stack.enter_context(
@@ -290,14 +322,16 @@ def _inflated(raw: pa.NativeFile, ending: str) -> pa.NativeFile:
 
 
 def _read_parquet(
-    path: Path, stack: ExitStack, columns: Sequence[str] | None
+    source: _Source, stack: ExitStack, columns: Sequence[str] | None
 ) -> tuple[pa.Schema, _Batches]:
-    file = stack.enter_context(pa.parquet.ParquetFile(path))
-    rows = max(file.metadata.num_rows, 1)
+    file = stack.enter_context(pa.parquet.ParquetFile(source.open(stack)))
+    groups = [*(source.groups or range(file.num_row_groups))]
+    rows = max(sum(file.metadata.row_group(group).num_rows for group in groups), 1)
 
     def batches() -> _Batches:
         done = 0
-        for batch in file.iter_batches(_ROWS, columns=columns, use_threads=False):
+        chosen = {"row_groups": groups, "columns": columns, "use_threads": False}
+        for batch in file.iter_batches(_ROWS, **chosen):
             done += batch.num_rows
             yield batch, done / rows
 
@@ -305,9 +339,9 @@ def _read_parquet(
 
 
 def _read_arrow(
-    path: Path, stack: ExitStack, columns: Sequence[str] | None
+    source: _Source, stack: ExitStack, columns: Sequence[str] | None
 ) -> tuple[pa.Schema, _Batches]:
-    raw = stack.enter_context(pa.OSFile(str(path)))
+    raw = source.open(stack)
     size = max(raw.size(), 1)
     options = pa.ipc.IpcReadOptions(use_threads=False)
     if raw.read(len(_ARROW_FILE)) == _ARROW_FILE:

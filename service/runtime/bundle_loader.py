@@ -5,23 +5,38 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from models import BundleError, Model
-from service.bundles.repository import BundleRepository, Entry, RepositoryError
+from service.bundles.repository import (
+    POINTER,
+    BundleRepository,
+    Choice,
+    Entry,
+    Fingerprint,
+    RepositoryError,
+    fingerprint,
+)
+from service.bundles.trial import StoppedError
 from service.bundles.watcher import Watcher
 from service.observability.counters import Counters
 from service.web.problems import Problem, not_ready
 
-__all__ = ["BundleLoader"]
+__all__ = ["BundleLoader", "FolderState"]
 
 _RETRY_LOADING, _RETRY_REFUSED = 1, 30
+
+FolderState = Literal["served", "pending", "idle", "refused"]
 
 log = logging.getLogger(__name__)
 
 
 class BundleLoader:
     """Loads bundles of a repository and hands their models on.
+
+    A bundle that was refused is tried again when its files change, or when it is activated.
 
     Args:
         repository: bundles that may be served.
@@ -30,7 +45,8 @@ class BundleLoader:
         counters: counts refused bundles.
 
     Attributes:
-        version: of the bundle that is served; empty when there is none.
+        served: the bundle that is served, as its folder was when it was loaded; None when there is
+            none.
         refused: why bundles are refused, by folder, as long as they are.
         settled: set once a bundle is loaded or refused.
     """
@@ -43,11 +59,18 @@ class BundleLoader:
         counters: Counters,
     ) -> None:
         self.repository, self.load, self.serve, self.counters = repository, load, serve, counters
-        self.version = ""
+        self.served: Entry | None = None
         self.refused: dict[str, str] = {}
         self.settled = threading.Event()
+        self._tried: dict[str, Fingerprint | None] = {}
+        self._verified: Model | None = None
         self._reason, self._retry_seconds = "The bundle is still loading.", _RETRY_LOADING
         self._lock = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle that is served; empty when there is none."""
+        return (self.served.version if self.served else None) or ""
 
     def run(self, stop: threading.Event) -> None:
         """Refresh at first and after every change of the repository, until `stop` is set."""
@@ -70,16 +93,17 @@ class BundleLoader:
             for entry in candidates:
                 if entry.version == self.version or self._try(entry):
                     break
+            self._verified = None
         self.settled.set()
 
     def verify(self, entry: Entry) -> None:
-        """Load a bundle without serving it.
+        """Load a bundle without serving it; the next refresh need not load it again.
 
         Raises:
             RepositoryError: it is refused.
         """
         try:
-            self.load(entry.path.resolve())
+            self._verified = self.load(entry.path.resolve())
         except BundleError as error:
             reason = f"{entry.folder} is refused: {error.reason}"
             raise RepositoryError(entry.path, reason) from error
@@ -87,6 +111,31 @@ class BundleLoader:
     def not_ready(self) -> Problem:
         """Return the problem that says why no bundle is served."""
         return not_ready(self._reason, retry_seconds=self._retry_seconds)
+
+    def state_of(self, entry: Entry, choice: Choice | RepositoryError) -> tuple[FolderState, str]:
+        """Return what becomes of a folder, and why.
+
+        Args:
+            entry: the folder.
+            choice: of the repository now, or why there is none.
+        """
+        is_choice = isinstance(choice, Choice) and choice.entry.folder == entry.folder
+        named = f"the file {POINTER!r} names "
+        if self.served and (self.served.folder, self.version) == (entry.folder, entry.version):
+            return "served", _why_served(choice, named, is_choice=is_choice)
+        if reason := entry.reason or self.refused.get(entry.folder):
+            return "refused", reason
+        if self.served and entry.version == self.version:
+            where = f"its version is served already, from the folder {self.served.folder}"
+            return "idle", f"{where}; its own files were not verified"
+        if isinstance(choice, RepositoryError):
+            return "idle", choice.reason
+        if choice.decided == "pointer" and not is_choice:
+            return "idle", named + choice.entry.folder
+        if choice.decided == "newest" and self.served and entry.age < self.served.age:
+            how = "as old as" if entry.created == self.served.created else "older than"
+            return "idle", f"it is {how} {self.served.folder}, which is served"
+        return "pending", "it is to be served, once its files are at rest and it is loaded"
 
     def _candidates(self) -> list[Entry]:
         """Return what to serve, the best first: without a pointer, an older bundle will do."""
@@ -99,18 +148,36 @@ class BundleLoader:
 
     def _try(self, entry: Entry) -> bool:
         """Serve a bundle unless it is refused."""
+        model = self._verified
+        if model is None or model.manifest.version != entry.version:
+            model = self._loaded(entry)
+        if model is None:
+            return False
+        self.serve(model)
+        self.served = replace(entry, version=model.manifest.version)
+        self.refused.pop(entry.folder, None)
+        return True
+
+    def _loaded(self, entry: Entry) -> Model | None:
+        """Load a bundle, or refuse it."""
+        if entry.reason is not None:
+            self._refuse(entry.folder, entry.reason)
+            return None
+        # Taken before it is loaded: files that change meanwhile are another bundle.
+        files = fingerprint(entry.path)
+        if entry.folder in self.refused and self._tried.get(entry.folder, ()) == files:
+            return None
         try:
-            model = self.load(entry.path.resolve())
+            return self.load(entry.path.resolve())
+        except StoppedError:
+            pass
         except BundleError as error:
             self._refuse(entry.folder, error.reason)
+            self._tried[entry.folder] = files
         except Exception as error:
             log.exception("bundle failed", extra={"bundle": str(entry.path)})
             self._refuse(entry.folder, f"unexpected {type(error).__name__}; the log says more")
-        else:
-            self.serve(model)
-            self.version = model.manifest.version
-            return True
-        return False
+        return None
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:
@@ -119,3 +186,14 @@ class BundleLoader:
         self.refused[folder] = reason
         self._reason = f"The bundle {folder} is refused: {reason}."
         self._retry_seconds = _RETRY_REFUSED
+
+
+def _why_served(choice: Choice | RepositoryError, named: str, *, is_choice: bool) -> str:
+    if isinstance(choice, RepositoryError):
+        return choice.reason
+    if is_choice:
+        reasons = {"path": "it is the only one", "newest": "it is the newest", "pointer": named}
+        return reasons[choice.decided] + ("it" if choice.decided == "pointer" else "")
+    if choice.decided == "pointer":
+        return f"{named}{choice.entry.folder}, which is not served yet or refused"
+    return "no newer one could be loaded so far"

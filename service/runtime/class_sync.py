@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["ClassSync"]
 
 _POLL_SECONDS, _RETRY_SECONDS = 0.25, 30
+_PROBE_SECONDS = 5.0
+"""Between two looks whether the database can be written."""
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ class ClassSync:
     Attributes:
         store: the database; None when there is none.
         away: why the database cannot be reached; None while it can.
+        unwritable: why it cannot be written, as when its disk is full; None while it can.
         snapshot: the classes that were read last.
     """
 
@@ -35,6 +40,8 @@ class ClassSync:
         self.changed = changed
         self.store: Store | None = None
         self.away: str | None = None
+        self.unwritable: str | None = None
+        self._probe_at = -math.inf
         self.snapshot = Snapshot(0, {})
         self._is_prepared = False
         self._lock = threading.Lock()
@@ -77,6 +84,7 @@ class ClassSync:
             if self.store.revision() != self.snapshot.revision:
                 with self._lock:  # or a change by this process might come between
                     self._replace(self.store.read())
+            self._probe(self.store)
         except AwayError as error:
             self._lose(error)
         else:
@@ -94,6 +102,18 @@ class ClassSync:
         self.snapshot = snapshot
         self.changed()
         log.info("classes loaded", extra={"revision": snapshot.revision})
+
+    def _probe(self, store: Store) -> None:
+        if time.monotonic() < self._probe_at:
+            return
+        self._probe_at = time.monotonic() + _PROBE_SECONDS
+        why = store.write_fault()
+        if (why is None) != (self.unwritable is None):
+            if why is None:
+                log.info("store writable")
+            else:
+                log.error("store not writable", extra={"reason": why})
+        self.unwritable = why
 
     def _lose(self, error: StoreError) -> None:
         if self.away is None:

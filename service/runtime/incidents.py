@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from service.classes.enrolment import Enrolment
@@ -61,6 +61,7 @@ class Incidents:
         self._counters, self._clock = counters, clock
         self._engine = Engine(Roles({}), _hysteresis(settings), _patience(settings))
         self._targets = _targets(settings)
+        self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
         self._unwritten: list[Change] = []
         self._observes = threading.Event()
@@ -211,6 +212,7 @@ class Incidents:
                 checkpoint=checkpoint,
                 engine=self._engine.snapshot(),
                 refreshed=[i for i in self._engine.incidents.values() if i.status != "pending"],
+                forget_before=written.at - self._keep_for,
             )
         try:
             committed = self.storage.commit(written)
@@ -220,8 +222,16 @@ class Incidents:
         self._unwritten = []
         self._written(committed)
         for id_ in committed.closed_by_hand & self._engine.incidents.keys():
-            self._engine.close(id_, self._clock(), "closed by hand")
+            self._end_by_hand(id_)
         return True
+
+    def _end_by_hand(self, id_: str) -> None:
+        """Do to an incident what somebody did in another process."""
+        incident = self._engine.incidents[id_]
+        active = [key for key, member in incident.members.items() if member.active]
+        self._engine.close(id_, self._clock(), "closed by hand")
+        if any(entry.kind == "new_normal" for entry in self.storage.history(id_)):
+            self.on_renew(active)
 
     def _writing(self, changes: list[Change], note: Note | None = None) -> Written:
         now = datetime.fromtimestamp(self._clock(), UTC)

@@ -2,7 +2,8 @@
 
 A body is decoded, written to the journal and queued; then its sender gets its answer. One thread
 takes the queue: it assembles, judges, and hands the verdicts on. So no client waits for the model.
-One process owns the state of all devices.
+One process owns the state of all devices: the worker that got the journal. The others pass on to it
+what they receive, and one of them takes its place when it ends.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import asyncio
 import logging
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,21 +28,24 @@ from models.telemetry.assembler import Assembler
 from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.points import Points
 from models.telemetry.records import Records
+from models.telemetry.share import Share
 from models.telemetry.snapshot import SnapshotError
+from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
-from service.ingest.decoded import Decoded
 from service.ingest.receivers import RECEIVERS, Receiver
 from service.live.kept import Taken
 from service.observability.counters import Counters
+from service.runtime.ingest_status import MAX_LISTED, Latest, ReceiverCounts, status_document
 from service.runtime.journal import Entry, Journal
 from service.runtime.judging import Columns, judge_assembled
+from service.runtime.relay import Owner, Receipt, RelayServer
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web import problems
-from service.web.problems import Problem
+from service.web.problems import Problem, problem_of
 
-__all__ = ["Hooks", "Ingestion", "Latest", "ReceiverCounts"]
+__all__ = ["Hooks", "Ingestion"]
 
 _TICK_SECONDS = 0.1
 """Longest time between a deadline and the end of its records."""
@@ -90,36 +95,6 @@ class _Mark:
     position: int
 
 
-@dataclass(slots=True)
-class ReceiverCounts:
-    """Of one wire format, since the start.
-
-    Attributes:
-        bodies: that were taken.
-        points: in them.
-        rejected: samples that could not be used, by reason.
-        refused: bodies that were refused, by reason.
-    """
-
-    bodies: int = 0
-    points: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """The latest record of a key.
-
-    Attributes:
-        time: of the record, seconds since the Unix epoch.
-        label: its verdict.
-    """
-
-    time: float
-    label: str
-
-
 class Ingestion:
     """Takes points, if there is a mapping that says what to make of them.
 
@@ -128,7 +103,8 @@ class Ingestion:
         folder: returns that of the journal; None if nothing is to survive the process.
         hooks: into the service.
         clock: seconds since the Unix epoch.
-        workers: processes of the service: with more than one, nothing is taken.
+        workers: processes of the service, which need a journal's folder if there are several.
+        share: of all keys that this service takes.
 
     Attributes:
         counts: by name of the receiver.
@@ -145,10 +121,13 @@ class Ingestion:
         hooks: Hooks,
         clock: Callable[[], float],
         workers: int = 1,
+        share: Share = Share(),  # noqa: B008 - it cannot change
     ) -> None:
         self._own, self._hooks, self._clock, self._workers = mapping, hooks, clock, workers
-        self._folder = folder
+        self._folder, self._share = folder, share
         self._journal: Journal | None = None
+        self._relay: RelayServer | None = None
+        self._owner: Owner | None = None  # while another worker ingests
         self.counts: dict[str, ReceiverCounts] = {name: ReceiverCounts() for name in RECEIVERS}
         self.queued = 0
         self.refused: Problem | None = problems.not_ready(
@@ -168,17 +147,28 @@ class Ingestion:
         self._marked = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def take(self, receiver: Receiver, body: bytes) -> Decoded:
+    async def take(self, receiver: Receiver, body: bytes) -> Receipt:
         """Decode a body and queue its points; once this returns they are not lost.
 
         Raises:
             MalformedInputError: it cannot be decoded.
             Problem: `OVERLOADED`, or `NOT_INGESTING`; nothing of the body is kept.
         """
-        if self.queued > _MAX_QUEUED:
-            raise Problem(problems.OVERLOADED)
         loop = self._loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoding, self._take, receiver, body)
+        take = self._take if self._owner is None else self._owner.take
+        return await loop.run_in_executor(self._decoding, take, receiver.name, body)
+
+    async def status(self) -> dict[str, Any]:
+        """Return what became of points since the process that ingests began, for `api`.
+
+        Raises:
+            Problem: `OVERLOADED`, no worker ingests at the moment.
+        """
+        if self._owner is None:
+            return self._status()
+        loop = asyncio.get_running_loop()
+        document: dict[str, Any] = await loop.run_in_executor(None, self._owner.status)
+        return document
 
     def strays(self) -> dict[str, int]:
         """Return keys that had points late or dated ahead, with their number."""
@@ -204,7 +194,13 @@ class Ingestion:
                 log.exception("ingestion failed")
                 stop.wait(_RETRY_SECONDS)
         self._decoding.shutdown()
+        if self._owner is not None:
+            self._owner.close()
         if self._journal is not None:
+            with self._lock:  # a worker whose body comes too late sends it to the next owner
+                self.refused = Problem(problems.OVERLOADED)
+            if self._relay is not None:
+                self._relay.close()
             self._checkpoint_now()
             self._journal.close()
 
@@ -221,11 +217,13 @@ class Ingestion:
         try:
             mapping = self._mapping(served.model)
             mapping.check(served.model.schema)
+            if not self._owns_journal():
+                self.refused = None
+                return False
             self._begin(served, mapping)
         except MappingError as error:
             told = str(self.refused) == str(error)
-            asked = self._own or (served.model.mapping and self._workers == 1)
-            if asked and not told:
+            if (self._own or served.model.mapping) and not told:
                 log.warning("nothing is ingested", extra={"reason": str(error)})
             self.refused = Problem(problems.NOT_INGESTING, str(error))
             return False
@@ -233,10 +231,10 @@ class Ingestion:
 
     def _mapping(self, model: Model) -> Mapping:
         mapping = self._own or model.mapping
-        if self._workers > 1:
+        if self._workers > 1 and self._folder() is None:
             raise MappingError(
-                "one process owns the state of all devices: set FAULTCUBE_WORKERS to 1 to ingest, "
-                "and run another service for other requests"
+                "several workers ingest only with a database and a journal: give "
+                "FAULTCUBE_DATABASE_URL, or set FAULTCUBE_WORKERS to 1"
             )
         if mapping is None:
             raise MappingError(
@@ -258,7 +256,6 @@ class Ingestion:
                 self._judge(before.finish())
                 before = self.assembler = None
                 self.last.clear()
-        self._open_journal()
         # Restored before anything is set: while the database is away it raises, and comes again.
         restored = self._restored(mapping) if before is None else None
         self._columns = served.version, Columns.between(mapping, served.model.schema)
@@ -270,13 +267,19 @@ class Ingestion:
         self._marked = self._clock()
         log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
 
-    def _open_journal(self) -> None:
+    def _owns_journal(self) -> bool:
+        """Open the journal, if no other worker has it."""
         folder = self._folder()
         if self._journal is not None or folder is None:
-            return
+            return True
         try:
             self._journal = Journal(folder)
+            if self._workers > 1:
+                self._relay = RelayServer(folder, self._take_passed_on, self._status)
         except BlockingIOError as error:
+            if self._workers > 1:
+                self._owner = self._owner or Owner(folder)
+                return False
             raise MappingError(
                 f"another process ingests with the journal {folder}: one process owns the state of "
                 "all devices; give another FAULTCUBE_JOURNAL, or send points there"
@@ -285,16 +288,23 @@ class Ingestion:
             raise MappingError(
                 f"the journal {folder} cannot be made ({error.strerror}): give FAULTCUBE_JOURNAL"
             ) from error
+        if self._owner is not None:
+            self.refused = problems.not_ready("Another worker has ended.", retry_seconds=1)
+            self._owner.close()
+            self._owner = None
+        return True
 
     def _restored(self, mapping: Mapping) -> tuple[Assembler, int]:
         checkpoint = self._hooks.restore(self._journal.name) if self._journal is not None else None
         if checkpoint is None:
-            return Assembler(mapping), 0
+            return Assembler(mapping, share=self._share), 0
         try:
-            return Assembler.restore(mapping, checkpoint.document), checkpoint.position
+            restored = Assembler.restore(mapping, checkpoint.document, share=self._share)
         except SnapshotError as error:
             log.warning("state of ingestion not restored", extra={"reason": str(error)})
-            return Assembler(mapping), self._journal.position if self._journal else 0
+            position = self._journal.position if self._journal else 0
+            return Assembler(mapping, share=self._share), position
+        return restored, checkpoint.position
 
     def _repeat(self, assembler: Assembler, position: int) -> None:
         """Take again what was taken after the checkpoint."""
@@ -309,26 +319,42 @@ class Ingestion:
         if bodies:
             log.info("journal repeated", extra={"bodies": bodies})
 
-    def _take(self, receiver: Receiver, body: bytes) -> Decoded:
-        counts = self.counts[receiver.name]
+    def _take(self, name: str, body: bytes) -> Receipt:
+        receiver, counts = RECEIVERS[name], self.counts[name]
         with self._lock:
+            if self.queued > _MAX_QUEUED:
+                raise Problem(problems.OVERLOADED)
             if self.refused is not None:
                 raise self.refused.with_traceback(None)  # else it would grow with every body
             assert self.assembler is not None  # noqa: S101
             arrived = self._clock()
             decoded = receiver.decode(body, self.assembler.series, _ns(arrived))
             if self._journal is not None:
-                self._journal.append(Entry(receiver.name, arrived, body))
+                self._journal.append(Entry(name, arrived, body))
             self.queued += len(decoded.points)
             self._queue.put(_Taken(decoded.points, arrived))
             self._mark_if_due(arrived)
         counts.bodies += 1
         counts.points += len(decoded.points)
         counts.rejected.update(decoded.reasons)
-        counters, name = self._hooks.counters, receiver.name
+        counters = self._hooks.counters
         counters.points[name] = counts.points
         counters.samples_rejected[name] = counts.rejected.total()
-        return decoded
+        return Receipt(len(decoded.points), dict(decoded.reasons))
+
+    def _take_passed_on(self, name: str, body: bytes) -> Receipt:
+        try:
+            return self._take(name, body)
+        except (Problem, MalformedInputError) as error:
+            self.counts[name].refused[problem_of(error).reason] += 1
+            raise
+
+    def _status(self) -> dict[str, Any]:
+        document = status_document(self.counts, self.assembler, self.last, self.queued)
+        return document | {
+            "refused": None if self.refused is None else str(self.refused),
+            "strays": dict(islice(self.strays().items(), MAX_LISTED)),
+        }
 
     def _mark_if_due(self, now: float) -> None:
         """Ask for a checkpoint after what is queued; the lock is held."""

@@ -14,8 +14,10 @@ from starlette.requests import Request
 
 from models import Model
 from models.schema import Matrix
+from models.telemetry.share import Share
 from service.bundles.repository import BundleRepository
 from service.bundles.shadow import Shadow
+from service.bundles.trial import Trial
 from service.classes.enrolment import Enrolment
 from service.live.live import Live, Surroundings
 from service.observability.drift import Drift
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["State", "state_of"]
 
 _STOP_SECONDS = 2.0
-"""Longest time that the end waits for a bundle that is loading."""
+"""Longest time that the end waits for threads, such as one that loads a bundle."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class State:
     Attributes:
         keys: API keys and what they permit.
         repository: bundles that may be served.
+        trial: loads bundles, each in a process of its own first.
         loader: loads the bundle that the repository chooses.
         classes: enrolled classes and profiles, in step with the database.
         sites: that have a profile, or learn one.
@@ -65,12 +68,14 @@ class State:
         self,
         settings: Settings,
         metrics: Metrics,
-        load: Callable[[Path], Model],
+        load: Callable[[Path], Model] | None,
         clock: Callable[[], float],
     ) -> None:
         self.settings, self.metrics, self.clock = settings, metrics, clock
         self.keys = settings.keys()
         self.repository = BundleRepository(settings.bundle)
+        self.trial = Trial(settings.bundle_seconds, settings.bundle_bytes, settings.threads)
+        load = load or self.trial.load
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)
         self.sites = Sites()
@@ -129,6 +134,15 @@ class State:
         """Why the database cannot be reached; None while it can."""
         return self.classes.away
 
+    @property
+    def fault(self) -> str | None:
+        """Why the classes cannot be read or changed, in a sentence; None while they can."""
+        if self.away is not None:
+            return f"The database of classes is away ({self.away})."
+        if self.classes.unwritable is not None:
+            return f"No change can be stored ({self.classes.unwritable})."
+        return None
+
     def recent(self) -> Matrix:
         """Return some of the records that this bundle answered last: float32 [n, fields]."""
         return self._recent.matrix(len(self.enrolment.base.schema))
@@ -167,9 +181,10 @@ class State:
 
         def end() -> None:
             stop.set()
+            self.trial.stop()
+            latest = time.monotonic() + _STOP_SECONDS
             for thread in threads:
-                # onnxruntime aborts the process when that ends while it reads a graph.
-                thread.join(_STOP_SECONDS)
+                thread.join(max(latest - time.monotonic(), 0))
             if self.store is not None:
                 self.store.close()
 
@@ -196,7 +211,8 @@ class State:
         )
         if self.live is not None:
             hooks = replace(hooks, show=self.live.take)
-        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers)
+        share = Share.parse(settings.ingest_share)
+        ingestion = Ingestion(settings.rules(), journal, hooks, time.time, settings.workers, share)
         self.incidents.on_renew = ingestion.renew
         return ingestion
 

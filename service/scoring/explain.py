@@ -136,13 +136,7 @@ class Explainer:
             if total > MAX_EXPLAINED:
                 expected = f"at most {MAX_EXPLAINED} records"
                 raise RecordError.of_request("explain", expected, "more of them")
-            done = 0
-            for start in range(0, len(chunk), self._max_records):
-                rows = range(start, min(start + self._max_records, len(chunk)))
-                faults = {row - start: chunk.faults[row] for row in rows if row in chunk.faults}
-                end = done + len(rows) - len(faults)
-                yield Chunk(chunk.matrix[done:end], faults)
-                done = end
+            yield from chunk.split(self._max_records)
 
     def vary(self, matrix: Matrix) -> Variants:
         """Append the variants to records; a field with its typical value needs none."""

@@ -47,6 +47,7 @@ def score(
         for observe in served.observers:
             observe(scored)
         records += len(scored.labels)
+        yield None
     return records
 
 

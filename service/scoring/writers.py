@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,8 @@ from service.web.response_model import Omittable, Share
 __all__ = ["ArrowEmbeddings", "ArrowVerdicts", "JsonEmbeddings", "JsonVerdicts", "Verdict"]
 
 _encode = msgspec.json.Encoder().encode
+_MAX_NUMBERS = 1 << 12
+"""That are written in a millisecond or so."""
 
 
 class Verdict(msgspec.Struct, omit_defaults=True, gc=False):
@@ -65,11 +68,12 @@ class _JsonWriter:
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
-        self._parts: list[bytes] = []
+        self._parts = [b'%b"%b":[' % (served.json_prefix, self.key), b""]
 
-    def finish(self) -> bytes:
-        """Return the whole content."""
-        return b'%b"%b":[%b]}' % (self._served.json_prefix, self.key, b",".join(self._parts))
+    def finish(self) -> list[bytes]:
+        """Return the parts of the content."""
+        self._parts[-1] = b"]}"
+        return self._parts
 
     def _add(self, results: list[Any], chunk: Chunk) -> None:
         """Encode results, with an error in the position of each bad record."""
@@ -79,7 +83,7 @@ class _JsonWriter:
                 {"error": entry_of(faults[index])} if index in faults else next(remaining)
                 for index in range(len(chunk))
             ]
-        self._parts.append(_encode(results)[1:-1])
+        self._parts += _encode(results)[1:-1], b","
 
 
 class JsonVerdicts(_JsonWriter):
@@ -110,6 +114,12 @@ class JsonEmbeddings(_JsonWriter):
     """Embeddings in JSON."""
 
     key = b"embeddings"
+
+    def split(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Split chunks into smaller ones, whose numbers are written in one time slice."""
+        records = max(_MAX_NUMBERS // self._served.model.encoder.dimensions, 1)
+        for chunk in chunks:
+            yield from chunk.split(records)
 
     def add(self, scored: Scored) -> None:
         """Add a chunk."""
@@ -153,12 +163,13 @@ class ArrowVerdicts(_ArrowWriter):
         self._add(scored)
         self._decisions.append(scored.decisions)
 
-    def finish(self) -> bytes:
+    def finish(self) -> list[bytes]:
         """Return the whole content."""
         decisions = Decisions.concatenate(self._decisions)
-        return to_stream(
-            verdict_batch(decisions, self._model, distances=self._distances, faults=self._faults)
+        batch = verdict_batch(
+            decisions, self._model, distances=self._distances, faults=self._faults
         )
+        return [to_stream(batch)]
 
 
 class ArrowEmbeddings(_ArrowWriter):
@@ -173,10 +184,10 @@ class ArrowEmbeddings(_ArrowWriter):
         self._add(scored)
         self._embeddings.append(_embeddings(scored))
 
-    def finish(self) -> bytes:
+    def finish(self) -> list[bytes]:
         """Return the whole content."""
         embeddings = np.concatenate(self._embeddings)
-        return to_stream(embedding_batch(embeddings, self._model, faults=self._faults))
+        return [to_stream(embedding_batch(embeddings, self._model, faults=self._faults))]
 
 
 def _embeddings(scored: Scored) -> Matrix:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +45,8 @@ _LINGER_SECONDS = 1.0
 """A client that is still sending reads its error only if the connection stays open for a while."""
 _FAREWELL_SECONDS = 1.0
 """At shutdown, for requests that are on their way on idle connections."""
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+"""A host and a port (RFC 9110, 7.2), not taken apart."""
 _READINESS = frozenset({"/readyz", "/v2/health/ready"})
 
 
@@ -125,6 +128,24 @@ class Connection(HttpToolsProtocol):
             raise ConnectionAbortedError
         self._received_bytes = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless its headers leave open what it is meant for or where it ends.
+
+        Raises:
+            Problem: `MALFORMED_REQUEST`; the parser passes it on as its own error's context.
+        """
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not (hosts or self.parser.get_http_version() == "1.0"):
+            raise Problem(MALFORMED_REQUEST, "HTTP/1.1 asks for one header Host.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise Problem(MALFORMED_REQUEST, "The header Host is neither a name nor an address.")
+        # The parser looks at the last coding alone: the others would be left undone.
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and b",".join(codings).strip().lower() != b"chunked":
+            why = "The only Transfer-Encoding is chunked; Content-Encoding may be gzip or zstd."
+            raise Problem(MALFORMED_REQUEST, why)
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Start the next request; unlike uvicorn, set no timer (see `check_timeouts`)."""
@@ -231,6 +252,9 @@ class Connection(HttpToolsProtocol):
 
     def _on_parse_error(self, error: httptools.HttpParserError) -> None:
         if self.transport.is_closing():  # too many pipelined requests
+            return
+        if isinstance(error.__context__, Problem):
+            self._refuse(error.__context__)
             return
         reason = str(error)
         if isinstance(error, httptools.HttpParserCallbackError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import resource
@@ -21,7 +22,6 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from uvicorn.config import STARTUP_FAILURE
 
-from service.bundles.repository import RepositoryError
 from service.observability.logs import configure
 from service.runtime.state import State
 from service.server import tls
@@ -58,7 +58,7 @@ class Config(uvicorn.Config):
     app_instance: FastAPI
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, proxies = settings, settings.proxies()
         super().__init__(
             "service.app:create_app",
             factory=True,
@@ -68,6 +68,9 @@ class Config(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
+            # Of its own accord, uvicorn believes whoever connects from this machine.
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
             # Connections that are left are cut off a moment before.
             timeout_graceful_shutdown=int(settings.grace_seconds) + 2,
             timeout_worker_healthcheck=30,
@@ -107,6 +110,7 @@ class Server(uvicorn.Server):
             await self._settle()
         # Accept here: under load, a server of uvloop hardly ever accepts new connections.
         self.servers = []
+        self._frozen = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._tls = tls.context(settings)
         for listening in self._sockets:
@@ -137,14 +141,23 @@ class Server(uvicorn.Server):
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
                 self.should_exit = True
+        if self.settled and not self._frozen:
+            self._frozen = True
+            # What lives as long as the process would else be looked through again and again, a
+            # tenth of a second each time.
+            gc.collect()
+            gc.freeze()
         if self.settled and self.config.greetings.acquire(False):
-            sys.stdout.write(greeting(self.config.settings, self.port, self._served_bundle()))
+            served = self.state.loader.served
+            folder = served.path if served else None
+            sys.stdout.write(greeting(self.config.settings, self.port, folder))
             sys.stdout.flush()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer every client that has connected, then end; cut off the rest in the end."""
         loop = asyncio.get_running_loop()
+        self.state.trial.stop()
         self.server_state.shutting_down = True
         if self.state.live is not None:  # its streams would last until they are cut off
             self.state.live.hub.close()
@@ -190,15 +203,6 @@ class Server(uvicorn.Server):
             except Exception:  # one connection must not end the server
                 log.exception("connection dropped")
                 connection.transport.abort()
-
-    def _served_bundle(self) -> Path | None:
-        if (model := self.state.loaded) is None:
-            return None
-        version, bundle = model.manifest.version, self.config.settings.bundle
-        with suppress(RepositoryError):
-            entries = self.state.repository.entries()
-            return next((entry.path for entry in entries if entry.version == version), bundle)
-        return bundle
 
     def _on_refused(self, scope: Scope, problem: Problem) -> None:
         self.state.metrics.count_rejected(problem)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import socket
 import sys
+import threading
+from contextlib import suppress
 
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
@@ -13,7 +17,7 @@ from service.observability.multiprocess import reports_folder
 from service.server.server import Config, Server
 from service.settings import Settings
 
-__all__ = ["run"]
+__all__ = ["leave", "run"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,6 +41,18 @@ def run(settings: Settings, listening: socket.socket) -> None:
         sys.exit(STARTUP_FAILURE)
 
 
+def leave() -> None:
+    """End the process with 0 at once if a thread of it is still at work.
+
+    One that loads a slow bundle is inside onnxruntime, which crashes the process when its globals
+    are destroyed meanwhile, as they are at the end of the interpreter.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        logging.shutdown()
+        os._exit(0)
+
+
 class _Worker(multiprocess.Process):
     """A process that serves; the supervisor notices its end, and it ends with the supervisor."""
 
@@ -54,7 +70,9 @@ class _Worker(multiprocess.Process):
         self._server = Server(self.config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        super().target(sockets)
+        with suppress(KeyboardInterrupt):
+            super().target(sockets)
+        leave()
 
     def pong(self) -> None:
         self.child_conn.recv()

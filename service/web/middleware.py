@@ -15,7 +15,8 @@ from service.web import problems
 from service.web.cross_site import SAFE_METHODS, is_cross_site
 from service.web.problems import Problem
 
-__all__ = ["RequestInfo", "RequestMiddleware", "RequestObserver"]
+__all__ = ["RequestInfo", "RequestMiddleware", "RequestObserver", "answer_head"]
+
 
 RequestObserver = Callable[[Scope, int, float], None]
 """Called after each request with its scope, its status and its duration in seconds."""
@@ -122,3 +123,21 @@ class RequestMiddleware:
         if parent is not None and (match := _TRACE_PARENT.fullmatch(parent)):
             return match.group(1).decode("ascii")
         return f"{self._prefix}-{next(self._numbers)}"
+
+
+async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer HEAD as `app` answers GET, without the body (RFC 9110, 9.3.2)."""
+    asked, has_ended = {**scope, "method": "GET"}, False
+
+    async def send_head(message: Message) -> None:
+        nonlocal has_ended
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not has_ended:  # a stream may have no end
+            has_ended = True
+            await send({"type": "http.response.body"})
+
+    try:
+        await app(asked, receive, send_head)
+    finally:
+        scope["route"] = asked.get("route")

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from models import Fault, RecordError
 from service.formats.errors import MalformedInputError, entry_of
+from service.web.validation import faults_of
 
 __all__ = [
     "BAD_REQUEST",
@@ -279,9 +280,7 @@ def problem_of(error: Exception) -> Problem:
         case MalformedInputError():
             return Problem(MALFORMED_BODY, str(error))
         case RequestValidationError():
-            return invalid_records(
-                [Fault(None, str(e["loc"][-1]), e["msg"], "something else") for e in error.errors()]
-            )
+            return invalid_records(faults_of(error.errors()))
         case HTTPException(status_code=404):
             return Problem(
                 NO_SUCH_PATH, "There is nothing at this path; /docs shows what there is."

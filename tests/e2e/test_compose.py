@@ -158,6 +158,7 @@ def test_the_service_comes_up_hardened_and_classifies_real_records(
     project.do("docker compose up -d --build --wait")
 
     assert httpx2.get(f"{project.url}/readyz").status_code == 200
+    assert httpx2.get(f"{project.url}/").text.startswith("<!doctype html>")
     assert classify(project.url, examples) == labels
     assert project.inspect()["State"]["Health"]["Status"] == "healthy"
     assert json.loads(project.do("docker compose exec -T service python -c", PROBE)) == {

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from models.telemetry.mapping import Mapping
-from service.offline.replay import Recording, ReplayError, Sender
+from service.offline.replay import Body, Recording, ReplayError, Sender
 from tests.support.running import Running, environment, eventually, running
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +31,14 @@ def recording() -> Recording:
 
 
 @contextmanager
-def service(folder: Path, port: int = 0) -> Iterator[tuple[Running, str]]:
+def service(folder: Path, workers: int = 1) -> Iterator[tuple[Running, str]]:
     """Serve the model that ships, with a database and a journal in a folder."""
     env = environment(
         FAULTCUBE_DATABASE_URL=f"sqlite:///{folder}/classes.sqlite",
         FAULTCUBE_JOURNAL=str(folder / "journal"),
+        FAULTCUBE_WORKERS=str(workers),
     )
-    command = f"{PROGRAM} serve --port {port}"
+    command = f"{PROGRAM} serve --port 0"
     with running(command, cwd=ROOT, env=env, seconds=60) as (process, url):
         yield process, url
 
@@ -60,8 +61,11 @@ def settled(url: str) -> dict[str, Any]:
     """Wait until every point has become a verdict, and return the status."""
 
     def look() -> dict[str, Any] | None:
-        status: dict[str, Any] = httpx2.get(f"{url}/ingest/status", timeout=30).json()
-        return status if status["queued"] == 0 and "refused" not in status else None
+        answer = httpx2.get(f"{url}/ingest/status", timeout=30)
+        status: dict[str, Any] = answer.json()
+        if answer.is_success and status["queued"] == 0 and "refused" not in status:
+            return status
+        return None
 
     eventually(look, seconds=60)
     time.sleep(1.5)  # more than the wait of the mapping
@@ -115,5 +119,41 @@ def test_twenty_kills_change_no_incident(
             assert told(url) == undisturbed
 
 
+def test_workers_share_ingestion_though_each_of_them_is_killed(
+    recording: Recording, undisturbed: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    bodies = [*recording.bodies()]
+    with service(tmp_path, workers=2) as (process, url):
+        eventually(lambda: _ready(url), seconds=60)
+        workers = _children(process.process.pid)
+        kills = dict(zip((len(bodies) // 3, len(bodies) * 2 // 3), workers, strict=True))
+        for at, body in enumerate(bodies):
+            if at in kills:
+                os.kill(kills[at], signal.SIGKILL)
+            eventually(lambda: _sent(url, body), seconds=60)  # noqa: B023 - called at once
+        status = settled(url)
+        assert status["points"]["resets"] == 0
+        assert told(url) == undisturbed
+
+
+def _children(pid: int) -> list[int]:
+    """The workers of a service; Python's own helper process is none."""
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in found if b"resource_tracker" not in _command(child)]
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _sent(url: str, body: Body) -> bool | None:
+    """Send a body on a connection of its own, so that any worker may get it."""
+    with suppress(ReplayError), closing(Sender(url)) as sender:
+        sender.send(body)
+        return True
+    return None
+
+
 def _ready(url: str) -> bool | None:
-    return "refused" not in httpx2.get(f"{url}/ingest/status", timeout=30).json() or None
+    answer = httpx2.get(f"{url}/ingest/status", timeout=30)
+    return (answer.is_success and "refused" not in answer.json()) or None

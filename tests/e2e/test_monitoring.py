@@ -42,6 +42,7 @@ EXPORTED = {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "coun
     "faultcube_classes_revision",
     "faultcube_enrolled_classes",
     "faultcube_store_up",
+    "faultcube_store_writable",
     "faultcube_shadow_records_total",
     "faultcube_shadow_agreed_total",
     "faultcube_shadow_skipped_total",

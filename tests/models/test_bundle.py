@@ -19,7 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import FORMAT, UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest
+from models.bundle import (
+    FORMAT,
+    MOST_FIELDS,
+    UNKNOWN,
+    Bundle,
+    BundleError,
+    Calibration,
+    Class,
+    Manifest,
+)
 from models.schema import Field
 
 MakeBundle = Callable[..., Bundle]
@@ -293,6 +302,69 @@ def test_a_folder_in_the_place_of_a_file_is_refused(folder: Path, name: str) -> 
     (folder / name).unlink()
     (folder / name).mkdir()
     assert refusal(folder).startswith(f"{name} cannot be read (Is a directory)")
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    folder: Path, name: str
+) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert refusal(folder).startswith(f"{name} cannot be read (it is no regular file)")
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_a_file_of_a_terabyte_is_refused_and_not_read(folder: Path, name: str) -> None:
+    os.truncate(folder / name, 1 << 40)
+    assert refusal(folder).startswith(f"{name} cannot be read (it has 1099511627776 bytes, where ")
+
+
+def test_the_files_of_a_bundle_are_bounded_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = sum(len(everything_in(folder)[name]) for name in ALL_FILES[:-1])
+    monkeypatch.setattr("models.bundle.MOST_BYTES", together)
+    Bundle.read(folder)
+    monkeypatch.setattr("models.bundle.MOST_BYTES", together - 1)
+    assert "bytes, where" in refusal(folder)
+
+
+@pytest.mark.parametrize("bound", ["MOST_BYTES", "MOST_MANIFEST_BYTES"])
+def test_what_is_too_large_to_be_read_is_not_written(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(f"models.bundle.{bound}", 100)
+    with pytest.raises(BundleError, match="it has more than"):
+        bundle.write(tmp_path / "small")
+    assert names_in(tmp_path) == []
+
+
+def test_a_manifest_of_too_many_fields_is_refused(folder: Path) -> None:
+    def widen(document: dict[str, Any]) -> None:
+        field = document["fields"][0]
+        document["fields"] = [field | {"name": f"field {i}"} for i in range(MOST_FIELDS + 1)]
+
+    edit(folder, widen)
+    assert "fields: Tuple should have at most 4096 items" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("piece", "place"),
+    [
+        ({"fields": [{}] * 100_000}, "fields.0.name"),
+        ({"classes": [{}] * 100_000}, "classes.0.name"),
+        ({"fields": [{"categories": [1] * 100_000}]}, "fields.0.name"),
+        ({"classes": [{"centroid": ["x"] * 100_000}]}, "classes.0.name"),
+    ],
+)
+def test_mistakes_beyond_the_first_of_a_list_take_no_memory(
+    folder: Path, piece: dict[str, Any], place: str
+) -> None:
+    edit(folder, lambda document: document.update(piece))
+    with pytest.raises(BundleError, match=place) as caught:
+        Bundle.read(folder)
+    assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+    assert caught.value.__cause__.error_count() < 20
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from benchmarks.fuzz.toy import DOWN, FIELDS, GOOD, OVERLOAD, toy_bundle
-from models import Field
+from models import Field, Model
 from service.app import create_app
 from service.settings import Settings
 from tests.support.databases import Postgres, running
@@ -89,7 +89,8 @@ def serve() -> Iterator[Serve]:
     clients: list[TestClient] = []
 
     def start(folder: Path, **settings: Any) -> TestClient:
-        app: FastAPI = create_app(Settings(bundle=folder, **settings))
+        # Not in a process of its own first: that takes half a second each time.
+        app: FastAPI = create_app(Settings(bundle=folder, **settings), load=Model.load)
         client = TestClient(app, raise_server_exceptions=False).__enter__()
         clients.append(client)
         _wait(client)
@@ -109,7 +110,9 @@ def client(bundle: Path, serve: Serve) -> TestClient:
 @pytest.fixture(scope="session")
 def shared(bundle: Path) -> Iterator[TestClient]:
     """A client of an application that tests share."""
-    app = create_app(Settings(bundle=bundle, max_records=50, max_body_bytes=1 << 20))
+    app = create_app(
+        Settings(bundle=bundle, max_records=50, max_body_bytes=1 << 20), load=Model.load
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         _wait(client)
         yield client

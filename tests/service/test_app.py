@@ -46,6 +46,47 @@ def test_a_path_or_method_that_does_not_exist_is_a_problem(
     assert ("allow" in response.headers) == (status == 405)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/livez",
+        "/readyz",
+        "/models",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/v2",
+        "/no/such",
+        "/embed",
+    ],
+)
+def test_head_is_answered_as_get_without_the_body(shared: TestClient, path: str) -> None:
+    get, head = shared.get(path), shared.head(path)
+    assert head.status_code == get.status_code
+    assert not head.content or get.status_code == 405
+    volatile = {"x-request-id", "content-length"}  # of a problem, and of what counts requests
+    assert {k: v for k, v in head.headers.items() if k not in volatile} == {
+        k: v for k, v in get.headers.items() if k not in volatile
+    }
+    if path == "/livez":
+        assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_head_is_counted_by_its_route_and_needs_the_key_that_get_needs(
+    bundle: Path, serve: Callable[..., TestClient]
+) -> None:
+    client = serve(bundle, read_keys="a" * 64)
+    assert client.head("/models").status_code == 401
+    assert client.head("/livez").status_code == 200
+    count = 'faultcube_requests_total{route="/livez",status="200"} 1.0'
+    assert count in client.app.state.faultcube.metrics.text().decode()  # type: ignore[attr-defined]
+
+
+def test_the_methods_of_a_path_are_listed_with_head(shared: TestClient) -> None:
+    response = shared.delete("/classes")
+    assert response.headers["allow"] == "GET, HEAD, POST"
+
+
 def test_a_defect_is_a_problem_that_tells_nothing(
     client: TestClient, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

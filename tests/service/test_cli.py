@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from service.settings import as_markdown
+from tests.support.bundles import put_looping_bundle
 from tests.support.certificates import self_signed
 
 PROGRAM = """
@@ -105,6 +106,76 @@ def test_serve_greets_with_a_request_that_works_and_ends_quietly_on_a_signal(
     assert "Traceback" not in log
     (request,) = [line for line in lines if line.get("path") == "/classify"]
     assert (request["status"], request["records"]) == (200, 3)
+
+
+HOMELESS = """
+import os, pwd
+def unknown(_):
+    raise KeyError
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None), os.environ.pop("XDG_STATE_HOME", None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("admin", "status", "said"),
+    [("", 0, ""), ("a" * 64, 2, "faultcube: FAULTCUBE_DATABASE_URL: is not set, and this user")],
+)
+def test_a_user_without_a_home_is_served_or_told_what_to_set(
+    bundle: Path, admin: str, status: int, said: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOMELESS + PROGRAM, "serve", str(bundle), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"FAULTCUBE_ADMIN_KEYS": admin},
+    )
+    assert process.stdout
+    served = process.stdout.readline().startswith("Faultcube serves ")
+    process.terminate()
+    _, log = process.communicate(timeout=15)
+    assert (served, process.returncode) == (status == 0, status)
+    assert log.startswith(said)
+    assert "Traceback" not in log
+    assert served or log.count("\n") == 1
+
+
+UNTRIED = """
+import json
+from service.bundles.trial import Trial
+Trial.version = lambda _, folder: json.loads((folder / "manifest.json").read_bytes())["version"]
+"""
+
+
+@pytest.mark.parametrize(("before", "times"), [("", 2), (UNTRIED, 7)])
+def test_a_signal_while_a_bundle_loads_ends_the_service_in_time_and_with_0(
+    bundle: Path, tmp_path: Path, before: str, times: int
+) -> None:
+    """At several moments: in the trial, or inside onnxruntime in this process."""
+    put_looping_bundle(bundle, tmp_path / "endless")
+    for number in range(times):
+        process = subprocess.Popen(
+            [sys.executable, "-c", before + PROGRAM, "serve", tmp_path / "endless", "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"FAULTCUBE_GRACE_SECONDS": "3"},
+        )
+        assert process.stderr
+        while "Application startup complete" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(number / 5)
+        process.terminate()
+        _, log = process.communicate(timeout=10)
+        assert process.returncode == 0, log
+        assert '"level": "error"' not in log
+    assert str(tmp_path / "endless") not in commands()
+
+
+def commands() -> str:
+    """The command lines of all processes."""
+    found = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")]
+    return b"\n".join(found).decode(errors="replace")
 
 
 def test_a_body_over_the_limit_is_cut_off_on_a_real_connection(start: Start, bundle: Path) -> None:
@@ -233,6 +304,14 @@ def test_what_cannot_be_served_is_said_in_one_line_with_exit_code_2(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_misspelt_variable_is_told_in_one_line_when_the_service_starts(tmp_path: Path) -> None:
+    done = command("serve", tmp_path / "none", FAULTCUBE_PROT="80", FAULTCUBE_KEY="x")
+    warned, refused = done.stderr.splitlines()
+    assert warned.startswith("faultcube: FAULTCUBE_PROT is no setting and is ignored; did you mean")
+    assert warned.endswith("FAULTCUBE_PORT?")
+    assert refused.startswith("faultcube: no folder ")
 
 
 def test_a_port_that_is_none_is_refused(bundle: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.settings import Settings, SettingsError, as_markdown
+from service.settings import Settings, SettingsError, as_markdown, misspelt
 
 
 def test_every_setting_is_read_from_its_environment_variable(
@@ -28,15 +30,19 @@ def test_every_setting_is_read_from_its_environment_variable(
         "workers": 3,
         "tls_cert": tmp_path / "cert.pem",
         "tls_key": tmp_path / "key.pem",
+        "bundle_seconds": 12.5,
+        "bundle_bytes": 1 << 28,
         "drift_window": 5000,
         "shadow": tmp_path / "shadow",
         "otlp_endpoint": "http://localhost:4318",
         "trace_share": 0.5,
+        "trusted_proxies": "10.0.0.5, 192.168.0.0/16,fe80::1",
         "max_held_bytes": 1 << 24,
         "queue": 7,
         "database_url": "postgresql://db/faultcube",
         "mapping": Path(__file__).parents[2] / "training/data/cisco-iosxr/mapping.toml",
         "journal": tmp_path / "journal",
+        "ingest_share": "2/3",
         "max_classes": 9,
         "incident_open": 3,
         "incident_window": 5,
@@ -46,6 +52,7 @@ def test_every_setting_is_read_from_its_environment_variable(
         "incident_root_seconds": 9.5,
         "incident_stale_seconds": 10.5,
         "incident_settle_seconds": 11.5,
+        "incident_days": 12.5,
         "alertmanagers": "http://one:9093, https://two/prefix",
         "webhook": "https://me:word@there/hook?x=1",
         "webhook_secret": "hush",
@@ -88,6 +95,9 @@ def test_an_option_overrides_the_environment_and_none_does_not(
         ("FAULTCUBE_ALERTMANAGERS", "localhost:9093"),
         ("FAULTCUBE_ALERTMANAGERS", "http://one:9093; http://two:9093"),
         ("FAULTCUBE_WEBHOOK", "hook"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "*"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "proxy.example.org"),
+        ("FAULTCUBE_TRUSTED_PROXIES", "10.0.0.1/8"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(
@@ -119,3 +129,62 @@ def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> No
     (tmp_path / "mapping.toml").write_text('name = "x"')
     with pytest.raises(SettingsError, match=r"FAULTCUBE_MAPPING: .*key"):
         Settings.read(mapping=tmp_path / "mapping.toml")
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_one() -> None:
+    lines = misspelt(["FAULTCUBE_ADMIN_KEY", "faultcube_prot", "FAULTCUBE_XYZZY", "HOME"])
+    assert lines == [
+        "FAULTCUBE_ADMIN_KEY is no setting and is ignored; did you mean FAULTCUBE_ADMIN_KEYS?",
+        "FAULTCUBE_XYZZY is no setting and is ignored; see `faultcube settings`",
+        "faultcube_prot is no setting and is ignored; did you mean FAULTCUBE_PORT?",
+    ]
+
+
+def test_settings_and_variables_of_other_commands_are_not_misspelt() -> None:
+    names = [f"FAULTCUBE_{name.upper()}" for name in Settings.model_fields]
+    assert not misspelt([*names, "faultcube_port", "FAULTCUBE_KEY", "FAULTCUBES"])
+
+
+def test_networks_of_proxies_are_also_named_as_an_ipv6_socket_sees_them() -> None:
+    assert Settings(trusted_proxies=" ").proxies() == []
+    assert Settings(trusted_proxies="10.0.0.0/8, ::1").proxies() == [
+        "10.0.0.0/8",
+        "::1/128",
+        "::ffff:10.0.0.0/104",
+    ]
+
+
+@pytest.fixture
+def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a user whom the system does not know, as containers may."""
+
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME")
+
+
+@pytest.mark.usefixtures("_homeless")
+def test_a_user_without_a_home_needs_none_where_nothing_is_stored() -> None:
+    assert Settings.read().database() is None
+
+
+@pytest.mark.usefixtures("_homeless")
+@pytest.mark.parametrize(
+    ("chosen", "missing"),
+    [
+        ({"admin_keys": "a" * 64}, "DATABASE_URL"),
+        ({"admin_keys": "a" * 64, "database_url": "sqlite:////a/file"}, "JOURNAL"),
+        ({"database_url": "sqlite:////a/file"}, "JOURNAL"),
+    ],
+)
+def test_a_user_without_a_home_is_told_what_to_set(chosen: dict[str, Any], missing: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(**chosen)
+    assert str(caught.value) == (
+        f"FAULTCUBE_{missing}: is not set, and this user has no home folder: set it, or "
+        "XDG_STATE_HOME"
+    )
+    Settings.read(**(chosen | {"database_url": "sqlite:////b", "journal": Path("/c")}))

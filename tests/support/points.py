@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from models.telemetry.points import Series, SeriesTable
@@ -28,7 +29,12 @@ class Receiving:
     def __init__(self, decode: Decoder) -> None:
         self._decode = decode
         self.placed: list[Series] = []
-        self.table = SeriesTable(self)
+        self.table = SeriesTable(self, self._state_of)
+
+    def _state_of(self, metric: str, text: str) -> float:
+        return (
+            {"up": 1.0, 'not "here"': 2.0}.get(text, math.nan) if "-state" in metric else math.nan
+        )
 
     def place(self, series: Series) -> int:
         """Return the next id."""

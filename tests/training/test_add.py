@@ -278,3 +278,31 @@ def test_the_estimator_enrols_what_its_dataset_carries(make: Make, feedback: pl.
     np.testing.assert_array_equal(made.centroids_[3], mean)
     assert made.rule_.support is not None
     assert made.rule_.support.tolist() == [math.inf] * 3 + [3]
+
+
+def test_a_new_class_has_the_severity_that_it_was_enrolled_with(
+    make: Make, feedback: pl.DataFrame
+) -> None:
+    enrolled = feedback.with_columns(
+        label=pl.Series(["storm"] * 4 + ["flap"] * 4 + ["slow"] * 4),
+        label_severity=pl.Series(["minor"] * 4 + [None] * 4 + ["warning"] * 4),
+    )
+    dataset = load_dataset(make(enrolled))
+    assert dataset.severity == {"storm": "minor", "slow": "warning"}
+    recipe = make(enrolled, severity={"slow": "critical"})
+    bundle, _ = train(recipe, datetime(2026, 1, 1, tzinfo=UTC), lambda *_: None)
+    assert {known.name: known.severity for known in bundle.manifest.classes} == {
+        "good": "none",
+        "slow": "critical",
+        "lossy": "major",
+        "storm": "minor",
+        "flap": "major",
+    }
+
+
+def test_a_severity_that_is_none_is_refused(make: Make, feedback: pl.DataFrame) -> None:
+    odd = feedback.with_columns(label_severity=pl.lit("bad"))
+    with pytest.raises(RecipeError, match="column 'label_severity' holds 'bad'; expected one of"):
+        load_dataset(make(odd))
+    good = feedback.with_columns(label_severity=pl.lit("none"))
+    assert load_dataset(make(good)).severity == {}

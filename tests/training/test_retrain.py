@@ -19,7 +19,15 @@ from training import retrain as module
 from training.console import retrain_and_write
 from training.evaluation.evaluate import score
 from training.recipe import Recipe, RecipeError
-from training.retrain import Outcome, _newer_half, _worse, recipe_changes, retrain, target_of
+from training.retrain import (
+    TOLERANCE,
+    Outcome,
+    _newer_half,
+    _worse,
+    recipe_changes,
+    retrain,
+    target_of,
+)
 from training.train import train
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -145,6 +153,38 @@ def test_the_running_bundle_is_wrong_about_what_it_does_not_know(
     assert outcome.worse == ()
     assert outcome.fitted.dataset.added[0].rows == 24
     assert outcome.test[1].records == 60
+
+
+def test_a_new_class_that_no_test_row_is_of_is_told_of_and_not_compared(
+    folder: Path, running: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One correction, and four records of a class that lies among those of another one."""
+    rows = pl.read_parquet(folder / "t.parquet").filter(part="train")
+    thief = rows.filter(label="lossy").head(4).with_columns(label=pl.lit("thief"))
+    more = pl.concat([rows.filter(label="good").head(1), thief]).select(*FIELDS, "label")
+    more.write_csv(folder / "feedback.csv")
+    recipe = Recipe.read(folder / "r.toml", {"add": [folder / "feedback.csv"]})
+    outcome = retrain(recipe, Model.load(running), MADE, quiet)
+    assert (outcome.new, outcome.worse) == (("thief",), ())
+    assert outcome.whole.recall["lossy"] < outcome.test[1].recall["lossy"]
+    # All of the candidate's classes would not have passed.
+    assert _worse((outcome.test[0], outcome.whole), None, TOLERANCE)
+    assert call(folder, running, folder / "new") == 0
+    said = capsys.readouterr().out
+    assert "(both without thief, of which there is no test row and which the running" in said
+    assert "with it: recall of lossy " in said
+
+
+def test_a_class_that_only_the_running_bundle_knows_is_not_compared_either(
+    folder: Path, running: Path
+) -> None:
+    model = Model.load(running)
+    recipe = Recipe.read(folder / "r.toml", {})
+    matrix = model.schema.encode(model.examples)
+    own = model.enrol("own", model.encoder.embed(matrix[1:2]))
+    ours = retrain(recipe, model.with_classes([own]), MADE, quiet)
+    assert ours.test == retrain(recipe, model, MADE, quiet).test
+    assert ours.new == ()
 
 
 def test_a_worse_candidate_is_not_written(

@@ -16,7 +16,7 @@ from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
 from training.dataset.tables import Added, added_tables, aligned, read_labelled
-from training.recipe import Recipe, RecipeError, Split
+from training.recipe import Recipe, RecipeError, Severity, Split
 
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
@@ -83,6 +83,9 @@ class Dataset:
     notes: tuple[str, ...]  # warnings for the user
     added: tuple[Addition, ...] = ()  # tables whose rows are among the train rows
     carried: tuple[str, ...] = ()  # classes of too few rows to be fitted
+    severity: Mapping[str, Severity] = dataclasses.field(
+        default_factory=dict
+    )  # as added tables say
     fit_schema: Schema | None = None  # the fields as the other classes show them; None: as all do
 
     @property
@@ -186,6 +189,7 @@ def load_dataset(
         (*notes, *(addition.note for addition in additions)),
         additions,
         carried,
+        dict(item for table in added for item in table.severity.items()),
         fit_schema,
     )
 

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 
@@ -13,9 +14,10 @@ from training.dataset.labels import describe, merged, spellings
 from training.dataset.reading import Table, read_file
 from training.dataset.schema_inference import is_named_as_no_field, text_columns, with_units
 from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column
-from training.recipe import Reading, Recipe, RecipeError, Split, TableError
+from training.recipe import Reading, Recipe, RecipeError, Severity, Split, TableError
 
 _LABEL = "label"  # Label column of an added table that lacks the recipe's label column
+_SEVERITY = "label_severity"  # Column of an added table, by `faultcube export-feedback`
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Added:
     name: str  # name of the file
     rows: pl.DataFrame  # its labelled rows, with all of its columns
     labels: frozenset[str]  # all of its labels, including those that the recipe leaves out
+    severity: Mapping[str, Severity] = field(default_factory=dict)  # of fault classes, as enrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,26 @@ def added_tables(recipe: Recipe) -> list[Added]:
         labels = pl.concat([known, labels_of(rows, recipe)])
         rows = _with_labels(rows, labels, recipe)
         names = frozenset(rows[recipe.label].drop_nulls())
-        added.append(Added(path.name, _kept(rows, recipe), names))
+        rows = _kept(rows, recipe)
+        added.append(Added(path.name, rows, names, _severities(rows, recipe, path)))
     return added
+
+
+def _severities(rows: pl.DataFrame, recipe: Recipe, path: Path) -> dict[str, Severity]:
+    """Return the severity of each label that has one; of several, the last."""
+    if _SEVERITY not in rows.columns:
+        return {}
+    column = rows[_SEVERITY].cast(pl.String).replace("", None)
+    known = get_args(Severity)
+    if odd := sorted({*column.drop_nulls()} - {*known, "none"}):
+        raise TableError(
+            f"{path}: column {_SEVERITY!r} holds {odd[0]!r}; expected one of {', '.join(known)}"
+        )
+    return {
+        label: severity
+        for label, severity in zip(rows[recipe.label], column, strict=True)
+        if severity in known and label != recipe.good
+    }
 
 
 def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-import ray  # type: ignore[import-not-found]
+import ray
 from ray import serve
 from starlette.requests import Request
 

@@ -11,6 +11,7 @@ import msgspec
 
 from models import RecordError
 from service.formats.errors import MalformedInputError
+from service.formats.json_text import check_unique, unmarked
 
 __all__ = [
     "CHUNK",
@@ -118,6 +119,7 @@ def decode(header: bytes | bytearray, max_inputs: int) -> tuple[Document, dict[b
         MalformedInputError: it is not JSON.
         RecordError: it is, but not a request.
     """
+    header = unmarked(header)
     header, cuts = _cut(header) if len(header) > CHUNK else (header, {})
     try:
         if len(header) > CHUNK:
@@ -125,7 +127,8 @@ def decode(header: bytes | bytearray, max_inputs: int) -> tuple[Document, dict[b
             if len(outline.inputs) > max_inputs or len(outline.outputs or ()) > len(OUTPUTS):
                 expected, got = f"at most {max_inputs} inputs", "more of them, or of outputs"
                 raise RecordError.of_request("inputs", expected, got)
-        return _document.decode(header), cuts
+        document = _document.decode(header)
+        check_unique(header, "inputs")
     except msgspec.ValidationError as error:
         match = _WRONG.match(str(error))
         expected, got, path = match.groups() if match else ("a request", "something else", "")
@@ -137,6 +140,7 @@ def decode(header: bytes | bytearray, max_inputs: int) -> tuple[Document, dict[b
         ) from error
     except RecursionError as error:
         raise MalformedInputError("The body is JSON that is nested too deeply.") from error
+    return document, cuts
 
 
 def _cut(document: bytes | bytearray) -> tuple[bytes, dict[bytes, memoryview]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from models.telemetry.points import UNMAPPED, Series, SeriesTable
 
 
@@ -29,3 +31,17 @@ def test_tokens_of_foreign_series_do_not_grow_without_bound() -> None:
         assert table.add(number, Series("other", {})) == UNMAPPED
     assert len(table.ids) <= 11
     assert table.ids[b"ours"] == 0
+
+
+def test_the_text_of_a_state_is_asked_for_once() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def state_of(metric: str, text: str) -> float:
+        asked.append((metric, text))
+        return {"up": 1.0}.get(text, float("nan"))
+
+    table = SeriesTable(Counting(), state_of)
+    assert [table.state("port", text) for text in ("up", "up")] == [1.0, 1.0]
+    assert np.isnan([table.state("port", text) for text in ("down", "down")]).all()
+    assert asked == [("port", "up"), ("port", "down")]
+    assert np.isnan(SeriesTable(Counting()).state("port", "up"))

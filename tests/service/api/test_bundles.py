@@ -13,7 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from models import Bundle
+from service.app import create_app
 from service.bundles.repository import POINTER
+from service.settings import Settings
+from tests.support.bundles import put_looping_bundle
 
 KEY = "an admin key"
 ADMIN = {"X-API-Key": KEY}
@@ -95,8 +98,44 @@ def test_a_bad_bundle_is_refused_and_counted_while_the_old_one_serves(
     assert served(client) == version
     assert client.post("/classify", json={"records": [good]}).status_code == 200
     bad, fine = client.get("/models").json()["models"]
-    assert "encoder.onnx was altered" in bad["refused"]
+    assert bad["state"] == "refused"
+    assert "encoder.onnx was altered" in bad["reason"]
     assert (bad["served"], fine["served"]) == (False, True)
+
+
+def test_of_copies_only_the_one_that_was_loaded_is_served(
+    start: Serve, shelve: Callable[..., str], folder: Path
+) -> None:
+    shelve("original")
+    client = start()
+    shutil.copytree(folder / "original", folder / "copy")
+    (folder / "copy" / "encoder.onnx").write_bytes(b"spoilt")
+    copy, original = client.get("/models").json()["models"]
+    assert (copy["served"], copy["state"]) == (False, "idle")
+    assert "its own files were not verified" in copy["reason"]
+    assert (original["served"], original["state"]) == (True, "served")
+
+
+def test_a_bundle_that_never_ends_is_refused_while_a_newer_one_is_served(
+    folder: Path, bundle: Path, shelve: Callable[..., str]
+) -> None:
+    first = shelve("good", year=2024)
+    settings = Settings(
+        bundle=folder, bundle_seconds=3, admin_keys=hashlib.sha256(KEY.encode()).hexdigest()
+    )
+    with TestClient(create_app(settings)) as client:
+        wait_for(client, first)
+        put_looping_bundle(bundle, folder / "endless", day=1)
+        deadline = time.monotonic() + 30
+        while "it took too long: more than 3 s" not in client.get("/models").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert served(client) == first
+        assert "faultcube_bundle_refused_total 1.0" in client.get("/metrics").text
+        response = client.post("/models/endless/activate", headers=ADMIN)
+        assert response.status_code == 409
+        assert "endless is refused: it took too long" in response.json()["detail"]
+        wait_for(client, shelve("newer", year=2026))
 
 
 def test_at_the_start_an_older_bundle_stands_in_for_a_bad_one(

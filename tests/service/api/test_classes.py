@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from starlette.testclient import TestClient
 from models import Bundle, Model, Reference
 from models.reference import REFERENCE
 from service.api import classes as routes
+from service.classes import sqlite
 from service.classes.entities import AwayError
+from service.runtime import class_sync
 from tests.support.databases import KINDS, Postgres, url_of
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -306,7 +309,14 @@ def test_who_has_seen_an_earlier_revision_is_told(desk: TestClient, odd: Json) -
         refused = desk.delete("/classes/odd", headers={"If-Match": seen})
         assert (refused.status_code, refused.json()["reason"]) == (409, "outdated")
     assert desk.delete("/classes/odd", headers={"If-Match": '"1"'}).status_code == 200
-    assert desk.delete("/classes/odd", headers={"If-Match": "x"}).status_code == 422
+    refused = desk.delete("/classes/odd", headers={"If-Match": "x"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "If-Match")
+
+
+def test_any_revision_matches_a_star(desk: TestClient, odd: Json) -> None:
+    desk.headers["If-Match"] = "*"
+    assert enrol(desk, "odd", odd).status_code == 201
+    assert desk.delete("/classes/odd").status_code == 200
 
 
 def test_every_change_is_kept_and_can_be_undone(desk: TestClient, odd: Json, down: Json) -> None:
@@ -429,6 +439,48 @@ def test_while_the_database_is_away_classification_goes_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert "faultcube_store_up 1.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_while_the_disk_of_the_database_is_full_the_service_is_degraded(
+    start: Serve, odd: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_sync, "_PROBE_SECONDS", 0.0)
+    client = start()
+    enrol(client, "odd", odd)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_connect", full(sqlite._connect))
+        client.app.state.faultcube.store.close()  # type: ignore[attr-defined]  # opened anew, full
+        wait_for_status(client, "degraded")
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        assert "No change can be stored (" in response.json()["detail"]
+        assert "make room on its disk" in response.json()["detail"]
+        assert labels(client, odd) == ["odd"]
+        text = client.get("/metrics").text
+        assert "faultcube_store_writable 0.0" in text
+        assert "faultcube_store_up 1.0" in text
+    client.app.state.faultcube.store.close()  # type: ignore[attr-defined]
+    wait_for_status(client, "ready")
+    assert "faultcube_store_writable 1.0" in client.get("/metrics").text
+
+
+def full(connect: Callable[[Path], sqlite3.Connection]) -> Callable[[Path], sqlite3.Connection]:
+    """Connect to databases that may not grow."""
+
+    def connected(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    return connected
+
+
+def wait_for_status(client: TestClient, status: str) -> None:
+    deadline = time.monotonic() + 10
+    while client.get("/readyz").json()["status"] != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

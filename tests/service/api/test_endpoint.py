@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from models import Field
+from service.api import endpoint as module
 from service.formats.chunk import CHUNK_BYTES
 from service.web.problems import MEDIA_TYPE
 
@@ -422,3 +423,42 @@ def test_a_large_batch_is_answered_in_order(
     assert labels == ["link-down" if number % 7 == 3 else "normal" for number in range(9_000)]
     state = client.app.state.faultcube  # type: ignore[attr-defined]
     assert state.budget.held == state.scheduler.waiting == 0
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 30))
+def test_an_answer_is_sent_whole_in_parts_of_a_size(parts: list[bytes], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_SEND_BYTES", size)
+        sent = [*module._slices(parts)]
+    assert b"".join(sent) == b"".join(parts)
+    assert all(size <= len(part) < 2 * size for part in sent[:-1])
+    assert all(len(part) < 2 * size for part in sent[-1:])
+
+
+def test_many_records_are_a_large_request_however_few_bytes_they_have(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sliced: list[int] = []
+
+    async def run(steps: Any) -> Any:
+        sliced.append(1)
+        return await run_sliced(steps)
+
+    scheduler = client.app.state.faultcube.scheduler  # type: ignore[attr-defined]
+    run_sliced = scheduler.run_sliced
+    monkeypatch.setattr(scheduler, "run_sliced", run)
+    for records, large in ((255, 0), (257, 1)):
+        body = {"records": [{}] * records}
+        response = client.post("/classify?on_invalid=report", json=body)
+        assert len(response.json()["results"]) == records
+        assert len(sliced) == large
+
+
+def test_a_long_answer_has_the_length_that_it_says(
+    client: TestClient, good: dict[str, Any]
+) -> None:
+    body = {"records": [good] * 9_000}
+    response = client.post("/embed", json=body)
+    assert len(response.content) > 1 << 19
+    assert response.headers["content-length"] == str(len(response.content))
+    assert len(response.json()["embeddings"]) == 9_000

@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from models import RecordError
 from service.api import forms
 from service.api.forms import Form
 from service.web.body import ByteBudget
@@ -120,6 +121,7 @@ def test_what_does_not_fit_is_named_and_never_repeated(
     (error,) = refusal.value.members["errors"]
     assert {key: error[key] for key in ("record", "field") if key in error} == place
     assert "s3cr3t" not in str(refusal.value.document())
+    assert "nput" not in error["expected"]
 
 
 def test_no_bytes_stay_held_whatever_becomes_of_a_body(sender: Sender) -> None:
@@ -142,3 +144,12 @@ def test_a_form_is_documented_with_the_bundles_own_record() -> None:
     assert schema["additionalProperties"] is False
     single = forms.described(Single)["requestBody"]["content"]["application/json"]["schema"]
     assert single["properties"] == {"record": reference}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_form(sender: Sender) -> None:
+    assert sender.send(b'\xef\xbb\xbf{"name": "a"}')[0].name == "a"
+
+
+def test_a_form_with_two_lists_of_records_is_refused(sender: Sender) -> None:
+    with pytest.raises(RecordError, match="a second one"):
+        sender.send(b'{"name": "a", "records": [{}], "records": []}')

@@ -79,6 +79,14 @@ def test_each_client_gets_the_status_that_it_takes_for_success(
     assert after["points"] > before["points"] or receiver == "gnmic"
 
 
+@pytest.mark.parametrize("receiver", ["telegraf", "collectd", "otlp_json", "gnmic"])
+def test_a_byte_order_mark_is_no_part_of_a_body(client: TestClient, receiver: str) -> None:
+    path, headers, body = SENT[receiver]
+    answer = client.post(path, content=b"\xef\xbb\xbf" + body, headers=headers)
+    assert answer.status_code == RECEIVERS[receiver].status
+    assert not answer.content or answer.json() == {}
+
+
 def test_every_receiver_but_the_untried_is_tried() -> None:
     assert RECEIVERS.keys() - SENT.keys() == {"arrow", "remote_write_v2"}
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from service.classes import sqlite
 from service.classes.backend import Backend
 from service.classes.entities import UnusableError
 from service.classes.sqlite import backend
@@ -105,3 +107,66 @@ def test_a_file_that_is_gone_is_not_made_again_by_a_statement(path: Path, open_f
     with pytest.raises(sa.exc.OperationalError):
         made.statement.connect()
     assert not path.exists()
+
+
+def test_a_database_that_can_be_written_is_left_as_it_is(path: Path, open_file: Open) -> None:
+    made = open_file(path)
+    made.check()
+    before = path.read_bytes()
+    assert made.write_fault() == ""
+    with made.statement.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("pragma", "why"),
+    [
+        ("max_page_count = 1", "it cannot be written (database or disk is full): make room"),
+        ("query_only = ON", "it cannot be written (attempt to write a readonly database): it and"),
+    ],
+)
+def test_why_a_database_cannot_be_written_is_told(
+    path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch, pragma: str, why: str
+) -> None:
+    made, connect = open_file(path), sqlite._connect
+    made.check()
+
+    def connected(file: Path) -> sqlite3.Connection:
+        connection = connect(file)
+        connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    monkeypatch.setattr(sqlite, "_connect", connected)
+    assert made.write_fault().startswith(why)
+
+
+def test_a_disk_that_is_full_is_found_out(tmp_path: Path, open_file: Open) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        made = open_file(disk / "classes.db")
+        made.check()
+        assert made.write_fault() == ""
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert "disk is full" in made.write_fault()
+        (disk / "filler").unlink()
+        assert made.write_fault() == ""
+        made.writing.dispose()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_while_another_program_writes_the_database_is_not_said_to_be_unwritable(
+    path: Path, open_file: Open
+) -> None:
+    made = open_file(path)
+    made.check()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert made.write_fault() == ""

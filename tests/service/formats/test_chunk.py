@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import Fault, RecordError
 from models.schema import Misfits
@@ -63,3 +65,19 @@ def test_no_more_than_ten_faults_are_looked_for() -> None:
 
 def test_chunks_do_not_share_their_faults() -> None:
     assert Chunk(MATRIX).faults is not Chunk(MATRIX).faults
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(1, 12))
+def test_what_is_split_is_the_same_together(fits: list[bool], records: int) -> None:
+    matrix = np.arange(2.0 * sum(fits), dtype=np.float32).reshape(-1, 2)
+    faults = {row: fault_of(row, 0) for row, fit in enumerate(fits) if not fit}
+    parts = [*Chunk(matrix, faults).split(records)]
+    assert all(len(part) <= records for part in parts)
+    assert sum(map(len, parts)) == len(fits)
+    np.testing.assert_array_equal(np.concatenate([part.matrix for part in parts]), matrix)
+    starts = [records * number for number in range(len(parts))]
+    assert {
+        start + row: fault
+        for start, part in zip(starts, parts, strict=True)
+        for row, fault in part.faults.items()
+    } == faults

@@ -37,13 +37,13 @@ def body(*records: object, **members: object) -> bytes:
 
 def faults_of(content: bytes, *options: str) -> list[tuple[int | None, str | None, str]]:
     with pytest.raises(RecordError) as refusal:
-        diagnosis(*options).read(content, report=False)
+        diagnosis(*options).read(content)
     return [(fault.record, fault.field, fault.got) for fault in refusal.value.faults]
 
 
 def test_what_the_fast_decoder_was_too_strict_for_is_read() -> None:
     options, chunk = diagnosis("distances", "explain").read(
-        body(GOOD, {"up": False}, distances=True), report=False
+        body(GOOD, {"up": False}, distances=True)
     )
     assert options == {"distances": True, "explain": False}
     np.testing.assert_array_equal(chunk.matrix, np.array([ROW, [math.nan, 0]], np.float32))
@@ -73,7 +73,8 @@ def test_records_are_a_list_of_some_but_not_too_many(content: bytes, got: str) -
 
 
 def test_a_report_is_in_place_and_asks_the_fast_decoder_first() -> None:
-    _, chunk = diagnosis().read(body(GOOD, 1, {"up": False}, {"up": "s3cr3t"}), report=True)
+    texts = [msgspec.Raw(json.dumps(each)) for each in (GOOD, 1, {"up": False}, {"up": "s3cr3t"})]
+    (chunk,) = diagnosis().report(texts, 0, 100)
     np.testing.assert_array_equal(chunk.matrix, np.array([FAST, [math.nan, 0]], np.float32))
     assert [(at, fault.record, fault.got) for at, fault in chunk.faults.items()] == [
         (1, 1, "a number"),
@@ -82,16 +83,38 @@ def test_a_report_is_in_place_and_asks_the_fast_decoder_first() -> None:
 
 
 def test_only_so_many_faults_of_a_report_name_their_field() -> None:
-    chunk = diagnosis().report([{}, GOOD, {}, {}], 10, 2)
+    (chunk,) = diagnosis().report([{}, GOOD, {}, {}], 10, 2)
     fields = {at: fault.field for at, fault in chunk.faults.items()}
     assert fields == {0: "up", 2: "up", 3: "up"}  # values are looked at; text is not
     texts = [msgspec.Raw(b"{}")] * 3
-    chunk = diagnosis().report(texts, 10, 2)
+    (chunk,) = diagnosis().report(texts, 10, 2)
     assert [(fault.record, fault.field) for fault in chunk.faults.values()] == [
         (10, "up"),
         (11, "up"),
         (12, None),
     ]
+
+
+def test_a_report_of_many_records_comes_in_chunks() -> None:
+    entries = [GOOD, {}] * 400
+    found = [*diagnosis().report(entries, 10, 500)]
+    assert [len(chunk) for chunk in found] == [256, 256, 256, 32]
+    records = [fault.record for chunk in found for fault in chunk.faults.values()]
+    assert records == [*range(11, 810, 2)]
+    assert sum(len(chunk.matrix) for chunk in found) == 400
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_cannot_be_read_in_chunks_is_refused_with_the_reason(strict: bool) -> None:
+    for content, got in [
+        (b'{"records": 1}', "a number"),
+        (b'{"records": []}', "an empty list"),
+        (b'{"records": 5, "records": [{"up": true}]}', "one that comes twice"),
+    ]:
+        with pytest.raises(RecordError, match=got):
+            diagnosis().refuse(content, strict=strict)
+    with pytest.raises(MalformedInputError):
+        diagnosis().refuse(b'{"records": [', strict=strict)
 
 
 def test_a_list_of_a_longer_request_is_told_by_its_place_there() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import Field, RecordError, Schema
 from models.schema import Matrix
-from service.formats.chunk import CHUNK_BYTES, Chunk
+from service.formats.chunk import CHUNK_BYTES, CHUNK_RECORDS, Chunk
 from service.formats.errors import MalformedInputError
 from service.formats.json_reader import Body, JsonDecoder
 from tests.support.problems import errors_of
@@ -184,10 +184,11 @@ def test_a_report_takes_the_records_that_fit_and_tells_of_each_other_one(
 
 
 def test_a_report_of_records_that_are_all_bad_stays_short() -> None:
-    (chunk,) = chunks(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
-    assert len(chunk.faults) == 10_000
-    assert not len(chunk.matrix)
-    assert sum(fault.field is not None for fault in chunk.faults.values()) == 100
+    found = chunks(b'{"records": [' + b",".join([b"{}"] * 10_000) + b"]}", report=True)
+    faults = [fault for chunk in found for fault in chunk.faults.values()]
+    assert [fault.record for fault in faults] == [*range(10_000)]
+    assert not any(len(chunk.matrix) for chunk in found)
+    assert sum(fault.field is not None for fault in faults) == 100
 
 
 @pytest.mark.parametrize("report", [False, True])
@@ -354,3 +355,79 @@ def test_text_that_is_no_utf_8_is_refused_in_a_report_too(long: bool) -> None:
     odd = b'"' + b"x" * (600_000 if long else 10) + b'\xf0"'
     with pytest.raises(MalformedInputError):
         chunks(b'{"records": [' + odd + b", " + json.dumps(GOOD).encode() + b"]}", report=True)
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("report", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("records", "records"),
+        ("\\u0072ecords", "records"),
+        ("records", "rec\\u006Frds"),
+        ("rec\\u006frds", "rec\\u006frds"),
+    ],
+)
+@pytest.mark.parametrize("content", [json.dumps([GOOD]), json.dumps([GOOD, {}]), "[]", "5"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_second_list_of_records_is_refused(
+    long: bool, report: bool, first: str, second: str, content: str, order: int
+) -> None:
+    whole_list = json.dumps([GOOD] * (5_000 if long else 1))
+    one, two = [whole_list, content][::order]
+    body = f'{{"{first}": {one}, "distances": true, "{second}": {two}}}'
+    with pytest.raises((RecordError, MalformedInputError)):
+        chunks(body.encode(), report=report)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_of_a_second_list_of_records_the_reason_is_told(long: bool) -> None:
+    records = json.dumps([GOOD] * (5_000 if long else 1))
+    with pytest.raises(RecordError) as refusal:
+        chunks(f'{{"records": {records}, "records": {records}}}'.encode())
+    (fault,) = refusal.value.faults
+    assert (fault.field, fault.got) == ("records", "a second one")
+
+
+@pytest.mark.parametrize("count", [1, 5_000])
+@pytest.mark.parametrize("vendor", ["]", r"],\"records\":[", "records", "[["])
+def test_brackets_and_names_within_a_text_are_no_second_list(count: int, vendor: str) -> None:
+    record = json.dumps(GOOD).replace('"c"', f'"{vendor}"')
+    body = f'{{"records": [{", ".join([record] * count)}]}}'
+    assert len(whole(decoder().read(body.encode()))) == count
+
+
+@pytest.mark.parametrize("count", [1, 5_000])
+def test_fields_that_are_ignored_may_hold_lists_called_records(count: int) -> None:
+    record = GOOD | {"more": {"records": [1], "x": [[]]}}
+    body = json.dumps({"records": [record] * count}).encode()
+    assert sum(map(len, chunks(body, ignore_extra=True))) == count
+
+
+@pytest.mark.parametrize("count", [1, 5_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_a_byte_order_mark_is_no_part_of_the_body(count: int, kind: type[bytes]) -> None:
+    body = kind(b"\xef\xbb\xbf" + json.dumps({"records": [GOOD] * count}).encode())
+    assert len(whole(decoder().read(body))) == count
+    with pytest.raises(MalformedInputError):
+        chunks(b"\xef\xbb\xbf" + body)
+
+
+@pytest.mark.parametrize("report", [False, True])
+@pytest.mark.parametrize("count", [300, 10_000])
+@pytest.mark.parametrize("bad", [{}, {"rx rate": "s3cr3t"}])
+def test_no_chunk_has_more_records_than_the_model_takes_in_a_time_slice(
+    report: bool, count: int, bad: dict[str, Any]
+) -> None:
+    records = json.dumps({"records": [GOOD | bad] * count}, separators=(",", ":"))
+    if bad and not report:
+        return
+    found = chunks(records.encode(), report=report)
+    assert sum(map(len, found)) == count
+    assert max(map(len, found)) <= CHUNK_RECORDS
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_a_long_list_of_nothing_is_empty(report: bool) -> None:
+    with pytest.raises(RecordError, match="an empty list"):
+        chunks(b'{"records": [' + b" " * 2 * CHUNK_BYTES + b"]}", report=report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,34 @@ def test_an_incident_that_a_person_closed_stays_closed_when_its_records_come_aga
     again = storage.commit(Written(NOON, changes_of(a="XX", b="ee")))
     assert again.changes == []
     assert again.closed_by_hand == {closed.incident.id}
+
+
+def test_who_observes_learns_at_the_next_checkpoint_what_a_person_closed(storage: Storage) -> None:
+    """Nothing else changed: the person used another process."""
+    engine = Engine(ROLES)
+    changes = engine.observe(drawn(a="XX"))
+    write(storage, changes)
+    still_open = [incident.copy() for incident in engine.incidents.values()]
+    closed = engine.close(changes[0].incident.id, 1010, "by hand")
+    storage.commit(Written(NOON, [closed], note=note(closed, "closed")))
+    assert storage.commit(Written(NOON, refreshed=still_open)).closed_by_hand == {still_open[0].id}
+
+
+def test_closed_incidents_are_forgotten_some_time_after_the_last_word(storage: Storage) -> None:
+    engine = Engine(ROLES)
+    write(storage, engine.observe(drawn(a="XX......", b="......XX")), "t")
+    states = {stored.incident.status for stored in storage.find(Query())}
+    assert states == {"closed", "open"}
+    [closed] = storage.find(Query(status="closed"))
+    late = NOON + timedelta(hours=2)
+    comment = Note(closed.incident.id, "commented", late, None, text="why?")
+    storage.commit(Written(late, note=comment))
+    for before, left in [(late, 2), (late + timedelta(seconds=1), 1)]:
+        storage.commit(Written(late, forget_before=before))
+        assert len(storage.find(Query())) == left
+    assert storage.history(closed.incident.id) == []
+    assert [stored.incident.status for stored in storage.find(Query())] == ["open"]
+    assert [*storage.find(Query(key="a"))] == []
 
 
 def test_a_checkpoint_is_written_with_the_changes_or_not_at_all(storage: Storage) -> None:

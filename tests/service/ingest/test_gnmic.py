@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -41,8 +42,23 @@ def test_every_value_that_is_a_number_is_a_series_called_by_its_path(receiving: 
     assert receiving.rows(body()) == [
         (f"{head}/carrier-transitions", EVENT["tags"], EVENT["timestamp"], 1.0),
         (f"{head}/in-broadcast-packets", EVENT["tags"], EVENT["timestamp"], 3797.0),
+        ("/srl_nokia-interfaces:interface/oper-state", EVENT["tags"], EVENT["timestamp"], 1.0),
     ]
-    assert receiving.decode(body()).reasons == {NO_NUMBER: 1}
+    assert receiving.decode(body()).reasons == {}
+
+
+def test_a_state_that_the_mapping_does_not_know_is_counted(receiving: Receiving) -> None:
+    decoded = receiving.decode(body(values={"/a/oper-state": "dormant", "/a/name": "up"}))
+    assert (len(decoded.points), decoded.reasons) == (0, {NO_NUMBER: 2})
+
+
+def test_a_path_that_was_deleted_ends_its_series(receiving: Receiving) -> None:
+    path = "/srl_nokia-interfaces:interface/oper-state"
+    receiving.decode(body())
+    [(name, tags, time, value)] = receiving.rows(body(values={}, deletes=[path, "/never/seen"]))
+    assert (name, tags, time) == (path, EVENT["tags"], EVENT["timestamp"])
+    assert math.isnan(value)
+    assert receiving.decode(body(deletes=None)).reasons == {}
 
 
 @pytest.mark.parametrize(
@@ -73,8 +89,8 @@ def test_the_order_of_tags_does_not_matter(receiving: Receiving) -> None:
 def test_one_bad_event_costs_only_itself(receiving: Receiving) -> None:
     events = [EVENT, 5, EVENT | {"timestamp": 10**30}, EVENT | {"tags": [1]}]
     decoded = receiving.decode(json.dumps(events).encode())
-    assert len(decoded.points) == 2
-    assert decoded.rejected == 1 + 1 + 3 + 3
+    assert len(decoded.points) == 3
+    assert decoded.rejected == 1 + 3 + 3
     assert decoded.reasons[BAD_TIME] == 3
 
 

@@ -105,3 +105,15 @@ def test_tags_without_end_are_refused_series_by_series(receiving: Receiving) -> 
     decoded = receiving.decode(body(tags=many))
     assert (len(decoded.points), decoded.rejected) == (0, 2)
     assert not receiving.table.ids
+
+
+@pytest.mark.parametrize(("text", "number"), [("up", 1.0), ('not "here"', 2.0), ("dormant", None)])
+def test_a_state_that_the_mapping_knows_is_its_number(
+    receiving: Receiving, text: str, number: float | None
+) -> None:
+    lines = f"port,host=a oper-state={json.dumps(text)} 1000000000000000000".encode()
+    for data in (body(name="port", tags={"host": "a"}, fields={"oper-state": text}), lines):
+        decoded = receiving.decode(data)
+        assert decoded.points.values.tolist() == ([] if number is None else [number])
+        assert decoded.reasons == ({NO_NUMBER: 1} if number is None else {})
+    assert len(receiving.placed) == (0 if number is None else 1)

@@ -71,13 +71,15 @@ def test_what_the_processes_hold_is_summed_up_and_what_they_serve_is_told_once()
     new, old = ("toy", "b" * 16), ("toy", "a" * 16)
     found = samples(
         None,
-        ProcessStatus(queue=1, held=10, bundle=new, revision=5, enrolled=2, store=True),
+        ProcessStatus(
+            queue=1, held=10, bundle=new, revision=5, enrolled=2, store=True, writable=True
+        ),
         ProcessStatus(queue=2, held=20, bundle=new, revision=4, enrolled=1, store=True),
         ProcessStatus(bundle=old, revision=5),
     )
     expected = {
         "queue_requests": 3, "held_bytes": 30, "classes_revision": 4, "enrolled_classes": 2,
-        "store_up": 1, "ready": 1,
+        "store_up": 1, "store_writable": 1, "ready": 1,
     }  # fmt: skip
     for name, value in expected.items():
         assert of(found, name) == {(): value}, name
@@ -93,8 +95,9 @@ def test_what_the_processes_hold_is_summed_up_and_what_they_serve_is_told_once()
 def test_the_database_is_up_when_no_process_finds_it_away(
     stores: list[bool | None], told: dict[Labels, float]
 ) -> None:
-    statuses = [ProcessStatus(store=store) for store in stores]
+    statuses = [ProcessStatus(store=store, writable=store) for store in stores]
     assert of(samples(None, *statuses), "store_up") == told
+    assert of(samples(None, *statuses), "store_writable") == told
 
 
 def test_one_process_without_a_bundle_is_enough_to_be_not_ready() -> None:

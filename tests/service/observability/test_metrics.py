@@ -53,6 +53,7 @@ FAMILIES = {
     "faultcube_requests": "counter",
     "faultcube_samples_rejected": "counter",
     "faultcube_store_up": "gauge",
+    "faultcube_store_writable": "gauge",
     "faultcube_shadow_agreed": "counter",
     "faultcube_shadow_records": "counter",
     "faultcube_shadow_skipped": "counter",

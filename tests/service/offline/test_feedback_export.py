@@ -44,7 +44,7 @@ def say(store: Store, record: Json, label: str, note: str = "") -> None:
 
 def enrol(store: Store, name: str, *records: Json) -> None:
     support = tuple(SupportRecord(place + 1, each) for place, each in enumerate(records))
-    after = {name: StoredClass(name, description="seen", records=support, next_id=9)}
+    after = {name: StoredClass(name, False, "minor", "seen", support, next_id=9)}
     store.commit(store.revision(), after, action="enrol", who=None, request_id="r")
 
 
@@ -59,7 +59,10 @@ def test_feedback_and_enrolled_records_are_rows(
     found = write_feedback(store, out, enrolled=True, force=False)
     assert found == {"feedback": 2, "enrolled": 2}
     table = pl.read_parquet(out) if ending == "parquet" else pl.read_csv(out)
-    assert table.columns == [*good, "extra", "label", "source", "time", "note"]
+    assert table.columns == [
+        *good, "extra", "label", "source", "time", "note", "label_severity"
+    ]  # fmt: skip
+    assert table["label_severity"].to_list() == [None, None, "minor", "minor"]
     assert table["label"].to_list() == ["normal", "link-down", "odd", "odd"]
     assert table["source"].to_list() == ["feedback"] * 2 + ["enrolled"] * 2
     assert table["cpu load"].to_list() == [12.5, 3.0, 3.0, 12.5]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from models import Model
-from service.bundles.repository import BundleRepository, RepositoryError
+from service.bundles.repository import BundleRepository, Choice, RepositoryError
+from service.bundles.trial import StoppedError
 from service.observability.counters import Counters
 from service.runtime.bundle_loader import BundleLoader
 from tests.support.bundles import put_bundle
@@ -125,6 +127,132 @@ def test_a_bundle_is_verified_without_being_served(root: Path, put: Put) -> None
     with pytest.raises(RepositoryError, match=r"bad is refused: encoder\.onnx was altered"):
         loader.verify(bad)
     assert (served, loader.refused) == ([], {})
+
+
+def test_a_refused_bundle_is_tried_again_when_its_files_change_or_it_is_verified(
+    root: Path, put: Put
+) -> None:
+    version, tried = put("bad", good=False), []
+    put("../good")
+    encoder = (root.parent / "good" / "encoder.onnx").read_bytes()
+
+    def load(folder: Path) -> Model:
+        tried.append(folder.name)
+        return Model.load(folder)
+
+    served = Served()
+    loader = loader_of(root, served, load)
+    for _ in range(3):
+        loader.refresh()
+    assert tried == ["bad"]
+    (root / "bad" / "encoder.onnx").write_bytes(encoder)
+    loader.verify(loader.repository.find("bad"))
+    loader.refresh()
+    assert (tried, served, loader.refused) == (["bad", "bad"], [version], {})
+
+
+def test_the_end_of_the_service_refuses_no_bundle(root: Path, put: Put) -> None:
+    put("a")
+
+    def stop(folder: Path) -> Model:
+        raise StoppedError(folder)
+
+    loader = loader_of(root, Served(), stop)
+    loader.refresh()
+    assert (loader.refused, loader.counters.refused, loader.served) == ({}, 0, None)
+
+
+def test_what_only_a_manifest_says_is_refused_without_being_loaded(root: Path) -> None:
+    (root / "empty").mkdir()
+
+    def load(folder: Path) -> Model:
+        raise AssertionError(folder)
+
+    loader = loader_of(root, Served(), load)
+    loader.refresh()
+    assert "manifest.json cannot be read" in str(loader.not_ready())
+
+
+def states(loader: BundleLoader) -> dict[str, tuple[str, str]]:
+    try:
+        choice: Choice | RepositoryError = loader.repository.choice()
+    except RepositoryError as error:
+        choice = error
+    entries = loader.repository.entries()
+    return {entry.folder: loader.state_of(entry, choice) for entry in entries}
+
+
+def test_each_folder_has_one_state_and_a_reason(root: Path, put: Put) -> None:
+    put("old")
+    put("served", day=1)
+    shutil.copytree(root / "served", root / "copy")
+    (root / "copy" / "encoder.onnx").write_bytes(b"")
+    put("spoilt", day=2, good=False)
+    (root / "empty").mkdir()
+    loader = loader_of(root, Served())
+    assert {state for state, _ in states(loader).values()} == {"pending", "refused"}
+    (root / "copy").rename(root / ".copy")
+    loader.refresh()
+    (root / ".copy").rename(root / "copy")
+    put("new", day=3)
+    seen = states(loader)
+    assert {folder: state for folder, (state, _) in seen.items()} == {
+        "copy": "idle",
+        "empty": "refused",
+        "new": "pending",
+        "old": "idle",
+        "served": "served",
+        "spoilt": "refused",
+    }
+    reasons = {folder: reason for folder, (_, reason) in seen.items()}
+    assert reasons["copy"] == (
+        "its version is served already, from the folder served; its own files were not verified"
+    )
+    assert reasons["old"] == "it is older than served, which is served"
+    assert reasons["served"] == "no newer one could be loaded so far"
+    assert "manifest.json cannot be read" in reasons["empty"]
+    assert "encoder.onnx was altered" in reasons["spoilt"]
+    loader.refresh()
+    assert states(loader)["new"] == ("served", "it is the newest")
+
+
+def test_the_pointer_explains_the_states(root: Path, put: Put) -> None:
+    put("a")
+    put("b", day=1)
+    loader = loader_of(root, Served())
+    loader.refresh()
+    (root / "current").write_text("a\n")
+    assert states(loader) == {
+        "a": ("pending", "it is to be served, once its files are at rest and it is loaded"),
+        "b": ("served", "the file 'current' names a, which is not served yet or refused"),
+    }
+    loader.refresh()
+    assert states(loader) == {
+        "a": ("served", "the file 'current' names it"),
+        "b": ("idle", "the file 'current' names a"),
+    }
+    (root / "current").write_text("c\n")
+    for state, reason in states(loader).values():
+        assert state in {"served", "idle"}
+        assert "no folder or version is called 'c'" in reason
+
+
+def test_bundles_of_one_moment_are_told_apart(root: Path, put: Put) -> None:
+    versions = {put(name): name for name in ("a", "b")}
+    larger, smaller = versions[max(versions)], versions[min(versions)]
+    loader = loader_of(root, Served())
+    loader.refresh()
+    assert states(loader) == {
+        larger: ("served", "it is the newest"),
+        smaller: ("idle", f"it is as old as {larger}, which is served"),
+    }
+
+
+def test_one_bundle_is_served_as_the_only_one(root: Path, put: Put) -> None:
+    put("a")
+    loader = loader_of(root / "a", Served())
+    loader.refresh()
+    assert states(loader) == {"a": ("served", "it is the only one")}
 
 
 @pytest.mark.alone

@@ -17,7 +17,8 @@ class Database(Store):
 
     def __init__(self) -> None:
         self.snapshot, self.error, self.reads = Snapshot(0, {}), None, 0
-        self.prepared = 0
+        self.prepared = self.probes = 0
+        self.fault: str | None = None
 
     error: StoreError | None
 
@@ -32,6 +33,10 @@ class Database(Store):
     def read(self) -> Snapshot:
         self.reads += 1
         return self.snapshot
+
+    def write_fault(self) -> str | None:
+        self.probes += 1
+        return self.fault
 
     def _fail(self) -> None:
         if self.error is not None:
@@ -115,6 +120,28 @@ def test_while_the_database_is_away_the_classes_stay_and_it_is_logged_once(
     assert sync.snapshot == at(1)
     messages = [record.message for record in caplog.records]
     assert messages == ["store away", "classes loaded", "store back", "store away"]
+
+
+def test_whether_the_database_can_be_written_is_looked_at_now_and_then_and_logged_once(
+    sync: ClassSync,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    now = 1000.0
+    monkeypatch.setattr("service.runtime.class_sync.time.monotonic", lambda: now)
+    seen = []
+    for fault in (None, "full", "full", "full", "read-only", None):
+        database.fault = fault
+        for _ in range(3):
+            sync.poll()
+        seen.append(sync.unwritable)
+        now += 5
+    assert seen == [None, "full", "full", "full", "read-only", None]
+    assert (database.probes, sync.away) == (6, None)
+    messages = [record.message for record in caplog.records]
+    assert messages == ["store not writable", "store writable"]
 
 
 @pytest.mark.alone

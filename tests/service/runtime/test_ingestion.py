@@ -25,6 +25,7 @@ from service.observability.counters import Counters
 from service.offline.replay import Recording
 from service.runtime.ingestion import Hooks, Ingestion
 from service.runtime.judging import Columns, judge_assembled
+from service.runtime.relay import Owner
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web.problems import Problem
@@ -85,6 +86,7 @@ class Process:
     shown: list[Taken] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     restore: Callable[[str], Checkpoint | None] | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
         hooks = Hooks(
@@ -96,7 +98,9 @@ class Process:
             Counters(),
             self.shown.append,
         )
-        self.ingestion = Ingestion(self.mapping, lambda: self.folder, hooks, lambda: self.now)
+        self.ingestion = Ingestion(
+            self.mapping, lambda: self.folder, hooks, lambda: self.now, self.workers
+        )
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.ingestion.run, args=[self.stop], daemon=True)
         self.thread.start()
@@ -277,6 +281,45 @@ def test_one_process_ingests_with_a_journal(start: Start, tmp_path: Path) -> Non
     first.wait(lambda: first.ingestion.refused is None)
     second = start(tmp_path)
     second.wait(lambda: "another process ingests" in str(second.ingestion.refused))
+
+
+def test_workers_pass_on_what_they_get_and_one_takes_over_from_one_that_ended(
+    start: Start,
+    recording: Recording,
+    bodies: list[bytes],
+    expected: Verdicts,
+    tmp_path: Path,
+) -> None:
+    options = {"checkpoints": [], "now": float(recording.times[-1]), "workers": 2}
+    folder = tmp_path / ("long" * 50)  # longer than the address of a socket may be
+    first = start(folder, **options)
+    first.wait(lambda: first.ingestion.refused is None)
+    second = start(folder, **options)
+    half = len(bodies) // 2
+    for at, body in enumerate(bodies[:half]):
+        first.now = second.now = first.now + 0.1
+        (first, second)[at % 2].send([body], 0.0)
+    assert second.ingestion.assembler is None
+    assert asyncio.run(second.ingestion.status()) == asyncio.run(first.ingestion.status())
+    with pytest.raises(Problem) as caught:
+        second.send([b"{"], 0.0)
+    assert caught.value.reason == "unreadable"
+    first.end()
+    second.wait(lambda: second.ingestion.assembler is not None)
+    second.send(bodies[half:], 0.1)
+    second.settle()
+    assert sorted({*first.verdicts, *second.verdicts}) == expected
+
+
+def test_several_workers_ingest_only_with_a_journal(start: Start) -> None:
+    process = start(workers=2)
+    process.wait(lambda: "FAULTCUBE_DATABASE_URL" in str(process.ingestion.refused))
+
+
+def test_a_worker_without_an_owner_has_its_senders_try_again(tmp_path: Path) -> None:
+    with pytest.raises(Problem) as caught:
+        Owner(tmp_path).take("telegraf", b"{}")
+    assert caught.value.status == 503
 
 
 def test_overload_is_told_before_anything_is_decoded(start: Start) -> None:

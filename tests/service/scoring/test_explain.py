@@ -615,7 +615,7 @@ def test_an_explanation_is_written_beside_its_verdict(model: Model, down: Record
     decisions = model.decide(matrix)
     labels = model.labels(decisions)
     verdicts.add(Scored(Chunk(matrix), matrix, decisions, labels, explanations=[[driver]]))
-    (written,) = json.loads(verdicts.finish())["results"]
+    (written,) = json.loads(b"".join(verdicts.finish()))["results"]
     assert labels == ["link-down"]
     assert written["explanation"] == [
         {"field": "a", "value": None, "typical": False, "share": 0.25}

@@ -51,14 +51,14 @@ def fault(record: int, field: str | None = None) -> Fault:
 def finished(writer: Any, *chunks: Scored) -> Json:
     for scored in chunks:
         writer.add(scored)
-    content: Json = json.loads(writer.finish())
+    content: Json = json.loads(b"".join(writer.finish()))
     return content
 
 
 def table(writer: Any, *chunks: Scored) -> pa.Table:
     for scored in chunks:
         writer.add(scored)
-    found = pa.ipc.open_stream(writer.finish()).read_all()
+    found = pa.ipc.open_stream(b"".join(writer.finish())).read_all()
     found.validate(full=True)
     return found
 
@@ -150,3 +150,12 @@ def test_an_arrow_stream_has_only_the_columns_that_are_wanted(score: Scorer, goo
     assert table(ArrowEmbeddings(score.served, report=False), score(good)).column_names == [
         "embedding"
     ]
+
+
+def test_embeddings_are_written_a_few_at_a_time(bundle: Path, good: Record) -> None:
+    model = Model.load(bundle)
+    writer = JsonEmbeddings(ServedModel(model, 10_000))
+    matrix = np.repeat(model.schema.encode([good]), 5_000, axis=0)
+    parts = [*writer.split([Chunk(matrix)])]
+    assert sum(map(len, parts)) == 5_000
+    assert max(map(len, parts)) * model.encoder.dimensions <= 4096

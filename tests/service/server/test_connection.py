@@ -188,7 +188,7 @@ def test_headers_that_hang_after_a_good_request_are_answered_408(served: Serve) 
     [
         b"GARBAGE\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET http:// HTTP/1.1\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nA B: c\r\n\r\n",
         b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -468,6 +468,88 @@ def test_who_connected_before_the_end_is_answered(served: Serve) -> None:
         connection.close()
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert all(b"connection: close" in answer.lower() for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        ("", ("127.0.0.1", "http")),
+        ("10.0.0.0/8", ("127.0.0.1", "http")),
+        ("10.0.0.0/8, 127.0.0.1", ("203.0.113.9", "https")),
+    ],
+)
+def test_what_a_proxy_says_of_its_client_is_believed_if_the_proxy_is_named(
+    served: Serve, proxies: str, seen: tuple[str, str]
+) -> None:
+    running = served(trusted_proxies=proxies)
+    clients: list[tuple[str, str]] = []
+    app = running.server.config.app_instance
+    app.state.observers.append(
+        lambda scope, _status, _seconds: clients.append((scope["client"][0], scope["scheme"]))
+    )
+    forged = b"X-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.1.1.1\r\nX-Forwarded-Proto: https"
+    answer = running.talk(LAST.replace(b"Host: x", b"Host: x\r\n" + forged))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert clients == [seen]
+
+
+@pytest.mark.parametrize(
+    ("head", "named"),
+    [
+        (b"GET /livez HTTP/1.1", "Host"),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: a", "Host"),
+        (b"GET /livez HTTP/1.0\r\nHost: a\r\nHost: b", "Host"),
+        (b"GET /livez HTTP/1.1\r\nHost: a/b", "Host"),
+        (b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", "chunked"),
+        (
+            b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+            "chunked",
+        ),
+        (b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked", "no HTTP"),
+    ],
+)
+def test_headers_that_leave_a_request_ambiguous_are_refused(
+    served: Serve, head: bytes, named: str
+) -> None:
+    problem = problem_of(served().talk(head + b"\r\n\r\n0\r\n\r\n"))
+    assert problem["status"] == 400
+    assert problem["reason"] == "malformed"
+    assert named in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.0",
+        b"GET /livez HTTP/1.1\r\nHost:\r\nConnection: close",
+        b"GET /livez HTTP/1.1\r\nHost: [::1]:8000\r\nConnection: close",
+        b"GET http://x/livez HTTP/1.1\r\nHost: x:8000\r\nConnection: close",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: Chunked",
+    ],
+)
+def test_every_form_of_host_and_of_chunked_is_taken(served: Serve, head: bytes) -> None:
+    answer = served().talk(head + b"\r\n\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_behind_another_request_an_ambiguous_one_is_not_answered(served: Serve) -> None:
+    answer = served().talk(LIVE + b"GET /readyz HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_what_lives_as_long_as_the_process_is_kept_from_the_garbage_collector_once(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(server.gc, "freeze", lambda: frozen.append(1))
+    ticks: list[int] = []
+    running = served().server
+    monkeypatch.setattr(type(running), "_check_timeouts", lambda *_: ticks.append(1))
+    end = time.monotonic() + 10
+    while len(ticks) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert frozen == [1]
 
 
 EVENTS = b"GET /live/events HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -124,3 +124,16 @@ def test_what_stands_for_long_data_is_not_taken_from_others() -> None:
         sent = body(long, tensor("rx rate", [20_000], "FP32", mark)).replace(b": 0}", b":0}")
         with pytest.raises(RecordError):
             matrix(sent)
+
+
+@pytest.mark.parametrize("second", ["inputs", "\\u0069nputs"])
+def test_a_second_list_of_inputs_is_refused(second: str) -> None:
+    sent = whole(ROW)
+    listed = sent[sent.index(b"[") : sent.rindex(b"]") + 1]
+    (error,) = errors(b'{"inputs": %b, "%b": %b}' % (listed, second.encode(), listed))
+    assert (error["field"], error["got"]) == ("inputs", "a second one")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
+    sent = b"\xef\xbb\xbf" + whole(ROW)
+    assert read(sent, None, SCHEMA, 10).records == read(sent, len(sent), SCHEMA, 10).records == 1

@@ -1,0 +1,212 @@
+"""Archives: what is planned, scored, taken up again and refused; here, in one process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.fuzz.toy import DOWN, GOOD, OVERLOAD
+from models import Model
+from service.classes.entities import Snapshot, StoredClass, SupportRecord
+from service.offline import archive
+from service.offline.archive import classify_archive, is_archive, job_of, plan
+from service.offline.archive_units import Job, Unit, score
+from service.offline.batch import Counts, classify_table
+from service.offline.tables import Table, TableError
+
+RECORDS = [GOOD, DOWN, OVERLOAD]
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> Model:
+    return Model.load(bundle)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three tables, of which one has row groups that make three units."""
+    monkeypatch.setattr(archive, "_UNIT_ROWS", 4)
+    table = pl.DataFrame(RECORDS * 4).with_columns(number=pl.int_range(12))
+    folder = tmp_path / "in"
+    (folder / "2026/11").mkdir(parents=True)
+    table.write_parquet(folder / "2026/11/large.parquet", row_group_size=2)
+    table.head(3).write_parquet(folder / "2026/small.parquet")
+    table.head(3).write_csv(folder / "a.csv")
+    (folder / "_hidden.csv").write_text("x\n1\n")
+    (folder / "notes.txt").write_text("no table")
+    return folder
+
+
+class Recording:
+    """An engine that scores here, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.units: list[Unit] = []
+
+    def __call__(self, job: Job, units: Sequence[Unit]) -> Iterator[Counts]:
+        self.units += units
+        return (score(job, unit) for unit in units)
+
+
+def run(job: Job) -> list[str]:
+    """Classify, and return the parts that were made."""
+    engine = Recording()
+    classify_archive(job, engine)
+    return [unit.part for unit in engine.units]
+
+
+@pytest.fixture
+def job(source: Path, bundle: Path, model: Model, tmp_path: Path) -> Job:
+    return job_of(str(source), str(tmp_path / "out"), bundle, model, keep=["number"])
+
+
+PARTS = [
+    "2026/11/large-0000-0002.parquet",
+    "2026/11/large-0002-0004.parquet",
+    "2026/11/large-0004-0006.parquet",
+    "2026/small.parquet",
+    "a.csv.parquet",
+]
+
+
+def test_units_are_files_or_row_groups_and_name_their_parts(job: Job, model: Model) -> None:
+    units = plan(job, model)
+    assert [unit.part for unit in units] == PARTS
+    assert [unit.groups for unit in units] == [(0, 2), (2, 4), (4, 6), None, None]
+
+
+def test_the_parts_hold_what_each_table_alone_would_get(
+    job: Job, model: Model, source: Path, tmp_path: Path
+) -> None:
+    assert run(job) == PARTS
+    for name, parts in [("2026/11/large.parquet", PARTS[:3]), ("a.csv", PARTS[4:])]:
+        alone = tmp_path / "alone.parquet"
+        classify_table(model, Table(source / name, model.schema, ["number"]), alone)
+        together = pl.concat([pl.read_parquet(tmp_path / "out" / part) for part in parts])
+        assert together.equals(pl.read_parquet(alone))
+    manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
+    assert (manifest["units"], manifest["rows"], manifest["faulty"]) == (5, 18, 0)
+    assert manifest["labels"] == {"link-down": 6, "normal": 6, "overload": 6, "unknown": 0}
+    assert manifest["version"] == model.manifest.version
+
+
+def test_a_second_run_does_only_what_is_missing_damaged_or_changed(
+    job: Job, source: Path, tmp_path: Path
+) -> None:
+    run(job)
+    out = tmp_path / "out"
+    before = {part: (out / part).read_bytes() for part in PARTS}
+    assert run(job) == []
+    (out / PARTS[0]).unlink()
+    (out / PARTS[1]).write_bytes(before[PARTS[1]][:-9])
+    (out / PARTS[3]).write_bytes(before[PARTS[2]])  # of another unit
+    (source / "a.csv").touch()
+    (out / f"2026/.{Path(PARTS[3]).name}-0123").write_bytes(b"half")
+    assert run(job) == [PARTS[0], PARTS[1], PARTS[3], PARTS[4]]
+    after = {part: (out / part).read_bytes() for part in PARTS}
+    assert {part: after[part] for part in PARTS[:4]} == {part: before[part] for part in PARTS[:4]}
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == sorted(
+        [*(Path(part).name for part in PARTS), "_job.json", "_manifest.json"]
+    )
+
+
+def test_parts_of_a_table_that_is_gone_go_too(job: Job, source: Path, tmp_path: Path) -> None:
+    run(job)
+    (source / "2026/small.parquet").unlink()
+    assert run(job) == []
+    assert not (tmp_path / "out" / PARTS[3]).exists()
+    assert json.loads((tmp_path / "out/_manifest.json").read_text())["rows"] == 15
+
+
+def test_a_pattern_chooses_tables(job: Job, source: Path, bundle: Path, model: Model) -> None:
+    chosen = job_of(f"{source}/2026/*.parquet", job.out, bundle, model)
+    assert [unit.part for unit in plan(chosen, model)] == ["11/large-0000-0002.parquet"] + [
+        f"11/{Path(part).name}" for part in PARTS[1:3]
+    ] + ["small.parquet"]
+    assert is_archive(chosen.source)
+    assert is_archive(str(source))
+    assert not is_archive(str(source / "a.csv"))
+
+
+def test_enrolled_classes_travel_with_the_job(
+    source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    odd = GOOD | {"link up": False, "cpu load": 70.0}
+    pl.DataFrame([odd, GOOD]).write_parquet(source / "odd.parquet")
+    stored = StoredClass("fire", records=(SupportRecord(1, odd),))
+    for snapshot, labels in [
+        (None, ["unknown", "normal"]),
+        (Snapshot(7, {"fire": stored}), ["fire", "normal"]),
+    ]:
+        out = str(tmp_path / labels[0])
+        run(job_of(str(source / "odd*"), out, bundle, model, snapshot=snapshot))
+        assert pq.read_table(Path(out) / "odd.parquet")["label"].to_pylist() == labels
+    with pytest.raises(TableError, match="revision 7, not None"):
+        run(job_of(str(source), str(tmp_path / "fire"), bundle, model))
+
+
+def test_what_cannot_be_done_is_told_in_a_line(
+    job: Job, source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    def refused(**changes: object) -> str:
+        options = {"source": str(source), "out": str(tmp_path / "o"), **changes}
+        with pytest.raises(TableError) as caught:
+            run(job_of(bundle=bundle, model=model, **options))  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "give --out" in refused(out=None)
+    assert "holds no tables" in refused(source=str(tmp_path / "in/2026/1[3]"))
+    assert "cannot be read" in refused(source=str(tmp_path / "nowhere"))
+    assert "is no address" in refused(source="gopher://a/b")
+    run(job)
+    assert "of another job: distances False, not True" in refused(out=job.out, distances=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("precious")
+    assert "holds other files" in refused(out=str(tmp_path / "full"))
+    assert (tmp_path / "full/mine.txt").exists()
+    assert not (tmp_path / "o").exists()
+
+
+def test_tables_of_other_columns_are_named(
+    job: Job, source: Path, bundle: Path, model: Model
+) -> None:
+    table = pl.read_csv(source / "a.csv")
+    optional = next(field.name for field in model.schema.fields if not field.required)
+    table.drop(optional).write_csv(source / "b.csv")
+    with pytest.raises(TableError, match=rf"b\.csv lacks the column '{optional}'"):
+        run(job)
+    table.with_columns(number=pl.lit("x")).write_parquet(source / "b.csv")
+    (source / "b.csv").rename(source / "b.parquet")
+    with pytest.raises(TableError, match=r"column 'number' is .*string.* in .*b\.parquet"):
+        run(job_of(str(source / "*.parquet"), job.out, bundle, model, keep=["number"]))
+
+
+def test_a_row_that_does_not_fit_is_named_and_what_was_done_stays(
+    job: Job, source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    large = pl.read_parquet(source / "2026/11/large.parquet")
+    name = "cpu load"
+    large.with_columns(
+        pl.when(pl.col("number") == 9).then(float("inf")).otherwise(pl.col(name)).alias(name)
+    ).write_parquet(source / "2026/11/large.parquet", row_group_size=2)
+    with pytest.raises(TableError, match=rf"large\.parquet: row 10 .* column '{name}'"):
+        run(job)
+    assert (tmp_path / "out" / PARTS[1]).exists()
+    assert not (tmp_path / "out/_manifest.json").exists()
+    reported = job_of(str(source), str(tmp_path / "r"), bundle, model, report=True)
+    run(reported)
+    assert json.loads((tmp_path / "r/_manifest.json").read_text())["faulty"] == 1
+
+
+def test_a_worker_with_another_bundle_refuses(job: Job, bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "copy")
+    other = Job(job.source, job.out, str(tmp_path / "copy"), "0123456789abcdef")
+    with pytest.raises(TableError, match="the job is of 0123456789abcdef"):
+        score(other, Unit("a.csv", "a.csv.parquet", 0, 0))
