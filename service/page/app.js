@@ -2,7 +2,7 @@
 
 import { replace } from "./dom.js";
 import { clock } from "./format.js";
-import { live, on, start, stop } from "./live.js";
+import { forget, live, on, start } from "./live.js";
 import { notice, withdraw } from "./notices.js";
 import { showNow } from "./now.js";
 import { route } from "./router.js";
@@ -49,7 +49,7 @@ function showConnection({ state, since, status }) {
   if (state === "lost") {
     const why = status === 503 ? "it has as many viewers as it allows, or no model yet" : "what you see is from then";
     notice(`The connection to the service is lost since ${clock(since)}: ${why}. Trying again.`, { kind: "bad", name: "connection", stays: true });
-  } else if (state === "live") withdraw("connection");
+  } else withdraw("connection");
 }
 
 function showServing() {
@@ -97,7 +97,11 @@ async function begin() {
   onSession(() => {
     showSession();
     if (mayRead()) start();
-    else stop();
+    else {
+      forget();
+      at("serving").textContent = at("serving").title = "";
+      showConnection(live.connection);
+    }
     drawNow();
     show();
   });

@@ -41,8 +41,10 @@ def test_a_closed_service_is_opened_by_a_key_and_shows_what_to_paste(
             f"{url}/ingest/telegraf"
         )
         expect(page.locator("main")).to_contain_text("make demo")
+        expect(page.locator("#serving")).to_contain_text("iosxr")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(page.locator("#serving")).to_be_empty()
 
 
 def test_ten_thousand_devices_are_seen_found_and_scrolled_and_a_restart_is_survived(
