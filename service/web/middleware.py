@@ -105,7 +105,7 @@ class RequestMiddleware:
 
         try:
             app = self.app
-            if is_cross_site(headers) and scope["method"] not in SAFE_METHODS:
+            if _is_of_browser(headers) and _is_refused(scope["method"], headers):
                 problem = Problem(problems.CROSS_SITE)
                 self._on_problem(problem)
                 app = problem.response(request_id)
@@ -141,3 +141,12 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         await app(asked, receive, send_head)
     finally:
         scope["route"] = asked.get("route")
+
+
+def _is_of_browser(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request says what page sent it; other programs say nothing, and are many."""
+    return b"sec-fetch-site" in headers or b"origin" in headers
+
+
+def _is_refused(method: str, headers: Mapping[bytes, bytes]) -> bool:
+    return method not in SAFE_METHODS and is_cross_site(headers)
