@@ -18,6 +18,7 @@ run: .venv-service/installed ## Install the service and start it
 demo: .venv-service/installed ## See incidents open and close: 12 recorded minutes of 11 routers in one
 	@FAULTCUBE_LOG_LEVEL=warning .venv-service/bin/faultcube serve --port $(PORT) & service=$$!; \
 	trap 'kill $$service' EXIT; trap 'exit 130' INT TERM; \
+	echo "Look at it while it runs: http://127.0.0.1:$(PORT)"; \
 	.venv-service/bin/faultcube replay training/data/cisco-iosxr/excerpt.parquet --speed $(SPEED) \
 	    --wait 60 --url http://127.0.0.1:$(PORT)
 

@@ -2,12 +2,12 @@
 
 import { replace } from "./dom.js";
 import { clock } from "./format.js";
-import { live, on, start, stop } from "./live.js";
+import { forget, live, on, start } from "./live.js";
 import { notice, withdraw } from "./notices.js";
 import { showNow } from "./now.js";
 import { route } from "./router.js";
 import { look, mayRead, onSession, session, signOut } from "./session.js";
-import { onTheme, themeSwitch } from "./theme.js";
+import { themeSwitch } from "./theme.js";
 
 const VIEWS = {
   network: ["Network", () => import("./views/network.js")],
@@ -42,13 +42,14 @@ async function show() {
   Object.assign(mine, open(main, route(), show));
 }
 
-function showConnection({ state, since }) {
+function showConnection({ state, since, status }) {
   const place = at("connection");
   place.dataset.state = state;
   place.textContent = { live: "live", connecting: "connecting" }[state] ?? `connection lost since ${clock(since)}`;
   if (state === "lost") {
-    notice(`The connection to the service is lost since ${clock(since)}: what you see is from then. Trying again.`, { kind: "bad", name: "connection", stays: true });
-  } else if (state === "live") withdraw("connection");
+    const why = status === 503 ? "it has as many viewers as it allows, or no model yet" : "what you see is from then";
+    notice(`The connection to the service is lost since ${clock(since)}: ${why}. Trying again.`, { kind: "bad", name: "connection", stays: true });
+  } else withdraw("connection");
 }
 
 function showServing() {
@@ -87,7 +88,6 @@ function swapped() {
 
 async function begin() {
   themeSwitch(at("theme"));
-  onTheme(() => shown.repaint?.());
   const drawNow = showNow(at("now"), at("open-count"));
   on("connection", showConnection);
   on("scene", showServing);
@@ -97,7 +97,11 @@ async function begin() {
   onSession(() => {
     showSession();
     if (mayRead()) start();
-    else stop();
+    else {
+      forget();
+      at("serving").textContent = at("serving").title = "";
+      showConnection(live.connection);
+    }
     drawNow();
     show();
   });

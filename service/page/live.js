@@ -48,6 +48,16 @@ export function stop() {
   end = null;
 }
 
+/** Whoever signs out leaves nothing behind to be read. */
+export function forget() {
+  stop();
+  filled = null;
+  Object.assign(live, {
+    scene: null, radii: new Map(), devices: new Map(), total: 0, incidents: new Map(), records: [], leftOut: 0, health: null, healthHistory: [],
+    connection: { state: "connecting", since: Date.now() / 1000 }, loaded: false,
+  });
+}
+
 function connected(state, status) {
   const before = live.connection.state;
   if (before !== state) live.connection = { state, since: Date.now() / 1000, status };

@@ -7,6 +7,7 @@ const listeners = new Set();
 
 export function onSession(act) {
   listeners.add(act);
+  return () => listeners.delete(act);
 }
 
 function become(next) {

@@ -81,8 +81,8 @@ def test_a_taught_class_names_the_next_record_and_is_taken_back(
     expect(dialog.get_by_text("What would change", exact=True)).to_have_count(0)
     dialog.get_by_label("Name").fill("route_storm")
     taught = records_of(url, "bgp_clear_elsewhere")[0]
-    for box in dialog.locator(".records label", has_text=re.compile("bgp_clear$")).all():
-        box.get_by_role("checkbox").uncheck()
+    for row in dialog.locator(".records label").all():
+        row.get_by_role("checkbox").set_checked("bgp_clear_elsewhere" in row.inner_text())
     dialog.get_by_role("button", name="What would change?").click()
     report = dialog.get_by_role("region", name="What would change")
     expect(report).to_contain_text("Nearest class: bgp_clear_elsewhere")
@@ -106,6 +106,33 @@ def test_a_taught_class_names_the_next_record_and_is_taken_back(
     expect(classes).to_contain_text("port_flap")
     expect(classes).not_to_contain_text("route_storm")
     expect(watching.get_by_role("region", name="History of the classes")).to_contain_text("revert")
+
+
+def test_an_incidents_own_records_are_picked_and_its_history_says_that_they_were_taught(
+    network: tuple[str, Traffic], looking: Callable[..., Look]
+) -> None:
+    look = looking(network[0])
+    page = look.sign_in()
+    look.go("incidents")
+    page.get_by_role("link", name=re.compile("bgp_clear.* at leaf1")).last.click()
+    page.get_by_role("button", name="Teach").click()
+    dialog = page.get_by_role("dialog")
+    picked = dialog.locator(".records label:has(:checked)")
+    assert {row.split()[-1] for row in picked.all_inner_texts()} == {"bgp_clear"}
+    dialog.get_by_label("Name").fill("bgp_reset")
+    dialog.get_by_role("button", name="What would change?").click()
+    teach_it = dialog.get_by_role("button", name=re.compile("^Teach it"))
+    teach_it.click()
+    expect(
+        dialog.get_by_role("alert").or_(page.get_by_text("bgp_reset was taught"))
+    ).to_be_visible()
+    if dialog.is_visible():
+        teach_it.click()
+    page.get_by_role("button", name="Undo").click()
+    visible(page, "bgp_reset was taken back")
+    look.go("incidents")
+    page.get_by_role("link", name=re.compile("bgp_clear.* at leaf1")).last.click()
+    expect(page.locator(".history")).to_contain_text("taught it as a class: bgp_reset")
 
 
 def test_nobody_without_an_admin_key_is_offered_to_change_things(

@@ -11,7 +11,8 @@ import { glyph, kindOfIncident, meaning, state } from "../states.js";
 import { teach } from "./teach.js";
 
 const DEEDS = {
-  acknowledged: "acknowledged it", comment: "commented", closed: "closed it", "not-a-fault": "said that it was no fault",
+  acknowledged: "acknowledged it", commented: "commented", closed: "closed it", not_a_fault: "said that it was no fault", taught: "taught it as a class",
+  new_normal: "called it normal",
 };
 
 /** Show an incident in a place; `know` takes what a change answers. */
@@ -84,6 +85,7 @@ function actions(incident, act) {
     label === "unknown" && records.length > 0 && h("button", { type: "button", class: "primary", "data-act": "teach", on: { click: () => teach(incident) } }, "Teach this"),
     !acknowledged && button("acknowledge", "Acknowledge"),
     status !== "closed" && button("close", "Close"),
+    status !== "closed" && button("new-normal", "New normal", "Close it, and learn the levels of its devices anew, from what they send now?"),
     button("not-a-fault", "Not a fault", "Close it, and keep its first records as good traffic for the next training?"),
     label !== "unknown" && records.length > 0 && h("button", { type: "button", "data-act": "teach", on: { click: () => teach(incident) } }, "Teach as another class"),
     h("span", { class: "hidden-text" }, `Incident ${id}`));

@@ -32,8 +32,7 @@ export function open(place) {
     get("models/shadow").then((found) => closed || drawShadow(shadow, found), (failure) => closed || drawNoShadow(shadow, failure));
   }
 
-  const ends = [on("model", look), on("loaded", look), on("connection", ({ state: now }) => now === "live" && look())];
-  onSession(() => closed || look());
+  const ends = [on("model", look), on("loaded", look), on("connection", ({ state: now }) => now === "live" && look()), onSession(look)];
   look();
   return {
     close() {

@@ -17,7 +17,7 @@ export async function showRecord(place, n, close) {
 }
 
 function draw(place, back, found) {
-  const { key, time, label, good, distance, confidence, distances, explanation, record } = found;
+  const { key, time, label, good, distance, confidence, distances, nearest, explanation, record } = found;
   const drivers = Array.isArray(explanation) ? explanation : (explanation?.fields ?? []);
   const units = new Map(live.scene?.fields.map(({ name, unit }) => [name, unit]));
   replace(place, back, h("h1", {}, said(label)),
@@ -26,7 +26,7 @@ function draw(place, back, found) {
       h("dt", {}, "Time"), h("dd", {}, when(time)),
       h("dt", {}, "Verdict"), h("dd", {}, good ? "good traffic" : label === "unknown" ? "no class accepts it" : "fault"),
       h("dt", {}, "Distance"), h("dd", {}, figure(distance), `, confidence ${percent(confidence)}`)),
-    h("h2", { class: "section" }, "Distance to every class"), distanceBars(distances),
+    h("h2", { class: "section" }, "Distance to every class"), distanceBars(distances, nearest),
     h("h2", { class: "section" }, "What drove it"), drivers.length
       ? table("Fields that drove the verdict", [["Field"], ["Value", true], ["Typical", true], ["Share", true]],
         drivers.map(({ field, value, typical, unit, share }) => [said(field), withUnit(value, unit), withUnit(typical, unit), percent(share)]))
@@ -36,17 +36,16 @@ function draw(place, back, found) {
         Object.entries(record).map(([field, value]) => [said(field), value === null ? h("span", { class: "dim" }, "missing") : withUnit(value, units.get(field))]))));
 }
 
-/** Bars of distances, the nearest first, with a mark where the class ends. */
-function distanceBars(distances) {
+/** Bars of distances, the nearest first, with a mark where each class ends; the one that decides stands out. */
+function distanceBars(distances, deciding) {
   const reach = live.radii;
   const rows = Object.entries(distances).sort(([, one], [, other]) => one - other);
   const most = Math.max(...rows.map(([name, distance]) => Math.max(distance, reach.get(name) ?? 0)), 1e-9) * 1.05;
   return h("div", {}, h("div", { class: "bars" }, rows.map(([name, distance]) => {
     const radius = reach.get(name);
-    const inside = radius !== undefined && distance <= radius;
-    return [said(name),
-      h("div", { class: "track" }, h("div", { class: "fill", css: { width: `${(distance / most) * 100}%`, background: inside ? "var(--accent)" : "var(--dim)" } }),
+    return [name === deciding ? h("strong", {}, said(name)) : said(name),
+      h("div", { class: "track" }, h("div", { class: "fill", css: { width: `${(distance / most) * 100}%`, background: name === deciding ? "var(--accent)" : "var(--dim)" } }),
         radius !== undefined && h("div", { class: "mark", css: { left: `${(radius / most) * 100}%` } })),
-      h("span", { class: "value" }, figure(distance), inside && h("span", { class: "hidden-text" }, " (inside)"))];
-  })), h("p", { class: "dim note" }, "Bar: distance. Mark: how far the class reaches."));
+      h("span", { class: "value" }, figure(distance))];
+  })), h("p", { class: "dim note" }, "Bold: the class that decides, by distance and by how common it is; it accepts what lies within its mark."));
 }

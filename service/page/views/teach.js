@@ -12,7 +12,11 @@ const NAME = "[A-Za-z0-9_.\\-]{1,64}";
 
 /** Open the dialog for an incident with its `records`. */
 export function teach(incident) {
-  const boxes = incident.records.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: true, value: at }));
+  // Echoes of a fault are not the fault: its own records are picked, as the service would.
+  const own = incident.records.filter(({ label }) => label === incident.label);
+  const picked = new Set(own.length ? own : incident.records);
+  const entries = [...incident.records].sort((one, other) => picked.has(other) - picked.has(one));
+  const boxes = entries.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: picked.has(entry), value: at }));
   const name = h("input", { id: "teach-name", required: true, pattern: NAME, maxlength: "64", autocomplete: "off", spellcheck: "false" });
   const severity = h("select", { id: "teach-severity" }, SEVERITIES.map((each) => h("option", { selected: each === "major" }, each)));
   const description = h("textarea", { id: "teach-description", rows: "2", maxlength: "1000" });
@@ -28,7 +32,7 @@ export function teach(incident) {
         h("div", { class: "fieldset" }, h("label", { for: "teach-name" }, "Name (letters, digits, _ . -)"), name),
         h("div", { class: "fieldset" }, h("label", { for: "teach-severity" }, "Severity"), severity),
         h("div", { class: "fieldset" }, h("label", { for: "teach-description" }, "Description, if any"), description)),
-      h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), incident.records.map((entry, at) =>
+      h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), entries.map((entry, at) =>
         h("label", { for: `record-${at}` }, boxes[at], h("span", {}, when(entry.time), " ", said(entry.key), " ", h("span", { class: "dim" }, said(entry.label))))))),
     report, h("footer", {}, cancel, dry, confirm));
   const dialog = h("dialog", { "aria-label": "Teach this fault" }, form);
@@ -36,8 +40,15 @@ export function teach(incident) {
   let force = false;
 
   function read() {
-    const records = boxes.filter((box) => box.checked).map((box) => clean(incident.records[Number(box.value)].record));
-    return { name: name.value, severity: severity.value, description: description.value, records };
+    const chosen = boxes.filter((box) => box.checked).map((box) => entries[Number(box.value)]);
+    return { name: name.value, severity: severity.value, description: description.value, records: chosen.map(({ record }) => clean(record)) };
+  }
+
+  // Where the incident's own records are taught, its history says so.
+  function send(option) {
+    const { records, ...form } = lesson;
+    const asPicked = own.length && boxes.every((box) => box.checked === picked.has(entries[Number(box.value)]));
+    return asPicked ? post(`incidents/${encodeURIComponent(incident.id)}/teach${option}`, form) : post(`classes${option}`, { ...form, records });
   }
 
   // What was looked at is what is taught: after a change one has to look again.
@@ -53,7 +64,7 @@ export function teach(incident) {
     if (!lesson.records.length) return void replace(report, h("p", { class: "error" }, "Pick at least one record."));
     dry.disabled = true;
     try {
-      const found = await post("classes?dry_run=true", lesson);
+      const found = await send("?dry_run=true");
       showReport(found.report, null);
     } catch (failure) {
       refused(failure);
@@ -81,7 +92,7 @@ export function teach(incident) {
   async function enrol() {
     confirm.disabled = true;
     try {
-      const { revision } = await post(`classes${force ? "?force=true" : ""}`, lesson);
+      const { revision } = await send(force ? "?force=true" : "");
       dialog.close();
       offerUndo(lesson, revision);
     } catch (failure) {
