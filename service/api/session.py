@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -84,8 +83,8 @@ async def sign_in(request: Request) -> Response:
         read="granted" if keys.read else "open",
         change="granted" if keys.allows("admin", digest) else "needed" if keys.admin else "off",
     ).response()
-    token = session.token_of(digest, int(time.time()) + session.SECONDS)
-    response.set_cookie(session.COOKIE, token, session.SECONDS, **_attributes(request))
+    value = session.value_of(form.key)
+    response.set_cookie(session.COOKIE, value, session.SECONDS, **_attributes(request))
     response.headers["Cache-Control"] = "no-store"
     return response
 
