@@ -85,7 +85,10 @@ class Shadow:
         self.refused: str | None = None
         self._totals = totals or (lambda: counters)
         self._served: Manifest | None = None
-        self._loaded: Model | None = None
+        self._base: Model | None = None  # as it is in its folder
+        self._loaded: Model | None = None  # with the classes that were enrolled since
+        self._enrol: Callable[[Model], Model] = _as_it_is
+        self._enrolled_by: Callable[[Model], Model] = _as_it_is
         self._waiting: deque[_Piece] = deque()
         # Each is written by one thread, so neither needs a lock.
         self._offered = self._taken = 0
@@ -106,13 +109,17 @@ class Shadow:
             if not self._waiting:
                 stop.wait(_IDLE_SECONDS)
 
-    def against(self, model: Model) -> Compare:
+    def against(self, model: Model, enrol: Callable[[Model], Model] | None = None) -> Compare:
         """Compare with this model from now on; counts of another bundle start anew.
+
+        Args:
+            model: that answers.
+            enrol: returns the shadow's model with the classes that were enrolled in this one.
 
         Returns:
             A function that takes the model's answers.
         """
-        self._served = model.manifest
+        self._served, self._enrol = model.manifest, enrol or _as_it_is
         return partial(self.offer, model.manifest)
 
     def offer(
@@ -136,6 +143,9 @@ class Shadow:
         if self.clock() - self._polled_at >= _POLL_SECONDS:
             self._polled_at = self.clock()
             self._poll()
+        if self._base is not None and self._enrolled_by is not (enrol := self._enrol):
+            self._loaded, self._checked = enrol(self._base), None
+            self._enrolled_by = enrol
         if (served := self._served) is not None and (loaded := self._loaded) is not None:
             self._check(served, loaded)
         if self._waiting:
@@ -191,7 +201,8 @@ class Shadow:
             log.exception("shadow failed", extra={"bundle": str(self.folder)})
             self._refuse(f"unexpected {type(error).__name__}; the log says more")
         else:
-            self.refused, self._checked, self._loaded = None, None, loaded
+            self.refused, self._checked, self._base = None, None, loaded
+            self._loaded, self._enrolled_by = loaded, _as_it_is
             manifest = loaded.manifest
             extra = {"bundle": manifest.name, "version": manifest.version}
             log.info("shadow loaded", extra=extra)
@@ -223,7 +234,8 @@ class Shadow:
     def _refuse(self, reason: str) -> None:
         """Stop comparing until the files change."""
         self._log_refused(reason)
-        self._loaded, self.refused = None, reason
+        self._base = self._loaded = None
+        self.refused = reason
 
     def _log_refused(self, reason: str) -> None:
         log.error("shadow refused", extra={"bundle": str(self.folder), "reason": reason})
@@ -272,6 +284,10 @@ class Shadow:
             pairs = zip(served.fields, matrix[row], strict=True)
             shown["record"] = {field.name: _value(field, value) for field, value in pairs}
             self._examples.append((versions, shown))
+
+
+def _as_it_is(model: Model) -> Model:
+    return model
 
 
 def _name(manifest: Manifest) -> dict[str, str]:

@@ -294,7 +294,9 @@ class State:
             offer_drift = self._drift.offer
             observers.append(lambda scored: offer_drift(scored.matrix))
         if self.shadow is not None:
-            compare = self.shadow.against(model)
+            snapshot = self.enrolment.snapshot
+            enrol = lambda shadow: Enrolment.of(shadow, snapshot).model  # noqa: E731
+            compare = self.shadow.against(model, enrol)
             observers.append(lambda scored: compare(scored.matrix, scored.labels, scored.decisions))
         if (live := self.live) is not None:
 

@@ -448,7 +448,7 @@ def test_many_records_are_a_large_request_however_few_bytes_they_have(
     run_sliced = scheduler.run_sliced
     monkeypatch.setattr(scheduler, "run_sliced", run)
     for records, large in ((255, 0), (257, 1)):
-        body = {"records": [{}] * records}
+        body: dict[str, Any] = {"records": [{}] * records}
         response = client.post("/classify?on_invalid=report", json=body)
         assert len(response.json()["results"]) == records
         assert len(sliced) == large

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from starlette.testclient import TestClient
 
 from models import Bundle, BundleError, Field, Model
 from service.bundles.shadow import UNFIT, Shadow
+from service.classes.enrolment import Enrolment
+from service.classes.entities import Snapshot, StoredClass, SupportRecord
 from service.observability.counters import Counters, ProcessReport, ProcessStatus
 from service.observability.exposition import Exposition
+from service.offline.enrolled import with_classes
 
 Record = dict[str, Any]
 Serve = Callable[..., TestClient]
@@ -118,6 +122,25 @@ def test_a_bundle_agrees_with_itself(
         ],
         "disagreements": [],
     }
+
+
+def test_classes_that_were_enrolled_are_known_to_it_too(
+    bundle: Path, clock: Clock, model: Model, unknown: Record
+) -> None:
+    snapshot = Snapshot(1, {"fire": StoredClass("fire", records=(SupportRecord(1, unknown),))})
+    tally = Counters()
+    shadow = shadow_of(bundle, clock, tally)
+    settle(shadow, clock)
+    none = Snapshot(0, {})
+    for known, label in [(none, "unknown"), (snapshot, "fire"), (none, "unknown")]:
+        answering = Answering(shadow, Enrolment.of(model, known).model)
+        answering.offer = shadow.against(answering.model, partial(with_classes, snapshot=known))
+        settle(shadow, clock)
+        answering(unknown)
+        settle(shadow, clock)
+        [counts] = tally.shadow.values()
+        assert counts[label, label] >= 1
+        assert sum(n for (one, other), n in counts.items() if one != other) == 0
 
 
 def test_each_pair_of_labels_is_counted_and_examples_are_kept(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import threading
@@ -542,7 +543,7 @@ def test_what_lives_as_long_as_the_process_is_kept_from_the_garbage_collector_on
     served: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen: list[int] = []
-    monkeypatch.setattr(server.gc, "freeze", lambda: frozen.append(1))
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     ticks: list[int] = []
     running = served().server
     monkeypatch.setattr(type(running), "_check_timeouts", lambda *_: ticks.append(1))

@@ -1,0 +1,1 @@
+"""What an engine costs over a loop in one process, and what a second worker gives."""
