@@ -5,10 +5,11 @@ import os
 # Before numpy is loaded: a second thread would wait longer than it works.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from models.bundle import UNKNOWN, Bundle, BundleError, Calibration, Class, Manifest
+from models.bundle import Bundle, BundleError, Calibration, Class, Manifest
 from models.decision import Decisions, NearestCentroid
 from models.encoder import Encoder, EncoderError
 from models.model import Enrolled, Model, Verdict
+from models.names import UNKNOWN
 from models.reference import Reference
 from models.schema import Fault, Field, RecordError, Schema
 

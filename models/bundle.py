@@ -27,16 +27,13 @@ import pydantic
 
 from models import names
 from models.files import read_file
-from models.names import LONGEST_NAME, UNKNOWN
 from models.schema import Field
 
 __all__ = [
     "FORMAT",
-    "LONGEST_NAME",
     "MOST_BYTES",
     "MOST_FIELDS",
     "MOST_MANIFEST_BYTES",
-    "UNKNOWN",
     "Bundle",
     "BundleError",
     "Calibration",

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import UNKNOWN, Bundle, BundleError, Class, Manifest
+from models.bundle import Bundle, BundleError, Class, Manifest
 from models.decision import Decisions, NearestCentroid, log_prior_of
 from models.encoder import Encoder, EncoderError
+from models.names import UNKNOWN
 from models.reference import REFERENCE, Reference
 from models.schema import Fault, Matrix, RecordError, Schema
 from models.support import ROUNDING, support_radius

@@ -35,11 +35,14 @@ _RESERVED: Final = (UNKNOWN, "(unfit)")
 """Labels that are no classes."""
 _UNFIT = (
     r"/\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    r"\ud800-\udfff\ufff9-\ufffb"
+    r"\ufff9-\ufffb"
 )
 """The slash, controls, marks of direction and what is invisible; scripts need the joiners."""
-_PATTERN: Final = rf"^(?!\.{{1,2}}$)(?!\s)[^{_UNFIT}]+(?<!\s)$"
+_INNER, _OUTER, _NO_DOT = rf"[^{_UNFIT}]", rf"[^\s{_UNFIT}]", rf"[^.\s{_UNFIT}]"
+# Names of one, of two and of more characters; some readers of JSON Schema cannot look around.
+_PATTERN: Final = rf"^({_NO_DOT}|{_NO_DOT}{_OUTER}|{_OUTER}{_NO_DOT}|{_OUTER}{_INNER}+{_OUTER})$"
 _NAME = re.compile(_PATTERN)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 DOCUMENTED: Final[dict[str, str | int]] = {
     "minLength": 1,
     "maxLength": LONGEST_NAME,
@@ -68,7 +71,7 @@ def check(name: str) -> str:
         raise ValueError(f"a name of 1 to {LONGEST_NAME} characters")
     if name in {".", ".."}:
         raise ValueError("a name that is not . or .., which addresses drop")
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or _SURROGATE.search(name):
         raise ValueError("a name without slashes, control characters and blanks at its ends")
     if name != composed(name):
         raise ValueError("a name in Unicode NFC")

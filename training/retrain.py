@@ -23,9 +23,10 @@ import numpy.typing as npt
 import polars as pl
 import pydantic
 
-from models.bundle import UNKNOWN, Bundle
+from models.bundle import Bundle
 from models.decision import Decisions
 from models.model import Model
+from models.names import UNKNOWN
 from models.schema import Matrix
 from training.dataset.dataset import encode_rows
 from training.dataset.tables import Added, added_tables, aligned

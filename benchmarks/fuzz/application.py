@@ -49,7 +49,9 @@ class Application:
         self.state.refresh()
         run = self.state.ingestion.run
         threading.Thread(target=run, args=[threading.Event()], daemon=True).start()
-        while (problem := self.state.ingestion.refused) is not None and problem.status >= 500:
+        while self.state.loaded and (problem := self.state.ingestion.refused):
+            if problem.status < 500:
+                break
             time.sleep(0.01)
 
     @property

@@ -19,16 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import (
-    FORMAT,
-    MOST_FIELDS,
-    UNKNOWN,
-    Bundle,
-    BundleError,
-    Calibration,
-    Class,
-    Manifest,
-)
+from models.bundle import FORMAT, MOST_FIELDS, Bundle, BundleError, Calibration, Class, Manifest
+from models.names import UNKNOWN
 from models.schema import Field
 
 MakeBundle = Callable[..., Bundle]

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import UNKNOWN, Bundle, BundleError
+from models.bundle import Bundle, BundleError
 from models.encoder import EncoderError
 from models.model import Model, Verdict
+from models.names import UNKNOWN
 from models.schema import Field, RecordError
 from models.support import ROUNDING, support_radius
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 import polars.selectors as cs
 
-from models.bundle import LONGEST_NAME
+from models.names import LONGEST_NAME
 from models.profile import level_of
 from models.schema import LARGEST, Field, Kind, Numbers
 from training.dataset.clocks import RATE_SUFFIX, Clock, find_clocks, with_rates

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.decomposition import PCA
 
-from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
+from models.names import UNKNOWN
 from models.schema import Matrix
 from training.dataset.dataset import Labels
 from training.evaluation.evaluate import Evaluation

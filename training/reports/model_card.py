@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.bundle import UNKNOWN
 from models.decision import NearestCentroid
+from models.names import UNKNOWN
 from models.reference import MOST, REFERENCE
 from training.dataset.dataset import Dataset, Labels
 from training.evaluation.evaluate import Evaluation

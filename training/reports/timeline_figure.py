@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from models.bundle import UNKNOWN
+from models.names import UNKNOWN
 from training.dataset.dataset import Labels
 from training.evaluation.operations import ALL, GAP, in_order
 from training.evaluation.timeline import joined, parts
