@@ -183,7 +183,8 @@ class RecordEndpoint:
             info.bundle = served.bundle
             content = await self._answer(served, scope, info.headers, receive)
         except (Problem, *INPUT_ERRORS) as error:
-            problem = problem_of(error)
+            # The traceback's frames hold the body, and this one the problem: a circle, else.
+            problem = problem_of(error).with_traceback(None)
             self.state.metrics.count_rejected(problem)
             await self.error_response(problem, info.request_id)(scope, receive, send)
             return

@@ -79,7 +79,7 @@ class IngestEndpoint:
             receiver = _receiver(self.path, info.headers)
             response = await self._take(receiver, info.headers, receive)
         except (Problem, MalformedInputError) as error:
-            problem = _usable(problem_of(error))
+            problem = _usable(problem_of(error)).with_traceback(None)
             self.state.metrics.count_rejected(problem)
             if receiver is not None:
                 self.ingestion.counts[receiver.name].refused[problem.reason] += 1

@@ -31,6 +31,8 @@ _WINDOW_LOG = 23
 """A zstd frame may look back on 8 MiB, as RFC 9659 asks of this content encoding."""
 _MAX_MEMBERS = 4096
 """Of a gzip body: block-wise gzip has one for each 64 KiB. An empty one costs as much."""
+_MAX_FRAMES = 1 << 16
+"""Of a zstd body: those that compress block by block make one for each 64 KiB or more."""
 _STEP_MEMBERS = 128
 
 
@@ -147,6 +149,7 @@ class _Zstd:
 
     def __init__(self) -> None:
         self._frame = _frame()
+        self._frames = 1
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _STEP_IN):
@@ -167,7 +170,7 @@ class _Zstd:
         part = b""
         for _ in range(_STEP_MEMBERS):
             if self._frame.eof:
-                self._frame = _frame()
+                self._begin_frame()
             try:
                 part = self._frame.decompress(rest, _STEP_OUT)
             except zstd.ZstdError as error:
@@ -178,6 +181,12 @@ class _Zstd:
             if part or not rest:
                 break
         return part, rest or None
+
+    def _begin_frame(self) -> None:
+        self._frame = _frame()
+        self._frames += 1
+        if self._frames > _MAX_FRAMES:
+            raise _malformed(f"The body has more than {_MAX_FRAMES} frames of zstd.")
 
 
 def _frame() -> zstd.ZstdDecompressor:

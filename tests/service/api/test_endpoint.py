@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from starlette.testclient import TestClient
 from models import Field
 from service.api import endpoint as module
 from service.formats.chunk import CHUNK_BYTES
-from service.web.problems import MEDIA_TYPE
+from service.web.problems import MEDIA_TYPE, Problem
 
 GOOD = '"link up": true, "state": "idle"'
 PATHS = ["/classify", "/embed"]
@@ -462,3 +464,24 @@ def test_a_long_answer_has_the_length_that_it_says(
     assert len(response.content) > 1 << 19
     assert response.headers["content-length"] == str(len(response.content))
     assert len(response.json()["embeddings"]) == 9_000
+
+
+def test_a_refused_body_is_not_held_until_the_garbage_is_collected(client: TestClient) -> None:
+    """A problem with its traceback, whose frames hold the body and the problem, is a circle."""
+    kept: list[weakref.ref[Problem]] = []
+    count = client.app.state.faultcube.metrics.count_rejected  # type: ignore[attr-defined]
+
+    def count_and_keep(problem: Problem) -> None:
+        kept.append(weakref.ref(problem))
+        count(problem)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.app.state.faultcube.metrics, "count_rejected", count_and_keep)  # type: ignore[attr-defined]
+        gc.disable()
+        try:
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            refused = client.post("/classify", content=b"no gzip", headers=headers)
+            assert refused.status_code == 400
+            assert [one() for one in kept] == [None]
+        finally:
+            gc.enable()
