@@ -84,15 +84,15 @@ def test_records_of_requests_are_drawn_while_somebody_looks(
     live: Live, model: Model, good: Record, down: Record, around: Around
 ) -> None:
     async def work(viewer: Viewer) -> None:
-        assert live.room == 100
+        assert live.room == 50
         live.offer(model, scored(model, [good, down]))
-        assert live.room == 98
+        assert live.room == 48
         around.counters.records += 5
         [data] = named(await told(live, viewer), "records")
         assert [r["label"] for r in data["records"]] == ["normal", "link-down"]
         assert {r["key"] for r in data["records"]} == {None}
         assert data["left_out"] == 3
-        assert live.room == 100
+        assert live.room == 50
 
     watch(live, work)
 
@@ -109,13 +109,13 @@ def test_of_a_large_chunk_a_few_records_are_taken(
     watch(live, work)
 
 
-def test_an_event_has_100_records_at_most(
+def test_an_event_has_50_records_at_most(
     live: Live, take: Take, good: Record, down: Record
 ) -> None:
     async def work(viewer: Viewer) -> None:
         live.take(take([good] * 299 + [down], keys=[f"d{n}" for n in range(300)]))
         [data] = named(await told(live, viewer), "records")
-        assert (len(data["records"]), data["left_out"]) == (100, 200)
+        assert (len(data["records"]), data["left_out"]) == (50, 250)
         assert [r["key"] for r in data["records"] if not r["good"]] == ["d299"]
 
     watch(live, work)
