@@ -400,8 +400,7 @@ def _classify_archive(job: Job, engine: str, jobs: int | None) -> Counts:
                 err=True,
             )
 
-    counts, _ = classify_archive(job, partial(ENGINES[engine], workers), progress)
-    return counts
+    return classify_archive(job, partial(ENGINES[engine], workers), progress)
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def _usable(problem: Problem) -> Problem:
 
 def _accepted(receiver: Receiver, receipt: Receipt) -> Response:
     """Say what was taken, in the form that the receiver's clients know."""
-    rejected = receipt.rejected
+    rejected = sum(receipt.reasons.values())
     why = "; ".join(f"{count} {reason}" for reason, count in receipt.reasons.items())
     match receiver.name:
         case "otlp":

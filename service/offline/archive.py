@@ -96,7 +96,7 @@ def classify_archive(
     job: Job,
     engine: Engine,
     progress: Callable[[int, int, Counts], None] = lambda _done, _all, _counts: None,
-) -> tuple[Counts, int]:
+) -> Counts:
     """Classify all units of an archive that have no part yet.
 
     Args:
@@ -105,7 +105,7 @@ def classify_archive(
         progress: called with the units that are done, all units, and the counts so far.
 
     Returns:
-        The counts of all units, and how many of these were done before.
+        The counts of all units.
 
     Raises:
         TableError: the archive, the output folder or a unit cannot be used.
@@ -131,7 +131,7 @@ def classify_archive(
         "labels": dict(sorted(counts.labels.items())),
     }
     _write(job, _MANIFEST, _described(job) | about)
-    return counts, done
+    return counts
 
 
 def plan(job: Job, model: Model) -> list[Unit]:
@@ -208,8 +208,11 @@ def _difference(first: tuple[str, Any], other: tuple[str, Any]) -> str:
 def _described(job: Job) -> dict[str, Any]:
     """Return what all parts of a job have in common."""
     about = asdict(job)
-    for name in ("source", "out", "bundle", "classes"):
+    for name in ("source", "out", "bundle"):
         del about[name]
+    # Classes of two databases may have the same revision.
+    classes = json.dumps(about.pop("classes"), sort_keys=True).encode()
+    about["classes"] = hashlib.sha256(classes).hexdigest() if job.classes else None
     if job.profile is not None:
         about["profile"] = hashlib.sha256(Path(job.profile).read_bytes()).hexdigest()
     return json.loads(json.dumps(about))  # type: ignore[no-any-return]

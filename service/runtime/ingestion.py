@@ -269,12 +269,11 @@ class Ingestion:
 
     def _owns_journal(self) -> bool:
         """Open the journal, if no other worker has it."""
-        folder = self._folder()
-        if self._journal is not None or folder is None:
+        if (folder := self._folder()) is None:
             return True
         try:
-            self._journal = Journal(folder)
-            if self._workers > 1:
+            self._journal = self._journal or Journal(folder)
+            if self._workers > 1 and self._relay is None:
                 self._relay = RelayServer(folder, self._take_passed_on, self._status)
         except BlockingIOError as error:
             if self._workers > 1:

@@ -54,11 +54,6 @@ class Receipt(msgspec.Struct, frozen=True):
     points: int
     reasons: dict[str, int]
 
-    @property
-    def rejected(self) -> int:
-        """How many samples could not be used."""
-        return sum(self.reasons.values())
-
 
 class _Question(msgspec.Struct, frozen=True):
     """A body of a receiver; without one, the status is asked for."""

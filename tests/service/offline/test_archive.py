@@ -149,6 +149,9 @@ def test_enrolled_classes_travel_with_the_job(
         assert pq.read_table(Path(out) / "odd.parquet")["label"].to_pylist() == labels
     with pytest.raises(TableError, match="revision 7, not None"):
         run(job_of(str(source), str(tmp_path / "fire"), bundle, model))
+    other = Snapshot(7, {"frost": StoredClass("frost", records=(SupportRecord(1, odd),))})
+    with pytest.raises(TableError, match=r"classes [0-9a-f]{64}, not"):
+        run(job_of(str(source), str(tmp_path / "fire"), bundle, model, snapshot=other))
 
 
 def test_what_cannot_be_done_is_told_in_a_line(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -300,7 +301,12 @@ def test_workers_pass_on_what_they_get_and_one_takes_over_from_one_that_ended(
         first.now = second.now = first.now + 0.1
         (first, second)[at % 2].send([body], 0.0)
     assert second.ingestion.assembler is None
-    assert asyncio.run(second.ingestion.status()) == asyncio.run(first.ingestion.status())
+
+    def status(process: Process) -> dict[str, Any]:
+        return asyncio.run(process.ingestion.status())
+
+    first.wait(lambda: status(second) == status(first))  # once what is queued is judged
+    assert status(first)["receivers"]["telegraf"]["bodies"] == half
     with pytest.raises(Problem) as caught:
         second.send([b"{"], 0.0)
     assert caught.value.reason == "unreadable"
