@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ CUSTOM = {"InferenceService", "PrometheusRule", "ServiceMonitor", "ServingRuntim
 """Kinds of operators: there is no schema of them here."""
 VERSIONS = ["1.31.0", "1.37.0"]
 """Of Kubernetes, the oldest that the manifests are for and the newest there is a schema of."""
+OF_INGEST = {"POD_INDEX", "INGEST_PODS"}
+"""Variables that only make a share."""
 NAME = "app.kubernetes.io/name"
 
 Manifest = dict[str, Any]
@@ -212,10 +215,10 @@ def test_every_variable_is_a_setting_and_its_value_is_taken(
 ) -> None:
     settings = {f"FAULTCUBE_{field.upper()}": field for field in Settings.model_fields}
     found = variables(overlay(name))
-    assert set(found) - {"POD_INDEX"} <= set(settings)
+    assert set(found) - OF_INGEST <= set(settings)
     for variable, value in found.items():
-        if variable != "POD_INDEX" and isinstance(value, str):
-            monkeypatch.setenv(variable, value.replace("$(POD_INDEX)", "1"))
+        if isinstance(value, str):
+            monkeypatch.setenv(variable, re.sub(r"\$\((POD_INDEX|INGEST_PODS)\)", "1", value))
     read = Settings.read()
     assert read.bundle_bytes == 512 << 20
 
@@ -345,22 +348,25 @@ def test_the_autoscaler_has_the_say_and_asks_for_a_metric_that_is_exported() -> 
     assert not metric.endswith("_total"), "a gauge: the adapter's own rules would rate a counter"
 
 
-@pytest.mark.parametrize("patched", [False, True], ids=["as it is", "as the README says"])
-def test_every_ingest_pod_takes_the_share_of_its_number(tmp_path: Path, *, patched: bool) -> None:
-    patches = yaml.safe_load(block_with("FAULTCUBE_INGEST_SHARE"))["patches"] if patched else []
-    manifests = own(tmp_path, resources=["overlays/postgresql"], patches=patches)
+@pytest.mark.parametrize("more", [False, True], ids=["as it is", "as the README says"])
+def test_every_ingest_pod_takes_the_share_of_its_number(tmp_path: Path, *, more: bool) -> None:
+    changes = yaml.safe_load(block_with("INGEST_PODS")) if more else {}
+    manifests = own(tmp_path, resources=["overlays/postgresql"], **changes)
     ingest = named(manifests, "StatefulSet", "faultcube-ingest")["spec"]
-    assert (ingest["replicas"] > 1) is patched
+    assert (ingest["replicas"] > 1) is more
     # Shares are counted from 1.
     assert ingest["ordinals"] == {"start": 1}
-    environment = ingest["template"]["spec"]["containers"][0]["env"]
-    # The one refers to the other, which must come before it.
-    names = [each["name"] for each in environment]
+    (container,) = ingest["template"]["spec"]["containers"]
+    environment = {each["name"]: each for each in container["env"]}
+    # The one refers to the other, which must come before it; those of the ConfigMap come first.
+    names = [*environment]
     assert names.index("POD_INDEX") < names.index("FAULTCUBE_INGEST_SHARE")
-    field = environment[names.index("POD_INDEX")]["valueFrom"]["fieldRef"]["fieldPath"]
+    field = environment["POD_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert field == "metadata.labels['apps.kubernetes.io/pod-index']"
-    share = environment[names.index("FAULTCUBE_INGEST_SHARE")]["value"]
-    assert share == f"$(POD_INDEX)/{ingest['replicas']}"
+    share = environment["FAULTCUBE_INGEST_SHARE"]["value"]
+    assert share == "$(POD_INDEX)/$(INGEST_PODS)"
+    (config,) = kinds(manifests, "ConfigMap")
+    assert config["data"]["INGEST_PODS"] == str(ingest["replicas"])
 
 
 def block_with(word: str) -> str:
@@ -458,3 +464,42 @@ def test_a_bundle_can_be_an_image_of_its_own(tmp_path: Path, name: str) -> None:
         (mount,) = (each for each in container["volumeMounts"] if each["name"] == volume["name"])
         assert mount["readOnly"] is True
         assert variables(manifests)["FAULTCUBE_BUNDLE"] == mount["mountPath"]
+
+
+def test_a_bundle_is_built_into_an_image(tmp_path: Path) -> None:
+    run = partial(
+        subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    if not shutil.which("docker") or run(["docker", "info"]).returncode:
+        pytest.skip("no container engine is running")
+    command = (
+        "docker build --tag faultcube/bundle:iosxr --file docker/bundle.Dockerfile models/iosxr"
+    )
+    built = run(command.split())
+    assert built.returncode == 0, built.stderr
+    # It has no program; one is named for what would never be started.
+    container = run(["docker", "create", "faultcube/bundle:iosxr", "none"]).stdout.strip()
+    try:
+        assert not run(["docker", "cp", f"{container}:/", str(tmp_path / "bundle")]).returncode
+    finally:
+        run(["docker", "rm", container])
+    shipped = Bundle.read(ROOT / "models" / "iosxr").manifest
+    assert Bundle.read(tmp_path / "bundle").manifest == shipped
+
+
+def test_the_readme_shows_an_overlay_that_renders(tmp_path: Path) -> None:
+    kustomization = yaml.safe_load(block_with("alertmanager.monitoring"))
+    (address,) = kustomization["resources"]
+    kustomization["resources"] = [address.rpartition("/docker/kubernetes/")[2]]
+    manifests = own(tmp_path, **kustomization)
+    assert all(
+        container["image"] == "registry.example.com/faultcube/service:0.1.0"
+        for container in containers(manifests)
+    )
+    found = variables(manifests)
+    assert found["FAULTCUBE_ALERTMANAGERS"].startswith("http://alertmanager.monitoring:9093")
+    assert "FAULTCUBE_BUNDLE_BYTES" in found
+    (config,) = kinds(manifests, "ConfigMap")
+    for pod in pods(manifests):
+        (source,) = pod["containers"][0]["envFrom"]
+        assert source["configMapRef"]["name"] == config["metadata"]["name"]
