@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import kubernetes_validate
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -22,7 +24,9 @@ from models import Bundle
 from service.api import openinference, operations
 from service.settings import Settings
 from tests.e2e.test_monitoring import EXPORTED, MONITORING
+from tests.support.running import classify, environment, eventually, output_of
 
+pytestmark = pytest.mark.xdist_group("containers")
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker" / "kubernetes"
 OVERLAYS = sorted(folder.name for folder in (FOLDER / "overlays").iterdir())
@@ -466,25 +470,67 @@ def test_a_bundle_can_be_an_image_of_its_own(tmp_path: Path, name: str) -> None:
         assert variables(manifests)["FAULTCUBE_BUNDLE"] == mount["mountPath"]
 
 
-def test_a_bundle_is_built_into_an_image(tmp_path: Path) -> None:
-    run = partial(
-        subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    if not shutil.which("docker") or run(["docker", "info"]).returncode:
+@pytest.fixture
+def docker() -> Callable[..., str]:
+    """Run docker; skips where no engine runs."""
+
+    def run(*arguments: str | Path) -> str:
+        return output_of(["docker", *map(str, arguments)], cwd=ROOT, env=environment())
+
+    found = shutil.which("docker")
+    if not found or subprocess.run([found, "info"], capture_output=True, check=False).returncode:
         pytest.skip("no container engine is running")
+    return run
+
+
+def test_a_bundle_is_built_into_an_image(docker: Callable[..., str], tmp_path: Path) -> None:
     command = (
         "docker build --tag faultcube/bundle:iosxr --file docker/bundle.Dockerfile models/iosxr"
     )
-    built = run(command.split())
-    assert built.returncode == 0, built.stderr
-    # It has no program; one is named for what would never be started.
-    container = run(["docker", "create", "faultcube/bundle:iosxr", "none"]).stdout.strip()
+    docker(*command.split()[1:])
+    # It has no program; one is named for what is never started.
+    container = docker("create", "faultcube/bundle:iosxr", "none").strip()
     try:
-        assert not run(["docker", "cp", f"{container}:/", str(tmp_path / "bundle")]).returncode
+        docker("cp", f"{container}:/", tmp_path / "bundle")
     finally:
-        run(["docker", "rm", container])
+        docker("rm", container)
     shipped = Bundle.read(ROOT / "models" / "iosxr").manifest
     assert Bundle.read(tmp_path / "bundle").manifest == shipped
+
+
+def test_the_image_runs_as_the_manifest_says_and_as_any_user(
+    docker: Callable[..., str], tmp_path: Path, examples: bytes, labels: list[str]
+) -> None:
+    docker("compose", "build", "--quiet", "service")
+    manifests = overlay("sqlite")
+    ((container,),) = (pod["containers"] for pod in pods(manifests))
+    options = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    options += ["--user=1000710000:0", "--publish=127.0.0.1::8000"]
+    options.append(f"--memory={bytes_of(container['resources']['limits']['memory'])}")
+    for name, value in variables(manifests).items():
+        options += [f"--env={name}={value}"] if isinstance(value, str) else []
+    for mount in container["volumeMounts"]:
+        folder = tmp_path / mount["name"]
+        folder.mkdir()
+        folder.chmod(0o777)  # as the kubelet makes an emptyDir
+        options.append(f"--volume={folder}:{mount['mountPath']}")
+    started = docker("run", "--detach", *options, "faultcube/service").strip()
+    try:
+        url = f"http://{docker('port', started, '8000').strip()}"
+        eventually(partial(is_ready, url, container["readinessProbe"]), seconds=60)
+        assert classify(url, examples) == labels
+        assert httpx2.post(f"{url}/ingest/telegraf", content=b"a,device=b c=1").status_code == 204
+        docker("stop", "--time=45", started)
+        assert docker("inspect", "--format={{.State.ExitCode}}", started).strip() == "0"
+        assert (tmp_path / "state" / "faultcube" / "journal").is_dir()
+    finally:
+        docker("rm", "--force", started)
+
+
+def is_ready(url: str, probe: Manifest) -> bool | None:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(url + probe["httpGet"]["path"]).status_code == 200 or None
+    return None
 
 
 def test_the_readme_shows_an_overlay_that_renders(tmp_path: Path) -> None:
