@@ -470,6 +470,26 @@ def test_a_bundle_can_be_an_image_of_its_own(tmp_path: Path, name: str) -> None:
         assert variables(manifests)["FAULTCUBE_BUNDLE"] == mount["mountPath"]
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_bundles_can_come_from_an_object_store(tmp_path: Path, name: str) -> None:
+    manifests = own(
+        tmp_path, resources=[f"overlays/{name}"], components=["components/bundle-store"]
+    )
+    for manifest in [*workloads(manifests), named(manifests, "NetworkPolicy")]:
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    settings = {f"FAULTCUBE_{field.upper()}" for field in Settings.model_fields}
+    assert set(variables(manifests)) - OF_INGEST <= settings
+    assert variables(manifests)["FAULTCUBE_BUNDLES_FROM"].startswith("s3://")
+    (config,) = kinds(manifests, "ConfigMap")
+    for container in containers(manifests):
+        assert container["envFrom"] == [
+            {"configMapRef": {"name": config["metadata"]["name"]}},
+            {"secretRef": {"name": "faultcube-store", "optional": True}},
+        ]
+    egress = named(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for rule in egress for port in rule["ports"]].count(443) == 1
+
+
 @pytest.fixture
 def docker() -> Callable[..., str]:
     """Run docker; skips where no engine runs."""
