@@ -25,6 +25,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from models import Model
+from models.signature import TrustedKeys
 from service.classes.entities import Snapshot
 from service.offline.archive_units import (
     Job,
@@ -70,6 +71,7 @@ def job_of(
     distances: bool = False,
     keep: Sequence[str] = (),
     report: bool = False,
+    trusted: TrustedKeys | None = None,
 ) -> Job:
     """Return the job of classifying an archive; see `Job`.
 
@@ -89,6 +91,7 @@ def job_of(
         distances,
         tuple(keep),
         report,
+        str(trusted or ""),
     )
 
 
@@ -208,7 +211,7 @@ def _difference(first: tuple[str, Any], other: tuple[str, Any]) -> str:
 def _described(job: Job) -> dict[str, Any]:
     """Return what all parts of a job have in common."""
     about = asdict(job)
-    for name in ("source", "out", "bundle"):
+    for name in ("source", "out", "bundle", "trusted"):
         del about[name]
     # Classes of two databases may have the same revision.
     classes = json.dumps(about.pop("classes"), sort_keys=True).encode()

@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from models import BundleError, Model
 from models.profile import Adaptation
+from models.signature import TrustedKeys
 from service.classes.entities import Snapshot, StoredClass
 from service.offline.batch import Counts, ahead, verdicts_of
 from service.offline.enrolled import with_classes
@@ -49,6 +50,7 @@ class Job:
         distances: whether to write the distance to every class.
         keep: columns to copy over.
         report: whether to report rows that do not fit, instead of stopping at one.
+        trusted: public keys, one of which must have signed the bundle; any bundle will do without.
     """
 
     source: str
@@ -61,6 +63,7 @@ class Job:
     distances: bool = False
     keep: tuple[str, ...] = ()
     report: bool = False
+    trusted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,9 @@ def decider(job: Job) -> tuple[Model, Adaptation | None]:
 
 
 def _decider(job: Job) -> tuple[Model, Adaptation | None]:
+    trusted = TrustedKeys.parse(job.trusted) if job.trusted else None
     try:
-        base = Model.load(Path(job.bundle), threads=1)
+        base = Model.load(Path(job.bundle), threads=1, trusted=trusted)
     except BundleError as error:
         raise TableError(str(error)) from error
     if base.manifest.version != job.version:

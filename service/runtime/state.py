@@ -74,7 +74,9 @@ class State:
         self.settings, self.metrics, self.clock = settings, metrics, clock
         self.keys = settings.keys()
         self.repository = BundleRepository(settings.bundle)
-        self.trial = Trial(settings.bundle_seconds, settings.bundle_bytes, settings.threads)
+        self.trial = Trial(
+            settings.bundle_seconds, settings.bundle_bytes, settings.threads, settings.trust()
+        )
         load = load or self.trial.load
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)

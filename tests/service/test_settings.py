@@ -13,8 +13,10 @@ def test_every_setting_is_read_from_its_environment_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text(f"read {'d' * 64}\n")
+    (tmp_path / "signers").write_text(f"{'A' * 43}=\n")
     values = {
         "bundle": Path("/srv/b"),
+        "trusted_keys": str(tmp_path / "signers"),
         "host": "0.0.0.0",
         "port": 9000,
         "max_records": 5,
@@ -95,6 +97,8 @@ def test_an_option_overrides_the_environment_and_none_does_not(
         ("FAULTCUBE_ALERTMANAGERS", "localhost:9093"),
         ("FAULTCUBE_ALERTMANAGERS", "http://one:9093; http://two:9093"),
         ("FAULTCUBE_WEBHOOK", "hook"),
+        ("FAULTCUBE_TRUSTED_KEYS", "AAAA"),
+        ("FAULTCUBE_TRUSTED_KEYS", f"{'A' * 43}=,"),
         ("FAULTCUBE_TRUSTED_PROXIES", "*"),
         ("FAULTCUBE_TRUSTED_PROXIES", "proxy.example.org"),
         ("FAULTCUBE_TRUSTED_PROXIES", "10.0.0.1/8"),
@@ -123,6 +127,15 @@ def test_the_table_has_a_line_with_a_meaning_for_each_setting_and_no_path_of_thi
 def test_a_shadow_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTCUBE_SHADOW", "")
     assert Settings.read().shadow is None
+
+
+def test_without_trusted_keys_anybody_may_have_made_a_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = f"{'A' * 43}="
+    monkeypatch.setenv("FAULTCUBE_TRUSTED_KEYS", "")
+    assert Settings.read().trust() is None
+    assert str(Settings.read(trusted_keys=key).trust()) == key
 
 
 def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:

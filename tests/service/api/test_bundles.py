@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models import Bundle
+from models.signature import new_key, sign
 from service.app import create_app
 from service.bundles.repository import POINTER
 from service.settings import Settings
@@ -136,6 +137,37 @@ def test_a_bundle_that_never_ends_is_refused_while_a_newer_one_is_served(
         assert response.status_code == 409
         assert "endless is refused: it took too long" in response.json()["detail"]
         wait_for(client, shelve("newer", year=2026))
+
+
+def test_with_trusted_keys_only_signed_bundles_are_served_shadowed_or_activated(
+    folder: Path, shelve: Callable[..., str], tmp_path: Path
+) -> None:
+    key = tmp_path / "fleet.key"
+    settings = Settings(
+        bundle=folder,
+        shadow=folder / "unsigned",
+        admin_keys=hashlib.sha256(KEY.encode()).hexdigest(),
+        trusted_keys=new_key(key),
+    )
+    shelve("unsigned", year=2026)
+    first = shelve("signed", year=2024)
+    sign(folder / "signed", key)
+    with TestClient(create_app(settings)) as client:
+        wait_for(client, first)
+        good, bad = client.get("/models").json()["models"]
+        assert (good["state"], bad["state"]) == ("served", "refused")
+        assert bad["reason"] == "it is not signed: there is no manifest.sig"
+        assert "faultcube_bundle_refused_total 1.0" in client.get("/metrics").text
+        response = client.post("/models/unsigned/activate", headers=ADMIN)
+        assert response.status_code == 409
+        assert "unsigned is refused: it is not signed" in response.json()["detail"]
+        deadline = time.monotonic() + 20
+        while "it is not signed" not in client.get("/models/shadow").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert served(client) == first
+        sign(folder / "unsigned", key)
+        wait_for(client, bad["version"])
 
 
 def test_at_the_start_an_older_bundle_stands_in_for_a_bad_one(
