@@ -482,13 +482,38 @@ def _settings(**options: object) -> Settings:
         tls.context(chosen)
     except SettingsError as error:
         raise _refusal(str(error)) from error
+    shelf = chosen.shelf()
+    if chosen.bundles_from:
+        _prepare_copies(shelf)
     try:
-        is_folder = chosen.bundle.is_dir()
+        is_folder = shelf.is_dir()
     except OSError:  # a folder on the way to it cannot be entered
         is_folder = False
     if not is_folder:
-        raise _refusal(f"no folder {shlex.quote(str(chosen.bundle))} can be read: nothing to serve")
+        raise _refusal(f"no folder {shlex.quote(str(shelf))} can be read: nothing to serve")
     return chosen
+
+
+def _prepare_copies(shelf: Path) -> None:
+    """Make the folder that bundles of an object store are copied into."""
+    name = shlex.quote(str(shelf))
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        if (shelf / "manifest.json").exists():
+            raise _refusal(
+                f"FAULTCUBE_BUNDLE: {name} is one bundle; what FAULTCUBE_BUNDLES_FROM names is "
+                "copied into a folder of bundles: name another"
+            )
+    except OSError as error:
+        raise _refusal(
+            f"FAULTCUBE_BUNDLE: no folder {name} can be made ({error.strerror}), and what "
+            "FAULTCUBE_BUNDLES_FROM names is copied into it"
+        ) from error
+    if not os.access(shelf, os.W_OK):
+        raise _refusal(
+            f"FAULTCUBE_BUNDLE: {name} cannot be written, and what FAULTCUBE_BUNDLES_FROM names is "
+            "copied into it"
+        )
 
 
 def _check_store(chosen: Settings) -> None:

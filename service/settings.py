@@ -76,6 +76,14 @@ class Settings(BaseSettings):
     """Folder of the bundle to serve, or a folder of bundles, which is watched: the newest is served
     unless its file `current` names another."""
 
+    bundles_from: Annotated[str, Field(repr=False, pattern=r"^(\w+://\S+)?$")] = ""
+    """Address of a folder of bundles in an object store, such as `s3://bucket/models`, which is
+    [followed](operating.md#bundles-from-an-object-store): its bundles are copied into the folder
+    `FAULTCUBE_BUNDLE`, by default one in the user's state folder. Unset, there is none."""
+
+    bundles_poll_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
+    """Time in seconds between two looks at `FAULTCUBE_BUNDLES_FROM`."""
+
     trusted_keys: str = ""
     """Public keys that [sign bundles](operating.md#signed-bundles), or files of one key a line,
     separated by commas. A bundle that none of them has signed is refused. Unset, every bundle is
@@ -265,6 +273,18 @@ class Settings(BaseSettings):
             raise PydanticCustomError("window", message)
         return self
 
+    def shelf(self) -> Path:
+        """Return the folder of the bundle or of bundles; by default that of copies, if there are.
+
+        Raises:
+            SettingsError: nothing says where copies go.
+        """
+        if not self.bundles_from or "bundle" in self.model_fields_set:
+            return self.bundle
+        if (folder := _state_folder()) is None:
+            raise _homeless("BUNDLE")
+        return folder / "bundles"
+
     def database(self) -> str | None:
         """Return the URL of the database; None when there is none and nobody may create one.
 
@@ -359,6 +379,7 @@ class Settings(BaseSettings):
         chosen.keys()
         chosen.rules()
         chosen.trust()
+        chosen.shelf()
         if chosen.database() is not None:
             chosen.journal_folder()
         return chosen

@@ -109,7 +109,7 @@ def chosen_bundle(bundle: Path | None) -> Path:
         TableError: there is none.
     """
     try:
-        return BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
+        return BundleRepository(Settings.read(bundle=bundle).shelf()).choice().folder
     except (SettingsError, RepositoryError) as error:
         raise TableError(str(error)) from error
 
