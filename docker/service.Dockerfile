@@ -12,12 +12,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install --quiet --prefix=/dependencies -c constraints.txt -r service.txt \
     && pip install --quiet -r build.txt
 
-# What is never loaded: tests, Arrow's clients of other servers and second copies of a library of its
-# own, and what changes models instead of running them.
+# What is never loaded: tests, sources, Arrow's clients of other servers (but for object stores) and
+# second copies of a library of its own, and what changes models instead of running them.
 RUN cd /dependencies/lib/python3.*/site-packages \
     && find . -depth -type d -name tests -exec rm -r {} + \
-    && (cd pyarrow && rm -rf include src libarrow_flight* _flight* libarrow_s3* _s3fs* \
-        libarrow_python_flight* libarrow_python*.so libarrow_python*.so.*.*) \
+    && (cd pyarrow && rm -rf include includes src *.pyx *.pxi *.pxd libarrow_flight* _flight* \
+        libarrow_substrait* _substrait* libarrow_python_flight* libarrow_python*.so \
+        libarrow_python*.so.*.*) \
+    && (cd numpy && rm -rf distutils f2py) \
     && (cd onnxruntime && rm -rf transformers quantization tools datasets)
 
 COPY README.md LICENSE ./

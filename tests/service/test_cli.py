@@ -186,6 +186,21 @@ def test_what_cannot_be_signed_or_verified_is_told_in_a_line(
     assert refused.stderr.count("\n") == 1
 
 
+def test_copies_of_bundles_need_a_folder_that_is_no_bundle_and_can_be_written(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for folder, said in [
+        (bundle, f"{bundle} is one bundle; what FAULTCUBE_BUNDLES_FROM names is copied into a"),
+        (tmp_path / "file/x", f"no folder {tmp_path}/file/x can be made (Not a directory)"),
+    ]:
+        refused = command("serve", folder, FAULTCUBE_BUNDLES_FROM="s3://id:secret@bucket/models")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"faultcube: FAULTCUBE_BUNDLE: {said}")
+        assert refused.stderr.count("\n") == 1
+        assert "secret" not in refused.stderr
+
+
 UNTRIED = """
 import json
 from service.bundles.trial import Trial
