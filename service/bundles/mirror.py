@@ -133,6 +133,9 @@ class Mirror:
         except OSError as error:
             self._local_fault = f"the copies in {self.folder} cannot be changed ({error.strerror})"
             log.warning("bundles cannot be copied", extra={"reason": self._local_fault})
+        except Exception as error:  # whatever it is, what is served goes on
+            self._local_fault = f"unexpected {type(error).__name__}; the log says more"
+            log.exception("bundles cannot be copied")
 
     def found(self) -> Mirrored:
         """Return what the last look has found, whoever has looked."""

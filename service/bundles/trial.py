@@ -31,6 +31,8 @@ __all__ = ["StoppedError", "Trial"]
 
 _STEP_SECONDS: Final = 0.05
 """Between two looks whether the service ends."""
+_SECRET: Final = ("FAULTCUBE_", "AWS_", "AZURE_", "GOOGLE_")
+"""How the variables begin that hold keys, also those of object stores."""
 _KILL_SECONDS: Final = 1.0
 """Longest wait for a killed process, which may hang in a file system."""
 
@@ -90,7 +92,7 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={k: v for k, v in os.environ.items() if not k.startswith("FAULTCUBE_")},
+                env={k: v for k, v in os.environ.items() if not k.startswith(_SECRET)},
                 start_new_session=True,  # Ctrl-C is for the service
             )
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -189,6 +190,29 @@ def test_a_store_that_ends_is_told_and_the_copies_serve_on(
             assert not any(secret in ready["detail"] for secret in KEYS.values())
         with replica(copies, address, key) as (_, url):
             assert served(url) == version
+
+
+def test_the_command_of_the_page_serves_the_bundles_of_a_store(
+    store: ObjectStore, bundle: Path, tmp_path: Path
+) -> None:
+    """With credentials in the environment."""
+    command = """
+        FAULTCUBE_BUNDLES_FROM=s3://bucket/models FAULTCUBE_BUNDLE=/var/lib/faultcube/bundles faultcube serve
+    """  # noqa: E501
+    version = put_bundle(bundle, tmp_path / "only", day=400)
+    store.put(tmp_path / "only", "models/page/only")
+    command = command.replace("bucket/models", "models/page").replace("/var/lib", str(tmp_path))
+    env = environment(
+        PATH=f"{FAULTCUBE.parent}{os.pathsep}{os.environ['PATH']}",
+        FAULTCUBE_PORT="0",
+        AWS_ACCESS_KEY_ID="writer",
+        AWS_SECRET_ACCESS_KEY=KEYS["writer"],
+        AWS_DEFAULT_REGION="us-east-1",
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{store.port}",
+    )
+    with running(f"env {command}", cwd=tmp_path, env=env, seconds=60) as (_, url):
+        assert served(url) == version
+    assert (tmp_path / "faultcube/bundles/only/manifest.json").is_file()
 
 
 def degraded(url: str) -> dict[str, Any] | None:

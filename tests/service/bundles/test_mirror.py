@@ -328,6 +328,26 @@ def test_a_disk_that_cannot_be_written_is_told(
     assert versions(root).keys() == {"a"}
 
 
+def test_whatever_goes_wrong_is_told_and_not_the_end(
+    make: Make,
+    upload: Upload,
+    look: Look,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    upload("a")
+    mirror = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "_listed", lambda *_: 1 / 0)
+        mirror.look()
+    assert mirror.found().fault == "unexpected ZeroDivisionError; the log says more"
+    assert [line.message for line in caplog.records] == ["bundles cannot be copied"]
+    look(mirror)
+    assert mirror.found().fault is None
+    assert versions(root).keys() == {"a"}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"looked": "x"}'])
 def test_what_is_left_of_a_state_is_no_hindrance(
     make: Make, upload: Upload, look: Look, root: Path, content: bytes

@@ -149,6 +149,7 @@ def test_the_process_gets_no_secrets(
     root: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULTCUBE_WEBHOOK_SECRET", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     program(f"env > {root / 'environment'}; exit 1")
     with pytest.raises(BundleError):
         trial().load(root)
