@@ -68,6 +68,10 @@ SplitGroup = Annotated[Text, _split("Column whose values stay whole: event, devi
 SplitRandom = Annotated[bool, _split("At random: results will flatter.", "--split-random")]
 Shares = Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")]
 SplitColumn = Annotated[Text, _split("Column that says train, dev or test.")]
+FitDevice = Annotated[
+    Literal["cpu", "cuda", "auto"] | None,
+    _option("Where to fit; auto: on a CUDA device if there is one.", show_default="cpu"),
+]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
@@ -105,6 +109,7 @@ def train(
     beta: Annotated[float | None, _option("beta of the loss, at least N.")] = None,
     epochs: Annotated[Number, _option("Most epochs.")] = None,
     seed: Seed = None,
+    device: FitDevice = None,
     unknown_rate: Annotated[
         float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
@@ -121,7 +126,7 @@ def train(
     options = about_table | _given(
         name=name,
         encoder=_given(dimensions=dimensions),
-        fit=_given(beta=beta, epochs=epochs, seed=seed),
+        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))

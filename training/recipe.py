@@ -13,6 +13,7 @@ from models.schema import Kind, Matrix
 
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
+Device = Literal["cpu", "cuda", "auto"]
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
@@ -186,6 +187,8 @@ class FitRecipe(_Part):
     learning_rate: Annotated[float, pydantic.Field(gt=0, le=1)] = 1e-2
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 1e-4
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
+    device: Device = pydantic.Field(default="cpu", exclude_if=lambda device: device == "cpu")
+    """auto: a CUDA device where there is one."""
 
 
 class Recipe(_Part):

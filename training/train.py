@@ -92,6 +92,17 @@ def train(
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
 
+def assist(recipe: Recipe) -> None:
+    """Take part in the fits of `train` in another process, and make nothing of them.
+
+    Raises:
+        RecipeError: the recipe or its table cannot be trained on.
+    """
+    with one_thread():
+        for split in (recipe.split, *(backtest.split for backtest in recipe.backtests)):
+            SiameseClassifier.of(recipe, load_dataset(recipe, split), lambda *_: None)
+
+
 def _mapping(recipe: Recipe) -> Mapping | None:
     """Read the recipe's mapping, before anything is fitted."""
     if recipe.mapping is None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.schema import LARGEST, Matrix, Schema
 from training.dataset.dataset import Labels
 from training.fitting.pooling import Pooling
+from training.fitting.processes import BatchNorm
 from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]
@@ -245,7 +246,7 @@ class Encoder(nn.Module):
         for hidden in recipe.hidden:
             layers += [
                 linear(width, hidden, not layers),
-                nn.BatchNorm1d(members * hidden),
+                BatchNorm(members * hidden),
                 nn.ReLU(),
                 nn.Dropout(recipe.dropout),
             ]
@@ -253,7 +254,7 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers)
         outputs = members * recipe.dimensions
         self.head = nn.Sequential(
-            linear(width, recipe.dimensions, not layers), nn.BatchNorm1d(outputs, affine=False)
+            linear(width, recipe.dimensions, not layers), BatchNorm(outputs, affine=False)
         )
         self.gain = recipe.gain
         self.members, self.dimensions = members, outputs
