@@ -50,6 +50,9 @@ Add = Annotated[
     list[Path] | None, _option("Table whose rows are added to the train rows (repeatable).")
 ]
 TestTable = Annotated[Path | None, _option("Second table, all of it test rows.")]
+MostRows = Annotated[
+    Number, _option("Most rows to take of a table, of every class, device and time.", "--rows")
+]
 MergeLabels = Annotated[
     bool, _option("Unite labels that differ only in case or blanks.", "--merge-labels")
 ]
@@ -93,6 +96,7 @@ def train(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -146,6 +150,7 @@ def check(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -269,6 +274,7 @@ def schema(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -284,7 +290,18 @@ def schema(
 
 def _about_table(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options of a command, by their names, say about its table and its split."""
-    alike = ("table", "test_table", "add", "label", "good", "time", "series", "sites", "event")
+    alike = (
+        "table",
+        "test_table",
+        "add",
+        "rows",
+        "label",
+        "good",
+        "time",
+        "series",
+        "sites",
+        "event",
+    )
     reading = ("separator", "decimal", "encoding", "missing")
     ways = {name: options.get(f"split_{name}") for name in ("column", "time", "group", "random")}
     return _given(

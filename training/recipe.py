@@ -200,6 +200,11 @@ class Recipe(_Part):
     """A second table, all of it test rows; the split then makes train and dev only."""
     add: tuple[Path, ...] = ()
     """Tables whose rows are added to the train rows, never to the dev or test rows."""
+    rows: Annotated[int, pydantic.Field(ge=100)] | None = pydantic.Field(
+        default=None, exclude_if=lambda rows: rows is None
+    )
+    """Most rows to take of a table. When not given, of a Parquet file with more than 25 million
+    cells as many rows as have so many, and all rows of any other file."""
     label: str
     good: str
     """The label of good traffic."""
