@@ -116,7 +116,8 @@ def begin_alike(module: nn.Module) -> None:
     """Give all processes the parameters and buffers of the first: machines may round otherwise."""
     if count() > 1:
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, 0)
+            with _others():
+                dist.broadcast(tensor, 0)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -161,11 +162,18 @@ class _Sum(torch.autograd.Function):
 
 
 def _add_up(values: Tensor) -> Tensor:
-    try:
+    with _others():
         dist.all_reduce(values)
+    return values
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    """Tell in a line of another process that has ended."""
+    try:
+        yield
     except RuntimeError as error:
         raise ProcessError("another process of this training ended, and so does this") from error
-    return values
 
 
 def _is_up() -> bool:
