@@ -203,7 +203,7 @@ class Recipe(_Part):
     rows: Annotated[int, pydantic.Field(ge=100)] | None = pydantic.Field(
         default=None, exclude_if=lambda rows: rows is None
     )
-    """Most rows to take of a table. When not given, of a Parquet file with more than 25 million
+    """Most rows to take of a table. When not given, of a Parquet file with more than 12.5 million
     cells as many rows as have so many, and all rows of any other file."""
     label: str
     good: str

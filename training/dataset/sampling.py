@@ -19,9 +19,9 @@ from training.dataset.labels import trimmed
 from training.dataset.times import seconds_of
 from training.recipe import Recipe
 
-CELLS = 25_000_000
+CELLS = 12_500_000
 """Cells of the largest table that is taken whole unless a number of rows is asked for: training
-takes 3 GiB with so many."""
+takes less than 4 GiB with so many, three processes that fit at the same time included."""
 _BATCH = 65_536
 _BUFFER = 1 << 20  # Bytes of a column that are read at a time; without, a row group's all at once
 _EVENLY = 0.5

@@ -30,9 +30,9 @@ from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Rows, groups_of
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.cross import FOLDS, folds_of, measure_held_out
-from training.fitting.encoder import Encoder
+from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
-from training.fitting.fit import BLOCK, Epoch, fit
+from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
 Report = Callable[[Epoch | None, Encoder | None], None]

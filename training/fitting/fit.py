@@ -12,14 +12,12 @@ from models.decision import distances_between
 from models.schema import Matrix, Schema
 from training.dataset.dataset import Labels, Rows
 from training.fitting import processes
-from training.fitting.encoder import Encoder
+from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.losses import BatchLoss, make_loss
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 _COLLAPSED = 1e-3  # Standard deviation of the embeddings below which all records are one point
 
-BLOCK = 16384
-"""Records that are embedded at a time: a million would take gigabytes."""
 _MAX_CLASSES = 16
 """P if there are as many classes: enough negatives, and still many records of each class."""
 
