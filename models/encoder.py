@@ -24,6 +24,9 @@ _FAILURES = tuple(
 
 __all__ = ["Encoder", "EncoderError"]
 
+_BLOCK = 16384
+"""Records that are embedded at a time: a million would take gigabytes."""
+
 
 class EncoderError(ValueError):
     """The graph is not an encoder, or fails."""
@@ -84,7 +87,9 @@ class Encoder:
         """
         if not len(matrix):
             return np.empty((0, self.dimensions), np.float32)
-        return self._run(self._embeddings, {self._records: matrix, **self._unused})
+        blocks = (matrix[i : i + _BLOCK] for i in range(0, len(matrix), _BLOCK))
+        points = [self._run(self._embeddings, {self._records: b, **self._unused}) for b in blocks]
+        return points[0] if len(points) == 1 else np.concatenate(points)
 
     def measure(self, matrix: Matrix, centroids: Matrix) -> Matrix:
         """Embed records and measure their distances to centroids.

@@ -50,6 +50,9 @@ Add = Annotated[
     list[Path] | None, _option("Table whose rows are added to the train rows (repeatable).")
 ]
 TestTable = Annotated[Path | None, _option("Second table, all of it test rows.")]
+MostRows = Annotated[
+    Number, _option("Most rows to take of a table, of every class, device and time.", "--rows")
+]
 MergeLabels = Annotated[
     bool, _option("Unite labels that differ only in case or blanks.", "--merge-labels")
 ]
@@ -68,6 +71,10 @@ SplitGroup = Annotated[Text, _split("Column whose values stay whole: event, devi
 SplitRandom = Annotated[bool, _split("At random: results will flatter.", "--split-random")]
 Shares = Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")]
 SplitColumn = Annotated[Text, _split("Column that says train, dev or test.")]
+FitDevice = Annotated[
+    Literal["cpu", "cuda", "auto"] | None,
+    _option("Where to fit; auto: on a CUDA device if there is one.", show_default="cpu"),
+]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
@@ -89,6 +96,7 @@ def train(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -105,6 +113,7 @@ def train(
     beta: Annotated[float | None, _option("beta of the loss, at least N.")] = None,
     epochs: Annotated[Number, _option("Most epochs.")] = None,
     seed: Seed = None,
+    device: FitDevice = None,
     unknown_rate: Annotated[
         float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
@@ -121,7 +130,7 @@ def train(
     options = about_table | _given(
         name=name,
         encoder=_given(dimensions=dimensions),
-        fit=_given(beta=beta, epochs=epochs, seed=seed),
+        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))
@@ -141,6 +150,7 @@ def check(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -278,6 +288,7 @@ def schema(
     ignore: Ignore = None,
     keep: Keep = None,
     drop_label: DropLabel = None,
+    rows: MostRows = None,
     merge_labels: MergeLabels = False,
     separator: Separator = None,
     decimal: DecimalMark = None,
@@ -293,7 +304,18 @@ def schema(
 
 def _about_table(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options of a command, by their names, say about its table and its split."""
-    alike = ("table", "test_table", "add", "label", "good", "time", "series", "sites", "event")
+    alike = (
+        "table",
+        "test_table",
+        "add",
+        "rows",
+        "label",
+        "good",
+        "time",
+        "series",
+        "sites",
+        "event",
+    )
     reading = ("separator", "decimal", "encoding", "missing")
     ways = {name: options.get(f"split_{name}") for name in ("column", "time", "group", "random")}
     return _given(

@@ -24,15 +24,17 @@ from training.dataset.tables import added_tables, read_labelled
 from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import Plan
+from training.fitting import processes
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.fit import Epoch
+from training.fitting.processes import ProcessError
 from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
 from training.reports.plain_words import in_words, verdict_on_data
 from training.retrain import TOLERANCE, Outcome, fallen, recipe_changes, retrain, target_of
-from training.train import Fitted
+from training.train import Fitted, assist
 from training.train import train as train_bundle
 
 _P = ParamSpec("_P")
@@ -45,9 +47,10 @@ def _exit_code(command: Callable[_P, int]) -> Callable[_P, int]:
     def run(*args: _P.args, **kwargs: _P.kwargs) -> int:
         try:
             return command(*args, **kwargs)
-        except (RecipeError, BundleError, ExportError, OSError) as error:
-            typer.echo(f"faultcube: {error}", err=True)
-            return 1 if isinstance(error, ExportError) else 2
+        except (RecipeError, BundleError, ExportError, ProcessError, OSError) as error:
+            if processes.is_spokesman():
+                typer.echo(f"faultcube: {error}", err=True)
+            return 1 if isinstance(error, (ExportError, ProcessError)) else 2
 
     return run
 
@@ -56,12 +59,16 @@ def _exit_code(command: Callable[_P, int]) -> Callable[_P, int]:
 def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path | None) -> int:
     """Train and write a bundle; returns the exit code."""
     recipe = Recipe.read(recipe_file, options)
-    target = _new_folder(out or Path("models") / recipe.name)
-    first_page(recipe)
-    with _progress(recipe) as report:
-        bundle, fitted = train_bundle(recipe, datetime.now(UTC), report)
-    bundle.write(target)
-    _summarise(bundle, fitted, target)
+    with processes.joined(processes.device_of(recipe.fit.device)):
+        if processes.rank():
+            assist(recipe)
+            return 0
+        target = _new_folder(out or Path("models") / recipe.name)
+        first_page(recipe)
+        with _progress(recipe) as report:
+            bundle, fitted = train_bundle(recipe, datetime.now(UTC), report)
+        bundle.write(target)
+        _summarise(bundle, fitted, target)
     return 0
 
 

@@ -13,6 +13,7 @@ from models.schema import Kind, Matrix
 
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
+Device = Literal["cpu", "cuda", "auto"]
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
@@ -186,6 +187,8 @@ class FitRecipe(_Part):
     learning_rate: Annotated[float, pydantic.Field(gt=0, le=1)] = 1e-2
     weight_decay: Annotated[float, pydantic.Field(ge=0)] = 1e-4
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
+    device: Device = pydantic.Field(default="cpu", exclude_if=lambda device: device == "cpu")
+    """auto: a CUDA device where there is one."""
 
 
 class Recipe(_Part):
@@ -197,6 +200,11 @@ class Recipe(_Part):
     """A second table, all of it test rows; the split then makes train and dev only."""
     add: tuple[Path, ...] = ()
     """Tables whose rows are added to the train rows, never to the dev or test rows."""
+    rows: Annotated[int, pydantic.Field(ge=100)] | None = pydantic.Field(
+        default=None, exclude_if=lambda rows: rows is None
+    )
+    """Most rows to take of a table. When not given, of a Parquet file with more than 12.5 million
+    cells as many rows as have so many, and all rows of any other file."""
     label: str
     good: str
     """The label of good traffic."""

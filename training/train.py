@@ -20,10 +20,18 @@ from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from models.telemetry.mapping import MAPPING, Mapping, MappingError
 from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.sampling import Sample
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of, with_carried
+from training.fitting.calibration import (
+    HeldOut,
+    Shares,
+    Space,
+    decision_rule,
+    shares_of,
+    with_carried,
+)
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
@@ -92,6 +100,17 @@ def train(
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
 
+def assist(recipe: Recipe) -> None:
+    """Take part in the fits of `train` in another process, and make nothing of them.
+
+    Raises:
+        RecipeError: the recipe or its table cannot be trained on.
+    """
+    with one_thread():
+        for split in (recipe.split, *(backtest.split for backtest in recipe.backtests)):
+            SiameseClassifier.of(recipe, load_dataset(recipe, split), lambda *_: None)
+
+
 def _mapping(recipe: Recipe) -> Mapping | None:
     """Read the recipe's mapping, before anything is fitted."""
     if recipe.mapping is None:
@@ -124,7 +143,7 @@ def fit_and_test(
     space = Space.of(encoder.embed, rows)
     if held_out is None:
         held_out = HeldOut(space.measure(encoder.embed(fitted.dev.matrix)), fitted.dev.labels)
-    shares = shares_of(rows.labels, recipe.fault_share) if recipe.prior else None
+    shares = _shares(recipe, dataset, rows.labels) if recipe.prior else None
     rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
     rule = with_carried(rule, encoder.embed, dataset, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
@@ -150,6 +169,13 @@ def fit_and_test(
         _BY_DEV if classifier.held_out_ is None else _BY_GROUPS,
         classifier.choice_,
     )
+
+
+def _shares(recipe: Recipe, dataset: Dataset, labels: Labels) -> Shares:
+    """Return the share of each class among the rows of the table, or as the recipe says."""
+    sample = dataset.sample
+    weights = [sample.weight(name) for name in dataset.classes] if sample else ()
+    return shares_of(labels, recipe.fault_share, weights)
 
 
 def _records(recipe: Recipe, dataset: Dataset) -> pl.DataFrame:
@@ -218,7 +244,7 @@ def _bundle(
 def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
     rule, dataset = fitted.rule, fitted.dataset
     severity = {**dataset.severity, **recipe.severity}
-    shares = shares_of(fitted.rows.labels, recipe.fault_share)
+    shares = _shares(recipe, dataset, fitted.rows.labels)
     counts = _counts(fitted.rows.labels, dataset.classes)
     known = _counts(dataset.known.labels, dataset.classes)
     return tuple(
@@ -262,6 +288,7 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
     return {
         "recipe": recipe.as_recorded(),
         "rows": {part: len(rows) for part, rows in dataset.parts.items()},
+        **({"sample": _sampled(dataset.sample)} if dataset.sample else {}),
         "calibration": fitted.calibration,
         "families": [list(family) for family in fitted.choice.families],
         "choice": fitted.choice.note,
@@ -269,6 +296,11 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},
     }
+
+
+def _sampled(sample: Sample) -> dict[str, Any]:
+    """Return how many rows of how many were taken, and of each label."""
+    return {"rows": len(sample.rows), "of": sample.of, "labels": dict(sample.classes)}
 
 
 def _examples(fitted: Fitted) -> bytes:

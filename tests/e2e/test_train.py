@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from tests.support.running import classify, environment, output_of, running
 
 REBUILD = "faultcube train --recipe training/iosxr.toml --out build/iosxr"
 OWN = "faultcube train training/data/cisco-iosxr/cisco_iosxr_features.csv.gz --name mine --label label --good normal --drop-label recovering --drop-label port_flap_elsewhere --split-time time --split-within run --epochs 2 --out build/mine"  # noqa: E501
+TOGETHER = "torchrun --nproc-per-node 2 $(which faultcube) train training/data/cisco-iosxr/cisco_iosxr_features.csv.gz --name mine --label label --good normal --drop-label recovering --drop-label port_flap_elsewhere --split-time time --split-within run --epochs 2 --out build/together"  # noqa: E501
 COMPARE = "faultcube compare --recipe training/iosxr.toml --split-column c --hold-out port_flap --no-linear --out build/comparison"  # noqa: E501
 EVALUATE = "faultcube evaluate --recipe training/iosxr.toml --split-column c --hold-out port_flap"
 PROGRAMS = Path(sys.executable).parent
@@ -61,6 +65,52 @@ def test_a_bundle_trained_by_hand_is_served(checkout: Path) -> None:
     names = {known["name"] for known in manifest(folder)["classes"]}
     assert len(given) == len(names)
     assert set(given) <= names | {"unknown"}
+
+
+def test_two_processes_train_what_one_does(checkout: Path) -> None:
+    run(OWN.replace("build/mine", "build/alone"), checkout)
+    said = output_of(["bash", "-euc", TOGETHER], cwd=checkout, env=with_programs())
+    assert said.count("wrote build/together") == said.count(" rows, 46 fields") == 1
+    alone, together = (manifest(checkout / "build" / name) for name in ("alone", "together"))
+    assert together["fields"] == alone["fields"]
+    assert together["training"]["rows"] == alone["training"]["rows"]
+    one, two = (each["metrics"]["test"]["nearest"]["macro_f1"] for each in (alone, together))
+    assert two == pytest.approx(one, abs=0.05)  # what drops out differs
+
+
+def test_a_process_that_is_killed_ends_the_training_and_nothing_is_written(
+    checkout: Path, tmp_path: Path
+) -> None:
+    command = TOGETHER.replace("--epochs 2", "--epochs 500").replace("build", str(tmp_path))
+    with subprocess.Popen(
+        ["bash", "-euc", f"exec {command}"],
+        cwd=checkout,
+        env=with_programs(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as torchrun:
+        assert torchrun.stdout is not None
+        begun = next(line for line in torchrun.stdout if line.startswith("left out:"))
+        os.kill(process_of_rank(1, torchrun.pid), signal.SIGKILL)
+        rest = torchrun.stdout.read()
+    assert torchrun.returncode == 1, begun + rest
+    told = [line for line in rest.splitlines() if line.startswith("faultcube: ")]
+    assert told in ([], ["faultcube: another process of this training ended, and so does this"])
+    assert [*tmp_path.iterdir()] == []
+
+
+def with_programs() -> dict[str, str]:
+    """The environment of a shell whose path has the programs of this one's."""
+    return environment(PATH=f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}")
+
+
+def process_of_rank(rank: int, torchrun: int) -> int:
+    """The process that torchrun gave a rank."""
+    for child in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise AssertionError(f"no process has rank {rank}")
 
 
 def test_an_unseen_class_is_enrolled_from_few_records(checkout: Path) -> None:

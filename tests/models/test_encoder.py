@@ -134,6 +134,15 @@ def test_embeddings_are_points_within_the_unit_cube(encoder: Encoder, records: M
     assert np.all((points > 0) & (points < 1))
 
 
+def test_more_records_than_are_embedded_at_a_time_are_embedded_all_the_same(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    whole = encoder.embed(records)
+    monkeypatch.setattr("models.encoder._BLOCK", 7)
+    np.testing.assert_allclose(encoder.embed(records), whole, rtol=1e-6)
+
+
 @settings(deadline=None)
 @given(records=RECORDS)
 def test_embeddings_are_what_numpy_computes_of_the_same_formula(

@@ -126,6 +126,7 @@ BAD: dict[str, tuple[str, str]] = {
     "missing recipe": (f"{GIVEN} --recipe none.toml --name x", "none.toml cannot be read"),
     "no name": (f"{GIVEN} --recipe quick.toml", "--name"),
     "bad name": (f"{GIVEN} --name a/b", "name"),
+    "few rows": (f"{GIVEN} --rows 5", "rows: Input should be greater than or equal to 100"),
     "rate of one": (f"{GIVEN} --unknown-rate 1", "unknown_rate"),
 }
 
@@ -141,6 +142,18 @@ def test_bad_input_is_answered_in_one_line_with_code_2_and_nothing_is_written(
     assert said.code == 2, said
     assert words in said.err
     assert re.fullmatch(r"faultcube: [^\n]+\n", said.err)
+    assert said.out == ""
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(
+    faultcube: Faultcube, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = sorted(folder.rglob("*"))
+    said = faultcube("train", *GIVEN.split(), "--device", "cuda", "--out", "new")
+    assert said.code == 2
+    assert re.fullmatch(r"faultcube: there is no CUDA device here[^\n]+\n", said.err)
     assert said.out == ""
     assert sorted(folder.rglob("*")) == before
 

@@ -15,11 +15,12 @@ import torch
 from models.bundle import Bundle
 from models.model import Model
 from models.reference import MOST
-from training.dataset.dataset import load_dataset
+from training.dataset.dataset import Rows, load_dataset
+from training.fitting.cross import FOLDS
 from training.fitting.estimator import SiameseClassifier
-from training.fitting.fit import Epoch
+from training.fitting.fit import Epoch, fit
 from training.recipe import Recipe, RecipeError
-from training.train import Fitted, _reference, fit_and_test, train
+from training.train import Fitted, _reference, assist, fit_and_test, train
 
 Trained = tuple[Recipe, Bundle, Fitted]
 
@@ -313,3 +314,44 @@ def test_cross_calibration_needs_groups(
     recipe = make_recipe(make_table(), calibration="cross")
     with pytest.raises(RecipeError, match="at least 4 groups"):
         train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda *_: None)
+
+
+def test_a_bundle_of_a_sample_says_so_and_knows_how_common_its_classes_are(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table(1200)
+    is_rare = (pl.col("label") != "good") & (pl.col("time") % 15 != 1)
+    table = table.with_columns(label=pl.when(is_rare).then(pl.lit("good")).otherwise("label"))
+    recipe = make_recipe(table, rows=300)
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    sample = bundle.manifest.training["sample"]
+    assert (sample["rows"], sample["of"]) == (300, 1200)
+    taken, of = sample["labels"]["slow"]
+    assert taken / 300 > 1.5 * of / 1200
+    share = {known.name: known.share for known in bundle.manifest.classes}["slow"]
+    assert share == pytest.approx(of / 1200, rel=0.3)  # of the train rows
+    assert "300 of 1,200 rows" in bundle.files["card.md"].decode()
+
+
+def test_processes_that_assist_fit_what_the_first_one_fits_in_the_same_order(
+    real_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = {"by": "time", "column": "time", "within": "label"}
+    recipe = real_recipe(
+        backtests=[{"name": "by time", "split": split}],
+        calibration="cross",
+        fit={"epochs": 1, "steps": 2, "batch": 40},
+    )
+    fitted: list[bytes] = []
+    for module in ("estimator", "cross"):
+
+        def spy(schema: Any, rows: Rows, *arguments: Any) -> Any:
+            fitted.append(rows.matrix.tobytes())
+            return fit(schema, rows, *arguments)
+
+        monkeypatch.setattr(f"training.fitting.{module}.fit", spy)
+    train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    by_the_first, fitted[:] = [*fitted], []
+    assist(recipe)
+    assert len(fitted) == 2 * (FOLDS + 1)
+    assert fitted == by_the_first

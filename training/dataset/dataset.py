@@ -12,6 +12,7 @@ import polars as pl
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
 from training.dataset.labels import Counts, carried_classes, class_names, small_classes
+from training.dataset.sampling import Sample
 from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
@@ -87,6 +88,7 @@ class Dataset:
         default_factory=dict
     )  # as added tables say
     fit_schema: Schema | None = None  # the fields as the other classes show them; None: as all do
+    sample: Sample | None = None  # the rows of the table that were taken; None: all of them
 
     @property
     def fitted(self) -> "Dataset":
@@ -154,9 +156,12 @@ def load_dataset(
     labels = [rows[recipe.label] for rows in (parts["train"], *(table.rows for table in added))]
     class_names(pl.concat(labels), recipe)
     # The table alone decides which columns are fields: added rows change only what they hold.
-    columns = choose_columns(parts["train"].filter(described), recipe)
+    is_sample = read.sample is not None
+    columns = choose_columns(parts["train"].filter(described), recipe, is_sample)
     kinds, dropped = columns.kinds, columns.dropped
-    if columns.clocks:  # rates need the records between, those without a label too
+    if (
+        columns.clocks and not is_sample
+    ):  # rates need the records between, those without a label too
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
         parts = read_labelled(recipe, split, more, rated).parts
     new, additions = _new_rows(added, parts, kinds, recipe.label)
@@ -191,6 +196,7 @@ def load_dataset(
         carried,
         dict(item for table in added for item in table.severity.items()),
         fit_schema,
+        read.sample,
     )
 
 

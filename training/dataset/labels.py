@@ -11,6 +11,11 @@ from training.recipe import Recipe, RecipeError
 _FEW = 10  # Fewer train rows than this say little about a class
 
 
+def trimmed(labels: pl.Series) -> pl.Series:
+    """Return labels as text, trimmed and in Unicode NFC, null where there is none."""
+    return labels.cast(pl.String).str.normalize("NFC").str.strip_chars().replace("", None)
+
+
 def spellings(labels: pl.Series) -> list[dict[str, int]]:
     """Return labels that differ only in case or blanks, each group with its counts of rows."""
     counts = labels.drop_nulls().value_counts(sort=True, name="rows")

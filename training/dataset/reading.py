@@ -1,5 +1,6 @@
 """Read a table from a file of any usual format."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from training.dataset.cells import Decimal
+from training.dataset.sampling import Plan, Sample, sample_frame, sample_parquet
 from training.dataset.text import PACKED, line_numbers, read_text, unpacked
 from training.recipe import Reading, RecipeError, TableError
 
@@ -40,9 +42,12 @@ class Table:
     rows: pl.DataFrame
     decimal: Decimal = "."  # the mark that numbers in text seem to have
     notes: tuple[str, ...] = ()  # what was guessed or left out
+    sample: Sample | None = None  # which of its rows these are, if not all of them
 
     def places(self, rows: Collection[int], reading: Reading) -> list[str]:
         """Name rows as an editor of the file counts them."""
+        if self.sample:
+            rows = [int(self.sample.rows[row]) for row in rows]
         match _format(self.path):
             case "text":
                 return [f"line {line}" for line in line_numbers(self.path, reading, rows)]
@@ -53,11 +58,11 @@ class Table:
         return [f"row {row + 1} (from 1)" for row in rows]
 
 
-def read_file(path: Path, reading: Reading | None = None) -> Table:
+def read_file(path: Path, reading: Reading | None = None, plan: Plan | None = None) -> Table:
     """Read text with separators, NDJSON, Parquet, Arrow or Excel, as the file's content tells.
 
     Columns without a name and without a value, which a separator at the end of lines makes, are
-    left out.
+    left out. A plan takes some of the rows only; of a Parquet file no others are held in memory.
 
     Raises:
         RecipeError: there is no such file, or it cannot be read.
@@ -68,20 +73,15 @@ def read_file(path: Path, reading: Reading | None = None) -> Table:
     if path.is_dir():
         raise RecipeError(f"the table {path} cannot be read: it is a folder; give a file in it")
     stat = path.stat()
-    return _read(path, reading or Reading(), (stat.st_mtime_ns, stat.st_size))
+    return _read(path, reading or Reading(), plan, (stat.st_mtime_ns, stat.st_size))
 
 
 @functools.lru_cache(maxsize=2)  # a table is read again for every split and its first page
-def _read(path: Path, reading: Reading, state: tuple[int, int]) -> Table:
+def _read(path: Path, reading: Reading, plan: Plan | None, state: tuple[int, int]) -> Table:
     del state  # of the file: another one is another entry
     form = _format(path)
-    decimal: Decimal = "."
-    notes: tuple[str, ...] = ()
     try:
-        if form == "text":
-            rows, decimal, notes = read_text(path, reading)
-        else:
-            rows = _frame(path, form)
+        table = _content(path, form, reading, plan)
     except ModuleNotFoundError as error:
         raise RecipeError(
             f"the table {path} cannot be read without fastexcel: pip install -c constraints.txt "
@@ -90,6 +90,7 @@ def _read(path: Path, reading: Reading, state: tuple[int, int]) -> Table:
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TableError(f"the table {path} cannot be read as {form}: {reason}") from error
+    rows, notes = table.rows, table.notes
     nameless = [
         column.name
         for column in rows
@@ -102,7 +103,24 @@ def _read(path: Path, reading: Reading, state: tuple[int, int]) -> Table:
         raise TableError(f"the table {path} holds no rows below the names of its columns")
     if numbers := [name for name in rows.columns if re.fullmatch(r"[-+]?\d*[.,]?\d+", name)]:
         notes = (*notes, f"a column is called {numbers[0]!r}: has {path.name} a line of names?")
-    return Table(path, rows, decimal, notes)
+    return dataclasses.replace(table, rows=rows, notes=notes)
+
+
+def _content(path: Path, form: str, reading: Reading, plan: Plan | None) -> Table:
+    if form == "text":
+        table = Table(path, *read_text(path, reading))
+    elif form == "Parquet" and plan and (sampled := sample_parquet(path, plan)):
+        return _sampled(Table(path, pl.DataFrame()), *sampled)
+    else:
+        table = Table(path, _frame(path, form))
+    if plan and (sampled := sample_frame(table.rows, plan)):
+        return _sampled(table, *sampled)
+    return table
+
+
+def _sampled(table: Table, rows: pl.DataFrame, sample: Sample) -> Table:
+    notes = (sample.note(table.path), *table.notes)
+    return dataclasses.replace(table, rows=rows, notes=notes, sample=sample)
 
 
 def _format(path: Path) -> str:

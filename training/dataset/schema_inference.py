@@ -72,11 +72,11 @@ def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
     return Inference(describe_fields(rows, columns.kinds, recipe), columns.dropped)
 
 
-def choose_columns(train: pl.DataFrame, recipe: Recipe) -> Columns:
+def choose_columns(train: pl.DataFrame, recipe: Recipe, is_sample: bool = False) -> Columns:
     """Choose the columns that are fields, from the training rows alone.
 
     A clock is replaced by its increase per second if the recipe has a time column, which
-    `clocks.with_rates` computes; otherwise it is left out.
+    `clocks.with_rates` computes; otherwise, and where the rows are a sample, it is left out.
 
     Raises:
         RecipeError: a field is missing in every row, an option names no column, or no field is
@@ -104,8 +104,8 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe) -> Columns:
     clocks = _clocks(train, kinds, recipe)
     for clock in clocks:
         del kinds[clock.name]
-        dropped[clock.name] = _why_no_field(clock, recipe)
-        if recipe.time and clock.becomes_rate:
+        dropped[clock.name] = _why_no_field(clock, recipe, is_sample)
+        if recipe.time and clock.becomes_rate and not is_sample:
             kinds[clock.rate] = "rate"
     if not kinds:
         raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
@@ -120,10 +120,12 @@ def _clocks(train: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe) -> t
     return tuple(find_clocks(train, numbers, recipe.series, recipe.time, is_good))
 
 
-def _why_no_field(clock: Clock, recipe: Recipe) -> str:
+def _why_no_field(clock: Clock, recipe: Recipe, is_sample: bool) -> str:
     reason = f"a clock: it {clock.reason}, so its value tells the time of recording"
     if not clock.becomes_rate:
         return f"{reason}; --keep if it is a measurement"
+    if is_sample:
+        return f"{reason}; a rate needs the rows between those taken: put it into the table"
     if recipe.time:
         return f"{reason}; its increase per second is a field, {clock.rate}"
     return f"{reason}; name the time column (--time) for its rate, or --keep it"

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from training.dataset.reading import read_file
+from training.dataset.sampling import Sample
 from training.dataset.times import times_of
 from training.recipe import RecipeError, Split
 
@@ -16,8 +17,13 @@ PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 PART = "__part__"  # Column of parts
 
 
-def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl.DataFrame:
-    """Add the column of parts: train, dev, test, or null for rows to leave out."""
+def assign_parts(
+    table: pl.DataFrame, split: Split, seed: int, label: str, sample: Sample | None = None
+) -> pl.DataFrame:
+    """Add the column of parts: train, dev, test, or null for rows to leave out.
+
+    `sample` says which rows of their file these are, if not all of them.
+    """
     random, column = np.random.default_rng(seed), str(split.column)
     if split.by in ("time", "group"):
         need_column(table, column, f"{split.by} column")
@@ -25,7 +31,7 @@ def assign_parts(table: pl.DataFrame, split: Split, seed: int, label: str) -> pl
         need_column(table, split.within, "column to split within")
     match split.by:
         case "column":
-            parts = _by_column(table, split)
+            parts = _by_column(table, split, sample)
         case "time":
             within = table[split.within] if split.within else pl.repeat(0, len(table), eager=True)
             rank = _times(table[column]).rank("ordinal").to_numpy()
@@ -55,13 +61,16 @@ def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None =
         raise RecipeError(f"the {role} {column!r} must hold text, numbers or times in each row")
 
 
-def _by_column(table: pl.DataFrame, split: Split) -> pl.Series:
+def _by_column(table: pl.DataFrame, split: Split, sample: Sample | None) -> pl.Series:
     source = read_file(split.table).rows if split.table else table
     need_column(source, str(split.column), "split column", split.table)
-    if len(source) != len(table):
+    rows = sample.of if sample and split.table else len(table)
+    if len(source) != rows:
         raise RecipeError(
-            f"{split.table} has {len(source)} rows, the table {len(table)}; they must match"
+            f"{split.table} has {len(source)} rows, the table {rows}; they must match"
         )
+    if sample and split.table:
+        source = source[sample.rows]
     parts = source[str(split.column)].cast(pl.String)
     return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
 

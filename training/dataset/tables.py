@@ -10,8 +10,9 @@ from typing import get_args
 import polars as pl
 
 from training.dataset.cells import CleanTable, clean, factor_between
-from training.dataset.labels import describe, merged, spellings
+from training.dataset.labels import describe, merged, spellings, trimmed
 from training.dataset.reading import Table, read_file
+from training.dataset.sampling import Plan, Sample
 from training.dataset.schema_inference import is_named_as_no_field, text_columns, with_units
 from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column
 from training.recipe import Reading, Recipe, RecipeError, Severity, Split, TableError
@@ -37,6 +38,7 @@ class LabelledRows:
     parts: dict[Part, pl.DataFrame]
     recipe: Recipe  # with the units that stand in cells, where it gives none itself
     notes: tuple[str, ...]  # what was guessed, left out or changed
+    sample: Sample | None = None  # of the first table
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -46,7 +48,7 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def clean_table(path: Path, recipe: Recipe) -> tuple[Table, CleanTable]:
     """Read a table that has the recipe's label column, if any, and the numbers in its text."""
-    table = read_file(path, recipe.reading)
+    table = read_file(path, recipe.reading, Plan.of(recipe))
     if recipe.label:
         need_column(table.rows, recipe.label, "label column", path)
     return table, _clean(table, text_columns(table.rows.columns, recipe), recipe.reading)
@@ -116,20 +118,21 @@ def read_labelled(
                 f"no row has the label {name!r} to leave out, or to give a severity or a role"
             )
     frames = [_with_labels(frame, labels, recipe) for frame in frames]
-    parts = _parts(frames, recipe, split)
+    parts = _parts(frames, recipe, split, tables[0][0].sample)
     notes = [note for table, _ in tables for note in table.notes]
     if missing := labels.null_count():
         notes.append(f"{missing} of {len(labels)} rows have no label and are left out")
     recipe = with_units(recipe, tables[0][1].units)
-    return LabelledRows(parts, recipe, tuple(dict.fromkeys(notes)))
+    return LabelledRows(parts, recipe, tuple(dict.fromkeys(notes)), tables[0][0].sample)
 
 
 def _parts(
-    frames: Sequence[pl.DataFrame], recipe: Recipe, split: Split | None
+    frames: Sequence[pl.DataFrame], recipe: Recipe, split: Split | None, sample: Sample | None
 ) -> dict[Part, pl.DataFrame]:
     if split is None:
         return {"train": _kept(frames[0], recipe)}
-    table = _kept(assign_parts(frames[0], split, recipe.fit.seed, recipe.label), recipe)
+    table = assign_parts(frames[0], split, recipe.fit.seed, recipe.label, sample)
+    table = _kept(table, recipe)
     parts = {part: table.filter(pl.col(PART) == part).drop(PART) for part in PARTS}
     if recipe.test_table:
         parts["test"] = _kept(frames[1], recipe)
@@ -227,8 +230,7 @@ def _in_units(cleaned: CleanTable, units: Mapping[str, str], path: Path) -> pl.D
 
 def labels_of(table: pl.DataFrame, recipe: Recipe) -> pl.Series:
     """Return the labels, trimmed and in Unicode NFC, null where there is none."""
-    labels = table[recipe.label].cast(pl.String).str.normalize("NFC")
-    return labels.str.strip_chars().replace("", None)
+    return trimmed(table[recipe.label])
 
 
 def _with_labels(table: pl.DataFrame, known: pl.Series, recipe: Recipe) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The decision rule of a fitted encoder: centroids, calibrated radii, confidence and prior."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +49,19 @@ class Space:
         return distances_between(points, self.centroids).astype(np.float64)
 
 
-def shares_of(labels: Labels, fault_share: float | None = None) -> Shares:
+def shares_of(
+    labels: Labels, fault_share: float | None = None, weights: Sequence[float] = ()
+) -> Shares:
     """Return the share of each class, 0..K-1, among the records.
 
     Args:
         labels: of the records; class 0 is good traffic.
         fault_share: the share of all faults together, where the records do not show it.
+        weights: of a record of each class, where they are a sample; classes beyond have no record.
     """
     counts = np.bincount(labels).astype(np.float64)
+    if weights:
+        counts *= weights[: len(counts)]
     if fault_share is not None:
         counts[1:] *= fault_share / counts[1:].sum()
         counts[0] = 1 - fault_share

@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 
 from models.schema import Schema
 from training.dataset.dataset import Rows
+from training.fitting import processes
 from training.fitting.calibration import Distances, HeldOut, Space
 from training.fitting.fit import embed, fit
 from training.recipe import EncoderRecipe, FitRecipe
@@ -71,8 +72,11 @@ def measure_held_out(
     """
     count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
     plain = Rows(rows.matrix, rows.labels)
-    jobs = min(count, os.cpu_count() or 1) if settings.epochs * settings.steps > _SHORT else 1
-    measured = Parallel(n_jobs=jobs, return_as="generator")(
+    # Processes that fit together do so fold by fold.
+    is_short = settings.epochs * settings.steps <= _SHORT or processes.count() > 1
+    jobs = 1 if is_short else min(count, os.cpu_count() or 1)
+    # Large arrays come as files, which torch wants to be writable: copied where they are written.
+    measured = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")(
         delayed(_measure)(
             schema, plain.select(folds != f), plain.select(folds == f), classes, shape, settings
         )

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from models.schema import LARGEST, Matrix, Schema
 from training.dataset.dataset import Labels
 from training.fitting.pooling import Pooling
+from training.fitting.processes import BatchNorm
 from training.recipe import EncoderRecipe, View
 
 Numbers = npt.NDArray[np.float64]
 
+BLOCK = 16384
+"""Records that are scaled or embedded at a time: a million would take gigabytes."""
 CUT = 10.0
 """Scaled values are cut here, in standard deviations: no input can overflow."""
 _TINY, FAR = 1e-30, 1e30
@@ -95,7 +98,12 @@ class Scaling(nn.Module):
         return sorted([*others, *(column for view in views for column in self.columns_of(view))])
 
     def ranges(self, scaled: Tensor, labels: Labels) -> tuple[Numbers, Numbers]:
-        """Return the least and the largest value of each column in any class, [width] each."""
+        """Return the least and the largest value of each column in any class, [width] each.
+
+        Args:
+            scaled: float32 [n, plain], records without bins, whose ends are known.
+            labels: int64 [n].
+        """
         low, high = np.zeros(self.width), np.ones(self.width)  # of all but numbers
         for columns in (self.columns_of("standard"), self.columns_of("log")):
             values = scaled[:, columns].numpy()
@@ -229,8 +237,9 @@ class Encoder(nn.Module):
         self.scaling = Scaling(schema, matrix, recipe.bins)
         columns = self.scaling.columns(recipe.views)
         self.columns = _indices(columns)
-        with torch.inference_mode():
-            scaled = self.scaling(torch.from_numpy(matrix))
+        with torch.inference_mode():  # in blocks, since bins take most of the memory
+            blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+            scaled = torch.cat([self.scaling(block)[:, : self.scaling.plain] for block in blocks])
         low, high = self.scaling.ranges(scaled, labels)
         self.low, self.high = _statistic(low[columns]), _statistic(high[columns])
         members, width = recipe.members, len(columns)
@@ -245,7 +254,7 @@ class Encoder(nn.Module):
         for hidden in recipe.hidden:
             layers += [
                 linear(width, hidden, not layers),
-                nn.BatchNorm1d(members * hidden),
+                BatchNorm(members * hidden),
                 nn.ReLU(),
                 nn.Dropout(recipe.dropout),
             ]
@@ -253,13 +262,13 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers)
         outputs = members * recipe.dimensions
         self.head = nn.Sequential(
-            linear(width, recipe.dimensions, not layers), nn.BatchNorm1d(outputs, affine=False)
+            linear(width, recipe.dimensions, not layers), BatchNorm(outputs, affine=False)
         )
         self.gain = recipe.gain
         self.members, self.dimensions = members, outputs
         self.whitening: Whitening | None = None
         if recipe.linear:
-            self.whitening = Whitening(scaled[:, : self.scaling.plain], labels)
+            self.whitening = Whitening(scaled, labels)
             self.dimensions += self.scaling.plain
 
     def learned(self, records: Tensor) -> Tensor:

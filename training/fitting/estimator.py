@@ -30,12 +30,10 @@ from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Rows, groups_of
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
 from training.fitting.cross import FOLDS, folds_of, measure_held_out
-from training.fitting.encoder import Encoder
+from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
-
-_BLOCK = 16384  # Records that are embedded at a time: a million would take gigabytes
 
 Report = Callable[[Epoch | None, Encoder | None], None]
 """Called after every epoch with the encoder as it is; with None after each fit that calibrates."""
@@ -100,6 +98,7 @@ class SiameseClassifier(
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
     random_state: int | np.random.RandomState | None = 0
+    device: str = "cpu"
     unknown_rate: float = 0.01
     dev_share: float = 0.15
     prior: bool = True
@@ -304,7 +303,7 @@ class SiameseClassifier(
         # A row's last float32 digit depends on the rows beside it; rounded from float64 it does
         # not.
         encoder = copy.deepcopy(self.encoder_).double()
-        blocks = torch.split(torch.from_numpy(matrix), _BLOCK)
+        blocks = torch.split(torch.from_numpy(matrix), BLOCK)
         with one_thread():
             points = torch.cat([encoder(block.double()).float() for block in blocks])
         embeddings: Matrix = points.numpy()

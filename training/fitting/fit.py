@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
-from torch import nn
+from torch import Tensor, nn
 
 from models.decision import distances_between
 from models.schema import Matrix, Schema
 from training.dataset.dataset import Labels, Rows
-from training.fitting.encoder import Encoder
+from training.fitting import processes
+from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.losses import BatchLoss, make_loss
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 _COLLAPSED = 1e-3  # Standard deviation of the embeddings below which all records are one point
-
 
 _MAX_CLASSES = 16
 """P if there are as many classes: enough negatives, and still many records of each class."""
@@ -44,7 +44,9 @@ def fit(
     """Fit an encoder for all epochs of the settings.
 
     The same data, settings and libraries give the same weights, bit for bit, on the same kind of
-    processor. Training labels are 0..K-1, and every class has two records or more. Another loss may
+    processor. Where a process group of torch is up, all of its processes call this alike, and fit
+    one encoder: each computes its share of every batch, and the loss is that of the whole batch.
+    Training labels are 0..K-1, and every class has two records or more. Another loss may
     replace that of the settings; its own parameters are learned too.
 
     Raises:
@@ -53,10 +55,14 @@ def fit(
     # One thread gives the same digits everywhere, and networks this small lose no time by it.
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
+    device = processes.device_of(settings.device)
     random = np.random.default_rng(settings.seed)
     classes = int(train.labels.max()) + 1
-    encoder = Encoder(schema, train.matrix, train.labels, shape)
-    criterion = make_loss(settings) if loss is None else loss
+    encoder = Encoder(schema, train.matrix, train.labels, shape).to(device)
+    criterion = (make_loss(settings) if loss is None else loss).to(device)
+    processes.begin_alike(encoder)
+    if others := processes.rank():  # what drops out here is not what drops out elsewhere
+        torch.manual_seed(settings.seed + others)
     steps = settings.epochs * settings.steps
     optimizer = torch.optim.AdamW(
         [*encoder.parameters(), *criterion.parameters()],
@@ -67,23 +73,19 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=steps, pct_start=_warm_up(steps)
     )
-    records, labels = torch.from_numpy(train.matrix), torch.from_numpy(train.labels)
+    records = torch.from_numpy(train.matrix).to(device)
+    labels = torch.from_numpy(train.labels).to(device)
     history = []
     for number in range(1, settings.epochs + 1):
         encoder.train()
         losses = []
         # Most records are good traffic; unbalanced batches would hardly ever hold a rare fault.
         for batch in balanced_batches(train.labels, settings.batch, settings.steps, random):
-            # Each member has its own loss. One loss of the joined points would let a member rest
-            # on the others, and averaging members only helps as far as they err differently.
-            members = encoder.learned(records[batch]).unbind(dim=1)
-            value = torch.stack([criterion(points, labels[batch]) for points in members]).mean()
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            losses.append(backward(encoder, criterion, records, labels, batch))
             optimizer.step()
             schedule.step()
-            losses.append(value.item())
-        embeddings = embed(encoder, train.matrix)
+        embeddings = embed_together(encoder, train.matrix)
         # Saturated sigmoids pass no gradient, so a collapsed encoder never recovers. Written as
         # "not >=" because NaN is a collapse too.
         if not min(part.std(axis=0).max() for part in shape.learned(embeddings)) >= _COLLAPSED:
@@ -97,12 +99,37 @@ def fit(
             centroids = centroids_of(embeddings, train.labels, classes)
             nearest = distances_between(embed(encoder, dev.matrix), centroids).argmin(axis=1)
             macro_f1 = float(f1_score(dev.labels, nearest, average="macro", zero_division=0))
-        mean_loss = excess = float(np.mean(losses))
+        mean_loss = excess = float(processes.summed(torch.tensor(np.mean(losses))))
         if isinstance(criterion, BatchLoss):
             excess = criterion.excess(mean_loss, classes, shape.dimensions)
         history.append(Epoch(number, mean_loss, excess, macro_f1))
         report(history[-1], encoder)
-    return encoder.eval(), history
+    return encoder.cpu().eval(), history
+
+
+def backward(
+    encoder: Encoder, criterion: nn.Module, records: Tensor, labels: Tensor, batch: Labels
+) -> float:
+    """Set the gradients of the loss of a batch, and return this process's part of the loss.
+
+    Args:
+        encoder: in training mode, without gradients.
+        criterion: the loss of points and labels.
+        records: float32 [n, fields], NaN where missing.
+        labels: int64 [n].
+        batch: int [B], row numbers, the same in all processes.
+    """
+    share, classes = processes.share_of(len(batch)), labels[batch]
+    points = encoder.learned(records[batch[share]])
+    points = processes.gathered(points, share, len(batch))
+    part = {} if processes.count() == 1 else {"anchors": share}
+    # Each member has its own loss. One loss of the joined points would let a member rest
+    # on the others, and averaging members only helps as far as they err differently.
+    losses = [criterion(member, classes, **part) for member in points.unbind(dim=1)]
+    value = torch.stack(losses).mean()
+    value.backward()  # type: ignore[no-untyped-call]
+    processes.add_up_gradients([*encoder.parameters(), *criterion.parameters()])
+    return float(value.item())
 
 
 def balanced_batches(
@@ -136,8 +163,17 @@ def _warm_up(steps: int) -> float:
 def embed(encoder: Encoder, matrix: Matrix) -> Matrix:
     """Embed without gradients: float32 [n, fields] to float32 [n, N]."""
     encoder.eval()
-    embeddings: Matrix = encoder(torch.from_numpy(matrix)).numpy()
+    device = next(encoder.parameters()).device
+    blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+    embeddings: Matrix = torch.cat([encoder(block.to(device)).cpu() for block in blocks]).numpy()
     return embeddings
+
+
+def embed_together(encoder: Encoder, matrix: Matrix) -> Matrix:
+    """Embed as `embed` does, each process its share; all of them get all embeddings."""
+    share = processes.share_of(len(matrix))
+    points = torch.from_numpy(embed(encoder, matrix[share]))
+    return processes.gathered(points, share, len(matrix)).numpy()
 
 
 def centroids_of(embeddings: Matrix, labels: Labels, classes: int) -> Matrix:

@@ -28,16 +28,26 @@ __all__ = [
 ]
 
 
-def squared_distances(embeddings: Tensor) -> Tensor:
+_ALL = slice(None)
+
+
+def squared_distances(embeddings: Tensor, anchors: slice = _ALL) -> Tensor:
     """Squared Euclidean distance of every pair: float [B, N] in [0, 1] to [B, B] in [0, N].
 
-    The diagonal is exactly 0.
+    With `anchors`, only of these rows to all. A point is exactly 0 from itself.
     """
     # Centring changes no distance, and the Gram form then cancels far fewer digits of float32.
     centred = embeddings - embeddings.detach().mean(dim=0)
     squares = centred.square().sum(dim=1)
-    gram = torch.addmm(squares, centred, centred.T, alpha=-2).add_(squares[:, None])
-    return gram.clamp(0, embeddings.shape[1]).fill_diagonal_(0)
+    gram = torch.addmm(squares, centred[anchors], centred.T, alpha=-2)
+    gram.add_(squares[anchors, None])
+    return _fill_own(gram.clamp(0, embeddings.shape[1]), anchors, 0)
+
+
+def _fill_own(pairs: Tensor, anchors: slice, value: float) -> Tensor:
+    """Set the pair of each anchor with itself, in [anchors, B], and return all of them."""
+    pairs.diagonal(anchors.start or 0).fill_(value)
+    return pairs
 
 
 class _Shared(TypedDict, total=False):
@@ -77,7 +87,11 @@ class BatchLoss(nn.Module):
         return loss
 
     def forward(
-        self, embeddings: Tensor, labels: Tensor, indices_tuple: Sequence[Tensor] | None = None
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Sequence[Tensor] | None = None,
+        anchors: slice = _ALL,
     ) -> Tensor:
         """Compute the loss; a batch without a valid triplet or pair gives 0, still on the graph.
 
@@ -86,24 +100,28 @@ class BatchLoss(nn.Module):
             labels: int [B].
             indices_tuple: three int [T], the triplets (a, p, n) to average over instead of all; the
                 contrastive loss takes their pairs, and pairs (a, p, a, n) too.
+            anchors: rows of the batch; only what they add to the mean over all is computed. The
+                values of slices that make up the batch add up to the loss. Not with indices.
 
         Returns:
             A scalar, finite and with finite gradient anywhere in the closed cube. NaN that carries
             a gradient gives NaN, which the training loop reports as a collapse.
         """
-        costs, same = self._costs(embeddings, labels)
+        costs, same = self._costs(embeddings, labels, anchors)
         weights = costs.new_ones(len(labels))
         if self.class_weights is not None:
             weights = self.class_weights.to(costs)[labels.long()]
         if indices_tuple is None:
-            counts, numbers = self._counts(costs, same)
-            values = (counts * costs).sum(dim=1).to(costs)
+            positives, negatives = _others(labels, costs)
+            total = (weights * self._numbers(positives, negatives)).sum()
+            pairs = positives[anchors, None], negatives[anchors, None]
+            counts = _fill_own(self._counts(costs, same, *pairs, anchors), anchors, 0)
+            weights, values = weights[anchors], (counts * costs).sum(dim=1).to(costs)
         else:
             a, p, b, n = _checked(indices_tuple, same, self._forms)
             values = self._values(costs[a, p], costs[b, n])
             weights = weights[torch.cat([a, b])[: len(values)]]  # a triplet has one anchor
-            numbers = torch.ones_like(values)
-        total = (weights * numbers).sum()
+            total = (weights * torch.ones_like(values)).sum()
         return (weights * values).sum() / total if total > 0 else self._empty(embeddings)
 
     @torch.no_grad()
@@ -116,22 +134,35 @@ class BatchLoss(nn.Module):
             zeros, total = zeros + int((values == 0).sum()), total + values.numel()
         return zeros / max(total, 1)
 
-    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the multiplicity of each pair, [B, B], and the values per anchor, [B]."""
-        counts = torch.ones_like(same, dtype=costs.dtype).fill_diagonal_(0)
-        return counts, counts.sum(dim=1)
+    def _numbers(self, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return how many values each anchor has, from its other records, [B] all of them."""
+        return positives + negatives
+
+    def _counts(
+        self,
+        costs: Tensor,
+        same: Tensor,
+        positives: Tensor,  # noqa: ARG002
+        negatives: Tensor,  # noqa: ARG002
+        anchors: slice,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the multiplicity of each pair, [anchors, B]; `positives` are [anchors, 1]."""
+        return torch.ones_like(same, dtype=costs.dtype)
 
     def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
         """Return the values to average, from the costs of positive and of negative pairs."""
         return torch.cat([pulls.flatten(), pushes.flatten()])
 
-    def _costs(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _costs(
+        self, embeddings: Tensor, labels: Tensor, anchors: slice = _ALL
+    ) -> tuple[Tensor, Tensor]:
         self._check(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype in (torch.float16, torch.bfloat16):
                 embeddings = embeddings.float()
-            same = labels[:, None] == labels[None, :]
-            return self.costs(squared_distances(embeddings), same, embeddings.shape[1]), same
+            same = labels[anchors, None] == labels[None, :]
+            distances = squared_distances(embeddings, anchors)
+            return self.costs(distances, same, embeddings.shape[1]), same
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> None:
         shapes_match = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1]
@@ -162,11 +193,18 @@ class _TripletLoss(BatchLoss):
 
     _forms = (3,)
 
-    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-        positives = same.sum(dim=1, dtype=costs.dtype) - 1
-        negatives = len(same) - 1 - positives
-        counts = torch.where(same, negatives[:, None], positives[:, None])
-        return counts.fill_diagonal_(0), positives * negatives
+    def _numbers(self, positives: Tensor, negatives: Tensor) -> Tensor:
+        return positives * negatives
+
+    def _counts(
+        self,
+        costs: Tensor,  # noqa: ARG002
+        same: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        anchors: slice,  # noqa: ARG002
+    ) -> Tensor:
+        return torch.where(same, negatives, positives)
 
     def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
         return pulls + pushes
@@ -248,15 +286,22 @@ class TripletMarginLoss(_TripletLoss):
     def _values(self, pulls: Tensor, pushes: Tensor) -> Tensor:
         return (pulls + pushes).relu()
 
-    def _counts(self, costs: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-        _, numbers = super()._counts(costs, same)
+    def _counts(
+        self,
+        costs: Tensor,
+        same: Tensor,
+        positives: Tensor,  # noqa: ARG002
+        negatives: Tensor,  # noqa: ARG002
+        anchors: slice,
+    ) -> Tensor:
         costs = costs.detach()
-        pulls = torch.where(same, costs, -math.inf).fill_diagonal_(-math.inf).sort(dim=1).values
+        pulls = _fill_own(torch.where(same, costs, -math.inf), anchors, -math.inf)
+        pulls = pulls.sort(dim=1).values
         pushes = torch.where(same, math.inf, -costs).sort(dim=1).values
         nearer = torch.searchsorted(pushes, costs)
-        farther = len(same) - torch.searchsorted(pulls, -costs, right=True)
+        farther = same.shape[1] - torch.searchsorted(pulls, -costs, right=True)
         # Costs cancel in the sum; float64 keeps that free of rounding errors.
-        return torch.where(same, nearer, farther).fill_diagonal_(0).double(), numbers
+        return torch.where(same, nearer, farther).double()
 
 
 class ContrastiveLoss(BatchLoss):
@@ -276,6 +321,13 @@ class ContrastiveLoss(BatchLoss):
         """Return the distance d for a pair of one class, max(margin - sqrt(d), 0)^2 for two."""
         roots = distances.clamp_min(torch.finfo(distances.dtype).tiny).sqrt()
         return torch.where(same, distances, (self.margin - roots).relu().square())
+
+
+def _others(labels: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many other records each one has in its class and in other classes, [B] each."""
+    _, classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    positives = sizes[classes].to(like) - 1
+    return positives, len(labels) - 1 - positives
 
 
 def _checked(indices: Sequence[Tensor], same: Tensor, forms: tuple[int, ...]) -> list[Tensor]:

@@ -99,7 +99,8 @@ def test_all_that_a_recipe_says_reaches_the_fit(
 ) -> None:
     recipe = real_recipe(
         encoder={"dimensions": 3, "hidden": [8], "gain": 2, "dropout": 0.2},
-        fit={"loss": "triplet", "alpha": 0.3, "epochs": 2, "steps": 3, "batch": 40, "seed": 7},
+        fit={"loss": "triplet", "alpha": 0.3, "epochs": 2, "steps": 3, "batch": 40, "seed": 7}
+        | {"device": "auto"},
         unknown_rate=0.1,
     )
     seen: list[Any] = []
@@ -168,7 +169,7 @@ def test_more_records_than_are_embedded_at_a_time_are_embedded_all_the_same(
     fitted: SiameseClassifier, real: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = fitted.transform(real.test.matrix)
-    monkeypatch.setattr("training.fitting.estimator._BLOCK", 7)
+    monkeypatch.setattr("training.fitting.estimator.BLOCK", 7)
     np.testing.assert_array_equal(fitted.transform(real.test.matrix), points)
 
 

@@ -891,3 +891,20 @@ def test_the_losses_are_found_by_name() -> None:
 def test_the_module_exports_what_it_lists() -> None:
     public = {name for name in vars(losses) if name.endswith("Loss") and not name.startswith("_")}
     assert set(losses.__all__) == public | {"LOSSES", "make_loss", "squared_distances"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_slices_of_a_batch_add_to_the_loss_makes_it_up(name: str) -> None:
+    points = torch.rand(30, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    labels = torch.arange(30) % 3 % 2  # twice as many of one class
+    loss = LOSSES[name](class_weights=torch.tensor([0.5, 2.0]))
+
+    def value_and_gradient(*slices: slice) -> tuple[Tensor, Tensor]:
+        leaf = points.clone().requires_grad_()
+        value = torch.stack([loss(leaf, labels, anchors=part) for part in slices]).sum()
+        return value, torch.autograd.grad(value, leaf)[0]
+
+    whole, of_whole = value_and_gradient(slice(None))
+    total, of_parts = value_and_gradient(slice(0, 7), slice(7, 7), slice(7, 30))
+    torch.testing.assert_close(total, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(of_parts, of_whole, rtol=1e-12, atol=1e-12)
