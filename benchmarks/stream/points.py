@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from models.telemetry.mapping import Mapping
 
-__all__ = ["EXCERPT", "MAPPING", "Sent", "messages", "send"]
+__all__ = ["EXCERPT", "MAPPING", "Filled", "Sent", "make_topic", "messages", "send"]
 
 EXCERPT = Path("training/data/cisco-iosxr/excerpt.parquet")
 MAPPING = Path("training/data/cisco-iosxr/mapping.toml")
@@ -36,6 +36,14 @@ class Sent:
     time: float
     points: int
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A topic that was filled: how many messages, and points in them."""
+
+    messages: int
+    points: int
 
 
 def messages(table: Path, copies: int = 1) -> Iterator[Sent]:
@@ -70,22 +78,28 @@ def messages(table: Path, copies: int = 1) -> Iterator[Sent]:
             yield Sent(name, time, len(metrics), msgspec.json.encode({"metrics": metrics}))
 
 
-def send(brokers: str, topic: str, table: Path, partitions: int, copies: int = 1) -> int:
-    """Make a topic and fill it; return how many points it holds.
+def make_topic(brokers: str, topic: str, partitions: int) -> None:
+    """Make a topic that keeps all of its messages."""
+    admin = AdminClient({"bootstrap.servers": brokers})  # it must outlive the answer
+    new = NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})
+    [made] = admin.create_topics([new]).values()
+    made.result(30)
+
+
+def send(brokers: str, topic: str, table: Path, partitions: int, copies: int = 1) -> Filled:
+    """Make a topic and fill it.
 
     The time stamp of a message is the time of its points, as if it had been sent then.
     """
-    client: dict[str, str | int | float | bool] = {"bootstrap.servers": brokers}
-    settings = {"retention.ms": "-1"}
-    admin = AdminClient(client)  # it must outlive the answer
-    [made] = admin.create_topics([NewTopic(topic, partitions, 1, config=settings)]).values()
-    made.result(30)
-    producer, points = Producer(client | {"compression.type": "lz4", "linger.ms": 20}), 0
+    make_topic(brokers, topic, partitions)
+    settings = {"bootstrap.servers": brokers, "compression.type": "lz4", "linger.ms": "20"}
+    producer, points = Producer({**settings}), 0
+    number = 0
     for message in messages(table, copies):
         stamp = round(message.time * 1000)
         producer.produce(topic, message.value, message.device.encode(), timestamp=stamp)
-        points += message.points
+        number, points = number + 1, points + message.points
         while len(producer) > _QUEUED:
             producer.poll(0.1)
     producer.flush()
-    return points
+    return Filled(number, points)

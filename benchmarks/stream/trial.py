@@ -14,10 +14,11 @@ from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-__all__ = ["Outcome", "Trial", "compared", "read"]
+__all__ = ["SESSION_SECONDS", "Comparison", "Outcome", "Trial", "compared", "read"]
 
 _POLL = 0.2
 SESSION_SECONDS = 6
+"""After which a silent consumer has left the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +133,16 @@ class Trial:
             self._check(end)
             time.sleep(_POLL)
 
-    def settle(self, seconds: float) -> float:
-        """Wait until nothing more is written; return when the last verdict was, monotonic."""
+    def settle(self, seconds: float) -> None:
+        """Wait until nothing more is written, though a partition may wait for another owner."""
         end, quiet = time.monotonic() + seconds, SESSION_SECONDS + 2 * self.idle + 4
         seen, changed = (-1, -1), time.monotonic()
-        last = changed
         while time.monotonic() - changed < quiet:
             self._check(end)
-            verdicts = self.written()
-            now = verdicts, sum(_ends(self.brokers, f"{self.name}.incidents").values())
+            now = self.written(), sum(_ends(self.brokers, f"{self.name}.incidents").values())
             if now != seen:
-                if verdicts != seen[0]:
-                    last = time.monotonic()
                 seen, changed = now, time.monotonic()
             time.sleep(_POLL)
-        return last
 
     def stop(self) -> list[int]:
         """End all in good order; return their exit statuses."""

@@ -23,7 +23,6 @@ ROWS: Final = pa.schema(
         ("time", pa.float64()),
         ("key", pa.string()),
         ("label", pa.string()),
-        ("skipped", pa.bool_()),
         ("embedding", pa.binary()),
         ("record", pa.binary()),
     ]
@@ -85,7 +84,7 @@ class Batch:
             with pa.ipc.open_stream(data) as reader:
                 rows = reader.read_all()
             meta = msgspec.json.decode((rows.schema.metadata or {}).get(_META, b""), type=_Meta)
-        except (pa.ArrowException, msgspec.MsgspecError) as error:
+        except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:
             raise MalformedInputError(f"No batch of judged records: {error}") from error
         if not rows.schema.equals(ROWS):
             raise MalformedInputError("No batch of judged records: it has other columns")
@@ -115,7 +114,7 @@ class Batch:
 
 
 def rows_of(judged: Judged, matrix: Matrix, bad: NDArray[np.bool_], floor: float) -> pa.Table:
-    """Return judged records as rows.
+    """Return judged records as rows, without those that say nothing of incidents.
 
     Args:
         judged: records.
@@ -123,21 +122,16 @@ def rows_of(judged: Judged, matrix: Matrix, bad: NDArray[np.bool_], floor: float
         bad: which are not good traffic: bool [n].
         floor: the least stamp that a record may have.
     """
-    n = len(judged)
-    skipped = np.zeros(n, np.bool_) if judged.skipped is None else judged.skipped
-    at = np.flatnonzero(bad).tolist()
-    embeddings: list[bytes | None] = [None] * n
-    records: list[bytes | None] = [None] * n
-    for row in at:
-        embeddings[row], records[row] = judged.embeddings[row].tobytes(), matrix[row].tobytes()
+    said = np.ones(len(judged), np.bool_) if judged.skipped is None else ~judged.skipped
+    kept = np.flatnonzero(said)
+    times, points = judged.times[kept], judged.embeddings
     columns = [
-        np.maximum(judged.times, floor),
-        judged.times,
-        judged.keys,
-        judged.labels,
-        skipped,
-        embeddings,
-        records,
+        np.maximum(times, floor),
+        times,
+        [judged.keys[row] for row in kept],
+        [judged.labels[row] for row in kept],
+        [points[row].tobytes() if bad[row] else None for row in kept],
+        [matrix[row].tobytes() if bad[row] else None for row in kept],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, ROWS, strict=True)]
     return pa.table(arrays, schema=ROWS)

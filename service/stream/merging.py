@@ -127,7 +127,7 @@ class Merger:
             rows["key"].to_pylist(),
             rows["label"].to_pylist(),
             embeddings,
-            rows["skipped"].to_numpy(),
+            None,
             evidence,
             record,
         )
