@@ -208,8 +208,9 @@ class StreamConsumer:
 
     def _take_points(self, message: Message, source: str, offset: int) -> None:
         owned = self._owned.get(source)
-        if owned is None or offset < owned.next:
+        if owned is None:
             return
+        _check_place(message, owned.next)
         owned.next, owned.seen = offset + 1, time.monotonic()
         owned.is_at_end = owned.is_silent = False
         self.totals.messages += 1
@@ -227,7 +228,8 @@ class StreamConsumer:
 
     def _take_judged(self, message: Message, offset: int) -> None:
         judging = self._judging
-        if judging is not None and offset >= judging.next:
+        if judging is not None:
+            _check_place(message, judging.next)
             judging.next = offset + 1
             judging.merger.take(Batch.read(message.value() or b""))
 
@@ -346,6 +348,15 @@ class StreamConsumer:
         self._judging = _Judging(merger, position or 0)
         threading.Thread(target=incidents.run, args=[self._judging.stop], daemon=True).start()
         return position
+
+
+def _check_place(message: Message, expected: int) -> None:
+    """Raise StreamError if a message comes again: offsets have begun anew."""
+    if (message.offset() or 0) < expected:
+        raise StreamError(
+            f"topic {message.topic()!r} was made anew since this group read it: take another "
+            "--group, or delete its checkpoints"
+        )
 
 
 def _check_kept(consumer: Consumer, place: TopicPartition) -> None:

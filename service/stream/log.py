@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _DAYS: Final = 86_400_000
 _FLUSH_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
 _LONGEST_WAIT: Final = 30.0
+_QUIET_SECONDS: Final = 15.0
+"""Without a failure, until a log that was away is there again: it is tried every ten."""
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +94,7 @@ class Log:
 
     def __init__(self, properties: Mapping[str, str], group: str, stop: threading.Event) -> None:
         self._properties, self._group, self._stop = dict(properties), group, stop
-        self._is_away = False
+        self._is_away, self._failed = False, 0.0
 
     def prepare(self, topics: Topics) -> dict[str, int]:
         """Make the topics that are missing; return how many partitions each topic has.
@@ -149,8 +152,8 @@ class Log:
         return Writer(lambda more: self._client(Producer, more), self._stop)
 
     def answered(self) -> None:
-        """Note that the log is there."""
-        if self._is_away:
+        """Note that the log is there; a message may have been fetched before it went."""
+        if self._is_away and time.monotonic() - self._failed > _QUIET_SECONDS:
             self._is_away = False
             log.info("the log answers again")
 
@@ -167,7 +170,6 @@ class Log:
                     raise StoppedError from error
                 wait = min(2 * wait, _LONGEST_WAIT)
                 continue
-            self.answered()
             return {name: len(topic.partitions) for name, topic in found.topics.items()}
 
     def _client(self, kind: Callable[..., Any], more: Mapping[str, object] | None = None) -> Any:
@@ -183,6 +185,7 @@ class Log:
             self._say_away(error)
 
     def _say_away(self, error: KafkaError) -> None:
+        self._failed = time.monotonic()
         if not self._is_away:
             self._is_away = True
             log.warning("the log is away, and is tried again", extra={"reason": error.str()})

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from benchmarks.stream.trial import read
 from service.classes.database import Store
 from service.settings import Settings
 from service.stream.consumer import FORMAT, Options, StreamConsumer
-from service.stream.log import Log, Topics
+from service.stream.log import Log, StreamError, Topics
 from service.stream.partition import Output
 from service.stream.rules import Rules
 from tests.support.running import eventually
@@ -191,3 +192,37 @@ def test_a_header_tells_the_format_of_a_message(stream: Stream) -> None:
         eventually(lambda: consumer.totals.messages or None, seconds=60)
 
     assert (consumer.totals.points, consumer.totals.refused) == (2, 0)
+
+
+@dataclass
+class Again:
+    """A message with an offset that was read before; the broker of tests makes none."""
+
+    source: str
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return self.source
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 3
+
+
+def test_offsets_that_begin_anew_are_refused(
+    stream: Stream, settings: Settings, rules: Rules
+) -> None:
+    stop = threading.Event()
+    log, options = Log({"bootstrap.servers": "x"}, "g", stop), Options(stream.topics, "g")
+    with closing(Store(stream.url)) as store:
+        store.prepare()
+        consumer = StreamConsumer(log, store, rules, settings, options, stop)
+        consumer._take_up(f"{stream.points}/0")
+        consumer._owned[f"{stream.points}/0"].next = 4
+
+        with pytest.raises(StreamError, match="was made anew since this group read it"):
+            consumer._take(Again(stream.points))  # type: ignore[arg-type]
