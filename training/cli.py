@@ -170,10 +170,17 @@ def check(
 
 def assemble(
     points: Annotated[
-        Path, typer.Argument(help="Metric points: a column a series, or time, metric, value, tags.")
+        Path,
+        typer.Argument(
+            help="Metric points: a column a series, or time, metric, value, tags; a table, or a "
+            "folder or pattern of Parquet files."
+        ),
     ],
     mapping: Annotated[Path, _option("TOML file: how points become records.")],
-    out: Annotated[Path, _option("Table to write: .parquet, .csv or .csv.gz.")],
+    out: Annotated[
+        Path,
+        _option("Table to write: .parquet, .csv or .csv.gz; of many files or units, a folder."),
+    ],
     keep: Annotated[
         Texts, _option("Column of POINTS to carry along, such as a label (repeatable).")
     ] = None,
@@ -181,11 +188,18 @@ def assemble(
     time_unit: Annotated[
         Literal["s", "ms", "us", "ns"], _option("Unit of times that are numbers.")
     ] = "s",
+    units: Annotated[
+        int, _option("Shares of the keys that are assembled by themselves.", min=1, max=64)
+    ] = 1,
+    jobs: Annotated[int, _option("Units that are assembled side by side.", min=1)] = 1,
 ) -> None:
     """Make records of metric POINTS, as the service makes them by the same mapping."""
-    from training.assembly.command import assemble_and_write
+    from training.assembly.command import assemble_and_write, assemble_archive
 
-    raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
+    if units == 1 and points.is_file():
+        raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
+    wanted = (mapping, out, units, tuple(keep or []), time, time_unit)
+    raise typer.Exit(assemble_archive(str(points), jobs, *wanted))
 
 
 def retrain(

@@ -1,1 +1,1 @@
-"""What the live page costs the requests of others: `python -m benchmarks.live`."""
+"""What ingest, incidents and the live page cost requests: `python -m benchmarks.live`."""

@@ -16,13 +16,21 @@ from benchmarks.live.viewers import looking
 
 __all__ = ["LOADS", "VARIANTS", "Costs", "measure"]
 
-VARIANTS: Mapping[str, str] = {
-    "off": "off",
-    "on, nobody looks": "on",
-    "on, with viewers": "on",
+_WITHOUT = {"page": "off"}
+_WITH_ALL = {
+    "page": "on",
+    "database_url": "sqlite:///{folder}/classes.sqlite",
+    "journal": "{folder}/journal",
+    "alertmanagers": "http://127.0.0.1:9",
 }
-"""Setting of the page. Each has a service of its own: when viewers leave, it goes on for a while as
-if they still looked."""
+VARIANTS: Mapping[str, Mapping[str, str]] = {
+    "off": _WITHOUT,
+    "all on, idle": _WITH_ALL,
+    "all on, with viewers": _WITH_ALL,
+}
+"""Settings, in which {folder} is one of its own: with all on, incidents are kept and ready to be
+told, points would be taken, and the live page is there. Each has a service of its own: when viewers
+leave, it goes on for a while as if they still looked."""
 LOADS: Mapping[str, tuple[int, int]] = {"1 record x 8": (1, 8), "1,000 records x 2": (1000, 2)}
 """Records of a request, and connections that ask again as soon as they are answered."""
 

@@ -17,6 +17,7 @@ from service.api.docs import answers
 from service.api.live_schemas import (
     DeviceDetail,
     Devices,
+    DriftHistory,
     Health,
     LiveRecordDetail,
     LiveRecords,
@@ -107,6 +108,12 @@ def record(
 def health(request: Request) -> Response:
     """Rates, queues and times of this process, now and in the last 15 minutes."""
     return _sent(request, _live(request).health())
+
+
+@router.get("/drift", summary="Drift over time", **answers(DriftHistory))
+def drift(request: Request) -> Response:
+    """How far traffic was from the calibration records, of all workers, in the last 24 hours."""
+    return _sent(request, _live(request).drift())
 
 
 @router.get(

@@ -14,6 +14,7 @@ from service.web.response_model import Omittable, ResponseModel, model_of
 __all__ = [
     "DeviceDetail",
     "Devices",
+    "DriftHistory",
     "Health",
     "LiveRecordDetail",
     "LiveRecords",
@@ -47,5 +48,7 @@ _Explanation = Annotated[
     ),
 ]
 LiveRecordDetail = model_of(responses.LiveRecordDetail, explanation=_Explanation)
+_DriftNow = model_of(responses.DriftNow)
+DriftHistory = model_of(responses.DriftHistory, history=_list_of(_DriftNow))
 _HealthNow = model_of(responses.HealthNow)
 Health = model_of(responses.Health, history=_list_of(_HealthNow))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.telemetry.points import SeriesTable
+from models.telemetry.points import Series, SeriesTable
 from service.ingest.decoded import UnusableError
 from service.ingest.naming import MAX_BYTES, MAX_TAGS, TOO_LONG, TOO_MANY_TAGS, series_of
 from service.ingest.wire import fields
 
-__all__ = ["identify", "label"]
+__all__ = ["Label", "identify", "label", "series_with"]
 
 _NAME = "__name__"
 _SMALL = [bytes([size]) for size in range(0x80)]
@@ -51,16 +51,25 @@ def identify(block: bytes, table: SeriesTable) -> int:
         raise UnusableError(TOO_MANY_TAGS)
     token = b"".join(label(*pair) for pair in labels)
     found = table.ids.get(token)
-    if found is not None:
-        return found
+    return table.add(token, series_with(labels)) if found is None else found
+
+
+def series_with(labels: Iterable[Label]) -> Series:
+    """Return the series that labels in any order name; one without a value is none.
+
+    Raises:
+        UnusableError: they are beyond the limits, or name no series.
+    """
+    known = sorted(pair for pair in labels if pair[1])
+    if len(known) > MAX_TAGS:
+        raise UnusableError(TOO_MANY_TAGS)
     try:
-        tags = {name.decode(): value.decode() for name, value in labels}
+        tags = {name.decode(): value.decode() for name, value in known}
     except UnicodeDecodeError as error:
         raise UnusableError("series whose names are not UTF-8") from error
-    if len(tags) < len(labels):
+    if len(tags) < len(known):
         raise UnusableError("series with a label twice")
-    name = tags.pop(_NAME, "")
-    return table.add(token, series_of(name, tags))
+    return series_of(tags.pop(_NAME, ""), tags)
 
 
 def _labels(block: bytes) -> Iterable[Label]:

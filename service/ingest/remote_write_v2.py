@@ -1,16 +1,22 @@
 """Prometheus remote write 2.0: the message io.prometheus.write.v2.Request.
 
-Its labels are numbers of symbols, whose table is another in every request; so they are put together
-as remote write 1.0 has them, and a series has one token in both.
+Its labels are numbers of symbols, whose table is another in every request. To put labels together
+for each sample would take half of the time, so the token of a series is a sum over its labels, for
+all series at once: of the products of a number for the name and one for the value, which a key
+that nobody knows makes of the symbols. Series with the same sum of 128 bits are as unlikely as a
+key that is guessed.
 
 The format: https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 """
 
 from __future__ import annotations
 
+import secrets
 from array import array
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable
+from functools import lru_cache, partial
+from hashlib import blake2b
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +24,8 @@ from numpy.typing import NDArray
 from models.telemetry.points import SeriesTable
 from service.formats.errors import MalformedInputError
 from service.ingest.decoded import Decoded, UnusableError
-from service.ingest.labels import identify, label
-from service.ingest.naming import MAX_BYTES, MAX_TAGS, TOO_MANY_TAGS
+from service.ingest.labels import Label, series_with
+from service.ingest.naming import MAX_BYTES, MAX_TAGS, TOO_LONG, TOO_MANY_TAGS
 from service.ingest.remote_write import HISTOGRAMS
 from service.ingest.samples import HEAD, SIZE, ZERO, ZERO_HEAD, ZERO_SIZE, Samples
 from service.ingest.wire import MAX_PARTS, broken_off, fields, too_many
@@ -33,14 +39,13 @@ _REFERENCES, _SAMPLE, _HISTOGRAM, _METADATA = 0x0A, 0x12, 0x1A, 0x2A
 _PADDING = 300
 _CHUNK = 1024
 """Series whose labels are put together at a time."""
+_KEY = secrets.token_bytes(32)
 _MAX_KEPT = 256
-"""Bytes of a label that is kept for the rest of the request, ..."""
-_MAX_LABELS = 1 << 16
+"""Bytes of a symbol whose numbers are kept for later requests, ..."""
+_MAX_SYMBOLS = 1 << 16
 """... and how many of them."""
 _MAX_REFERENCES = 4 * 2 * (MAX_TAGS + 1)
 _MAX_BYTES = 4
-_TOO_LONG = bytes(2 * MAX_BYTES + 1)
-"""Stands for labels that are beyond the limit of `identify`."""
 
 
 def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG001
@@ -51,12 +56,12 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:  # noqa: ARG00
     Raises:
         MalformedInputError: it is no such message, or refers to symbols that it does not have.
     """
-    samples, (symbols, starts, ends) = Samples(), _parts(body)
+    samples, (texts, starts, ends) = Samples(), _parts(body)
     padded = np.frombuffer(body + bytes(_PADDING), np.uint8)
-    labels = _Labels(symbols)
+    symbols = _Symbols(texts)
     for first in range(0, len(starts), _CHUNK):
         chunk = slice(first, first + _CHUNK)
-        _add(body, padded, starts[chunk], ends[chunk], labels, table, samples)
+        _add(body, padded, starts[chunk], ends[chunk], symbols, table, samples)
     return samples.decoded()
 
 
@@ -93,28 +98,45 @@ def _add(
     padded: NDArray[np.uint8],
     starts: _Integers,
     ends: _Integers,
-    labels: _Labels,
+    symbols: _Symbols,
     table: SeriesTable,
     samples: Samples,
 ) -> None:
     """Add the samples of some series."""
-    cuts, sizes = (column.tolist() for column in _usual(padded, starts, ends))
+    cuts, sizes = _usual(padded, starts, ends)
     references, others = list[bytes](), dict[int, list[bytes]]()
-    for start, end, cut, size in zip(starts.tolist(), ends.tolist(), cuts, sizes, strict=True):
+    bounds = zip(starts.tolist(), ends.tolist(), cuts.tolist(), sizes.tolist(), strict=True)
+    for start, end, cut, size in bounds:
         if size:
             references.append(body[start + 2 : cut])
         else:
             found, others[len(references)] = _any(body, start, end, samples)
             references.append(found)
-    get, add_series, add_cut = table.ids.get, samples.series.append, samples.cuts.append
-    blocks = _blocks(references, labels)
-    for number, (block, cut, size) in enumerate(zip(blocks, cuts, sizes, strict=True)):
-        known = get(block)
-        if known is None or not size:
-            _add_any(block, others.get(number, [body[cut : cut + size]]), table, samples)
+    named = _Named(references, symbols)
+    tokens = named.tokens()
+    known = [*map(table.ids.get, tokens)]
+    whole = _whole(padded, cuts, sizes)
+    if not others and None not in known:
+        samples.series += cast("list[int]", known)
+        samples.cuts.append(whole.tobytes())
+        return
+    for number, (token, id_) in enumerate(zip(tokens, known, strict=True)):
+        if id_ is None or number in others:
+            parts = others.get(number, [whole[number].tobytes()])
+            _add_any(token, partial(named.labels, number), parts, table, samples)
             continue
-        add_series(known)
-        add_cut(body[cut : cut + SIZE] if size == SIZE else ZERO + body[cut + 3 : cut + size])
+        samples.series.append(id_)
+        samples.cuts.append(whole[number].tobytes())
+
+
+def _whole(data: NDArray[np.uint8], cuts: _Integers, sizes: _Integers) -> NDArray[np.uint8]:
+    """Return the bytes of samples of the two usual shapes, all in the first: [n, SIZE]."""
+    whole: NDArray[np.uint8] = data[cuts[:, None] + np.arange(SIZE)]
+    zeros = np.flatnonzero(sizes == ZERO_SIZE)
+    times = len(ZERO_HEAD) + np.arange(SIZE - len(ZERO))
+    whole[zeros[:, None], np.arange(len(ZERO), SIZE)] = data[cuts[zeros][:, None] + times]
+    whole[zeros, : len(ZERO)] = np.frombuffer(ZERO, np.uint8)
+    return whole
 
 
 def _usual(
@@ -162,49 +184,94 @@ def _any(body: bytes, start: int, end: int, samples: Samples) -> tuple[bytes, li
     return joined, cuts
 
 
-def _add_any(block: bytes, cuts: list[bytes], table: SeriesTable, samples: Samples) -> None:
-    """Add samples of any shape, which are messages with their tag."""
+def _add_any(
+    token: bytes,
+    labels: Callable[[], list[Label]],
+    cuts: list[bytes],
+    table: SeriesTable,
+    samples: Samples,
+) -> None:
+    """Add samples of any shape, which are messages with their tag, of a series that may be new."""
     if not cuts:
         return
-    try:
-        found = identify(block, table)
-    except UnusableError as error:
-        samples.reject(str(error), len(cuts))
-        return
+    found = table.ids.get(token)
+    if found is None:
+        try:
+            found = table.add(token, series_with(labels()))
+        except UnusableError as error:
+            samples.reject(str(error), len(cuts))
+            return
     for cut in cuts:
         _, start, end = next(fields(cut, 0, len(cut)))
         samples.add(found, cut, start, end)
 
 
-def _blocks(references: list[bytes], labels: _Labels) -> Iterator[bytes]:
-    """Yield the labels of each series, as remote write 1.0 has them."""
-    numbers, counts = _numbers(references)
-    if (counts % 2).any() or (numbers >= len(labels.symbols)).any():
-        raise MalformedInputError("The request refers to symbols that it does not have.")
-    pairs = (numbers[::2] * len(labels.symbols) + numbers[1::2]).tolist()
-    # A reference takes one byte, and its symbol may be as long as the body.
-    sizes = np.concatenate(([0], np.cumsum(labels.sizes[numbers])))
-    ends = np.cumsum(counts)
-    long = (sizes[ends] - sizes[ends - counts] > MAX_BYTES).tolist()
-    bounds = pairwise([0, *(ends // 2).tolist()])
-    for (start, end), too_long in zip(bounds, long, strict=True):
-        yield _TOO_LONG if too_long else b"".join(map(labels.__getitem__, pairs[start:end]))
+class _Symbols:
+    """The texts that labels are made of.
+
+    Attributes:
+        texts: by number.
+        sizes: of the texts, in bytes.
+        factors: two of each text as a name, and two as a value: uint64 [4, n].
+    """
+
+    def __init__(self, texts: list[bytes]) -> None:
+        self.texts = texts
+        self.sizes = np.array([len(text) for text in texts], np.int64)
+        factors = np.frombuffer(b"".join(map(_factors, texts)), np.uint64)
+        self.factors = np.ascontiguousarray(factors.reshape(-1, 4).T)
 
 
-class _Labels(dict[int, bytes]):
-    """The bytes of labels, by the number of the name times the symbols plus that of the value."""
+def _factors(text: bytes) -> bytes:
+    return _kept_factors(text) if len(text) <= _MAX_KEPT else _kept_factors.__wrapped__(text)
 
-    def __init__(self, symbols: list[bytes]) -> None:
-        super().__init__()
-        self.symbols = symbols
-        self.sizes = np.array([len(symbol) for symbol in symbols], np.int64)
 
-    def __missing__(self, pair: int) -> bytes:
-        name, value = divmod(pair, len(self.symbols))
-        made = label(self.symbols[name], self.symbols[value])
-        if len(made) <= _MAX_KEPT and len(self) < _MAX_LABELS:
-            self[pair] = made
-        return made
+@lru_cache(_MAX_SYMBOLS)
+def _kept_factors(text: bytes) -> bytes:
+    return blake2b(text, key=_KEY, digest_size=32).digest()
+
+
+class _Named:
+    """The labels of some series.
+
+    Args:
+        references: numbers of the symbols, of each series.
+        symbols: of the request.
+
+    Raises:
+        MalformedInputError: the numbers are no pairs, or of no symbols.
+    """
+
+    def __init__(self, references: list[bytes], symbols: _Symbols) -> None:
+        self._symbols = symbols
+        self._numbers, counts = _numbers(references)
+        if (counts % 2).any() or (self._numbers >= len(symbols.texts)).any():
+            raise MalformedInputError("The request refers to symbols that it does not have.")
+        self._bounds = np.concatenate(([0], np.cumsum(counts)))
+
+    def tokens(self) -> list[bytes]:
+        """Return what tells each series from all others, in any order of its labels."""
+        names, values = self._numbers[::2], self._numbers[1::2]
+        first, last = self._bounds[:-1] // 2, self._bounds[1:] // 2
+        sums, both = np.zeros(len(names) + 1, np.uint64), np.empty((len(first), 2), np.uint64)
+        for half, (of_name, of_value) in enumerate(self._symbols.factors.reshape(2, 2, -1)):
+            np.cumsum(of_name[names] * of_value[values], out=sums[1:])
+            both[:, half] = sums[last] - sums[first]
+        tokens: list[bytes] = both.view("V16")[:, 0].tolist()
+        return tokens
+
+    def labels(self, series: int) -> list[Label]:
+        """Return the labels of a series.
+
+        Raises:
+            UnusableError: they are too long.
+        """
+        numbers = self._numbers[self._bounds[series] : self._bounds[series + 1]]
+        # A reference takes one byte, and its symbol may be as long as the body.
+        if self._symbols.sizes[numbers].sum() > MAX_BYTES:
+            raise UnusableError(TOO_LONG)
+        texts = [self._symbols.texts[number] for number in numbers.tolist()]
+        return [*zip(texts[::2], texts[1::2], strict=True)]
 
 
 def _numbers(parts: list[bytes]) -> tuple[_Integers, _Integers]:
@@ -213,11 +280,14 @@ def _numbers(parts: list[bytes]) -> tuple[_Integers, _Integers]:
     part_ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
     if (data[part_ends[part_ends > 0] - 1] >= 0x80).any():
         raise broken_off()
-    ends = np.flatnonzero(data < 0x80) + 1
-    starts = np.concatenate(([0], ends))[:-1]
-    if len(data) and (ends - starts).max() > _MAX_BYTES:
+    last = np.flatnonzero(data < 0x80)
+    starts = np.concatenate(([0], last + 1))[:-1]
+    further = last - starts
+    numbers = (data[starts] & 0x7F).astype(np.int64)
+    longest = further.max(initial=0)
+    if longest >= _MAX_BYTES:
         raise broken_off()
-    places = np.arange(len(data)) - np.repeat(starts, ends - starts)
-    digits = (data & 0x7F).astype(np.int64) << 7 * places
-    numbers = np.add.reduceat(digits, starts) if len(data) else digits
-    return numbers, np.diff(np.searchsorted(ends, part_ends, "right"), prepend=0)
+    for place in range(1, longest + 1):
+        longer = np.flatnonzero(further >= place)
+        numbers[longer] |= (data[starts[longer] + place] & 0x7F).astype(np.int64) << 7 * place
+    return numbers, np.diff(np.searchsorted(last, part_ends), prepend=0)

@@ -36,7 +36,7 @@ class Samples:
 
     Attributes:
         series: id of each sample's series.
-        cuts: the bytes of each sample, of the first shape.
+        cuts: the bytes of all samples, of the first shape, in any pieces.
         reasons: why others could not be used, with how many of them.
     """
 
@@ -66,13 +66,14 @@ class Samples:
 
     def decoded(self) -> Decoded:
         """Return the points, without those whose time is no int64 of nanoseconds."""
-        cuts = np.frombuffer(b"".join(self.cuts), np.uint8).reshape(-1, SIZE)
+        data = b"".join(self.cuts)
+        cuts = np.frombuffer(data, np.uint8).reshape(-1, SIZE)
         values = cuts[:, 3:11].copy().view("<f8").reshape(-1)
         digits = cuts[:, 12:]
         times = (digits & 0x7F).astype(np.int64) @ _DIGITS
         shaped = (cuts[:, 11] == 0x10) & (digits[:, :5] >= 0x80).all(1) & (digits[:, 5] < 0x80)
         for row in np.flatnonzero(~shaped).tolist():
-            self._odd[row] = _parsed(self.cuts[row], 2, SIZE)
+            self._odd[row] = _parsed(data, row * SIZE + 2, (row + 1) * SIZE)
         kept = np.ones(len(cuts), np.bool_)
         for row, (value, time) in self._odd.items():
             kept[row] = abs(time * _NANOSECONDS) < 1 << 63

@@ -28,6 +28,8 @@ from service.live.records import Indices
 from service.live.responses import (
     DeviceDetail,
     Devices,
+    DriftHistory,
+    DriftNow,
     Health,
     HealthNow,
     LiveRecordDetail,
@@ -36,6 +38,7 @@ from service.live.responses import (
 )
 from service.live.scene import Scene
 from service.observability.counters import Counters
+from service.observability.drift import Drifts
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
@@ -47,13 +50,14 @@ T = TypeVar("T")
 _Offer = tuple[Model, Matrix, Decisions, float]
 
 _TICK_SECONDS: Final = 0.25
-_DEVICES_EVERY, _HEALTH_EVERY, _HISTORY_EVERY = 2, 8, 20
+_DEVICES_EVERY, _HEALTH_EVERY, _HISTORY_EVERY, _DRIFT_EVERY = 2, 8, 20, 240
 """In ticks."""
 _SAMPLE: Final = 50
 """Records that are drawn in a tick, at most: 200 a second; 400 cost more than 3 % of requests."""
 _ROWS: Final = 8
 """Of a chunk, at most: one large request must not hide all others."""
 _HISTORY: Final = 180
+_DRIFT_HISTORY: Final = 1440
 _MAX_WAITING: Final = 10_000
 """Batches of records, and changes of incidents, that wait; beyond it the oldest go."""
 _SILENT_INTERVALS, _SILENT_SECONDS = 3, 30.0
@@ -70,6 +74,7 @@ class Surroundings:
         keys: returns how many devices ingestion knows.
         requests: returns how many requests wait.
         points: returns how many metric points wait.
+        drift: returns how many records were compared, and their drift unless they are too few.
         store: returns where things are kept, and whether that can be reached.
         alone: whether this process is all of the service.
     """
@@ -79,6 +84,7 @@ class Surroundings:
     keys: Callable[[], int]
     requests: Callable[[], int]
     points: Callable[[], int]
+    drift: Callable[[], tuple[int, Drifts | None]]
     store: Callable[[], Literal["memory", "ok", "away"]]
     alone: bool
 
@@ -112,6 +118,7 @@ class Live:
         self._kept = Kept(devices)
         self._rates = Rates(counters)
         self._health: deque[HealthNow] = deque(maxlen=_HISTORY)
+        self._drift: deque[DriftNow] = deque(maxlen=_DRIFT_HISTORY)
         self._offered: deque[_Offer] = deque(maxlen=_SAMPLE)
         self._keyed: deque[Taken] = deque(maxlen=_MAX_WAITING)
         self._told: deque[Event] = deque(maxlen=_MAX_WAITING)
@@ -168,6 +175,8 @@ class Live:
             self.hub.publish(events)
         if self._ticks % _HISTORY_EVERY == 0:
             self._health.append(self.health_now())
+        if self._ticks % _DRIFT_EVERY == 0 and (drift := self._drift_now()).mean is not None:
+            self._drift.append(drift)
         self._ticks += 1
 
     def scene(self) -> SceneShown | None:
@@ -228,6 +237,17 @@ class Live:
             alone=around.alone,
         )
 
+    def drift(self) -> DriftHistory:
+        """Return how far traffic is from the calibration records, and was."""
+        now = self._drift_now()
+        fields = {name: getattr(now, name) for name in now.__struct_fields__}
+        return DriftHistory(**fields, history=[*self._drift.copy()])
+
+    def _drift_now(self) -> DriftNow:
+        records, found = self._around.drift()
+        mean, largest = (None, None) if found is None else (found.mean, found.largest)
+        return DriftNow(time=round(self._clock(), 3), records=records, mean=mean, largest=largest)
+
     def _followed(self) -> Scene | None:
         """Return the scene of the model that is served now, which is made if it is another one."""
         with self._following:
@@ -242,6 +262,8 @@ class Live:
         if scene is None or before is None or scene is before:
             return []
         served = scene.served
+        if served.version != before.served.version:
+            self._drift.clear()
         return [Event("model", {"version": served.version, "revision": served.revision})]
 
     def _record_events(self, numbers: list[Indices], came: int) -> list[Event]:

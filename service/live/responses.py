@@ -17,6 +17,8 @@ __all__ = [
     "DeviceDriver",
     "DeviceRecord",
     "Devices",
+    "DriftHistory",
+    "DriftNow",
     "Health",
     "HealthNow",
     "Label",
@@ -206,4 +208,24 @@ class Health(HealthNow, kw_only=True):
 
     history: Annotated[
         list[HealthNow], Field(description="Of the last 15 minutes, each 5 s, oldest first.")
+    ]
+
+
+class DriftNow(msgspec.Struct, kw_only=True):
+    """How far recent traffic is from the records that the model was calibrated on."""
+
+    time: Annotated[float, Field(description="Seconds since 1970.")]
+    records: Annotated[int, Field(description="That were sampled to measure it.")]
+    mean: Annotated[
+        float | None,
+        Field(description="Population stability index, mean of all dimensions; null while few."),
+    ]
+    largest: Annotated[float | None, Field(description="That of the dimension with most.")]
+
+
+class DriftHistory(DriftNow, kw_only=True):
+    """Drift now and before, since the bundle is served."""
+
+    history: Annotated[
+        list[DriftNow], Field(description="Of the last 24 hours, each minute, oldest first.")
     ]

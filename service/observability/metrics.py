@@ -17,7 +17,7 @@ from starlette.types import Scope
 from models import UNKNOWN, Decisions, Manifest
 from models.schema import Matrix
 from service.observability.counters import Counters, Histogram, ProcessReport, ProcessStatus
-from service.observability.drift import Drift
+from service.observability.drift import Drift, Drifts
 from service.observability.exposition import CPU_SECONDS, Exposition
 from service.observability.multiprocess import SharedReports, share_reports
 from service.web.middleware import RequestInfo
@@ -140,6 +140,12 @@ class Metrics:
     def text(self) -> bytes:
         """Render the Prometheus text format; takes milliseconds: not for the event loop."""
         counters, statuses = self.totals()
+        return Exposition(counters, statuses, self._drifts(statuses)).text()
+
+    def drifts(self) -> tuple[int, Drifts | None]:
+        """Return the records that were compared, of all workers, and their drift; as `text`."""
+        return self._drifts(self.totals()[1])
+
+    def _drifts(self, statuses: list[ProcessStatus]) -> tuple[int, Drifts | None]:
         windows = [status.drift for status in statuses if status.drift]
-        drift = self.drift.measure(windows) if self.drift else (0, None)
-        return Exposition(counters, statuses, drift).text()
+        return self.drift.measure(windows) if self.drift else (0, None)

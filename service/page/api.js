@@ -19,16 +19,6 @@ export async function get(path, options = {}) {
   return answer(await send(path, { headers: { Accept: "application/json" }, ...options }), path);
 }
 
-/** The service's metrics: a function from a name with its labels to a number, or null. */
-export async function metrics() {
-  const response = await send("metrics", {});
-  const text = response.ok ? await response.text() : "";
-  return (name) => {
-    const line = text.split("\n").find((each) => each.startsWith(`${name} `));
-    return line ? Number(line.slice(name.length + 1)) : null;
-  };
-}
-
 /** Change something; repeated sends of one call change it once. */
 export async function change(method, path, body) {
   const headers = { Accept: "application/json", "Idempotency-Key": unique() };

@@ -66,17 +66,19 @@ function showSession() {
   button.onclick = () => (signedIn ? signOut() : (location.hash = "#/signin"));
 }
 
-function storeIsAway() {
-  const { store } = live.health ?? {};
-  if (store === "away") {
-    notice("The database is away: classes and incidents cannot be changed, and are shown as they were. Classification goes on.", { kind: "bad", name: "store", stays: true });
-  } else withdraw("store");
-}
+const STORE_AWAY = "The database is away: classes and incidents cannot be changed, and are shown as they were. Classification goes on.";
+const NO_MODEL = "No model is served: records are taken, but not judged.";
 
-function notReady() {
-  if (live.health && !live.health.ready) {
-    notice("No model is served: records are taken, but not judged.", { kind: "bad", name: "ready", stays: true });
-  } else withdraw("ready");
+/** Show a line while something of the health is wrong; only a change is told, so that who dismissed it is left alone. */
+function whileHealth(isWrong, name, text) {
+  let before = false;
+  on("health", () => {
+    const now = Boolean(live.health && isWrong(live.health));
+    if (now === before) return;
+    before = now;
+    if (now) notice(text, { kind: "bad", name, stays: true });
+    else withdraw(name);
+  });
 }
 
 let served = null;
@@ -92,8 +94,8 @@ async function begin() {
   on("connection", showConnection);
   on("scene", showServing);
   on("scene", swapped);
-  on("health", storeIsAway);
-  on("health", notReady);
+  whileHealth(({ store }) => store === "away", "store", STORE_AWAY);
+  whileHealth(({ ready }) => !ready, "ready", NO_MODEL);
   onSession(() => {
     showSession();
     if (mayRead()) start();

@@ -233,6 +233,7 @@ class State:
             keys=lambda: len(self.ingestion.last),
             requests=lambda: self.scheduler.waiting,
             points=lambda: self.ingestion.queued,
+            drift=self.metrics.drifts,
             store=store,
             alone=settings.workers == 1,
         )

@@ -12,14 +12,19 @@ import pytest
 from playwright.sync_api import expect
 
 from service.offline.replay import Sender
+from tests.support import databases
 from tests.support.bundles import put_bundle
-from tests.support.live_page import DATA, Look, digest, polls, serving
+from tests.support.live_page import DATA, Look, Traffic, digest, polls, serving
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 READ = "key-of-a-reader"
 MANY = 10_000
 LEARN = 1
+INTO_AN_INCIDENT = 215.0
+"""Second of the excerpt."""
+AWAY = 40_000
+"""Milliseconds in which a database is found to be away, or back."""
 SHIPPED = DATA.parents[2] / "models/iosxr"
 EVIL = '<b onclick="x">evil</b> \u202e'
 
@@ -96,6 +101,42 @@ def test_another_bundle_is_activated_and_every_page_says_so(
         expect(watching.locator("#notices")).to_contain_text("Another bundle is served now")
         expect(watching.locator("#serving")).to_contain_text(older[:8])
         expect(page.get_by_role("button", name="Activate")).to_be_visible()
+
+
+def test_a_database_that_is_away_is_told_until_it_is_back(
+    tmp_path: Path, looking: Callable[..., Look]
+) -> None:
+    with databases.running() as server:
+        settings = {"FAULTCUBE_DATABASE_URL": server.database()}
+        with serving(tmp_path, settings=settings) as (_, url):
+            traffic = Traffic(url)
+            traffic.until(INTO_AN_INCIDENT)
+            look = looking(url)
+            page = look.sign_in()
+            look.go("incidents")
+            page.get_by_role("link", name="bgp_clear").first.click()
+            acknowledge = page.get_by_role("button", name="Acknowledge")
+            expect(acknowledge).to_be_enabled()
+            expect(page.locator("#notices")).to_be_empty()
+
+            server.stop()
+            notices = page.locator("#notices")
+            expect(notices).to_contain_text("The database is away", timeout=AWAY)
+            acknowledge.click()
+            expect(notices).to_contain_text("It was not done: The database of incidents is away")
+            traffic.go_on()
+            look.go("network/leaf1")
+            expect(page.get_by_role("option")).to_contain_text("leaf1: Critical fault")
+            expect(notices).to_contain_text("The database is away", timeout=AWAY)
+            look.go("health")
+            expect(page.locator("main")).to_contain_text("Databaseaway")
+
+            server.start()
+            expect(notices).not_to_contain_text("The database is away", timeout=AWAY)
+            look.go("incidents")
+            page.get_by_role("link", name="bgp_clear").first.click()
+            acknowledge.click()
+            expect(page.locator("main")).to_contain_text("acknowledged")
 
 
 SCROLL = """async () => {

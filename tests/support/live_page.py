@@ -39,12 +39,12 @@ def serving(
     folder: Path, port: int = 0, settings: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Running, str]]:
     """Serve the model that ships, with an admin key and a database in a folder."""
-    env = environment(
-        FAULTCUBE_DATABASE_URL=f"sqlite:///{folder}/classes.sqlite",
-        FAULTCUBE_JOURNAL=str(folder / "journal"),
-        FAULTCUBE_ADMIN_KEYS=digest(ADMIN),
-        **(settings or {}),
-    )
+    chosen = {
+        "FAULTCUBE_DATABASE_URL": f"sqlite:///{folder}/classes.sqlite",
+        "FAULTCUBE_JOURNAL": str(folder / "journal"),
+        "FAULTCUBE_ADMIN_KEYS": digest(ADMIN),
+    }
+    env = environment(**chosen | dict(settings or {}))
     command = f"{Path(sys.executable).parent / 'faultcube'} serve --port {port}"
     with running(command, cwd=ROOT, env=env, seconds=60) as (process, url):
         yield process, url

@@ -37,8 +37,15 @@ class Assembled:
     findings: tuple[str, ...]
 
 
+class NoRecordError(RecipeError):
+    """No record came of the points."""
+
+
 def assemble(
-    points: PointsTable, keep: Sequence[str] = (), report: Callable[[int], object] = lambda _: None
+    points: PointsTable,
+    keep: Sequence[str] = (),
+    report: Callable[[int], object] = lambda _: None,
+    arrived: float | None = None,
 ) -> Assembled:
     """Return the records of all points.
 
@@ -46,9 +53,12 @@ def assemble(
         points: in the order of time.
         keep: columns of the points' table whose last value in a record is kept.
         report: called with the number of points so far.
+        arrived: when all points had arrived, seconds since the Unix epoch; at the latest of them
+            unless given.
 
     Raises:
-        RecipeError: there is no record, or no column to keep.
+        NoRecordError: there is no record.
+        RecipeError: there is no column to keep.
     """
     mapping = points.rules
     for name in keep:
@@ -56,7 +66,8 @@ def assemble(
             raise RecipeError(f"there is no column {name!r} to keep")
     assembler = Assembler(mapping, max_keys=_KEYS, max_series=_SERIES)
     parts = []
-    arrived = float(points.times.max()) / 1e9  # a recording waits for nothing
+    if arrived is None:
+        arrived = float(points.times.max()) / 1e9  # a recording waits for nothing
     for some in points.points(assembler.series):
         parts.append(assembler.add(some, arrived))
         report(assembler.counts.points)
@@ -65,7 +76,7 @@ def assemble(
     findings = tuple(assembler.findings())
     if not len(records):
         why = f"; {findings[0]}" if findings else ": no metric of the mapping is among its columns"
-        raise RecipeError(f"no record came of the points{why}")
+        raise NoRecordError(f"no record came of the points{why}")
     rows = _table(assembler, records)
     if keep:
         rows = _with_kept(rows, points, keep)

@@ -6,12 +6,16 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import typer
 
 from models.telemetry.mapping import Mapping, MappingError
-from training.assembly.assemble import Assembled, assemble, write
+from models.telemetry.records import Counts
+from training.assembly.assemble import assemble, write
 from training.assembly.points_table import PointsTable, TimeUnit
+from training.assembly.units import Job, assemble_units, files_of
 from training.check import status
 from training.recipe import RecipeError
 
@@ -33,19 +37,52 @@ def assemble_and_write(
     except (RecipeError, MappingError, OSError) as error:
         typer.echo(f"faultcube: {error}", err=True)
         return 2
-    _print(made, rules, out, time.perf_counter() - started)
+    learning, seconds = int(made.rows["learning"].sum()), time.perf_counter() - started
+    _print(made.counts, made.keys, learning, made.findings, rules, seconds)
+    typer.echo(f"wrote {out}")
     return 0
 
 
-def _print(made: Assembled, rules: Mapping, out: Path, seconds: float) -> None:
-    for line in made.findings:
+def assemble_archive(points: str, jobs: int, mapping: Path, out: Path, *options: Any) -> int:
+    """Assemble an archive by units; returns the exit code, 2 for what cannot be used.
+
+    Args:
+        points: a folder, pattern or file.
+        jobs: processes.
+        mapping: file of it.
+        out: folder of the parts.
+        options: the others of a `Job`.
+    """
+    started = time.perf_counter()
+    try:
+        with status("reading points") as say:
+            job = Job(files_of(points), mapping, out, *options)
+            found = assemble_units(job, jobs, lambda done: say(f"unit {done} of {job.units}"))
+            rules = Mapping.read(mapping)
+    except (RecipeError, MappingError, OSError, pl.exceptions.PolarsError) as error:
+        typer.echo(f"faultcube: {str(error).splitlines()[0]}", err=True)
+        return 2
+    seconds = time.perf_counter() - started
+    _print(found.counts, found.keys, found.learning, found.findings, rules, seconds)
+    there = found.units - found.made
+    typer.echo(f"wrote {found.made} parts into {out}" + (f"; {there} were there" if there else ""))
+    return 0
+
+
+def _print(
+    counts: Counts,
+    keys: int,
+    learning: int,
+    findings: Sequence[str],
+    rules: Mapping,
+    seconds: float,
+) -> None:
+    for line in findings:
         typer.echo(f"warning: {line}", err=True)
-    counts = made.counts
     typer.echo(
-        f"{counts.points:,} points became {counts.records:,} records of {made.keys} "
+        f"{counts.points:,} points became {counts.records:,} records of {keys} "
         f"{' and '.join(rules.key)}, {len(rules.fields)} fields, in {seconds:.1f} s"
     )
-    learning = int(made.rows["learning"].sum())
     typer.echo(f"{learning:,} records are of a learning period; {counts.anew} keys began anew")
     if counts.missing:
         typer.echo(f"{counts.missing:,} points are missing of series that had some before")
@@ -56,4 +93,3 @@ def _print(made: Assembled, rules: Mapping, out: Path, seconds: float) -> None:
     }
     if others:
         typer.echo(", ".join(f"{name} {count:,}" for name, count in others.items()))
-    typer.echo(f"wrote {out}")

@@ -49,7 +49,12 @@ class PointsTable:
         rows = read_file(path).rows
         if time not in rows.columns:
             raise RecipeError(f"{path} has no column {time!r}; name the time column with --time")
-        times = _nanoseconds(rows[time], unit)
+        return cls.of(rows, rules, time, unit)
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, rules: Rules, time: str, unit: TimeUnit) -> PointsTable:
+        """Sort rows that have a time, or raise RecipeError."""
+        times = nanoseconds(rows[time], unit)
         order = np.argsort(times, kind="stable")
         rows = rows[order]
         tags = _tag_columns(rows, rules, time)
@@ -150,8 +155,12 @@ def _numbers(column: pl.Series, metrics: Sequence[str], rules: Rules) -> NDArray
     return values
 
 
-def _nanoseconds(column: pl.Series, unit: TimeUnit) -> NDArray[np.int64]:
-    """Return times in nanoseconds; numbers are in `unit`."""
+def nanoseconds(column: pl.Series, unit: TimeUnit) -> NDArray[np.int64]:
+    """Return times in nanoseconds; numbers are in `unit`.
+
+    Raises:
+        RecipeError: some rows have none.
+    """
     if column.dtype == pl.String:
         numbers = column.cast(pl.Float64, strict=False)
         column = numbers if not numbers.null_count() else times_of(column)

@@ -14,9 +14,9 @@ from benchmarks.live.viewers import looking
 
 def test_a_ratio_is_of_the_rounds_in_which_both_were_measured() -> None:
     off, on = [1.0, 2.0, 4.0], [1.0, 4.0, 5.0]
-    costs = Costs({"off": off, "on, with viewers": on})
-    assert costs.ratios("on, with viewers") == [1.0, 0.5, 0.8]
-    assert costs.ratio("on, with viewers") == 0.8
+    costs = Costs({"off": off, "all on, idle": on})
+    assert costs.ratios("all on, idle") == [1.0, 0.5, 0.8]
+    assert costs.ratio("all on, idle") == 0.8
 
 
 def test_all_variants_are_measured_with_viewers_who_are_told_something(tmp_path: Path) -> None:

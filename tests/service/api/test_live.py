@@ -58,6 +58,7 @@ def state_of(client: TestClient) -> State:
         ("/live/records/300", "/live/records/{n}"),
         ("/live/records/1199", "/live/records/{n}"),
         ("/live/health", "/live/health"),
+        ("/live/drift", "/live/drift"),
         ("/session", "/session"),
     ],
 )

@@ -17,6 +17,7 @@ from service.live.kept import Taken
 from service.live.live import Live, Surroundings
 from service.live.scene import Scene
 from service.observability.counters import Counters
+from service.observability.drift import Drifts
 from service.scoring.served_model import ServedModel
 
 START = 1_800_000_000.0
@@ -74,6 +75,7 @@ class Around:
     now: float = START
     members: dict[str, str] = field(default_factory=dict)
     interval: float = 5.0
+    drift: tuple[int, Drifts | None] = (0, None)
     counters: Counters = field(default_factory=Counters)
 
     def live(self, **options: Any) -> Live:
@@ -83,6 +85,7 @@ class Around:
             keys=lambda: 7,
             requests=lambda: 3,
             points=lambda: 2,
+            drift=lambda: self.drift,
             store=lambda: "memory",
             alone=True,
         )

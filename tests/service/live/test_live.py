@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,9 +17,11 @@ from service.classes.entities import Snapshot, StoredClass, SupportRecord
 from service.formats.chunk import Chunk
 from service.live.hub import Viewer
 from service.live.live import Live
+from service.observability.drift import Drifts
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from tests.service.live.conftest import START, Around, Record, Take
+from tests.support.bundles import put_bundle
 
 
 def serve(live: Live, model: Model, snapshot: Snapshot | None = None) -> ServedModel:
@@ -251,3 +254,27 @@ def test_what_waits_is_bounded(live: Live, take: Take, good: Record) -> None:
         live.take(one)
         live.tell_incident("0123", "open", "updated")
     assert len(live._keyed) == len(live._told) == 10_000
+
+
+def test_drift_is_kept_each_minute_for_a_day_and_begins_anew_with_a_bundle(
+    around: Around, live: Live, bundle: Path, tmp_path: Path
+) -> None:
+    def pass_minutes(number: int) -> None:
+        for _ in range(240 * number):
+            live.step()
+
+    pass_minutes(1)
+    nothing = live.drift()
+    assert (nothing.records, nothing.mean, nothing.history) == (0, None, [])
+    around.drift = 600, Drifts(0.05, 0.2)
+    pass_minutes(2)
+    around.drift = 700, Drifts(0.3, 0.6)
+    kept = live.drift()
+    assert [(then.records, then.mean, then.largest) for then in kept.history] == [
+        (600, 0.05, 0.2)
+    ] * 2
+    assert (kept.records, kept.mean, kept.largest) == (700, 0.3, 0.6)
+    put_bundle(bundle, tmp_path / "other", day=1)
+    serve(live, Model.load(tmp_path / "other"))
+    live.step()
+    assert live.drift().history == []
