@@ -326,9 +326,9 @@ def consume(
     from service.offline.tables import TableError
 
     try:
-        from service.stream.consumer import Options
         from service.stream.log import StreamError, Topics, read_properties
         from service.stream.start import run
+        from service.stream.work import Options
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise

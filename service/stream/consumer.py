@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -25,13 +25,15 @@ from service.runtime.incidents import Incidents
 from service.settings import Settings
 from service.stream.checkpoints import Checkpoints
 from service.stream.judged import Batch
-from service.stream.log import Log, StreamError, Topics
+from service.stream.log import Log, StreamError
 from service.stream.merging import Merger
 from service.stream.outlet import Outlet
 from service.stream.partition import Output, Partition
+from service.stream.records import RECORDS
 from service.stream.rules import Rules
+from service.stream.work import Judging, Options, Owned, Totals
 
-__all__ = ["FORMAT", "Options", "StreamConsumer", "Totals"]
+__all__ = ["FORMAT", "StreamConsumer"]
 
 FORMAT = "faultcube-format"
 """Header of a message that says its format."""
@@ -41,74 +43,6 @@ _TELL_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a consumer works.
-
-    Attributes:
-        topics: that it reads and writes.
-        group: of the processes that share the partitions; it names their checkpoints.
-        receiver: format of messages that have no header.
-        idle: seconds without a message after which a partition is silent.
-        checkpoint: seconds between two checkpoints.
-    """
-
-    topics: Topics
-    group: str
-    receiver: str = "telegraf"
-    idle: float = 30.0
-    checkpoint: float = 30.0
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a process has done.
-
-    Attributes:
-        messages: that were read.
-        points: of them.
-        refused: messages that could not be decoded.
-        records: that were judged.
-        changes: of incidents.
-    """
-
-    messages: int = 0
-    points: int = 0
-    refused: int = 0
-    records: int = 0
-    changes: int = 0
-
-
-@dataclass(slots=True)
-class _Owned:
-    """A partition of points that this process owns.
-
-    Attributes:
-        partition: its state.
-        next: offset of the next message.
-        seen: monotonic time of its latest message.
-        is_at_end: whether all messages were read.
-        is_silent: whether its records were completed because no message came.
-        told: the watermark that was told last.
-    """
-
-    partition: Partition
-    next: int
-    seen: float
-    is_at_end: bool = False
-    is_silent: bool = False
-    told: float = float("-inf")
-
-
-@dataclass(slots=True)
-class _Judging:
-    """The partition of judged records, if this process owns it."""
-
-    merger: Merger
-    next: int
-    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class StreamConsumer:
@@ -142,8 +76,8 @@ class StreamConsumer:
         self._checkpoints = Checkpoints(store, options.group, stop, clock)
         self.totals = Totals()
         self._sources: list[str] = []
-        self._owned: dict[str, _Owned] = {}
-        self._judging: _Judging | None = None
+        self._owned: dict[str, Owned] = {}
+        self._judging: Judging | None = None
         self._tended = self._told = self._kept = time.monotonic()
         self._has_failed = False
 
@@ -217,13 +151,15 @@ class StreamConsumer:
         headers = dict(message.headers() or [])
         given = headers.get(FORMAT) or self._options.receiver
         name = given if isinstance(given, str) else given.decode("utf-8", "replace")
-        receiver = RECEIVERS.get(name)
-        if receiver is None:
+        body, (_, stamp), partition = message.value() or b"", message.timestamp(), owned.partition
+        if name == RECORDS:
+            output = partition.take_records(body, offset, stamp / 1000)
+        elif (receiver := RECEIVERS.get(name)) is not None:
+            before = partition.assembler.counts.points
+            output = partition.take(receiver, body, offset, stamp / 1000)
+            self.totals.points += partition.assembler.counts.points - before
+        else:
             raise MalformedInputError(f"There is no format {name[:100]!r}.")
-        partition, (_, stamp) = owned.partition, message.timestamp()
-        before = partition.assembler.counts.points
-        output = partition.take(receiver, message.value() or b"", offset, stamp / 1000)
-        self.totals.points += partition.assembler.counts.points - before
         self._write(owned, output)
 
     def _take_judged(self, message: Message, offset: int) -> None:
@@ -233,7 +169,7 @@ class StreamConsumer:
             judging.next = offset + 1
             judging.merger.take(Batch.read(message.value() or b""))
 
-    def _write(self, owned: _Owned, output: Output) -> None:
+    def _write(self, owned: Owned, output: Output) -> None:
         self._outlet.write(owned.partition.source, output)
         if output.batches:
             owned.told = output.batches[-1].watermark
@@ -258,7 +194,7 @@ class StreamConsumer:
             self._kept = now
             self._keep(consumer)
 
-    def _look_after(self, owned: _Owned, now: float) -> None:
+    def _look_after(self, owned: Owned, now: float) -> None:
         """Complete the records of a partition that is silent, and tell how far it has come."""
         partition, idle = owned.partition, max(self._options.idle, self._rules.mapping.wait)
         if owned.is_at_end and now - owned.seen >= idle:
@@ -291,7 +227,7 @@ class StreamConsumer:
             with suppress(KafkaException):  # the database has it; the group is told for its sake
                 consumer.commit(offsets=kept, asynchronous=False)
 
-    def _keep_partition(self, owned: _Owned, tick: float | None = None) -> bool:
+    def _keep_partition(self, owned: Owned, tick: float | None = None) -> bool:
         document, engine = owned.partition.snapshot(tick)
         return self._checkpoints.keep(owned.partition.source, owned.next, document, engine)
 
@@ -325,7 +261,7 @@ class StreamConsumer:
     def _take_up(self, source: str) -> int | None:
         """Take up a partition of points; return the offset to read from, None for the group's."""
         partition = Partition(source, self._rules)
-        owned = self._owned[source] = _Owned(partition, 0, time.monotonic())
+        owned = self._owned[source] = Owned(partition, 0, time.monotonic())
         found = self._checkpoints.find(source)
         if found is None:
             return None
@@ -345,7 +281,7 @@ class StreamConsumer:
         merger = Merger(incidents, self._rules, self._sources)
         name = self._checkpoints.name(source)
         position = self._checkpoints.patiently(lambda: merger.resume(name))
-        self._judging = _Judging(merger, position or 0)
+        self._judging = Judging(merger, position or 0)
         threading.Thread(target=incidents.run, args=[self._judging.stop], daemon=True).start()
         return position
 

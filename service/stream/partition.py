@@ -7,7 +7,6 @@ only when the partition is silent, and what that does is in the checkpoint befor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Decisions
+from models.schema import Matrix
 from models.telemetry.assembler import Assembler
 from models.telemetry.points import Points
 from models.telemetry.records import Records
 from models.telemetry.snapshot import SnapshotError
 from service.incidents.engine import Engine
+from service.incidents.incident import Judged
 from service.ingest.receivers import Receiver
-from service.runtime.judging import judge_assembled
+from service.runtime.judging import judge, judge_assembled
 from service.stream.judged import Batch, Place, rows_of
+from service.stream.records import BETWEEN, read_records
 from service.stream.rules import Rules
 
-__all__ = ["BETWEEN", "KeyVerdict", "Output", "Partition"]
-
-BETWEEN = " / "
-"""Between the parts of a key."""
+__all__ = ["KeyVerdict", "Output", "Partition"]
 
 
 class KeyVerdict(msgspec.Struct, omit_defaults=True, gc=False):
@@ -134,6 +133,18 @@ class Partition:
         self._newest = max(self._newest, self._newest_of(decoded.points))
         return self._judged(records, before, (offset, 1, 0))
 
+    def take_records(self, body: bytes, offset: int, arrived: float) -> Output:
+        """Take a message of records that were made already.
+
+        Raises:
+            MalformedInputError: it cannot be read; no verdict comes of it.
+        """
+        before, rules = self.watermark, self._rules
+        made = read_records(body, rules.served, rules.mapping, arrived)
+        decisions, judged = judge(rules.served, made.times, made.keys, made.matrix)
+        self._newest = max(self._newest, float(made.times.max()))
+        return self._output(judged, made.matrix, decisions, before, (offset, 1, 0))
+
     def tick(self, now: float, offset: int) -> Output:
         """Complete the records that wait, since the partition is silent.
 
@@ -198,33 +209,35 @@ class Partition:
         renewed = {c.key for c in self._engine.observe(judged) if c.kind == "renewed"}
         if renewed:
             self.assembler.renew({s for s, key in zip(slots, keys, strict=True) if key in renewed})
-        bad = ~rules.served.model.are_good(taken.decisions)
-        rows = rows_of(judged, taken.matrix, bad, before)
-        batch = Batch(self.source, place, self.watermark, rules.served.version, rows)
-        verdicts = self._verdicts(records, keys, taken.decisions)
-        if taken.usable is not None:
-            for row in np.flatnonzero(~taken.usable).tolist():
-                verdicts[row].insufficient = True
-        return Output(verdicts, [*batch.parts(before)])
+        output = self._output(judged, taken.matrix, taken.decisions, before, place)
+        usable = records.sufficient if taken.usable is None else taken.usable
+        for row in np.flatnonzero(records.learning | ~usable).tolist():
+            output.verdicts[row].learning = bool(records.learning[row])
+            output.verdicts[row].insufficient = not usable[row]
+        return output
 
-    def _verdicts(
-        self, records: Records, keys: Sequence[str], decisions: Decisions
-    ) -> list[KeyVerdict]:
+    def _output(
+        self, judged: Judged, matrix: Matrix, decisions: Decisions, before: float, place: Place
+    ) -> Output:
+        """Return what is to be written of judged records."""
         served = self._rules.served
-        times, learning = records.times.tolist(), records.learning.tolist()
-        made = served.model.verdicts(decisions, lambda *each: each)
-        return [
+        rows = rows_of(judged, matrix, ~served.model.are_good(decisions), before)
+        batch = Batch(self.source, place, self.watermark, served.version, rows)
+        verdicts = [
             KeyVerdict(
                 *(key, time, label, good, distance, confidence),
                 served.version,
                 served.revision,
                 nearest,
-                learns,
             )
-            for key, time, learns, (label, good, distance, confidence, nearest, _) in zip(
-                keys, times, learning, made, strict=True
+            for key, time, (label, good, distance, confidence, nearest, _) in zip(
+                judged.keys,
+                judged.times.tolist(),
+                served.model.verdicts(decisions, lambda *each: each),
+                strict=True,
             )
         ]
+        return Output(verdicts, [*batch.parts(before)])
 
     def _is_good(self, records: Records) -> NDArray[np.bool_]:
         """Tell which records the model calls good: baselines may follow them."""

@@ -13,9 +13,11 @@ from service.classes.entities import StoreError
 from service.ingest.receivers import RECEIVERS
 from service.observability import logs
 from service.settings import Settings, SettingsError
-from service.stream.consumer import Options, StreamConsumer
+from service.stream.consumer import StreamConsumer
 from service.stream.log import Log, StoppedError, StreamError
+from service.stream.records import RECORDS
 from service.stream.rules import Rules
+from service.stream.work import Options
 
 __all__ = ["run"]
 
@@ -43,8 +45,8 @@ def run(
     """
     if "bootstrap.servers" not in properties:
         raise StreamError("where is the log? give --brokers HOST:PORT")
-    if options.receiver not in RECEIVERS:
-        raise StreamError(f"--format is one of {', '.join(RECEIVERS)}")
+    if options.receiver not in (formats := [*RECEIVERS, RECORDS]):
+        raise StreamError(f"--format is one of {', '.join(formats)}")
     try:
         url = settings.database()
         if url is None:

@@ -20,10 +20,11 @@ from benchmarks.stream.points import Sent, make_topic
 from benchmarks.stream.trial import read
 from service.classes.database import Store
 from service.settings import Settings
-from service.stream.consumer import FORMAT, Options, StreamConsumer
+from service.stream.consumer import FORMAT, StreamConsumer
 from service.stream.log import Log, StreamError, Topics
 from service.stream.partition import Output
 from service.stream.rules import Rules
+from service.stream.work import Options
 from tests.support.running import eventually
 
 _names = count()
@@ -192,6 +193,22 @@ def test_a_header_tells_the_format_of_a_message(stream: Stream) -> None:
         eventually(lambda: consumer.totals.messages or None, seconds=60)
 
     assert (consumer.totals.points, consumer.totals.refused) == (2, 0)
+
+
+def test_records_come_on_the_same_topic(stream: Stream, rules: Rules) -> None:
+    examples = rules.served.model.examples
+    rows = [{"device": "leaf1", "time": at, **row} for at, row in enumerate(examples, 1000)]
+    table = pa.Table.from_pylist(rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    stream.put(sink.getvalue().to_pybytes(), "leaf1", time.time(), {FORMAT: "records"})
+    stream.producer.flush()
+    with stream.consumer() as consumer:
+        eventually(lambda: consumer.totals.records == len(rows) or None, seconds=60)
+
+    labels = [json.loads(values[0])["label"] for values in stream.verdicts().values()]
+    assert labels == rules.served.model.names
 
 
 @dataclass
