@@ -32,6 +32,7 @@ _TELL_SECONDS = 2.0
 __all__ = [
     "adapt",
     "classify",
+    "consume",
     "export_feedback",
     "key",
     "openapi",
@@ -284,6 +285,76 @@ def _incident_line(incident: dict[str, Any]) -> str:
     """Return the state of an incident in one line."""
     moment, state = str(incident["last"])[11:19], str(incident["status"])
     return f"{moment}  {state:<8}{incident['summary']}"
+
+
+def consume(
+    topic: Annotated[list[str], typer.Argument(help="Topics of metric points, keyed by device.")],
+    brokers: Annotated[
+        str | None,
+        typer.Option(help="Of the log, as HOST:PORT,HOST:PORT.", show_default="those of --config"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings of librdkafka, name=value: TLS, users, time limits."),
+    ] = None,
+    group: Annotated[
+        str, typer.Option(help="Of the processes that share the partitions.")
+    ] = "faultcube",
+    prefix: Annotated[
+        str, typer.Option(help="Of the topics that are written: PREFIX.verdicts and others.")
+    ] = "faultcube",
+    format_: Annotated[
+        str, typer.Option("--format", help="Of messages without the header `faultcube-format`.")
+    ] = "telegraf",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
+    ] = None,
+    delay: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds that incidents wait for the slowest devices.",
+            show_default="two intervals of the mapping, and its lateness",
+        ),
+    ] = None,
+    idle: Annotated[
+        float, typer.Option(min=1, help="Seconds until a partition without messages is silent.")
+    ] = 30,
+    checkpoint: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two checkpoints.")
+    ] = 30,
+) -> None:
+    """Read metric points from topics of a Kafka-compatible log, and write verdicts and incidents.
+
+    Any number of processes with the same --group share the partitions, one database
+    (FAULTCUBE_DATABASE_URL) keeps their state.
+    """
+    import threading
+
+    from service.offline.batch import open_model
+    from service.offline.tables import TableError
+
+    try:
+        from service.stream.log import StreamError, Topics, read_properties
+        from service.stream.start import run
+        from service.stream.work import Options
+    except ModuleNotFoundError as error:
+        if error.name != "confluent_kafka":
+            raise
+        raise _refusal("consume needs more libraries: pip install 'faultcube[kafka]'") from error
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chosen = _settings(bundle=bundle)
+    options = Options(Topics(tuple(topic), prefix), group, format_, idle, checkpoint)
+    try:
+        properties = read_properties(config) if config else {}
+        if brokers:
+            properties["bootstrap.servers"] = brokers
+        run(chosen, open_model(bundle), properties, options, delay, stop)
+    except (StreamError, TableError) as error:
+        raise _refusal(str(error)) from error
 
 
 def export_feedback(
