@@ -79,6 +79,11 @@ class Assembler:
             self._waves.place_series(placed)
         return placed
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no key has come yet: there is no state to keep."""
+        return not self._places.keys
+
     def key(self, slot: int) -> tuple[str, ...]:
         """Return the values of a key's tags."""
         return self._places.keys[slot]

@@ -247,6 +247,13 @@ def test_an_end_keeps_the_state_and_forgets_the_journal(
     assert later.ingestion.assembler.counts.points > 0
 
 
+def test_a_process_that_took_nothing_leaves_no_checkpoint(start: Start, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    process.wait(lambda: process.ingestion.refused is None)
+    process.end()
+    assert process.checkpoints == []
+
+
 def test_a_body_that_cannot_be_decoded_leaves_no_trace(start: Start, tmp_path: Path) -> None:
     process = start(tmp_path)
     with pytest.raises(MalformedInputError):
