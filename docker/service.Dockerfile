@@ -12,12 +12,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install --quiet --prefix=/dependencies -c constraints.txt -r service.txt \
     && pip install --quiet -r build.txt
 
-# What is never loaded: tests, Arrow's clients of other servers and second copies of a library of its
-# own, and what changes models instead of running them.
+# What is never loaded: tests, stubs and lexers, Arrow's clients of other servers than object stores
+# and second copies of a library of its own, and what changes models instead of running them.
 RUN cd /dependencies/lib/python3.*/site-packages \
-    && find . -depth -type d -name tests -exec rm -r {} + \
-    && (cd pyarrow && rm -rf include src libarrow_flight* _flight* libarrow_s3* _s3fs* \
+    && find . -depth -type d \( -name tests -o -path ./sqlalchemy/testing \) -exec rm -r {} + \
+    && find . -name '*.p[xy][dix]' -delete \
+    && (cd pyarrow && rm -rf include includes src libarrow_flight* _flight* \
         libarrow_python_flight* libarrow_python*.so libarrow_python*.so.*.*) \
+    && (cd numpy && rm -rf distutils f2py) \
+    && rm -r pygments/lexers/[a-z]* pygments/lexers/__pycache__/[a-z]* \
     && (cd onnxruntime && rm -rf transformers quantization tools datasets)
 
 COPY README.md LICENSE ./

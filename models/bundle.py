@@ -5,6 +5,7 @@
     examples.json   a ready request body: one real record of each class, in the manifest's order
     reference.npz   calibration records and their classes; not in every bundle
     card.md         the model card, with its figures beside it
+    manifest.sig    who vouches for the manifest, and so for all of this; see `models.signature`
 
 Nothing is ever unpickled.
 """
@@ -17,11 +18,11 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import pydantic
 
@@ -31,15 +32,20 @@ from models.schema import Field
 
 __all__ = [
     "FORMAT",
+    "MANIFEST",
     "MOST_BYTES",
     "MOST_FIELDS",
     "MOST_MANIFEST_BYTES",
+    "MOST_SIGNATURE_BYTES",
+    "SIGNATURE",
     "Bundle",
     "BundleError",
     "Calibration",
     "Class",
     "Manifest",
     "Name",
+    "ReadFile",
+    "Trust",
     "read_manifest",
 ]
 
@@ -49,12 +55,18 @@ MOST_BYTES = 256 << 20
 """Of a bundle's files together, its manifest aside."""
 MOST_MANIFEST_BYTES = 8 << 20
 """Of a manifest; one of 2,000 classes in 140 dimensions has 7 MB."""
+MOST_SIGNATURE_BYTES = 1024
 MOST_FIELDS = 4096
 
-_MANIFEST = "manifest.json"
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.sig"
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
 _REQUIRED_FILES = ("encoder.onnx", "examples.json")
+
+ReadFile = Callable[[str, int], bytes]
+"""Returns a bundle's file by its name, of at most so many bytes, or raises `OSError`."""
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
 _Unit = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -66,6 +78,14 @@ class BundleError(Exception):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"bundle {path} is refused: {reason}")
         self.path, self.reason = path, reason
+
+
+class Trust(Protocol):
+    """Decides whom to trust; `models.signature.TrustedKeys` does."""
+
+    def fault(self, manifest: bytes, signature: bytes | None) -> str | None:
+        """Return why a manifest must not be trusted, None where it may."""
+        ...
 
 
 class _Frozen(pydantic.BaseModel):
@@ -181,7 +201,7 @@ class Manifest(_Frozen):
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
             raise ValueError("a centroid's length is not the number of dimensions")
         for name in self.files:
-            if not _FILE_NAME.fullmatch(name) or name == _MANIFEST:
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
                 raise ValueError(f"file name not allowed: {name!r}")
         for name in _REQUIRED_FILES:
             if name not in self.files:
@@ -209,7 +229,7 @@ class Manifest(_Frozen):
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BundleError(folder, f"{_MANIFEST} is not JSON (cut off?)") from error
+            raise BundleError(folder, f"{MANIFEST} is not JSON (cut off?)") from error
         form = document.get("format") if isinstance(document, dict) else None
         if form != FORMAT:
             raise BundleError(folder, f"its format is {form!r}; this version reads format {FORMAT}")
@@ -220,7 +240,7 @@ class Manifest(_Frozen):
                 include_url=False, include_context=False, include_input=False
             )
             path = ".".join(map(str, first["loc"])) or "document"
-            raise BundleError(folder, f"{_MANIFEST}: {path}: {first['msg']}") from error
+            raise BundleError(folder, f"{MANIFEST}: {path}: {first['msg']}") from error
 
     def content_hash(self) -> str:
         """Return the version that this content must have."""
@@ -237,22 +257,45 @@ class Bundle:
     files: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, path: str | Path) -> Bundle:
+    def read(cls, path: str | Path, *, trusted: Trust | None = None) -> Bundle:
         """Read a bundle and verify all of its files.
+
+        Args:
+            path: its folder.
+            trusted: who must have signed it; anybody may have made it unless given.
 
         Raises:
             BundleError: a file is missing, unreadable, truncated or altered, the files have more
-                than `MOST_BYTES`, or the format is not supported.
+                than `MOST_BYTES`, the format is not supported, or nobody trusted has signed it.
         """
         folder = Path(path)
-        manifest = Manifest.parse(read_manifest(folder), folder)
+        return cls.of(lambda name, most: read_file(folder / name, most), folder, trusted=trusted)
+
+    @classmethod
+    def of(cls, read: ReadFile, folder: Path, *, trusted: Trust | None = None) -> Bundle:
+        """Read a bundle from anywhere and verify it, as `read` does.
+
+        Each file is read once, and what is returned is made of the bytes that were verified.
+
+        Args:
+            read: reads a file.
+            folder: what to call the bundle in errors.
+            trusted: as for `read`.
+
+        Raises:
+            BundleError: as for `read`.
+        """
+        text = _manifest(read, folder)
+        if trusted is not None and (fault := trusted.fault(text, _signature(read, folder))):
+            raise BundleError(folder, fault)
+        manifest = Manifest.parse(text, folder)
         files: dict[str, bytes] = {}
         left = MOST_BYTES
         for name, digest in manifest.files.items():
-            files[name] = _read(folder, name, digest, left)
+            files[name] = _file(read, folder, name, digest, left)
             left -= len(files[name])
         if manifest.version != manifest.content_hash():
-            raise BundleError(folder, f"{_MANIFEST} was altered: its content is not its version's")
+            raise BundleError(folder, f"{MANIFEST} was altered: its content is not its version's")
         return cls(manifest, files)
 
     @classmethod
@@ -286,7 +329,7 @@ class Bundle:
             for name, data in self.files.items():
                 (draft / name).parent.mkdir(exist_ok=True)
                 (draft / name).write_bytes(data)
-            (draft / _MANIFEST).write_bytes(text)
+            (draft / MANIFEST).write_bytes(text)
             draft.chmod(0o755)
             draft.rename(target)
         except BaseException:
@@ -300,16 +343,30 @@ def read_manifest(folder: Path) -> bytes:
     Raises:
         BundleError: it cannot be read, or has more than `MOST_MANIFEST_BYTES`.
     """
+    return _manifest(lambda name, most: read_file(folder / name, most), folder)
+
+
+def _manifest(read: ReadFile, folder: Path) -> bytes:
     try:
-        return read_file(folder / _MANIFEST, MOST_MANIFEST_BYTES)
+        return read(MANIFEST, MOST_MANIFEST_BYTES)
     except OSError as error:
-        reason = f"{_MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
+        reason = f"{MANIFEST} cannot be read ({error.strerror}); is this a bundle's folder?"
         raise BundleError(folder, reason) from error
 
 
-def _read(folder: Path, name: str, digest: str, most: int) -> bytes:
+def _signature(read: ReadFile, folder: Path) -> bytes | None:
+    """Return the signature, None without one."""
     try:
-        data = read_file(folder / name, most)
+        return read(SIGNATURE, MOST_SIGNATURE_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BundleError(folder, f"{SIGNATURE} cannot be read ({error.strerror})") from error
+
+
+def _file(read: ReadFile, folder: Path, name: str, digest: str, most: int) -> bytes:
+    try:
+        data = read(name, most)
     except OSError as error:
         raise BundleError(folder, f"{name} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:

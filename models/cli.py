@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-__all__ = ["main"]
+__all__ = ["log_model", "main"]
 
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -48,3 +50,29 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:
         def missing() -> None:
             """Not installed."""
             raise reason
+
+
+def log_model(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+) -> None:
+    """Write a bundle as an MLflow model, for `mlflow.pyfunc.load_model` and MLflow's registry."""
+    from models.bundle import BundleError
+    from models.pyfunc import save
+
+    try:
+        save(bundle, out)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        why = f"{library} is not installed: pip install -c constraints.txt '.[mlflow]'"
+        raise _refusal(why) from error
+    except BundleError as error:
+        raise _refusal(str(error)) from error
+    except OSError as error:
+        raise _refusal(f"{out} cannot be written: {error.strerror}") from error
+    typer.echo(f"{out}: mlflow.pyfunc.load_model reads it; predict() takes a table of records")
+
+
+def _refusal(message: str) -> typer.Exit:
+    typer.echo(f"faultcube: {message}", err=True)
+    return typer.Exit(2)

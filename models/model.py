@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Bundle, BundleError, Class, Manifest
+from models.bundle import Bundle, BundleError, Class, Manifest, Trust
 from models.decision import Decisions, NearestCentroid, log_prior_of
 from models.encoder import Encoder, EncoderError
 from models.names import UNKNOWN
@@ -116,18 +116,26 @@ class Model:
         self._smoke_test()
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int = 1, version: str | None = None) -> Model:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        version: str | None = None,
+        trusted: Trust | None = None,
+    ) -> Model:
         """Read, verify and smoke-test a bundle.
 
         Args:
             path: its folder.
             threads: threads of one inference.
             version: that it must have; any unless given.
+            trusted: who must have signed it; anybody may have made it unless given.
 
         Raises:
             BundleError: the bundle is rejected; the message names it and says why.
         """
-        bundle = Bundle.read(path)
+        bundle = Bundle.read(path, trusted=trusted)
         if version not in {None, bundle.manifest.version}:
             raise BundleError(Path(path), "it was exchanged while it was being loaded")
         try:

@@ -103,6 +103,7 @@ def create_app(
             incidents=state.incidents.open_incidents,
             alerts=state.incidents.waiting,
             points=state.ingestion.queued,
+            source=None if state.mirror is None else state.mirror.found().fault is None,
         )
 
     state = State(settings, Metrics(status), load, clock)

@@ -1,4 +1,4 @@
-"""The commands `faultcube serve`, `classify`, `adapt`, `export-feedback` and smaller ones.
+"""The commands `faultcube serve`, `classify`, `adapt`, `sign`, `verify` and smaller ones.
 
 Commands import what they need when called: the command line starts fast, and works without the
 service's libraries.
@@ -32,12 +32,15 @@ _TELL_SECONDS = 2.0
 __all__ = [
     "adapt",
     "classify",
+    "consume",
     "export_feedback",
     "key",
     "openapi",
     "replay",
     "serve",
     "settings",
+    "sign",
+    "verify",
 ]
 
 
@@ -130,7 +133,13 @@ def classify(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from service.offline.archive import is_archive, job_of
-        from service.offline.batch import chosen_bundle, classify_table, destination, open_model
+        from service.offline.batch import (
+            chosen_bundle,
+            classify_table,
+            destination,
+            open_model,
+            trusted_keys,
+        )
         from service.offline.enrolled import read_classes, with_classes
         from service.offline.profiles import open_profile
         from service.offline.tables import Table, TableError
@@ -151,6 +160,7 @@ def classify(
                     distances=distances,
                     keep=keep or (),
                     report=report,
+                    trusted=trusted_keys(),
                 )
                 counts = _classify_archive(job, engine, jobs)
                 _print_counts(counts, perf_counter() - started)
@@ -277,6 +287,76 @@ def _incident_line(incident: dict[str, Any]) -> str:
     return f"{moment}  {state:<8}{incident['summary']}"
 
 
+def consume(
+    topic: Annotated[list[str], typer.Argument(help="Topics of metric points, keyed by device.")],
+    brokers: Annotated[
+        str | None,
+        typer.Option(help="Of the log, as HOST:PORT,HOST:PORT.", show_default="those of --config"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings of librdkafka, name=value: TLS, users, time limits."),
+    ] = None,
+    group: Annotated[
+        str, typer.Option(help="Of the processes that share the partitions.")
+    ] = "faultcube",
+    prefix: Annotated[
+        str, typer.Option(help="Of the topics that are written: PREFIX.verdicts and others.")
+    ] = "faultcube",
+    format_: Annotated[
+        str, typer.Option("--format", help="Of messages without the header `faultcube-format`.")
+    ] = "telegraf",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
+    ] = None,
+    delay: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds that incidents wait for the slowest devices.",
+            show_default="two intervals of the mapping, and its lateness",
+        ),
+    ] = None,
+    idle: Annotated[
+        float, typer.Option(min=1, help="Seconds until a partition without messages is silent.")
+    ] = 30,
+    checkpoint: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two checkpoints.")
+    ] = 30,
+) -> None:
+    """Read metric points from topics of a Kafka-compatible log, and write verdicts and incidents.
+
+    Any number of processes with the same --group share the partitions, one database
+    (FAULTCUBE_DATABASE_URL) keeps their state.
+    """
+    import threading
+
+    from service.offline.batch import open_model
+    from service.offline.tables import TableError
+
+    try:
+        from service.stream.log import StreamError, Topics, read_properties
+        from service.stream.start import run
+        from service.stream.work import Options
+    except ModuleNotFoundError as error:
+        if error.name != "confluent_kafka":
+            raise
+        raise _refusal("consume needs more libraries: pip install 'faultcube[kafka]'") from error
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    chosen = _settings(bundle=bundle)
+    options = Options(Topics(tuple(topic), prefix), group, format_, idle, checkpoint)
+    try:
+        properties = read_properties(config) if config else {}
+        if brokers:
+            properties["bootstrap.servers"] = brokers
+        run(chosen, open_model(bundle), properties, options, delay, stop)
+    except (StreamError, TableError) as error:
+        raise _refusal(str(error)) from error
+
+
 def export_feedback(
     out: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
     enrolled: Annotated[
@@ -333,6 +413,55 @@ def key() -> None:
 
     secret, digest = new_key()
     typer.echo(f"key      {secret}\nsha256   {digest}")
+
+
+def sign(
+    bundle: Annotated[Path | None, typer.Argument(help="Folder of the bundle.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="File of the private key (Ed25519, PEM).")
+    ] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(help="Make a key: write the private one to this file, print the public one."),
+    ] = None,
+) -> None:
+    """Sign BUNDLE, so that services with FAULTCUBE_TRUSTED_KEYS take it; --new-key makes a key."""
+    from models import BundleError
+    from models import signature as signatures
+
+    try:
+        if new_key is not None and bundle is key is None:
+            typer.echo(signatures.new_key(new_key))
+        elif new_key is None and bundle is not None and key is not None:
+            signer = signatures.sign(bundle, key)
+            typer.echo(f"{bundle} is signed with the key of {signer}", err=True)
+        else:
+            raise _refusal("give a bundle and --key FILE, or --new-key FILE alone")
+    except (BundleError, signatures.KeyFileError) as error:
+        raise _refusal(str(error)) from error
+    except OSError as error:
+        raise _refusal(f"{error.filename} cannot be written ({error.strerror})") from error
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    keys: Annotated[
+        str,
+        typer.Option(
+            help="Public keys that are trusted, or files of them, separated by commas.",
+            envvar="FAULTCUBE_TRUSTED_KEYS",
+        ),
+    ],
+) -> None:
+    """Tell whether BUNDLE is as one of the trusted keys has signed it."""
+    from models import Bundle, BundleError
+    from models.signature import KeyFileError, TrustedKeys
+
+    try:
+        manifest = Bundle.read(bundle, trusted=TrustedKeys.parse(keys)).manifest
+    except (BundleError, KeyFileError) as error:
+        raise _refusal(str(error)) from error
+    typer.echo(f"{bundle} is {manifest.name} {manifest.version}, as it was signed")
 
 
 def _print_columns(ignored: list[str], absent: list[str]) -> None:
@@ -424,13 +553,38 @@ def _settings(**options: object) -> Settings:
         tls.context(chosen)
     except SettingsError as error:
         raise _refusal(str(error)) from error
+    shelf = chosen.shelf()
+    if chosen.bundles_from:
+        _prepare_copies(shelf)
     try:
-        is_folder = chosen.bundle.is_dir()
+        is_folder = shelf.is_dir()
     except OSError:  # a folder on the way to it cannot be entered
         is_folder = False
     if not is_folder:
-        raise _refusal(f"no folder {shlex.quote(str(chosen.bundle))} can be read: nothing to serve")
+        raise _refusal(f"no folder {shlex.quote(str(shelf))} can be read: nothing to serve")
     return chosen
+
+
+def _prepare_copies(shelf: Path) -> None:
+    """Make the folder that bundles of an object store are copied into."""
+    name = shlex.quote(str(shelf))
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        if (shelf / "manifest.json").exists():
+            raise _refusal(
+                f"FAULTCUBE_BUNDLE: {name} is one bundle; what FAULTCUBE_BUNDLES_FROM names is "
+                "copied into a folder of bundles: name another"
+            )
+    except OSError as error:
+        raise _refusal(
+            f"FAULTCUBE_BUNDLE: no folder {name} can be made ({error.strerror}), and what "
+            "FAULTCUBE_BUNDLES_FROM names is copied into it"
+        ) from error
+    if not os.access(shelf, os.W_OK):
+        raise _refusal(
+            f"FAULTCUBE_BUNDLE: {name} cannot be written, and what FAULTCUBE_BUNDLES_FROM names is "
+            "copied into it"
+        )
 
 
 def _check_store(chosen: Settings) -> None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,9 @@ import models
 from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.share import Share
 from service.web.auth import Keys, KeysError
+
+if TYPE_CHECKING:
+    from models.signature import TrustedKeys
 
 __all__ = ["Settings", "SettingsError", "as_markdown", "misspelt"]
 
@@ -72,6 +75,19 @@ class Settings(BaseSettings):
     ] = Path(models.__file__).parent / "iosxr"
     """Folder of the bundle to serve, or a folder of bundles, which is watched: the newest is served
     unless its file `current` names another."""
+
+    bundles_from: Annotated[str, Field(repr=False, pattern=r"^(\w+://\S+)?$")] = ""
+    """Address of a folder of bundles in an object store, such as `s3://bucket/models`, which is
+    [followed](operating.md#bundles-from-an-object-store): its bundles are copied into the folder
+    `FAULTCUBE_BUNDLE`, by default one in the user's state folder. Unset, there is none."""
+
+    bundles_poll_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
+    """Time in seconds between two looks at `FAULTCUBE_BUNDLES_FROM`."""
+
+    trusted_keys: str = ""
+    """Public keys that [sign bundles](operating.md#signed-bundles), or files of one key a line,
+    separated by commas. A bundle that none of them has signed is refused. Unset, every bundle is
+    taken."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on; `0.0.0.0` for every interface of the machine."""
@@ -257,6 +273,18 @@ class Settings(BaseSettings):
             raise PydanticCustomError("window", message)
         return self
 
+    def shelf(self) -> Path:
+        """Return the folder of the bundle or of bundles; by default that of copies, if there are.
+
+        Raises:
+            SettingsError: nothing says where copies go.
+        """
+        if not self.bundles_from or "bundle" in self.model_fields_set:
+            return self.bundle
+        if (folder := _state_folder()) is None:
+            raise _homeless("BUNDLE")
+        return folder / "bundles"
+
     def database(self) -> str | None:
         """Return the URL of the database; None when there is none and nobody may create one.
 
@@ -319,6 +347,21 @@ class Settings(BaseSettings):
         except KeysError as error:
             raise SettingsError(str(error)) from error
 
+    def trust(self) -> TrustedKeys | None:
+        """Return the keys that must have signed a bundle; None if anybody may have made it.
+
+        Raises:
+            SettingsError: they cannot be used.
+        """
+        if not self.trusted_keys:
+            return None
+        from models.signature import KeyFileError, TrustedKeys  # noqa: PLC0415 - slow to load
+
+        try:
+            return TrustedKeys.parse(self.trusted_keys)
+        except KeyFileError as error:
+            raise SettingsError(f"{_PREFIX}TRUSTED_KEYS: {error}") from error
+
     @classmethod
     def read(cls, **options: Any) -> Settings:
         """Read the environment; options that are not None override it.
@@ -335,6 +378,8 @@ class Settings(BaseSettings):
             raise SettingsError(f"{where}{first['msg']}") from error
         chosen.keys()
         chosen.rules()
+        chosen.trust()
+        chosen.shelf()
         if chosen.database() is not None:
             chosen.journal_folder()
         return chosen

@@ -13,7 +13,13 @@ from starlette.requests import Request
 
 from service.api.docs import answers
 from service.api.schemas import Activated, OnShelf, Shadowed, Shelved
-from service.bundles.repository import Choice, Entry, NotThereError, RepositoryError
+from service.bundles.repository import (
+    POINTER,
+    Choice,
+    Entry,
+    NotThereError,
+    RepositoryError,
+)
 from service.runtime.state import State, state_of
 from service.web.auth import admin
 from service.web.middleware import RequestInfo
@@ -49,7 +55,11 @@ def models(request: Request) -> Shelved:
         raise not_ready(
             f"The bundles cannot be listed: {error.reason}.", retry_seconds=30
         ) from error
-    return Shelved(models=[_described(state, entry, choice) for entry in entries])
+    refused = {} if state.mirror is None else state.mirror.found().refused
+    listed = [_described(state, entry, choice, refused.pop(entry.folder, "")) for entry in entries]
+    for folder, reason in refused.items():  # only in the object store
+        listed.append(OnShelf(folder=folder, served=False, state="refused", reason=reason))
+    return Shelved(models=sorted(listed, key=lambda entry: entry.folder))
 
 
 @router.get(
@@ -103,6 +113,12 @@ def activate(
     """
     state = state_of(request)
     previous = state.loader.version or None
+    if state.mirror is not None:
+        raise Problem(
+            NOT_ACTIVATED,
+            f"Nothing was changed: the bundles are those of {state.mirror}; put the version into "
+            f"its file {POINTER!r}, which all replicas follow.",
+        )
     try:
         entry = state.repository.find(version)
         state.loader.verify(entry)
@@ -130,7 +146,10 @@ def _choice(state: State) -> Choice | RepositoryError:
         return error
 
 
-def _described(state: State, entry: Entry, choice: Choice | RepositoryError) -> OnShelf:
+def _described(
+    state: State, entry: Entry, choice: Choice | RepositoryError, refused: str
+) -> OnShelf:
+    """Describe a folder; `refused` says why what the object store has for it now is refused."""
     is_pinned = (
         isinstance(choice, Choice)
         and choice.decided == "pointer"
@@ -145,6 +164,8 @@ def _described(state: State, entry: Entry, choice: Choice | RepositoryError) -> 
     present = {key: value for key, value in keys.items() if value is not None}
     condition, reason = state.loader.state_of(entry, choice)
     served = condition == "served"
+    if refused:
+        reason = f"{reason}; what is in the object store now is refused: {refused}"
     return OnShelf.model_validate(
         {"folder": entry.folder, "served": served, "state": condition, "reason": reason, **present}
     )

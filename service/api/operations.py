@@ -37,8 +37,9 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Name the bundle once it is verified and has answered its own examples; 503 until then.
 
-    While the database of classes is away, those last known decide, and while it cannot be written,
-    no change is taken: the status is `degraded`.
+    While the database of classes is away, those last known decide; while it cannot be written, no
+    change is taken; while an object store of bundles is away, none is changed: the status is
+    `degraded`.
     """
     state = state_of(request)
     served, fault = state.served, state.fault

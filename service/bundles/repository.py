@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from models import BundleError, Manifest
-from models.bundle import read_manifest
+from models.bundle import MANIFEST, read_manifest
 from models.files import read_file
 
 __all__ = [
@@ -41,13 +41,13 @@ __all__ = [
     "RepositoryError",
     "UnreadableError",
     "fingerprint",
+    "write_atomically",
 ]
 
 POINTER: Final = "current"
 """Name of the file that names the bundle to serve."""
 MAX_POINTER_BYTES: Final = 1024
 
-_MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _VERSION_PREFIX = re.compile(r"[0-9a-f]{4,15}")
 _MAX_KNOWN = 256
@@ -146,7 +146,7 @@ class BundleRepository:
     @property
     def is_bundle(self) -> bool:
         """Whether the path is itself a bundle."""
-        return os.access(self.path / _MANIFEST, os.F_OK)
+        return os.access(self.path / MANIFEST, os.F_OK)
 
     def folders(self) -> list[Path]:
         """Return the folders that may be bundles, by name; the path itself when it is one.
@@ -228,7 +228,7 @@ class BundleRepository:
             previous = self.choice().entry.version
         line = entry.folder if name == entry.folder == name.strip() else entry.version or ""
         try:
-            _write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
+            write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
         except OSError as error:
             reason = (
                 f"the pointer {POINTER!r} cannot be written ({error.strerror}): "
@@ -290,7 +290,7 @@ def fingerprint(folder: Path) -> Fingerprint | None:
     None where there is no manifest.
     """
     try:
-        return (folder / _MANIFEST).resolve(strict=True), *sorted(_stats(folder, levels=2))
+        return (folder / MANIFEST).resolve(strict=True), *sorted(_stats(folder, levels=2))
     except (OSError, RuntimeError):  # RuntimeError: a link to itself
         return None
 
@@ -328,12 +328,12 @@ def _described(text: bytes, folder: Path) -> Entry:
     except BundleError as error:
         return Entry(folder.name, folder, reason=error.reason)
     if not _VERSION.fullmatch(manifest.version):
-        return Entry(folder.name, folder, reason=f"{_MANIFEST}: version: not 16 hex digits")
+        return Entry(folder.name, folder, reason=f"{MANIFEST}: version: not 16 hex digits")
     created = manifest.created if manifest.created.tzinfo else manifest.created.replace(tzinfo=UTC)
     return Entry(folder.name, folder, manifest.name, manifest.version, created)
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def write_atomically(target: Path, data: bytes) -> None:
     """Write a file so that no reader, second writer or crash ever meets a part of it."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     draft = Path(name)

@@ -4,7 +4,7 @@ The graph of a bundle is a program. One that never ends, takes all memory or cra
 must not do so here, where no thread inside it can be stopped. The process that tries it is killed
 at a deadline and has a memory limit; it needs no more than `models`, and so takes half a second.
 
-    python -m service.bundles.trial FOLDER THREADS SECONDS BYTES
+    python -m service.bundles.trial FOLDER THREADS SECONDS BYTES [KEYS]
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from signal import Signals
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from models import BundleError, Model
+
+if TYPE_CHECKING:
+    from models.signature import TrustedKeys
 
 __all__ = ["StoppedError", "Trial"]
 
 _STEP_SECONDS: Final = 0.05
 """Between two looks whether the service ends."""
+_SECRET: Final = ("FAULTCUBE_", "AWS_", "AZURE_", "GOOGLE_")
+"""How the variables begin that hold keys, also those of object stores."""
 _KILL_SECONDS: Final = 1.0
 """Longest wait for a killed process, which may hang in a file system."""
 
@@ -46,10 +51,19 @@ class Trial:
         seconds: deadline of that process.
         most_bytes: memory that it may take for a bundle.
         threads: of one inference.
+        trusted: keys, one of which must have signed a bundle; anybody may have made it unless
+            given.
     """
 
-    def __init__(self, seconds: float, most_bytes: int, threads: int) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        most_bytes: int,
+        threads: int,
+        trusted: TrustedKeys | None = None,
+    ) -> None:
         self.seconds, self.most_bytes, self.threads = seconds, most_bytes, threads
+        self.trusted = trusted
         self._is_stopped = threading.Event()
 
     def load(self, folder: Path) -> Model:
@@ -61,7 +75,7 @@ class Trial:
         """
         version = self.version(folder)
         # Read and verified again: files may have been exchanged, but these bytes were tried.
-        return Model.load(folder, threads=self.threads, version=version)
+        return Model.load(folder, threads=self.threads, version=version, trusted=self.trusted)
 
     def version(self, folder: Path) -> str:
         """Return the version of a bundle that was loaded in a process of its own.
@@ -71,14 +85,14 @@ class Trial:
         """
         if self._is_stopped.is_set():
             raise StoppedError(folder)
-        limits = map(str, (self.threads, self.seconds, self.most_bytes))
+        given = [folder, self.threads, self.seconds, self.most_bytes, self.trusted or ""]
         try:
             process = subprocess.Popen(  # noqa: S603 - no shell; the folder is one argument
-                [sys.executable, "-P", "-m", "service.bundles.trial", str(folder), *limits],
+                [sys.executable, "-P", "-m", "service.bundles.trial", *map(str, given)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={k: v for k, v in os.environ.items() if not k.startswith("FAULTCUBE_")},
+                env={k: v for k, v in os.environ.items() if not k.startswith(_SECRET)},
                 start_new_session=True,  # Ctrl-C is for the service
             )
         except OSError as error:
@@ -131,10 +145,18 @@ def _limit(seconds: float, most_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1))
 
 
-def _main(folder: str, threads: str, seconds: str, most_bytes: str) -> None:
+def _trusted(keys: str) -> TrustedKeys | None:
+    if not keys:
+        return None
+    from models.signature import TrustedKeys  # noqa: PLC0415 - most trials need none
+
+    return TrustedKeys.parse(keys)
+
+
+def _main(folder: str, threads: str, seconds: str, most_bytes: str, keys: str = "") -> None:
     _limit(float(seconds) * int(threads), int(most_bytes))
     try:
-        model = Model.load(folder, threads=int(threads))
+        model = Model.load(folder, threads=int(threads), trusted=_trusted(keys))
         answer = {"version": model.manifest.version}
     except BundleError as error:
         answer = {"reason": error.reason}

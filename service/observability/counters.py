@@ -155,6 +155,7 @@ class ProcessStatus(msgspec.Struct):
         incidents: that are open.
         alerts: incidents with a change that a target was not told of yet.
         points: metric points that wait.
+        source: whether the object store of bundles can be followed; None without one.
     """
 
     queue: int = 0
@@ -169,6 +170,7 @@ class ProcessStatus(msgspec.Struct):
     incidents: int = 0
     alerts: int = 0
     points: int = 0
+    source: bool | None = None
 
 
 class ProcessReport(msgspec.Struct):

@@ -99,6 +99,9 @@ class Exposition(Collector):
         swaps = "Times that another bundle took over."
         yield _counter("bundle_swaps", swaps, {(): counters.swaps})
         yield _counter("bundle_refused", "Times that a bundle was refused.", {(): counters.refused})
+        sources = [status.source for status in statuses if status.source is not None]
+        followed = "1 when the object store of bundles can be followed, 0 when it is away, say."
+        yield _gauge("bundle_source_up", followed, {(): int(all(sources))} if sources else {})
         ready = all(status.bundle is not None for status in statuses)
         yield _gauge("ready", "1 when a verified bundle is served, else 0.", {(): int(ready)})
 

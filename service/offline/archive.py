@@ -25,6 +25,8 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from models import Model
+from models.signature import TrustedKeys
+from service.bundles.addresses import shown, why
 from service.classes.entities import Snapshot
 from service.offline.archive_units import (
     Job,
@@ -32,7 +34,6 @@ from service.offline.archive_units import (
     counts_of_part,
     decider,
     files_of,
-    shown,
     table_of,
 )
 from service.offline.batch import Counts
@@ -70,6 +71,7 @@ def job_of(
     distances: bool = False,
     keep: Sequence[str] = (),
     report: bool = False,
+    trusted: TrustedKeys | None = None,
 ) -> Job:
     """Return the job of classifying an archive; see `Job`.
 
@@ -89,6 +91,7 @@ def job_of(
         distances,
         tuple(keep),
         report,
+        str(trusted or ""),
     )
 
 
@@ -166,8 +169,7 @@ def _tables(address: str) -> Iterator[tuple[pa.fs.FileInfo, str]]:
     try:
         found = files.get_file_info(pa.fs.FileSelector(folder, recursive=True))
     except (OSError, pa.ArrowException) as error:
-        why = str(error).splitlines()[0][:300]
-        raise TableError(f"{shown(address)} cannot be read: {why}") from error
+        raise TableError(f"{shown(address)} cannot be read: {why(error, address)}") from error
     for info in sorted(found, key=lambda info: str(info.path)):
         name = str(PurePosixPath(info.path).relative_to(folder))
         hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
@@ -208,7 +210,7 @@ def _difference(first: tuple[str, Any], other: tuple[str, Any]) -> str:
 def _described(job: Job) -> dict[str, Any]:
     """Return what all parts of a job have in common."""
     about = asdict(job)
-    for name in ("source", "out", "bundle"):
+    for name in ("source", "out", "bundle", "trusted"):
         del about[name]
     # Classes of two databases may have the same revision.
     classes = json.dumps(about.pop("classes"), sort_keys=True).encode()
@@ -242,8 +244,9 @@ def _begin(job: Job, units: Sequence[Unit]) -> None:
         files.create_dir(folder, recursive=True)
         _write(job, _JOB, wanted)
     except (OSError, ValueError) as error:
-        why = str(error).splitlines()[0][:300]
-        raise TableError(f"{shown(job.out)} cannot be used as --out: {why}") from error
+        raise TableError(
+            f"{shown(job.out)} cannot be used as --out: {why(error, job.out)}"
+        ) from error
 
 
 def _check_same(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:

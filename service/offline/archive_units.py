@@ -11,7 +11,6 @@ import json
 import secrets
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -20,13 +19,16 @@ import pyarrow.parquet
 
 from models import BundleError, Model
 from models.profile import Adaptation
+from models.signature import TrustedKeys
+from service.bundles import addresses
+from service.bundles.addresses import AddressError, why
 from service.classes.entities import Snapshot, StoredClass
 from service.offline.batch import Counts, ahead, verdicts_of
 from service.offline.enrolled import with_classes
 from service.offline.profiles import open_profile
 from service.offline.tables import Table, TableError
 
-__all__ = ["Job", "Unit", "counts_of_part", "decider", "files_of", "score", "shown", "table_of"]
+__all__ = ["Job", "Unit", "counts_of_part", "decider", "files_of", "score", "table_of"]
 
 _ROWS = "faultcube.unit"
 """Key of a part's metadata."""
@@ -49,6 +51,7 @@ class Job:
         distances: whether to write the distance to every class.
         keep: columns to copy over.
         report: whether to report rows that do not fit, instead of stopping at one.
+        trusted: public keys, one of which must have signed the bundle; any bundle will do without.
     """
 
     source: str
@@ -61,6 +64,7 @@ class Job:
     distances: bool = False
     keep: tuple[str, ...] = ()
     report: bool = False
+    trusted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +86,16 @@ class Unit:
     groups: tuple[int, int] | None = None
 
 
-def shown(address: str) -> str:
-    """Return an address without the keys that may be in it."""
-    scheme, separator, rest = address.partition("?")[0].rpartition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
-@lru_cache(8)
 def files_of(address: str) -> tuple[pa.fs.FileSystem, str]:
     """Return the file system of an address, and the path in it.
 
     Raises:
         TableError: it is an address of nothing that is known.
     """
-    if "://" not in address:
-        return pa.fs.LocalFileSystem(), str(Path(address).absolute())
     try:
-        files, path = pa.fs.FileSystem.from_uri(address)
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{shown(address)} is no address: {_line(error)}") from error
-    return files, path
+        return addresses.files_of(address)
+    except AddressError as error:
+        raise TableError(str(error)) from error
 
 
 def table_of(job: Job, unit: Unit, model: Model) -> Table:
@@ -133,8 +126,9 @@ def decider(job: Job) -> tuple[Model, Adaptation | None]:
 
 
 def _decider(job: Job) -> tuple[Model, Adaptation | None]:
+    trusted = TrustedKeys.parse(job.trusted) if job.trusted else None
     try:
-        base = Model.load(Path(job.bundle), threads=1)
+        base = Model.load(Path(job.bundle), threads=1, trusted=trusted)
     except BundleError as error:
         raise TableError(str(error)) from error
     if base.manifest.version != job.version:
@@ -216,12 +210,8 @@ def _commit(job: Job, unit: Unit, content: pa.Buffer) -> None:
             draft.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise TableError(f"{path} cannot be written: {_line(error)}") from error
+        raise TableError(f"{path} cannot be written: {why(error, job.out)}") from error
 
 
 def _pair(groups: object) -> tuple[int, int] | None:
     return (groups[0], groups[1]) if isinstance(groups, list) else None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

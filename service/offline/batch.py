@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,9 @@ from service.formats.errors import printable
 from service.offline.tables import Part, Table, TableError
 from service.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from models.signature import TrustedKeys
+
 __all__ = [
     "Counts",
     "ahead",
@@ -37,6 +40,7 @@ __all__ = [
     "classify_table",
     "destination",
     "open_model",
+    "trusted_keys",
     "verdicts_of",
     "writing",
 ]
@@ -78,8 +82,20 @@ def open_model(bundle: Path | None) -> Model:
         TableError: no bundle can be used.
     """
     try:
-        return Model.load(chosen_bundle(bundle))
+        return Model.load(chosen_bundle(bundle), trusted=trusted_keys())
     except BundleError as error:
+        raise TableError(str(error)) from error
+
+
+def trusted_keys() -> TrustedKeys | None:
+    """Return the keys of `FAULTCUBE_TRUSTED_KEYS`, one of which must have signed a bundle.
+
+    Raises:
+        TableError: they cannot be used.
+    """
+    try:
+        return Settings.read().trust()
+    except SettingsError as error:
         raise TableError(str(error)) from error
 
 
@@ -93,7 +109,7 @@ def chosen_bundle(bundle: Path | None) -> Path:
         TableError: there is none.
     """
     try:
-        return BundleRepository(Settings.read(bundle=bundle).bundle).choice().folder
+        return BundleRepository(Settings.read(bundle=bundle).shelf()).choice().folder
     except (SettingsError, RepositoryError) as error:
         raise TableError(str(error)) from error
 

@@ -108,9 +108,14 @@ class BundleLoader:
             reason = f"{entry.folder} is refused: {error.reason}"
             raise RepositoryError(entry.path, reason) from error
 
-    def not_ready(self) -> Problem:
-        """Return the problem that says why no bundle is served."""
-        return not_ready(self._reason, retry_seconds=self._retry_seconds)
+    def not_ready(self, more: str | None = None) -> Problem:
+        """Return the problem that says why no bundle is served.
+
+        Args:
+            more: what else is known of it, in a sentence.
+        """
+        detail = f"{self._reason} {more}" if more else self._reason
+        return not_ready(detail, retry_seconds=self._retry_seconds)
 
     def state_of(self, entry: Entry, choice: Choice | RepositoryError) -> tuple[FolderState, str]:
         """Return what becomes of a folder, and why.

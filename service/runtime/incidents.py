@@ -29,7 +29,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.classes.database import Store
 
-__all__ = ["Incidents"]
+__all__ = ["Incidents", "hysteresis_of", "patience_of", "roles_of"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Incidents:
         self, settings: Settings, counters: Counters, clock: Callable[[], float] = time.time
     ) -> None:
         self._counters, self._clock = counters, clock
-        self._engine = Engine(Roles({}), _hysteresis(settings), _patience(settings))
+        self._engine = Engine(Roles({}), hysteresis_of(settings), patience_of(settings))
         self._targets = _targets(settings)
         self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
@@ -104,13 +104,7 @@ class Incidents:
 
     def serve(self, enrolment: Enrolment) -> None:
         """Take the roles of the classes that decide now."""
-        roles = Roles.of(enrolment.base.manifest.classes).with_roles(
-            {
-                name: Role(stored.good, SEVERITIES[stored.severity])
-                for name in enrolment.enrolled
-                if (stored := enrolment.stored(name)) is not None
-            }
-        )
+        roles = roles_of(enrolment)
         with self._lock:
             self._engine.roles = roles
         for label in roles.bad:
@@ -252,7 +246,19 @@ class Incidents:
         counts[target] = counts.get(target, 0) + number
 
 
-def _hysteresis(settings: Settings) -> Hysteresis:
+def roles_of(enrolment: Enrolment) -> Roles:
+    """Return the roles of the classes that decide, enrolled ones too."""
+    return Roles.of(enrolment.base.manifest.classes).with_roles(
+        {
+            name: Role(stored.good, SEVERITIES[stored.severity])
+            for name in enrolment.enrolled
+            if (stored := enrolment.stored(name)) is not None
+        }
+    )
+
+
+def hysteresis_of(settings: Settings) -> Hysteresis:
+    """Return the rule of the states of keys."""
     return Hysteresis(
         open_records=settings.incident_open,
         window=settings.incident_window,
@@ -262,7 +268,8 @@ def _hysteresis(settings: Settings) -> Hysteresis:
     )
 
 
-def _patience(settings: Settings) -> Patience:
+def patience_of(settings: Settings) -> Patience:
+    """Return how long incidents wait."""
     return Patience(
         root_seconds=settings.incident_root_seconds,
         stale_seconds=settings.incident_stale_seconds,

@@ -19,7 +19,7 @@ from service.live.kept import Taken
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
-__all__ = ["Columns", "judge", "judge_assembled"]
+__all__ = ["Columns", "evidence_of", "judge", "judge_assembled", "record_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,24 @@ def judge(
         embeddings[bad] = model.encoder.embed(matrix[bad])
 
     def evidence(row: int) -> list[dict[str, object]]:
-        explainer = served.explainer
-        if explainer is None:
-            return []
-        variants = explainer.vary(matrix[[row]])
-        [drivers] = explainer.explain(variants, model.decide(variants.matrix).distances)
-        return [msgspec.to_builtins(driver) for driver in drivers]
+        return evidence_of(served, matrix[[row]])
 
     def record(row: int) -> dict[str, Value]:
-        fields = zip(model.schema.fields, matrix[row], strict=True)
-        return {field.name: field.value_of(number) for field, number in fields}
+        return record_of(model.schema, matrix[row])
 
     return decisions, Judged(times, list(keys), labels, embeddings, skipped, evidence, record)
+
+
+def evidence_of(served: ServedModel, matrix: Matrix) -> list[dict[str, object]]:
+    """Return what `explain` says of a record: float32 [1, fields]."""
+    if served.explainer is None:
+        return []
+    variants = served.explainer.vary(matrix)
+    [drivers] = served.explainer.explain(variants, served.model.decide(variants.matrix).distances)
+    return [msgspec.to_builtins(driver) for driver in drivers]
+
+
+def record_of(schema: Schema, numbers: Matrix) -> dict[str, Value]:
+    """Return an encoded record, float32 [fields], as values of its fields."""
+    fields = zip(schema.fields, numbers, strict=True)
+    return {field.name: field.value_of(number) for field, number in fields}

@@ -35,10 +35,13 @@ from service.settings import Settings
 from service.web.body import ByteBudget
 
 if TYPE_CHECKING:
+    from service.bundles.mirror import Mirror
     from service.classes.database import Store
 
 __all__ = ["State", "state_of"]
 
+_WRITTEN_SECONDS, _COPIED_SECONDS = 1.0, 0.1
+"""How long a bundle must be at rest: one that is written here, and a copy, which comes whole."""
 _STOP_SECONDS = 2.0
 """Longest time that the end waits for threads, such as one that loads a bundle."""
 
@@ -52,6 +55,7 @@ class State:
         keys: API keys and what they permit.
         repository: bundles that may be served.
         trial: loads bundles, each in a process of its own first.
+        mirror: copies bundles of an object store into the repository; None without one.
         loader: loads the bundle that the repository chooses.
         classes: enrolled classes and profiles, in step with the database.
         sites: that have a profile, or learn one.
@@ -73,8 +77,12 @@ class State:
     ) -> None:
         self.settings, self.metrics, self.clock = settings, metrics, clock
         self.keys = settings.keys()
-        self.repository = BundleRepository(settings.bundle)
-        self.trial = Trial(settings.bundle_seconds, settings.bundle_bytes, settings.threads)
+        settle = _COPIED_SECONDS if settings.bundles_from else _WRITTEN_SECONDS
+        self.repository = BundleRepository(settings.shelf(), settle_seconds=settle)
+        self.trial = Trial(
+            settings.bundle_seconds, settings.bundle_bytes, settings.threads, settings.trust()
+        )
+        self.mirror = self._mirror()
         load = load or self.trial.load
         self.loader = BundleLoader(self.repository, load, self._serve, metrics.counters)
         self.classes = ClassSync(self._serve_classes)
@@ -110,7 +118,7 @@ class State:
             Problem: not ready; it says why.
         """
         if self._served is None:
-            raise self.loader.not_ready()
+            raise self.loader.not_ready(self._unfollowed)
         return self._served
 
     @property
@@ -121,7 +129,7 @@ class State:
             Problem: not ready; it says why.
         """
         if self._enrolment is None:
-            raise self.loader.not_ready()
+            raise self.loader.not_ready(self._unfollowed)
         return self._enrolment
 
     @property
@@ -136,12 +144,12 @@ class State:
 
     @property
     def fault(self) -> str | None:
-        """Why the classes cannot be read or changed, in a sentence; None while they can."""
+        """What does not work though records are answered, in a sentence; None if all does."""
         if self.away is not None:
             return f"The database of classes is away ({self.away})."
         if self.classes.unwritable is not None:
             return f"No change can be stored ({self.classes.unwritable})."
-        return None
+        return self._unfollowed
 
     def recent(self) -> Matrix:
         """Return some of the records that this bundle answered last: float32 [n, fields]."""
@@ -161,7 +169,7 @@ class State:
         self.classes.open(self.settings.database())
         self.incidents.open(self.store)
         followers = {
-            "bundles": self.loader.run,
+            "bundles": self._follow_bundles,
             "alerts": self.incidents.run,
             "ingestion": self.ingestion.run,
         }
@@ -169,6 +177,8 @@ class State:
             followers |= {"classes": self.classes.run, **others}
         if self.shadow is not None:
             followers["shadow"] = self.shadow.run
+        if self.mirror is not None:
+            followers["mirror"] = self.mirror.run
         if self.live is not None:
             followers["live"] = self.live.run
         stop = threading.Event()
@@ -189,6 +199,32 @@ class State:
                 self.store.close()
 
         return end
+
+    @property
+    def _unfollowed(self) -> str | None:
+        """Why the bundles of the object store cannot be followed, in a sentence."""
+        fault = None if self.mirror is None else self.mirror.found().fault
+        return fault and f"The bundles of {self.mirror} cannot be followed: {fault}."
+
+    def _mirror(self) -> Mirror | None:
+        settings = self.settings
+        if not settings.bundles_from:
+            return None
+        from service.bundles.mirror import Mirror  # noqa: PLC0415 - loads pyarrow's file systems
+
+        return Mirror(
+            settings.bundles_from,
+            self.repository.path,
+            settings.trust(),
+            self.metrics.counters,
+            seconds=settings.bundles_poll_seconds,
+        )
+
+    def _follow_bundles(self, stop: threading.Event) -> None:
+        """Load bundles; those of an object store once some are here."""
+        if self.mirror is not None and not self.mirror.has_copies:
+            self.mirror.look()
+        self.loader.run(stop)
 
     def _ingestion(self) -> Ingestion:
         """Return what takes points; its verdicts go to incidents, and to all observers."""

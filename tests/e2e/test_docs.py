@@ -18,7 +18,7 @@ from tests.support.running import environment, running
 
 ROOT = Path(__file__).parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((ROOT / "docker/kubernetes").glob("*.md"))]
 
 
 def env_of_blocks() -> dict[str, str]:

@@ -36,6 +36,7 @@ EXPORTED = {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "coun
     "faultcube_bundle_info",
     "faultcube_bundle_swaps_total",
     "faultcube_bundle_refused_total",
+    "faultcube_bundle_source_up",
     "faultcube_ready",
     "faultcube_drift",
     "faultcube_drift_records",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -26,10 +27,12 @@ from tests.support.certificates import self_signed
 
 PROGRAM = """
 import typer
-from service.cli import serve, settings
+from service.cli import serve, settings, sign, verify
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("serve")(serve)
 app.command("settings")(settings)
+app.command("sign")(sign)
+app.command("verify")(verify)
 app()
 """
 COMMAND = [sys.executable, "-c", PROGRAM]
@@ -139,6 +142,63 @@ def test_a_user_without_a_home_is_served_or_told_what_to_set(
     assert log.startswith(said)
     assert "Traceback" not in log
     assert served or log.count("\n") == 1
+
+
+def test_a_key_is_made_a_bundle_signed_and_the_signature_verified(
+    bundle: Path, tmp_path: Path
+) -> None:
+    folder, key = tmp_path / "toy", tmp_path / "fleet.key"
+    shutil.copytree(bundle, folder)
+    public = command("sign", "--new-key", key).stdout
+    (tmp_path / "fleet.pub").write_text(public)
+    keys = str(tmp_path / "fleet.pub")
+
+    unsigned = command("verify", folder, FAULTCUBE_TRUSTED_KEYS=keys)
+    assert (unsigned.returncode, unsigned.stdout) == (2, "")
+    assert unsigned.stderr == (
+        f"faultcube: bundle {folder} is refused: it is not signed: there is no manifest.sig\n"
+    )
+    signed = command("sign", folder, "--key", key)
+    assert (signed.returncode, signed.stdout) == (0, "")
+    assert signed.stderr == f"{folder} is signed with the key of {public}"
+    verified = command("verify", folder, "--keys", keys)
+    assert verified.returncode == 0
+    version = json.loads((folder / "manifest.json").read_bytes())["version"]
+    assert verified.stdout == f"{folder} is toy {version}, as it was signed\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sign"], "give a bundle and --key FILE, or --new-key FILE alone"),
+        (["sign", "toy"], "give a bundle and --key FILE, or --new-key FILE alone"),
+        (["sign", "toy", "--key", "nowhere"], "nowhere cannot be read (No such file"),
+        (["sign", "--new-key", "nowhere/key"], "nowhere/key cannot be written (No such file"),
+        (["verify", "toy", "--keys", "nowhere"], "'nowhere' is neither a public key nor a file"),
+    ],
+)
+def test_what_cannot_be_signed_or_verified_is_told_in_a_line(
+    arguments: list[str], said: str
+) -> None:
+    refused = command(*arguments)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"faultcube: {said}")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_copies_of_bundles_need_a_folder_that_is_no_bundle_and_can_be_written(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for folder, said in [
+        (bundle, f"{bundle} is one bundle; what FAULTCUBE_BUNDLES_FROM names is copied into a"),
+        (tmp_path / "file/x", f"no folder {tmp_path}/file/x can be made (Not a directory)"),
+    ]:
+        refused = command("serve", folder, FAULTCUBE_BUNDLES_FROM="s3://id:secret@bucket/models")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"faultcube: FAULTCUBE_BUNDLE: {said}")
+        assert refused.stderr.count("\n") == 1
+        assert "secret" not in refused.stderr
 
 
 UNTRIED = """

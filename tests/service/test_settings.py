@@ -13,8 +13,12 @@ def test_every_setting_is_read_from_its_environment_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text(f"read {'d' * 64}\n")
+    (tmp_path / "signers").write_text(f"{'A' * 43}=\n")
     values = {
         "bundle": Path("/srv/b"),
+        "bundles_from": "s3://key:secret@bucket/models?region=x",
+        "bundles_poll_seconds": 0.5,
+        "trusted_keys": str(tmp_path / "signers"),
         "host": "0.0.0.0",
         "port": 9000,
         "max_records": 5,
@@ -95,6 +99,10 @@ def test_an_option_overrides_the_environment_and_none_does_not(
         ("FAULTCUBE_ALERTMANAGERS", "localhost:9093"),
         ("FAULTCUBE_ALERTMANAGERS", "http://one:9093; http://two:9093"),
         ("FAULTCUBE_WEBHOOK", "hook"),
+        ("FAULTCUBE_BUNDLES_FROM", "bucket/models"),
+        ("FAULTCUBE_BUNDLES_POLL_SECONDS", "0"),
+        ("FAULTCUBE_TRUSTED_KEYS", "AAAA"),
+        ("FAULTCUBE_TRUSTED_KEYS", f"{'A' * 43}=,"),
         ("FAULTCUBE_TRUSTED_PROXIES", "*"),
         ("FAULTCUBE_TRUSTED_PROXIES", "proxy.example.org"),
         ("FAULTCUBE_TRUSTED_PROXIES", "10.0.0.1/8"),
@@ -123,6 +131,25 @@ def test_the_table_has_a_line_with_a_meaning_for_each_setting_and_no_path_of_thi
 def test_a_shadow_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTCUBE_SHADOW", "")
     assert Settings.read().shadow is None
+
+
+def test_without_trusted_keys_anybody_may_have_made_a_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = f"{'A' * 43}="
+    monkeypatch.setenv("FAULTCUBE_TRUSTED_KEYS", "")
+    assert Settings.read().trust() is None
+    assert str(Settings.read(trusted_keys=key).trust()) == key
+
+
+def test_copies_of_bundles_have_a_folder_of_their_own_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Settings.read().shelf() == Settings().bundle
+    monkeypatch.setenv("FAULTCUBE_BUNDLES_FROM", "s3://bucket/models")
+    assert Settings.read().shelf() == tmp_path / "faultcube/bundles"
+    assert Settings.read(bundle=tmp_path / "own").shelf() == tmp_path / "own"
 
 
 def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
@@ -178,6 +205,7 @@ def test_a_user_without_a_home_needs_none_where_nothing_is_stored() -> None:
         ({"admin_keys": "a" * 64}, "DATABASE_URL"),
         ({"admin_keys": "a" * 64, "database_url": "sqlite:////a/file"}, "JOURNAL"),
         ({"database_url": "sqlite:////a/file"}, "JOURNAL"),
+        ({"bundles_from": "s3://bucket/models"}, "BUNDLE"),
     ],
 )
 def test_a_user_without_a_home_is_told_what_to_set(chosen: dict[str, Any], missing: str) -> None:
@@ -187,4 +215,5 @@ def test_a_user_without_a_home_is_told_what_to_set(chosen: dict[str, Any], missi
         f"FAULTCUBE_{missing}: is not set, and this user has no home folder: set it, or "
         "XDG_STATE_HOME"
     )
-    Settings.read(**(chosen | {"database_url": "sqlite:////b", "journal": Path("/c")}))
+    named = {"database_url": "sqlite:////b", "journal": Path("/c"), "bundle": Path("/d")}
+    Settings.read(**(chosen | named))

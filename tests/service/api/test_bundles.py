@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models import Bundle
+from models import Bundle, Model
+from models.signature import new_key, sign
 from service.app import create_app
 from service.bundles.repository import POINTER
 from service.settings import Settings
@@ -136,6 +137,127 @@ def test_a_bundle_that_never_ends_is_refused_while_a_newer_one_is_served(
         assert response.status_code == 409
         assert "endless is refused: it took too long" in response.json()["detail"]
         wait_for(client, shelve("newer", year=2026))
+
+
+def test_with_trusted_keys_only_signed_bundles_are_served_shadowed_or_activated(
+    folder: Path, shelve: Callable[..., str], tmp_path: Path
+) -> None:
+    key = tmp_path / "fleet.key"
+    settings = Settings(
+        bundle=folder,
+        shadow=folder / "unsigned",
+        admin_keys=hashlib.sha256(KEY.encode()).hexdigest(),
+        trusted_keys=new_key(key),
+    )
+    shelve("unsigned", year=2026)
+    first = shelve("signed", year=2024)
+    sign(folder / "signed", key)
+    with TestClient(create_app(settings)) as client:
+        wait_for(client, first)
+        good, bad = client.get("/models").json()["models"]
+        assert (good["state"], bad["state"]) == ("served", "refused")
+        assert bad["reason"] == "it is not signed: there is no manifest.sig"
+        assert "faultcube_bundle_refused_total 1.0" in client.get("/metrics").text
+        response = client.post("/models/unsigned/activate", headers=ADMIN)
+        assert response.status_code == 409
+        assert "unsigned is refused: it is not signed" in response.json()["detail"]
+        deadline = time.monotonic() + 20
+        while "it is not signed" not in client.get("/models/shadow").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert served(client) == first
+        sign(folder / "unsigned", key)
+        wait_for(client, bad["version"])
+
+
+@pytest.fixture
+def follow(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], TestClient]:
+    """Serve the bundles of the folder as if it were one of an object store."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    settings = Settings(
+        bundles_from=f"file://{folder}",
+        bundles_poll_seconds=0.1,
+        admin_keys=hashlib.sha256(KEY.encode()).hexdigest(),
+    )
+    return lambda: TestClient(create_app(settings, load=Model.load))
+
+
+def test_the_bundles_of_an_object_store_are_followed(
+    follow: Callable[[], TestClient], shelve: Callable[..., str], folder: Path
+) -> None:
+    first = shelve("first", year=2024)
+    with follow() as client:
+        wait_for(client, first)
+        assert "faultcube_bundle_refused_total 0.0" in client.get("/metrics").text
+        second = shelve("second", year=2025)
+        wait_for(client, second)
+        shelve("bad", year=2026, good=False)
+        deadline = time.monotonic() + 20
+        while len(client.get("/models").json()["models"]) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        bad, *_ = client.get("/models").json()["models"]
+        assert bad == {
+            "folder": "bad",
+            "served": False,
+            "state": "refused",
+            "reason": "encoder.onnx was altered or cut off: its SHA-256 is not the manifest's",
+        }
+        assert "faultcube_bundle_refused_total 1.0" in client.get("/metrics").text
+        assert "faultcube_bundle_source_up 1.0" in client.get("/metrics").text
+
+        response = client.post(f"/models/{first}/activate", headers=ADMIN)
+        assert (response.status_code, response.json()["reason"]) == (409, "not_activated")
+        assert f"the bundles are those of file://{folder}" in response.json()["detail"]
+        (folder / POINTER).write_text(f"{first}\n")
+        wait_for(client, first)
+
+
+def test_what_is_altered_in_an_object_store_while_it_is_served_is_told(
+    follow: Callable[[], TestClient], shelve: Callable[..., str], folder: Path
+) -> None:
+    version = shelve("one")
+    with follow() as client:
+        wait_for(client, version)
+        (folder / "one/encoder.onnx").write_bytes(b"spoilt")
+        deadline = time.monotonic() + 20
+        while "in the object store now" not in client.get("/models").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (entry,) = client.get("/models").json()["models"]
+        assert (entry["state"], entry["version"]) == ("served", version)
+        assert entry["reason"].startswith("it is the newest; what is in the object store now is")
+    with follow() as client:
+        wait_for(client, version)
+
+
+def test_an_object_store_that_is_away_is_told_and_does_no_harm(
+    follow: Callable[[], TestClient], shelve: Callable[..., str], folder: Path
+) -> None:
+    with follow() as client:
+        deadline = time.monotonic() + 20
+        while "cannot be followed" not in client.get("/readyz").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        refused = client.get("/readyz")
+        assert refused.status_code == 503
+        assert f"The bundles of file://{folder} cannot be followed: " in refused.json()["detail"]
+        version = shelve("one")
+        wait_for(client, version)
+        assert client.get("/readyz").json()["status"] == "ready"
+        folder.rename(folder.with_name("away"))
+        while (ready := client.get("/readyz").json())["status"] == "ready":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert ready["status"] == "degraded"
+        assert "it cannot be listed" in ready["detail"]
+        assert "faultcube_bundle_source_up 0.0" in client.get("/metrics").text
+        assert served(client) == version
+    with follow() as client:
+        wait_for(client, version)
+        assert client.get("/readyz").json()["status"] == "degraded"
 
 
 def test_at_the_start_an_older_bundle_stands_in_for_a_bad_one(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from models import BundleError
+from models.signature import TrustedKeys, new_key, sign
 from service.bundles.trial import StoppedError, Trial
 from tests.support.bundles import put_greedy_bundle, put_looping_bundle
 
@@ -40,6 +41,27 @@ def test_a_sound_bundle_is_loaded(root: Path, put: Put) -> None:
     version = put("a")
     assert trial().version(root / "a") == version
     assert trial().load(root / "a").manifest.version == version
+
+
+def test_with_trusted_keys_the_process_refuses_what_none_of_them_has_signed(
+    root: Path, put: Put, tmp_path: Path
+) -> None:
+    version, key = put("a"), TrustedKeys((new_key(tmp_path / "key"),))
+    trying = Trial(60, 1 << 30, 1, key)
+    with pytest.raises(BundleError, match="it is not signed"):
+        trying.version(root / "a")
+    sign(root / "a", tmp_path / "key")
+    assert trying.version(root / "a") == version
+    assert trying.load(root / "a").manifest.version == version
+
+
+def test_a_signature_that_is_gone_after_the_trial_refuses_the_bundle(
+    root: Path, put: Put, program: Program, tmp_path: Path
+) -> None:
+    version, key = put("a"), TrustedKeys((new_key(tmp_path / "key"),))
+    program(f"""echo '{{"version": "{version}"}}'""")
+    with pytest.raises(BundleError, match="it is not signed"):
+        Trial(60, 1 << 30, 1, key).load(root / "a")
 
 
 @pytest.mark.parametrize("file", ["encoder.onnx", "examples.json", "manifest.json"])
@@ -127,6 +149,7 @@ def test_the_process_gets_no_secrets(
     root: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULTCUBE_WEBHOOK_SECRET", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     program(f"env > {root / 'environment'}; exit 1")
     with pytest.raises(BundleError):
         trial().load(root)

@@ -92,12 +92,13 @@ def test_what_the_processes_hold_is_summed_up_and_what_they_serve_is_told_once()
     ("stores", "told"),
     [([None, None], {}), ([True, None], {(): 1}), ([True, False], {(): 0})],
 )
-def test_the_database_is_up_when_no_process_finds_it_away(
+def test_what_a_service_needs_is_up_when_no_process_finds_it_away(
     stores: list[bool | None], told: dict[Labels, float]
 ) -> None:
-    statuses = [ProcessStatus(store=store, writable=store) for store in stores]
+    statuses = [ProcessStatus(store=store, writable=store, source=store) for store in stores]
     assert of(samples(None, *statuses), "store_up") == told
     assert of(samples(None, *statuses), "store_writable") == told
+    assert of(samples(None, *statuses), "bundle_source_up") == told
 
 
 def test_one_process_without_a_bundle_is_enough_to_be_not_ready() -> None:

@@ -32,6 +32,7 @@ FAMILIES = {
     "faultcube_assembled": "counter",
     "faultcube_bundle_info": "gauge",
     "faultcube_bundle_refused": "counter",
+    "faultcube_bundle_source_up": "gauge",
     "faultcube_bundle_swaps": "counter",
     "faultcube_classes_revision": "gauge",
     "faultcube_distance": "histogram",

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.fuzz.toy import DOWN, GOOD, OVERLOAD
 from models import Model
+from models.signature import TrustedKeys, new_key, sign
 from service.classes.entities import Snapshot, StoredClass, SupportRecord
 from service.offline import archive
 from service.offline.archive import classify_archive, is_archive, job_of, plan
@@ -213,3 +214,17 @@ def test_a_worker_with_another_bundle_refuses(job: Job, bundle: Path, tmp_path: 
     other = Job(job.source, job.out, str(tmp_path / "copy"), "0123456789abcdef")
     with pytest.raises(TableError, match="the job is of 0123456789abcdef"):
         score(other, Unit("a.csv", "a.csv.parquet", 0, 0))
+
+
+def test_a_worker_refuses_a_bundle_that_the_keys_of_the_job_have_not_signed(
+    source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    copy, trusted = tmp_path / "copy", TrustedKeys((new_key(tmp_path / "key"),))
+    shutil.copytree(bundle, copy)
+    out = str(tmp_path / "out")
+    job = job_of(str(source), out, copy, model, trusted=trusted)
+    with pytest.raises(TableError, match="it is not signed"):
+        score(job, Unit("a.csv", "a.csv.parquet", 0, 0))
+    sign(copy, tmp_path / "key")
+    run(job)
+    run(job_of(str(source), out, bundle, model))  # the same verdicts, whoever was trusted
