@@ -77,6 +77,7 @@ def retrain_and_write(
     recipe_file: Path, options: dict[str, Any], running: Path, out: Path, tolerance: float | None
 ) -> int:
     """Fit a candidate and write it if it is not worse; returns the exit code, 1 if it is."""
+    processes.refuse_several()
     recipe = Recipe.read(recipe_file, options)
     _writable(target_of(out))
     model = Model.load(running)
@@ -99,6 +100,7 @@ def retrain_and_write(
 @_exit_code
 def evaluate_few_shot(recipe_file: Path, options: dict[str, Any], plan: dict[str, Any]) -> int:
     """Print scores of embedding, raw fields and LDA on unseen classes; returns the exit code."""
+    processes.refuse_several()
     recipe = Recipe.read(recipe_file, options)
     checked = FewShot.checked(plan)
     with _progress(recipe) as report:
@@ -123,6 +125,7 @@ def compare_and_write(
     recipe_file: Path, options: dict[str, Any], plan: dict[str, Any], out: Path, command: str
 ) -> int:
     """Compare losses, print the table and write it with its figures; returns the exit code."""
+    processes.refuse_several()
     checked = Plan(**plan)
     recipe = Recipe.read(recipe_file, options)
     target = _new_folder(out)

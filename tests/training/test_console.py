@@ -15,7 +15,12 @@ import polars as pl
 import pytest
 
 from models.model import Model
-from training.console import compare_and_write, train_and_write
+from training.console import (
+    compare_and_write,
+    evaluate_few_shot,
+    retrain_and_write,
+    train_and_write,
+)
 
 FAULTCUBE = str(Path(sys.executable).parent / "faultcube")
 RECIPE = """
@@ -112,3 +117,25 @@ def test_a_refusal_at_a_process_is_one_line_and_no_traceback(folder: Path) -> No
     assert done.returncode == 2
     assert done.stderr == "faultcube: there is no table none.csv\n"
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda recipe, out: retrain_and_write(recipe, {}, out, out, None),
+        lambda recipe, _: evaluate_few_shot(recipe, {}, {}),
+        lambda recipe, out: compare_and_write(recipe, {}, {}, out, "compare"),
+    ],
+    ids=["retrain", "evaluate", "compare"],
+)
+def test_a_command_for_one_process_refuses_several(
+    command: Callable[[Path, Path], int],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command(folder / "r.toml", folder / "out") == 2
+    assert "start this command without torchrun" in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -40,6 +40,14 @@ def is_spokesman() -> bool:
     return not dist.is_torchelastic_launched() or _local_rank() == 0
 
 
+def refuse_several() -> None:
+    """Raise RecipeError where torchrun started several processes of a command that is for one."""
+    if dist.is_torchelastic_launched() and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RecipeError(
+            "only faultcube train fits in several processes: start this command without torchrun"
+        )
+
+
 def device_of(name: Device) -> torch.device:
     """Return the device to fit on, or raise RecipeError where there is none."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
