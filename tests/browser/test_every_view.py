@@ -22,6 +22,14 @@ SEEN = {
     "health": "telegraf",
 }
 MOST_BYTES = 400_000
+WHEN_USABLE = """
+const look = () => {
+    const device = document.querySelector("[role=option]")?.textContent ?? "";
+    if (device.includes("leaf1")) window.usable = performance.now();
+    else requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+"""
 
 
 def findings(page: Page) -> list[str]:
@@ -67,9 +75,10 @@ def test_the_first_view_is_small_and_soon_usable(
     fresh: str, looking: Callable[..., Look], capsys: pytest.CaptureFixture[str]
 ) -> None:
     look = looking(fresh)
+    look.page.add_init_script(WHEN_USABLE)
     page = look.go("network")
     expect(page.get_by_role("option")).to_contain_text("leaf1: Critical fault")
-    ready = page.evaluate("performance.now()")
+    ready = page.evaluate("window.usable")
     with capsys.disabled():
         sys.stdout.write(f" [usable after {ready:.0f} ms, {look.received:,} bytes] ")
     assert look.received < MOST_BYTES
