@@ -175,7 +175,8 @@ class Live:
             self.hub.publish(events)
         if self._ticks % _HISTORY_EVERY == 0:
             self._health.append(self.health_now())
-        if self._ticks % _DRIFT_EVERY == 0 and (drift := self._drift_now()).mean is not None:
+        # Not at once: a look takes what was sampled, and there is nothing yet.
+        if (self._ticks + 1) % _DRIFT_EVERY == 0 and (drift := self._drift_now()).mean is not None:
             self._drift.append(drift)
         self._ticks += 1
 
