@@ -208,8 +208,8 @@ def assemble(
 
     if units == 1 and points.is_file():
         raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
-    wanted = (mapping, out, units, tuple(keep or []), time, time_unit)
-    raise typer.Exit(assemble_archive(str(points), jobs, *wanted))
+    wanted = (mapping, out, keep or [], time, time_unit, units, jobs)
+    raise typer.Exit(assemble_archive(str(points), *wanted))
 
 
 def retrain(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +20,7 @@ from benchmarks.harness import wrk
 from benchmarks.harness.command_line import end_on_sigterm, pin_to_load_core
 from benchmarks.harness.report import RUNTIME, busy, heading, machine, progress, table, versions
 from benchmarks.harness.requests import real_body
-from benchmarks.harness.server import Server, free_port
+from benchmarks.harness.server import running_program
 from benchmarks.harness.wires import ROWS
 
 CONNECTIONS: Final = (1, 8, 64)
@@ -41,7 +40,12 @@ def main(
     loads: dict[tuple[int, str], list[wrk.Load]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batching-")))
-        servers = {name: stack.enter_context(_serve(name, folder)) for name in VARIANTS}
+        servers = {
+            name: stack.enter_context(
+                running_program(_PROGRAM.format(name) + _MAIN, folder / name.replace(" ", "-"))
+            )
+            for name in VARIANTS
+        }
         body = folder / "body.json"
         body.write_bytes(real_body(1))
         for connections in CONNECTIONS:
@@ -89,20 +93,6 @@ def _shown(loads: list[wrk.Load], alone: list[wrk.Load]) -> list[str]:
         statistics.median(getattr(load, what) for load in loads) for what in ("rate", "p50", "p99")
     )
     return [f"{rate:,.0f}", f"{ratio:.2f}", f"{p50:.2f}", f"{p99:.2f}"]
-
-
-@contextmanager
-def _serve(name: str, folder: Path) -> Iterator[Server]:
-    """Serve with a variant of the scheduler; paused until it is measured."""
-    own = folder / name.replace(" ", "-")
-    own.mkdir()
-    port = free_port()
-    words = [sys.executable, "-c", _PROGRAM.format(name) + _MAIN, "serve", "--port", str(port)]
-    with Server.start(words, port, own, {"XDG_STATE_HOME": str(own)}) as server:
-        server.wait_until_ready()
-        server.settle()
-        server.pause()
-        yield server
 
 
 if __name__ == "__main__":

@@ -163,3 +163,22 @@ def running_service(
     with start_service(folder, settings, bundle=bundle) as server:
         server.wait_until_ready()
         yield server
+
+
+@contextmanager
+def running_program(
+    program: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run `serve` of a Python program that ends in the command line, ready, until the context ends.
+
+    It is paused until it is measured, and keeps its state in its folder.
+    """
+    folder.mkdir()
+    port = free_port()
+    words = [sys.executable, "-c", program, "serve", "--port", str(port)]
+    own = {"XDG_STATE_HOME": str(folder), **(environment or {})}
+    with Server.start(words, port, folder, own) as server:
+        server.wait_until_ready()
+        server.settle()
+        server.pause()
+        yield server

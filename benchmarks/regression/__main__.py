@@ -22,7 +22,7 @@ from benchmarks.harness import wrk
 from benchmarks.harness.command_line import end_on_sigterm, pin_to_load_core
 from benchmarks.harness.records import ROOT, real_records
 from benchmarks.harness.report import RUNTIME, heading, machine, progress, table, versions
-from benchmarks.harness.server import Server, free_port
+from benchmarks.harness.server import running_program
 from benchmarks.harness.wires import ROWS
 
 _LOADS = ((1, 8), (1000, 2))
@@ -44,7 +44,9 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regression-")))
         earlier = stack.enter_context(_checkout(commit, folder / "earlier"))
         servers = [
-            stack.enter_context(_serve(checkout, folder / name))
+            stack.enter_context(
+                running_program(_PROGRAM, folder / name, {"PYTHONPATH": str(checkout)})
+            )
             for name, checkout in (("before", earlier), ("after", ROOT))
         ]
         for records, connections in _LOADS:
@@ -101,19 +103,6 @@ def _checkout(commit: str, folder: Path) -> Iterator[Path]:
 
 def _git(*words: str) -> None:
     subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True)  # noqa: S603, S607
-
-
-@contextmanager
-def _serve(checkout: Path, folder: Path) -> Iterator[Server]:
-    """Serve the bundle of a checkout by its own code; paused until it is measured."""
-    folder.mkdir()
-    port = free_port()
-    words = [sys.executable, "-c", _PROGRAM, "serve", "--port", str(port)]
-    environment = {"PYTHONPATH": str(checkout), "XDG_STATE_HOME": str(folder)}
-    with Server.start(words, port, folder, environment) as server:
-        server.wait_until_ready()
-        server.pause()
-        yield server
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
+import msgspec
 import numpy as np
 
 from models import Decisions, Model
@@ -217,8 +218,7 @@ class Live:
     def health(self) -> Health:
         """Return how the service fares, and fared."""
         now = self.health_now()
-        fields = {name: getattr(now, name) for name in now.__struct_fields__}
-        return Health(**fields, history=[*self._health.copy()])
+        return Health(**msgspec.structs.asdict(now), history=[*self._health.copy()])
 
     def health_now(self) -> HealthNow:
         """Return how the service fares."""
@@ -241,8 +241,7 @@ class Live:
     def drift(self) -> DriftHistory:
         """Return how far traffic is from the calibration records, and was."""
         now = self._drift_now()
-        fields = {name: getattr(now, name) for name in now.__struct_fields__}
-        return DriftHistory(**fields, history=[*self._drift.copy()])
+        return DriftHistory(**msgspec.structs.asdict(now), history=[*self._drift.copy()])
 
     def _drift_now(self) -> DriftNow:
         records, found = self._around.drift()

@@ -38,7 +38,7 @@ from service.live.kept import Taken
 from service.observability.counters import Counters
 from service.runtime.ingest_status import MAX_LISTED, Latest, ReceiverCounts, status_document
 from service.runtime.journal import Entry, Journal
-from service.runtime.judging import Columns, judge_assembled
+from service.runtime.judging import Columns, judge_assembled, key_of, mapping_of, parts_of
 from service.runtime.relay import Owner, Receipt, RelayServer
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
@@ -173,13 +173,13 @@ class Ingestion:
     def strays(self) -> dict[str, int]:
         """Return keys that had points late or dated ahead, with their number."""
         found = {} if self.assembler is None else self.assembler.strays()
-        return {_BETWEEN.join(key): count for key, count in found.items()}
+        return {key_of(key): count for key, count in found.items()}
 
     def renew(self, keys: Sequence[str]) -> None:
         """Learn the baselines of keys anew: what they do now is their new normal."""
         with self._lock:
             if self.assembler is not None:
-                slots = (self.assembler.slot(_parts(key, self.assembler.mapping)) for key in keys)
+                slots = (self.assembler.slot(parts_of(key, self.assembler.mapping)) for key in keys)
                 self.assembler.renew([slot for slot in slots if slot is not None])
 
     def run(self, stop: threading.Event) -> None:
@@ -216,7 +216,6 @@ class Ingestion:
             return True
         try:
             mapping = self._mapping(served.model)
-            mapping.check(served.model.schema)
             if not self._owns_journal():
                 self.refused = None
                 return False
@@ -230,23 +229,12 @@ class Ingestion:
         return True
 
     def _mapping(self, model: Model) -> Mapping:
-        mapping = self._own or model.mapping
         if self._workers > 1 and self._folder() is None:
             raise MappingError(
                 "several workers ingest only with a database and a journal: give "
                 "FAULTCUBE_DATABASE_URL, or set FAULTCUBE_WORKERS to 1"
             )
-        if mapping is None:
-            raise MappingError(
-                "the bundle has no mapping, which says what points make its records: give one with "
-                "FAULTCUBE_MAPPING"
-            )
-        if model.manifest.adapted:
-            raise MappingError(
-                "the bundle needs a profile of every site, and assembled records have none: train "
-                "one whose mapping relates fields to the baseline of their key"
-            )
-        return mapping
+        return mapping_of(model, self._own)
 
     def _begin(self, served: ServedModel, mapping: Mapping) -> None:
         """Go on with the state of another process, or of another bundle, or with none."""
@@ -395,7 +383,7 @@ class Ingestion:
         if not len(records):
             return
         assert self._columns is not None  # noqa: S101
-        keys = [_BETWEEN.join(self.assembler.key(slot)) for slot in records.keys.tolist()]
+        keys = [key_of(self.assembler.key(slot)) for slot in records.keys.tolist()]
         served = self._hooks.served()
         scored, judged, taken = judge_assembled(served, self._columns[1], records, keys)
         for key, time, label in zip(keys, records.times.tolist(), judged.labels, strict=True):
@@ -407,9 +395,7 @@ class Ingestion:
     def _is_good(self, records: Records) -> NDArray[np.bool_]:
         """Tell which records the model calls good: baselines may follow them."""
         assert self._columns is not None  # noqa: S101
-        model = self._hooks.served().model
-        matrix, fits = self._columns[1].encode(records, model.schema)
-        return fits & model.are_good(model.decide(matrix))
+        return self._columns[1].are_good(records, self._hooks.served().model)
 
     def _show(self, served: ServedModel, scored: Scored) -> None:
         """Show verdicts to those who see all records, in the thread of the other requests."""
@@ -435,15 +421,6 @@ class Ingestion:
         # Replicas that only answer requests come and go, and would leave a row each.
         if not self.assembler.is_new:
             self._checkpoint(self._journal.rotate())
-
-
-_BETWEEN = " / "
-"""Between the parts of a key."""
-
-
-def _parts(key: str, mapping: Mapping) -> tuple[str, ...]:
-    """Return the values of the tags that make a key."""
-    return (key,) if len(mapping.key) == 1 else tuple(key.split(_BETWEEN))
 
 
 def _ns(seconds: float) -> int:

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Decisions
+from models import Decisions, Model
 from models.schema import Matrix, Schema, Value
-from models.telemetry.mapping import Mapping
+from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.records import Records
 from service.formats.chunk import Chunk
 from service.incidents.incident import Judged
@@ -19,7 +19,54 @@ from service.live.kept import Taken
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
-__all__ = ["Columns", "evidence_of", "judge", "judge_assembled", "record_of"]
+__all__ = [
+    "Columns",
+    "evidence_of",
+    "judge",
+    "judge_assembled",
+    "key_of",
+    "mapping_of",
+    "parts_of",
+    "record_of",
+]
+
+_BETWEEN = " / "
+"""Between the parts of a key."""
+
+
+def key_of(parts: Sequence[str]) -> str:
+    """Return a key as people read it, from the values of its tags."""
+    return _BETWEEN.join(parts)
+
+
+def parts_of(key: str, mapping: Mapping) -> tuple[str, ...]:
+    """Return the values of the tags that make a key."""
+    return (key,) if len(mapping.key) == 1 else tuple(key.split(_BETWEEN))
+
+
+def mapping_of(model: Model, own: Mapping | None) -> Mapping:
+    """Return the mapping that makes records for a model.
+
+    Args:
+        model: of the bundle, which may hold one.
+        own: that of the operator, if there is one.
+
+    Raises:
+        MappingError: there is none, or it cannot make such records.
+    """
+    mapping = own or model.mapping
+    if mapping is None:
+        raise MappingError(
+            "the bundle has no mapping, which says what points make its records: give one with "
+            "FAULTCUBE_MAPPING"
+        )
+    if model.manifest.adapted:
+        raise MappingError(
+            "the bundle needs a profile of every site, and assembled records have none: train "
+            "one whose mapping relates fields to the baseline of their key"
+        )
+    mapping.check(model.schema)
+    return mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +98,11 @@ class Columns:
         if misfits is not None:
             fits[misfits.any(axis=1)] = False
         return matrix, fits
+
+    def are_good(self, records: Records, model: Model) -> NDArray[np.bool_]:
+        """Return which records a model calls good, so that baselines may follow them: bool [n]."""
+        matrix, fits = self.encode(records, model.schema)
+        return fits & model.are_good(model.decide(matrix))
 
 
 def judge_assembled(

@@ -19,7 +19,7 @@ from service.incidents.incident import Change, Judged
 from service.incidents.storage import Checkpoint
 from service.runtime.incidents import Incidents
 from service.runtime.judging import evidence_of, record_of
-from service.stream.judged import ROWS, Batch, Place
+from service.stream.judged import ROWS, Batch, Place, written
 from service.stream.rules import Rules
 
 __all__ = ["Merger"]
@@ -81,7 +81,7 @@ class Merger:
 
     def checkpoint(self, name: str, position: int) -> bool:
         """Keep the state and that of the incidents; return whether it is kept."""
-        state = _State(self._watermarks, self._places, _to_bytes(self._table()))
+        state = _State(self._watermarks, self._places, written(self._table()))
         return self.incidents.checkpoint(Checkpoint(name, position, msgspec.msgpack.encode(state)))
 
     def resume(self, name: str) -> int | None:
@@ -138,11 +138,3 @@ def _numbers(data: bytes | None, size: int) -> Matrix | None:
     if data is None or len(data) != 4 * size:
         return None
     return np.frombuffer(data, np.float32)
-
-
-def _to_bytes(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, ROWS) as writer:
-        writer.write_table(rows)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data

@@ -22,9 +22,9 @@ from models.telemetry.snapshot import SnapshotError
 from service.incidents.engine import Engine
 from service.incidents.incident import Judged
 from service.ingest.receivers import Receiver
-from service.runtime.judging import judge, judge_assembled
+from service.runtime.judging import judge, judge_assembled, key_of
 from service.stream.judged import Batch, Place, rows_of
-from service.stream.records import BETWEEN, read_records
+from service.stream.records import read_records
 from service.stream.rules import Rules
 
 __all__ = ["KeyVerdict", "Output", "Partition"]
@@ -204,7 +204,7 @@ class Partition:
         if not len(records):
             return Output([], [])
         rules, slots = self._rules, records.keys.tolist()
-        keys = [BETWEEN.join(self.assembler.key(slot)) for slot in slots]
+        keys = [key_of(self.assembler.key(slot)) for slot in slots]
         _, judged, taken = judge_assembled(rules.served, rules.columns, records, keys)
         renewed = {c.key for c in self._engine.observe(judged) if c.kind == "renewed"}
         if renewed:
@@ -240,7 +240,4 @@ class Partition:
         return Output(verdicts, [*batch.parts(before)])
 
     def _is_good(self, records: Records) -> NDArray[np.bool_]:
-        """Tell which records the model calls good: baselines may follow them."""
-        model = self._rules.served.model
-        matrix, fits = self._rules.columns.encode(records, model.schema)
-        return fits & model.are_good(model.decide(matrix))
+        return self._rules.columns.are_good(records, self._rules.served.model)

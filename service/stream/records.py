@@ -14,14 +14,13 @@ from models.telemetry.mapping import Mapping
 from service.formats.arrow_ipc import reading
 from service.formats.arrow_reader import read
 from service.formats.errors import MalformedInputError
+from service.runtime.judging import key_of
 from service.scoring.served_model import ServedModel
 
-__all__ = ["BETWEEN", "RECORDS", "Made", "read_records"]
+__all__ = ["RECORDS", "Made", "read_records"]
 
 RECORDS = "records"
 """The format of such messages."""
-BETWEEN = " / "
-"""Between the parts of a key."""
 _TIME = "time"
 
 
@@ -63,7 +62,7 @@ def read_records(body: bytes, served: ServedModel, mapping: Mapping, arrived: fl
         raise MalformedInputError("Every record needs a key and a time.")
     if times.max() > arrived + mapping.ahead:
         raise MalformedInputError("The time of a record is far ahead of the message's.")
-    keys = [BETWEEN.join(key) for key in zip(*parts, strict=True)]
+    keys = [key_of(key) for key in zip(*parts, strict=True)]
     return Made(keys, times, np.concatenate([chunk.matrix for chunk in chunks]))
 
 

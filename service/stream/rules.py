@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from models import Model
-from models.telemetry.mapping import Mapping, MappingError
+from models.telemetry.mapping import Mapping
 from service.classes.enrolment import Enrolment
 from service.classes.entities import Snapshot
 from service.incidents.correlation import Patience
 from service.incidents.hysteresis import Hysteresis
 from service.incidents.roles import Roles
 from service.runtime.incidents import hysteresis_of, patience_of, roles_of
-from service.runtime.judging import Columns
+from service.runtime.judging import Columns, mapping_of
 from service.scoring.served_model import ServedModel
 from service.settings import Settings
 
@@ -55,18 +55,7 @@ class Rules:
             MappingError: there is no mapping, or it does not fit the bundle.
             SettingsError: that of the settings cannot be read.
         """
-        mapping = settings.rules() or base.mapping
-        if mapping is None:
-            raise MappingError(
-                "the bundle has no mapping, which says what points make its records: give one with "
-                "FAULTCUBE_MAPPING"
-            )
-        if base.manifest.adapted:
-            raise MappingError(
-                "the bundle needs a profile of every site, and assembled records have none: train "
-                "one whose mapping relates fields to the baseline of their key"
-            )
-        mapping.check(base.schema)
+        mapping = mapping_of(base, settings.rules())
         enrolment = Enrolment.of(base, classes)
         return cls(
             enrolment,

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.support.live_page import CHROMIUM, Look, Traffic, serving
+from tests.support.live_page import CHROMIUM, INTO_THE_FIRST, Look, Traffic, serving
 
-INTO_THE_FIRST = 215.0
-"""Second of the excerpt at which its first incident is open."""
 PATIENCE = 20_000  # ms
 
 

@@ -14,15 +14,13 @@ from playwright.sync_api import expect
 from service.offline.replay import Sender
 from tests.support import databases
 from tests.support.bundles import put_bundle
-from tests.support.live_page import DATA, Look, Traffic, digest, polls, serving
+from tests.support.live_page import DATA, INTO_THE_FIRST, Look, Traffic, digest, polls, serving
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 READ = "key-of-a-reader"
 MANY = 10_000
 LEARN = 1
-INTO_AN_INCIDENT = 215.0
-"""Second of the excerpt."""
 AWAY = 40_000
 """Milliseconds in which a database is found to be away, or back."""
 SHIPPED = DATA.parents[2] / "models/iosxr"
@@ -110,7 +108,7 @@ def test_a_database_that_is_away_is_told_until_it_is_back(
         settings = {"FAULTCUBE_DATABASE_URL": server.database()}
         with serving(tmp_path, settings=settings) as (_, url):
             traffic = Traffic(url)
-            traffic.until(INTO_AN_INCIDENT)
+            traffic.until(INTO_THE_FIRST)
             look = looking(url)
             page = look.sign_in()
             look.go("incidents")

@@ -18,12 +18,24 @@ from models.telemetry import mapping
 from service.offline.replay import Body, Recording, Sender
 from tests.support.running import Running, environment, running
 
-__all__ = ["ADMIN", "CHROMIUM", "VIEWS", "Look", "Traffic", "digest", "polls", "serving"]
+__all__ = [
+    "ADMIN",
+    "CHROMIUM",
+    "INTO_THE_FIRST",
+    "VIEWS",
+    "Look",
+    "Traffic",
+    "digest",
+    "polls",
+    "serving",
+]
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "training/data/cisco-iosxr"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ADMIN = "key-of-an-admin"
+INTO_THE_FIRST = 215.0
+"""Second of the excerpt at which its first incident is open."""
 VIEWS = ("network", "cube", "incidents", "models", "health")
 Theme = Literal["dark", "light"]
 _SENT_AT_ONCE = 5000

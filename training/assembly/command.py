@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import typer
@@ -43,20 +42,32 @@ def assemble_and_write(
     return 0
 
 
-def assemble_archive(points: str, jobs: int, mapping: Path, out: Path, *options: Any) -> int:
+def assemble_archive(
+    points: str,
+    mapping: Path,
+    out: Path,
+    keep: Sequence[str],
+    time_column: str,
+    unit: TimeUnit,
+    units: int,
+    jobs: int,
+) -> int:
     """Assemble an archive by units; returns the exit code, 2 for what cannot be used.
 
     Args:
         points: a folder, pattern or file.
-        jobs: processes.
         mapping: file of it.
         out: folder of the parts.
-        options: the others of a `Job`.
+        keep: columns of the points to carry along.
+        time_column: name of that with the times.
+        unit: of times that are numbers.
+        units: shares of the keys.
+        jobs: processes.
     """
     started = time.perf_counter()
     try:
         with status("reading points") as say:
-            job = Job(files_of(points), mapping, out, *options)
+            job = Job(files_of(points), mapping, out, units, tuple(keep), time_column, unit)
             found = assemble_units(job, jobs, lambda done: say(f"unit {done} of {job.units}"))
             rules = Mapping.read(mapping)
     except (RecipeError, MappingError, OSError, pl.exceptions.PolarsError) as error:

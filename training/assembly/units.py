@@ -24,9 +24,8 @@ from training.assembly.assemble import LEARNING, TIME, NoRecordError, assemble
 from training.assembly.points_table import PointsTable, TimeUnit, nanoseconds
 from training.recipe import RecipeError
 
-__all__ = ["MOST_UNITS", "Job", "Summary", "assemble_units", "files_of"]
+__all__ = ["Job", "Summary", "assemble_units", "files_of"]
 
-MOST_UNITS = 64
 _JOB = "_job.json"
 _ABOUT = "faultcube.unit"
 """Key of a part's metadata."""

@@ -159,9 +159,8 @@ def load_dataset(
     is_sample = read.sample is not None
     columns = choose_columns(parts["train"].filter(described), recipe, is_sample)
     kinds, dropped = columns.kinds, columns.dropped
-    if (
-        columns.clocks and not is_sample
-    ):  # rates need the records between, those without a label too
+    # Rates need the records between, those without a label too.
+    if columns.clocks and not is_sample:
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
         parts = read_labelled(recipe, split, more, rated).parts
     new, additions = _new_rows(added, parts, kinds, recipe.label)

@@ -103,6 +103,10 @@ def test_a_folder_of_something_else_is_refused(
         assemble_units(job_of(archive, mapping, tmp_path), 1)
 
 
+def run(points: str, mapping: Path, folder: Path) -> int:
+    return assemble_archive(points, mapping, folder / "out", [], "time", "s", 2, 1)
+
+
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
@@ -121,8 +125,7 @@ def test_points_that_cannot_be_parted_are_one_line(
 ) -> None:
     pl.DataFrame(columns).write_parquet(tmp_path / "some.parquet")
     pattern = str(tmp_path / "*.parquet")
-    options = (mapping, tmp_path / "out", 2, (), "time", "s")
-    assert assemble_archive(pattern, 1, *options) == 2
+    assert run(pattern, mapping, tmp_path) == 2
     said = capsys.readouterr().err
     assert why in said
     assert said.count("\n") == 1
@@ -131,9 +134,8 @@ def test_points_that_cannot_be_parted_are_one_line(
 def test_an_archive_without_files_and_files_that_are_none_are_one_line(
     mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = (mapping, tmp_path / "out", 2, (), "time", "s")
-    assert assemble_archive(str(tmp_path), 1, *options) == 2
+    assert run(str(tmp_path), mapping, tmp_path) == 2
     assert "there are no Parquet files of points" in capsys.readouterr().err
     (tmp_path / "bad.parquet").write_text(json.dumps({}))
-    assert assemble_archive(str(tmp_path), 1, *options) == 2
+    assert run(str(tmp_path), mapping, tmp_path) == 2
     assert capsys.readouterr().err.count("\n") == 1
