@@ -195,20 +195,23 @@ def test_a_header_tells_the_format_of_a_message(stream: Stream) -> None:
     assert (consumer.totals.points, consumer.totals.refused) == (2, 0)
 
 
-def test_records_come_on_the_same_topic(stream: Stream, rules: Rules) -> None:
+def test_records_come_on_the_same_topic_as_json_and_as_arrow(stream: Stream, rules: Rules) -> None:
     examples = rules.served.model.examples
-    rows = [{"device": "leaf1", "time": at, **row} for at, row in enumerate(examples, 1000)]
+    rows = [{"device": "leaf1", "time": float(at), **row} for at, row in enumerate(examples, 1000)]
     table = pa.Table.from_pylist(rows)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    stream.put(sink.getvalue().to_pybytes(), "leaf1", time.time(), {FORMAT: "records"})
+    bodies = [sink.getvalue().to_pybytes(), json.dumps({"records": rows}).encode()]
+    for body in bodies:
+        stream.put(body, "leaf1", time.time(), {FORMAT: "records"})
     stream.producer.flush()
     with stream.consumer() as consumer:
-        eventually(lambda: consumer.totals.records == len(rows) or None, seconds=60)
+        eventually(lambda: consumer.totals.records == 2 * len(rows) or None, seconds=60)
 
-    labels = [json.loads(values[0])["label"] for values in stream.verdicts().values()]
-    assert labels == rules.served.model.names
+    verdicts = list(stream.verdicts().values())
+    assert [json.loads(arrow)["label"] for arrow, _ in verdicts] == rules.served.model.names
+    assert all(arrow == text for arrow, text in verdicts)
 
 
 @dataclass
