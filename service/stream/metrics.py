@@ -33,7 +33,7 @@ class StreamMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics for prometheus-client."""
         totals = self._consumer.totals
-        messages = "Messages of points and records that were taken."
+        messages = "Messages of points and records that were read, refused ones too."
         yield counter("consumer_messages", messages, {(): totals.messages})
         refused = "Messages that could not be decoded, and were passed over."
         yield counter("consumer_messages_refused", refused, {(): totals.refused})
