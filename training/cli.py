@@ -189,7 +189,10 @@ def assemble(
     mapping: Annotated[Path, _option("TOML file: how points become records.")],
     out: Annotated[
         Path,
-        _option("Table to write: .parquet, .csv or .csv.gz; of many files or units, a folder."),
+        _option(
+            "Table to write: .parquet, .csv or .csv.gz; of many files or units, or by an engine "
+            "other than local, a folder."
+        ),
     ],
     keep: Annotated[
         Texts, _option("Column of POINTS to carry along, such as a label (repeatable).")
@@ -201,14 +204,18 @@ def assemble(
     units: Annotated[
         int, _option("Shares of the keys that are assembled by themselves.", min=1, max=64)
     ] = 1,
+    engine: Annotated[
+        Literal["local", "ray", "spark"],
+        _option("What assembles units; ray and spark are extras."),
+    ] = "local",
     jobs: Annotated[int, _option("Units that are assembled side by side.", min=1)] = 1,
 ) -> None:
     """Make records of metric POINTS, as the service makes them by the same mapping."""
     from training.assembly.command import assemble_and_write, assemble_archive
 
-    if units == 1 and points.is_file():
+    if units == 1 and points.is_file() and engine == "local":
         raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
-    wanted = (mapping, out, keep or [], time, time_unit, units, jobs)
+    wanted = (mapping, out, keep or [], time, time_unit, units, engine, jobs)
     raise typer.Exit(assemble_archive(str(points), *wanted))
 
 
