@@ -75,6 +75,12 @@ FitDevice = Annotated[
     Literal["cpu", "cuda", "auto"] | None,
     _option("Where to fit; auto: on a CUDA device if there is one.", show_default="cpu"),
 ]
+FitJobs = Annotated[
+    int | None,
+    _option(
+        "Fits of cross calibration that run side by side, at most.", min=1, show_default="cores"
+    ),
+]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
@@ -114,6 +120,7 @@ def train(
     epochs: Annotated[Number, _option("Most epochs.")] = None,
     seed: Seed = None,
     device: FitDevice = None,
+    jobs: FitJobs = None,
     unknown_rate: Annotated[
         float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
@@ -130,7 +137,7 @@ def train(
     options = about_table | _given(
         name=name,
         encoder=_given(dimensions=dimensions),
-        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device),
+        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device, jobs=jobs),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))
@@ -228,11 +235,13 @@ def retrain(
         float | None,
         _option("Macro-F1 that the test rows may lose.", min=0, max=1, show_default="0.01"),
     ] = None,
+    jobs: FitJobs = None,
 ) -> None:
     """Fit anew with added rows, and write the bundle if it is not worse than the one that runs."""
     from training.console import retrain_and_write
 
-    raise typer.Exit(retrain_and_write(recipe, _given(add=add), running, out, tolerance))
+    options = _given(add=add, fit=_given(jobs=jobs))
+    raise typer.Exit(retrain_and_write(recipe, options, running, out, tolerance))
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +91,6 @@ def test_an_engine_that_is_not_installed_names_its_extra(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ray", "pyspark", "pyspark.sql"):
-        monkeypatch.setitem(engines.sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match=rf"pip install 'faultcube\[{engine}\]'"):
         list(ENGINES[engine](1, halved, [1]))

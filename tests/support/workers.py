@@ -47,7 +47,7 @@ class Run:
         )
 
     def wait_for_a_part(self) -> None:
-        eventually(lambda: [*self.out.rglob("[!.]*.parquet")] or None, seconds=120)
+        eventually(lambda: [*self.out.rglob("[!.]*.parquet")] or None, seconds=300)
 
     def kill_a_worker(self) -> None:
         def kill() -> bool | None:
@@ -57,10 +57,10 @@ class Run:
                     return True
             return None
 
-        eventually(kill, seconds=60)
+        eventually(kill, seconds=120)
 
     def ended(self) -> str:
-        said, _ = self.process.communicate(timeout=300)
+        said, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == 0, said
         return said
 
