@@ -186,6 +186,8 @@ class NearestCentroid:
     _trained: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
     _shares: dict[int, float] | None = field(default=None, init=False, repr=False)
     _radii: list[float] = field(default_factory=list, init=False, repr=False)
+    _origin: Matrix | None = field(default=None, init=False, repr=False)
+    _varying: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
     _projection: Matrix | None = field(default=None, init=False, repr=False)
     _trained_projection: Matrix | None = field(default=None, init=False, repr=False)
 
@@ -206,6 +208,11 @@ class NearestCentroid:
             set_field("_allowances", (shrink.astype(np.float32), add.astype(np.float32)))
             set_field("_pairs", list(zip(shrink.tolist(), add.tolist(), strict=True)))
         if self.has_many:
+            varies = (self.centroids != self.centroids[0]).any(axis=0)
+            # From a point that all centroids share where they do not vary, these dimensions say
+            # nothing of any class but how far the point is from all: the product leaves them out.
+            set_field("_origin", np.where(varies, _MIDDLE, self.centroids[0]).astype(np.float32))
+            set_field("_varying", np.flatnonzero(varies))
             projection = self._projected()
             set_field("_projection", projection)
             if self._trained is not None:
@@ -270,9 +277,11 @@ class NearestCentroid:
 
     def _decide_among_many(self, points: Matrix, projection: Matrix) -> Decisions:
         """Decide by one matrix product, tile by tile so that it stays in the cache."""
-        centred = points - _MIDDLE
+        centred = points - cast("Matrix", self._origin)
         squares = np.einsum("ij,ij->i", centred, centred)[:, None]
-        wide = np.concatenate([centred, squares, np.ones_like(squares)], axis=1)
+        wide = np.concatenate(
+            [centred[:, self._varying], squares, np.ones_like(squares)], axis=1, dtype=np.float32
+        )
         trained = self._trained
         if trained is not None:
             of_trained = wide @ cast("Matrix", self._trained_projection)
@@ -297,15 +306,17 @@ class NearestCentroid:
         return Decisions(nearest, accepted, distance, confidence, self, points=points)
 
     def _projected(self) -> Matrix:
-        """Return the matrix [N + 2, k] from [a, |a|^2, 1] to the logits of a point a.
+        """Return the matrix [varying + 2, k] from [a, |a|^2, 1] to the logits of a point a.
 
-        A logit is minus the expected distance over the temperature.
+        The first are its dimensions in which centroids vary, from the origin; the square is of
+        all of them. A logit is minus the expected distance over the temperature.
         """
-        centred = (self.centroids - _MIDDLE).astype(np.float64)
+        centred = (self.centroids - cast("Matrix", self._origin)).astype(np.float64)
         shrink, add = self._allowances or (np.float32(1), np.float32(0))
         scale = np.broadcast_to(shrink / centred.shape[1], len(centred)).astype(np.float64)
         squares = np.einsum("ij,ij->i", centred, centred)
-        rows = [-2 * scale * centred.T, scale[None], (scale * squares + add)[None]]
+        products = -2 * scale * centred[:, self._varying].T
+        rows = [products, scale[None], (scale * squares + add)[None]]
         logits = np.concatenate(rows) / -self.temperature
         return np.ascontiguousarray(logits, dtype=np.float32)
 

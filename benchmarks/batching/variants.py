@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from service.scoring import scheduler
 from service.scoring.scheduler import Inference, Scheduler
 
 __all__ = ["VARIANTS", "use"]
 
 _Batch = list[tuple[Inference, "asyncio.Future[Any]"]]
-_RUN = "_run_batch"
-_run_batch: Callable[[Scheduler], None] = getattr(Scheduler, _RUN)
 
 
 def use(name: str) -> None:
@@ -26,41 +25,35 @@ def _each_alone() -> None:
         for inference, future in batch:
             self._run_together(inference.run, [(inference, future)])
 
-    setattr(Scheduler, _RUN, run_batch)
+    Scheduler._run_batch = run_batch  # type: ignore[method-assign] # noqa: SLF001
+
+
+def _rounds(rounds: int) -> Callable[[], None]:
+    """Wait for so many more rounds of the event loop where several requests come at a time."""
+
+    def change() -> None:
+        scheduler._ROUNDS_TO_JOIN = rounds  # noqa: SLF001 - that is what is compared
+
+    return change
 
 
 def _as_shipped() -> None:
     pass
 
 
-def _after_rounds(rounds: int) -> Callable[[], None]:
-    """Wait for so many more rounds of the event loop, in which further requests arrive."""
-
-    def run_later(self: Scheduler, left: int = rounds) -> None:
-        if left:
-            asyncio.get_running_loop().call_soon(run_later, self, left - 1)
-        else:
-            _run_batch(self)
-
-    def change() -> None:
-        setattr(Scheduler, _RUN, run_later)
-
-    return change
-
-
 def _after_a_millisecond() -> None:
     """Wait for as long as uvloop's clock can: its timers have whole milliseconds."""
 
-    def run_later(self: Scheduler) -> None:
-        asyncio.get_running_loop().call_later(0.001, _run_batch, self)
+    def run_later(self: Scheduler, _: int) -> None:
+        asyncio.get_running_loop().call_later(0.001, self._run_batch)
 
-    setattr(Scheduler, _RUN, run_later)
+    Scheduler._run_later = run_later  # type: ignore[method-assign,assignment] # noqa: SLF001
 
 
 VARIANTS: Mapping[str, Callable[[], None]] = {
     "each alone": _each_alone,
-    "as shipped": _as_shipped,
-    "2 rounds later": _after_rounds(2),
-    "8 rounds later": _after_rounds(8),
+    "in one round": _rounds(0),
+    "2 rounds more, as shipped": _as_shipped,
+    "8 rounds more": _rounds(8),
     "1 ms later": _after_a_millisecond,
 }

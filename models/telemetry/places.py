@@ -124,7 +124,6 @@ class Places:
         members = self._members[slot]
         if members.fresh:
             self._settle(members)
-            self._share(members)
         return members
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -178,6 +177,7 @@ class Places:
         order = np.lexsort((at, views))
         members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
         members.fresh = None
+        self._share(members)
 
     def _share(self, members: Members) -> None:
         """Let keys of the same series have the same arrays, such as routers of one kind."""

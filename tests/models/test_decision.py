@@ -320,10 +320,15 @@ def test_a_record_that_few_support_records_attract_is_accepted_by_its_true_dista
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(65, 300), st.integers(0, 70), st.integers(0, 1000), st.booleans())
-def test_many_classes_decide_as_few_do(classes: int, count: int, seed: int, few: bool) -> None:
+@given(
+    st.integers(65, 300), st.integers(0, 70), st.integers(0, 1000), st.booleans(), st.integers(0, 9)
+)
+def test_many_classes_decide_as_few_do(
+    classes: int, count: int, seed: int, few: bool, alike: int
+) -> None:
     random = np.random.default_rng(seed)
     centroids = random.random((classes, 9), dtype=np.float32)
+    centroids[:, :alike] = centroids[0, :alike]
     radii = random.random(classes, dtype=np.float32) * np.float32(0.05)
     support = random.choice([1, 3, 50, np.inf], classes) if few else None
     rule = NearestCentroid(centroids, radii, 0.02, support, 0.03)

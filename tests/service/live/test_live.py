@@ -87,15 +87,15 @@ def test_records_of_requests_are_drawn_while_somebody_looks(
     live: Live, model: Model, good: Record, down: Record, around: Around
 ) -> None:
     async def work(viewer: Viewer) -> None:
-        assert live.room == 50
+        assert live.room == 100
         live.offer(model, scored(model, [good, down]))
-        assert live.room == 48
+        assert live.room == 98
         around.counters.records += 5
         [data] = named(await told(live, viewer), "records")
         assert [r["label"] for r in data["records"]] == ["normal", "link-down"]
         assert {r["key"] for r in data["records"]} == {None}
         assert data["left_out"] == 3
-        assert live.room == 50
+        assert live.room == 100
 
     watch(live, work)
 
@@ -112,13 +112,13 @@ def test_of_a_large_chunk_a_few_records_are_taken(
     watch(live, work)
 
 
-def test_an_event_has_50_records_at_most(
+def test_an_event_has_100_records_at_most(
     live: Live, take: Take, good: Record, down: Record
 ) -> None:
     async def work(viewer: Viewer) -> None:
         live.take(take([good] * 299 + [down], keys=[f"d{n}" for n in range(300)]))
         [data] = named(await told(live, viewer), "records")
-        assert (len(data["records"]), data["left_out"]) == (50, 250)
+        assert (len(data["records"]), data["left_out"]) == (100, 200)
         assert [r["key"] for r in data["records"] if not r["good"]] == ["d299"]
 
     watch(live, work)
@@ -208,7 +208,7 @@ def test_a_scene_is_there_as_soon_as_there_is_a_model(around: Around, model: Mod
 
 def test_health_is_told_every_two_seconds_and_kept_every_five(live: Live) -> None:
     async def work(viewer: Viewer) -> None:
-        events = [event for _ in range(16) for event in await told(live, viewer)]
+        events = [event for _ in range(8) for event in await told(live, viewer)]
         health = named(events, "health")
         assert len(health) == 2
         now = live.health()
@@ -260,7 +260,7 @@ def test_drift_is_kept_each_minute_for_a_day_and_begins_anew_with_a_bundle(
     around: Around, live: Live, bundle: Path, tmp_path: Path
 ) -> None:
     def pass_minutes(number: int) -> None:
-        for _ in range(240 * number):
+        for _ in range(120 * number):
             live.step()
 
     pass_minutes(1)

@@ -72,6 +72,30 @@ def test_small_requests_that_come_together_go_through_the_model_together() -> No
     assert calls == [8, 1]
 
 
+def test_where_several_come_at_a_time_the_next_may_come_two_rounds_later() -> None:
+    calls: list[int] = []
+
+    def measured(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
+        calls.append(len(matrix))
+        return run(matrix)
+
+    async def late(scheduler: Scheduler, rounds: int) -> None:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await scheduler.run_batched(steps(1, 0))
+
+    async def play() -> None:
+        scheduler = Scheduler(100, measured)
+        for _ in range(2):
+            await asyncio.gather(*(late(scheduler, rounds) for rounds in (0, 0, 1, 2)))
+        await scheduler.run_batched(steps(1, 0))
+        # A lone one came last, so nobody waits for others.
+        await asyncio.gather(*(late(scheduler, rounds) for rounds in (0, 2)))
+
+    asyncio.run(play())
+    assert calls == [2, 2, 4, 1, 1, 1]
+
+
 def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> None:
     def failing(_: Matrix) -> Matrix:
         raise ValueError("broken")
