@@ -57,7 +57,7 @@ class Run:
                     return True
             return None
 
-        eventually(kill, seconds=120)
+        eventually(kill, seconds=300)
 
     def ended(self) -> str:
         said, _ = self.process.communicate(timeout=600)
