@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -511,8 +510,8 @@ def _print_trial(trial: Trial) -> None:
 
 
 def _classify_archive(job: Job, engine: str, jobs: int | None) -> Counts:
+    from models.engines import ENGINES
     from service.offline.archive import classify_archive
-    from service.offline.engines import ENGINES
 
     workers = jobs or len(os.sched_getaffinity(0))
     started, told = perf_counter(), -_TELL_SECONDS
@@ -533,7 +532,7 @@ def _classify_archive(job: Job, engine: str, jobs: int | None) -> Counts:
                 err=True,
             )
 
-    return classify_archive(job, partial(ENGINES[engine], workers), progress)
+    return classify_archive(job, ENGINES[engine], workers, progress)
 
 
 @contextmanager

@@ -75,6 +75,12 @@ FitDevice = Annotated[
     Literal["cpu", "cuda", "auto"] | None,
     _option("Where to fit; auto: on a CUDA device if there is one.", show_default="cpu"),
 ]
+FitJobs = Annotated[
+    int | None,
+    _option(
+        "Fits of cross calibration that run side by side, at most.", min=1, show_default="cores"
+    ),
+]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
@@ -114,6 +120,7 @@ def train(
     epochs: Annotated[Number, _option("Most epochs.")] = None,
     seed: Seed = None,
     device: FitDevice = None,
+    jobs: FitJobs = None,
     unknown_rate: Annotated[
         float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
@@ -130,7 +137,7 @@ def train(
     options = about_table | _given(
         name=name,
         encoder=_given(dimensions=dimensions),
-        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device),
+        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device, jobs=jobs),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))
@@ -189,7 +196,10 @@ def assemble(
     mapping: Annotated[Path, _option("TOML file: how points become records.")],
     out: Annotated[
         Path,
-        _option("Table to write: .parquet, .csv or .csv.gz; of many files or units, a folder."),
+        _option(
+            "Table to write: .parquet, .csv or .csv.gz; of many files or units, or by an engine "
+            "other than local, a folder."
+        ),
     ],
     keep: Annotated[
         Texts, _option("Column of POINTS to carry along, such as a label (repeatable).")
@@ -201,14 +211,18 @@ def assemble(
     units: Annotated[
         int, _option("Shares of the keys that are assembled by themselves.", min=1, max=64)
     ] = 1,
+    engine: Annotated[
+        Literal["local", "ray", "spark"],
+        _option("What assembles units; ray and spark are extras."),
+    ] = "local",
     jobs: Annotated[int, _option("Units that are assembled side by side.", min=1)] = 1,
 ) -> None:
     """Make records of metric POINTS, as the service makes them by the same mapping."""
     from training.assembly.command import assemble_and_write, assemble_archive
 
-    if units == 1 and points.is_file():
+    if units == 1 and points.is_file() and engine == "local":
         raise typer.Exit(assemble_and_write(points, mapping, out, keep or [], time, time_unit))
-    wanted = (mapping, out, keep or [], time, time_unit, units, jobs)
+    wanted = (mapping, out, keep or [], time, time_unit, units, engine, jobs)
     raise typer.Exit(assemble_archive(str(points), *wanted))
 
 
@@ -221,11 +235,13 @@ def retrain(
         float | None,
         _option("Macro-F1 that the test rows may lose.", min=0, max=1, show_default="0.01"),
     ] = None,
+    jobs: FitJobs = None,
 ) -> None:
     """Fit anew with added rows, and write the bundle if it is not worse than the one that runs."""
     from training.console import retrain_and_write
 
-    raise typer.Exit(retrain_and_write(recipe, _given(add=add), running, out, tolerance))
+    options = _given(add=add, fit=_given(jobs=jobs))
+    raise typer.Exit(retrain_and_write(recipe, options, running, out, tolerance))
 
 
 def evaluate(

@@ -189,6 +189,9 @@ class FitRecipe(_Part):
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**63)] = 0
     device: Device = pydantic.Field(default="cpu", exclude_if=lambda device: device == "cpu")
     """auto: a CUDA device where there is one."""
+    jobs: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(default=None, exclude=True)
+    """Fits of cross calibration that run side by side, at most: one a core. The result is the
+    same."""
 
 
 class Recipe(_Part):

@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -23,9 +23,9 @@ from benchmarks.harness.records import BUNDLE
 from benchmarks.harness.report import heading, machine, progress, table, versions
 from models import Model
 from service.offline.archive import classify_archive, job_of
-from service.offline.archive_units import Job, Unit, score
-from service.offline.batch import Counts
 
+U = TypeVar("U")
+R = TypeVar("R")
 _LIBRARIES = {"local": "os", "ray": "ray", "spark": "pyspark"}
 _FILES = 16
 _HEAD = ("who", "cores", "seconds", "records/s", "times the loop's seconds", "of one worker's rate")
@@ -66,8 +66,8 @@ def _write(folder: Path, records: int) -> None:
         pa.parquet.write_table(each, folder / f"{number}.parquet")
 
 
-def _in_this_process(job: Job, units: Sequence[Unit]) -> Iterator[Counts]:
-    return (score(job, unit) for unit in units)
+def _in_this_process(_: int, work: Callable[[U], R], units: Sequence[U], /) -> Iterator[R]:
+    return map(work, units)
 
 
 def _loop(folder: Path, number: int) -> float:
@@ -76,7 +76,7 @@ def _loop(folder: Path, number: int) -> float:
     os.sched_setaffinity(0, {min(before)})
     try:
         job = job_of(str(folder / "in"), str(folder / f"loop{number}"), BUNDLE, Model.load(BUNDLE))
-        classify_archive(job, _in_this_process)
+        classify_archive(job, _in_this_process, 1)
         return _seconds(Path(job.out), 1)
     finally:
         os.sched_setaffinity(0, before)

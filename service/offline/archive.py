@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from models import Model
+from models.engines import Engine, EngineError
 from models.signature import TrustedKeys
 from service.bundles.addresses import shown, why
 from service.classes.entities import Snapshot
@@ -34,10 +36,10 @@ from service.offline.archive_units import (
     counts_of_part,
     decider,
     files_of,
+    score,
     table_of,
 )
 from service.offline.batch import Counts
-from service.offline.engines import Engine
 from service.offline.tables import TableError
 
 __all__ = ["classify_archive", "is_archive", "job_of", "plan"]
@@ -98,13 +100,15 @@ def job_of(
 def classify_archive(
     job: Job,
     engine: Engine,
+    jobs: int,
     progress: Callable[[int, int, Counts], None] = lambda _done, _all, _counts: None,
 ) -> Counts:
     """Classify all units of an archive that have no part yet.
 
     Args:
         job: what to do.
-        engine: does it.
+        engine: does it ...
+        jobs: ... with so many workers on this machine.
         progress: called with the units that are done, all units, and the counts so far.
 
     Returns:
@@ -124,9 +128,12 @@ def classify_archive(
             _add(counts, before)
     done = len(units) - len(left)
     progress(done, len(units), counts)
-    for number, scored in enumerate(engine(job, left), start=done + 1):
-        _add(counts, scored)
-        progress(number, len(units), counts)
+    try:
+        for number, scored in enumerate(engine(jobs, partial(score, job), left), start=done + 1):
+            _add(counts, scored)
+            progress(number, len(units), counts)
+    except EngineError as error:
+        raise TableError(str(error)) from error
     about = {
         "units": len(units),
         "rows": counts.records,

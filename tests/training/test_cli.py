@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -246,6 +247,7 @@ def test_options_win_over_the_recipe_file_and_a_random_split_is_warned_of(
             "5",
         ],
         *["--beta", "3.5", "--unknown-rate", "0.1", "--keep", "time", "--drop-label", "lossy"],
+        *["--jobs", "2"],
     )
     assert said.code == 0, said.err
     assert re.fullmatch(r"warning: rows were split at random[^\n]+\n", said.err)
@@ -254,10 +256,29 @@ def test_options_win_over_the_recipe_file_and_a_random_split_is_warned_of(
     assert manifest.dimensions == 3
     assert (recipe["fit"]["seed"], recipe["fit"]["beta"], recipe["fit"]["epochs"]) == (5, 3.5, 1)
     assert recipe["fit"]["steps"] == 6
+    assert "jobs" not in recipe["fit"]  # the result does not depend on it
     assert recipe["split"]["by"] == "random"
     assert manifest.training["rows"] == {"train": 80, "dev": 40, "test": 40}
     assert "time" in {field.name for field in manifest.fields}
     assert manifest.calibration.unknown_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    "command", ["train t.csv", "retrain --recipe quick.toml --running there --out new"]
+)
+def test_the_fits_that_run_side_by_side_are_passed_on(
+    faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    seen: list[Any] = []
+
+    def run(_: Path | None, options: dict[str, Any], *__: object) -> int:
+        seen.append(options["fit"])
+        return 0
+
+    monkeypatch.setattr("training.console.train_and_write", run)
+    monkeypatch.setattr("training.console.retrain_and_write", run)
+    assert faultcube(*command.split(), "--jobs", "3").code == 0
+    assert seen == [{"jobs": 3}]
 
 
 @pytest.mark.parametrize(

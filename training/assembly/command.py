@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import typer
 
+from models.engines import ENGINES
 from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.records import Counts
 from training.assembly.assemble import assemble, write
@@ -50,6 +51,7 @@ def assemble_archive(
     time_column: str,
     unit: TimeUnit,
     units: int,
+    engine: str,
     jobs: int,
 ) -> int:
     """Assemble an archive by units; returns the exit code, 2 for what cannot be used.
@@ -62,13 +64,24 @@ def assemble_archive(
         time_column: name of that with the times.
         unit: of times that are numbers.
         units: shares of the keys.
-        jobs: processes.
+        engine: what assembles units.
+        jobs: workers on this machine.
     """
     started = time.perf_counter()
     try:
         with status("reading points") as say:
-            job = Job(files_of(points), mapping, out, units, tuple(keep), time_column, unit)
-            found = assemble_units(job, jobs, lambda done: say(f"unit {done} of {job.units}"))
+            job = Job(
+                files_of(points),
+                mapping.absolute(),
+                out.absolute(),
+                units,
+                tuple(keep),
+                time_column,
+                unit,
+            )
+            found = assemble_units(
+                job, ENGINES[engine], jobs, lambda done: say(f"unit {done} of {job.units}")
+            )
             rules = Mapping.read(mapping)
     except (RecipeError, MappingError, OSError, pl.exceptions.PolarsError) as error:
         typer.echo(f"faultcube: {str(error).splitlines()[0]}", err=True)

@@ -1,22 +1,23 @@
-"""Assemble an archive of points, a share of the keys at a time, in several processes.
+"""Assemble an archive of points, a share of the keys at a time, by an engine of workers.
 
 A key belongs to one unit, whatever else is in the archive, and a unit has a part of its own, which
-appears whole or not at all. So a run that was killed is begun again by the same command.
+appears whole or not at all, and is the same whoever makes it. So a run that was killed is begun
+again by the same command.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from models.engines import Engine, EngineError
 from models.telemetry.mapping import Mapping
 from models.telemetry.records import Counts
 from models.telemetry.share import Share
@@ -34,6 +35,8 @@ _ABOUT = "faultcube.unit"
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be done to all units.
+
+    Workers may run in another folder, or on other machines: paths are absolute.
 
     Attributes:
         files: Parquet files with the points, in any order.
@@ -70,6 +73,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class _Unit:
+    """A share of the keys: its number, from 1, and a row for each key."""
+
+    number: int
+    keys: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What came of all units.
 
@@ -96,7 +107,7 @@ def files_of(points: str) -> tuple[Path, ...]:
     Raises:
         RecipeError: there are none.
     """
-    path = Path(points)
+    path = Path(points).absolute()
     if path.is_dir():
         found = path.rglob("*.parquet")
     else:
@@ -108,17 +119,18 @@ def files_of(points: str) -> tuple[Path, ...]:
 
 
 def assemble_units(
-    job: Job, jobs: int, report: Callable[[int], object] = lambda _: None
+    job: Job, engine: Engine, jobs: int, report: Callable[[int], object] = lambda _: None
 ) -> Summary:
     """Assemble all units that have no part yet.
 
     Args:
         job: the units.
-        jobs: processes.
+        engine: assembles them ...
+        jobs: ... with so many workers on this machine.
         report: called with the number of units that are done.
 
     Raises:
-        RecipeError: the points cannot be used, or the folder holds something else.
+        RecipeError: the points or the engine cannot be used, or the folder holds something else.
     """
     key, scan = Mapping.read(job.mapping).key, _scan(job)
     names = scan.collect_schema().names()
@@ -126,20 +138,15 @@ def assemble_units(
         raise RecipeError(f"the points have no column {lacking[0]!r}, which units need")
     _prepare(job)
     shares = _shares(scan, key, job.units)
-    todo = [number for number in shares if not job.part(number).exists()]
-    report(len(shares) - len(todo))
-    latest = _latest(scan, job)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        try:
-            waiting = [pool.submit(_assemble, job, n, shares[n], latest) for n in todo]
-            for done, future in enumerate(as_completed(waiting), len(shares) - len(todo) + 1):
-                future.result()
-                report(done)
-        except BrokenProcessPool as error:
-            why = "a process was killed, perhaps for its memory"
-            raise RecipeError(f"{why}: run the command again, with fewer --jobs") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    todo = [unit for unit in shares if not job.part(unit.number).exists()]
+    done = len(shares) - len(todo)
+    report(done)
+    work = partial(_assemble, job, _latest(scan, job))
+    try:
+        for number, _ in enumerate(engine(jobs, work, todo), start=done + 1):
+            report(number)
+    except EngineError as error:
+        raise RecipeError(str(error)) from error
     return _summary(job, len(shares), len(todo))
 
 
@@ -152,9 +159,13 @@ def _prepare(job: Job) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     wanted, file = job.description(), job.out / _JOB
     if file.exists():
-        if json.loads(file.read_text()) == wanted:
-            return
-        raise RecipeError(f"{job.out} holds parts of other points or options; give another folder")
+        if json.loads(file.read_text()) != wanted:
+            raise RecipeError(
+                f"{job.out} holds parts of other points or options; give another folder"
+            )
+        for draft in job.out.glob(".part-*"):
+            draft.unlink(missing_ok=True)
+        return
     if others := sorted(path.name for path in job.out.iterdir()):
         raise RecipeError(f"{job.out} holds {others[0]}; give a new folder")
     draft = file.with_name(f".{_JOB}")
@@ -170,21 +181,21 @@ def _latest(scan: pl.LazyFrame, job: Job) -> float:
     return float(nanoseconds(found[job.time], job.unit).max()) / 1e9
 
 
-def _shares(scan: pl.LazyFrame, key: Sequence[str], units: int) -> dict[int, pl.DataFrame]:
-    """Return the keys of each unit that has any."""
+def _shares(scan: pl.LazyFrame, key: Sequence[str], units: int) -> list[_Unit]:
+    """Return the units that have any keys."""
     keys = scan.select(key).drop_nulls().unique().sort(key).collect()
     every = [Share(number, units) for number in range(1, units + 1)]
     owners = [
         next(share.number for share in every if share.owns(tuple(map(str, row))))
         for row in keys.iter_rows()
     ]
-    return {number: keys.filter(pl.Series(owners) == number) for number in sorted({*owners})}
+    return [_Unit(number, keys.filter(pl.Series(owners) == number)) for number in sorted({*owners})]
 
 
-def _assemble(job: Job, number: int, keys: pl.DataFrame, latest: float) -> None:
+def _assemble(job: Job, latest: float, unit: _Unit) -> None:
     """Write the part of a unit, unless no record comes of its points."""
-    rules, part = Mapping.read(job.mapping), job.part(number)
-    points = _scan(job).join(keys.lazy(), on=keys.columns, how="semi").collect()
+    rules, part = Mapping.read(job.mapping), job.part(unit.number)
+    points = _scan(job).join(unit.keys.lazy(), on=unit.keys.columns, how="semi").collect()
     table = PointsTable.of(points, rules, job.time, job.unit)
     try:
         made = assemble(table, job.keep, arrived=latest)
@@ -198,7 +209,8 @@ def _assemble(job: Job, number: int, keys: pl.DataFrame, latest: float) -> None:
         "findings": made.findings,
         "counts": asdict(made.counts),
     }
-    draft = part.with_name(f".{part.name}")
+    # A worker may outlive its engine, and another one make the same part.
+    draft = part.with_name(f".{part.name}-{secrets.token_hex(4)}")
     rows.write_parquet(draft, compression="zstd", metadata={_ABOUT: json.dumps(about)})
     draft.replace(part)
 

@@ -74,7 +74,7 @@ def measure_held_out(
     plain = Rows(rows.matrix, rows.labels)
     # Processes that fit together do so fold by fold.
     is_short = settings.epochs * settings.steps <= _SHORT or processes.count() > 1
-    jobs = 1 if is_short else min(count, os.cpu_count() or 1)
+    jobs = 1 if is_short else min(count, settings.jobs or os.cpu_count() or 1)
     # Large arrays come as files, which torch wants to be writable: copied where they are written.
     measured = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")(
         delayed(_measure)(

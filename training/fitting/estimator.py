@@ -99,6 +99,7 @@ class SiameseClassifier(
     weight_decay: float = 1e-4
     random_state: int | np.random.RandomState | None = 0
     device: str = "cpu"
+    jobs: int | None = None
     unknown_rate: float = 0.01
     dev_share: float = 0.15
     prior: bool = True
@@ -119,6 +120,7 @@ class SiameseClassifier(
         made = cls(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
+            jobs=recipe.fit.jobs,
             unknown_rate=recipe.unknown_rate,
             schema=dataset.fitted.schema,
             prior=recipe.prior,

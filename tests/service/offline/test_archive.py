@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -13,14 +14,17 @@ import pytest
 
 from benchmarks.fuzz.toy import DOWN, GOOD, OVERLOAD
 from models import Model
+from models.engines import EngineError
 from models.signature import TrustedKeys, new_key, sign
 from service.classes.entities import Snapshot, StoredClass, SupportRecord
 from service.offline import archive
 from service.offline.archive import classify_archive, is_archive, job_of, plan
 from service.offline.archive_units import Job, Unit, score
-from service.offline.batch import Counts, classify_table
+from service.offline.batch import classify_table
 from service.offline.tables import Table, TableError
 
+U = TypeVar("U")
+R = TypeVar("R")
 RECORDS = [GOOD, DOWN, OVERLOAD]
 
 
@@ -48,17 +52,17 @@ class Recording:
     """An engine that scores here, and remembers what it was given."""
 
     def __init__(self) -> None:
-        self.units: list[Unit] = []
+        self.units: list[Any] = []
 
-    def __call__(self, job: Job, units: Sequence[Unit]) -> Iterator[Counts]:
+    def __call__(self, _: int, work: Callable[[U], R], units: Sequence[U], /) -> Iterator[R]:
         self.units += units
-        return (score(job, unit) for unit in units)
+        return map(work, units)
 
 
 def run(job: Job) -> list[str]:
     """Classify, and return the parts that were made."""
     engine = Recording()
-    classify_archive(job, engine)
+    classify_archive(job, engine, 1)
     return [unit.part for unit in engine.units]
 
 
@@ -228,3 +232,16 @@ def test_a_worker_refuses_a_bundle_that_the_keys_of_the_job_have_not_signed(
     sign(copy, tmp_path / "key")
     run(job)
     run(job_of(str(source), out, bundle, model))  # the same verdicts, whoever was trusted
+
+
+def test_an_engine_that_gives_up_is_told_in_a_line_and_leaves_no_manifest(
+    job: Job, tmp_path: Path
+) -> None:
+    def broken(_: int, work: Callable[[U], R], units: Sequence[U], /) -> Iterator[R]:
+        yield work(units[0])
+        raise EngineError("workers died 3 times")
+
+    with pytest.raises(TableError, match=r"^workers died 3 times$"):
+        classify_archive(job, broken, 1)
+    assert (tmp_path / "out" / PARTS[0]).exists()
+    assert not (tmp_path / "out/_manifest.json").exists()

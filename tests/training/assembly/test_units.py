@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from models.engines import ENGINES
 from models.telemetry.mapping import Mapping
 from tests.support.feeds import GAUGE, START
 from training.assembly.assemble import assemble
@@ -18,6 +19,7 @@ from training.assembly.points_table import PointsTable
 from training.assembly.units import Job, assemble_units, files_of
 from training.recipe import RecipeError
 
+LOCAL = ENGINES["local"]
 DEVICES = [f"router{number}" for number in range(9)]
 
 
@@ -65,7 +67,7 @@ def parts_of(out: Path) -> pl.DataFrame:
 def test_the_parts_together_are_what_all_points_give_at_once(
     units: int, archive: Path, mapping: Path, tmp_path: Path
 ) -> None:
-    summary = assemble_units(job_of(archive, mapping, tmp_path / "out", units), 1)
+    summary = assemble_units(job_of(archive, mapping, tmp_path / "out", units), LOCAL, 1)
     whole = at_once(archive, mapping)
     assert_frame_equal(parts_of(tmp_path / "out"), whole)
     assert (summary.keys, summary.counts.points, summary.counts.records) == (9, 1800, len(whole))
@@ -76,12 +78,12 @@ def test_what_is_missing_is_made_by_the_same_command_and_nothing_else(
     archive: Path, mapping: Path, tmp_path: Path
 ) -> None:
     job = job_of(archive, mapping, tmp_path / "out")
-    first = assemble_units(job, 2)
+    first = assemble_units(job, LOCAL, 2)
     parts = {path: path.read_bytes() for path in job.out.glob("*.parquet")}
     lost, *others = parts
     lost.unlink()
     changed = {path: path.stat().st_mtime_ns for path in others}
-    again = assemble_units(job, 2)
+    again = assemble_units(job, LOCAL, 2)
     assert again == replace(first, made=1)
     assert {path: path.read_bytes() for path in job.out.glob("*.parquet")} == parts
     assert {path: path.stat().st_mtime_ns for path in others} == changed
@@ -91,20 +93,20 @@ def test_a_folder_of_something_else_is_refused(
     archive: Path, mapping: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assemble_units(job_of(archive, mapping, out), 1)
+    assemble_units(job_of(archive, mapping, out), LOCAL, 1)
     with pytest.raises(RecipeError, match="other points or options"):
-        assemble_units(job_of(archive, mapping, out, units=2), 1)
+        assemble_units(job_of(archive, mapping, out, units=2), LOCAL, 1)
     pl.DataFrame({"device": ["new"], "time": [START], "load": [1.0], "label": ["l"]}).write_parquet(
         archive / "new.parquet"
     )
     with pytest.raises(RecipeError, match="other points or options"):
-        assemble_units(job_of(archive, mapping, out), 1)
+        assemble_units(job_of(archive, mapping, out), LOCAL, 1)
     with pytest.raises(RecipeError, match=r"holds mapping.toml; give a new folder"):
-        assemble_units(job_of(archive, mapping, tmp_path), 1)
+        assemble_units(job_of(archive, mapping, tmp_path), LOCAL, 1)
 
 
 def run(points: str, mapping: Path, folder: Path) -> int:
-    return assemble_archive(points, mapping, folder / "out", [], "time", "s", 2, 1)
+    return assemble_archive(points, mapping, folder / "out", [], "time", "s", 2, "local", 1)
 
 
 @pytest.mark.parametrize(

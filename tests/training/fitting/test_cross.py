@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import Parallel
 
 from models.schema import Field, Schema
 from training.dataset.dataset import Rows
+from training.fitting import cross
 from training.fitting.cross import FOLDS, folds_of, measure_held_out
 from training.recipe import EncoderRecipe, FitRecipe
 
@@ -37,10 +39,10 @@ def rows() -> Rows:
     return Rows(matrix, labels)
 
 
-def measured(rows: Rows) -> tuple[Any, list[int]]:
+def measured(rows: Rows, settings: FitRecipe = SHORT) -> tuple[Any, list[int]]:
     reports: list[int] = []
     folds = np.repeat(np.arange(4), 40)
-    of = measure_held_out(SCHEMA, rows, folds, SHAPE, SHORT, lambda: reports.append(1))
+    of = measure_held_out(SCHEMA, rows, folds, SHAPE, settings, lambda: reports.append(1))
     return of, reports
 
 
@@ -58,3 +60,22 @@ def test_records_of_a_class_that_their_fit_never_saw_say_nothing(rows: Rows) -> 
     # The fit without the last group knows two classes only: the third is as far as can be.
     assert (held_out.distances[-34:, 2] == 1).all()
     assert (held_out.distances[:120, 2] < 1).all()
+
+
+def test_as_many_fits_run_side_by_side_as_are_asked_for_with_the_same_result(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, _ = measured(rows)
+    asked: list[int] = []
+
+    def side_by_side(n_jobs: int, **options: Any) -> Parallel:
+        asked.append(n_jobs)
+        return Parallel(n_jobs=n_jobs, **options)
+
+    monkeypatch.setattr(cross, "_SHORT", 0)
+    monkeypatch.setattr(cross, "Parallel", side_by_side)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    for jobs in (None, 2, 9):
+        together, _ = measured(rows, SHORT.model_copy(update={"jobs": jobs}))
+        assert (together.distances == alone.distances).all()
+    assert asked == [3, 2, 4]
