@@ -110,15 +110,15 @@ class Encoder:
         return self._run(self._distances, matrix, {self._centroids: centroids})
 
     def _run(self, outputs: list[str], matrix: Matrix, others: dict[str, Matrix]) -> Matrix:
-        blocks = (matrix[i : i + _BLOCK] for i in range(0, len(matrix), _BLOCK))
+        if len(matrix) > _BLOCK:
+            blocks = [matrix[i : i + _BLOCK] for i in range(0, len(matrix), _BLOCK)]
+            return np.concatenate([self._run(outputs, block, others) for block in blocks])
+        inputs = {self._records: matrix, **others}
         try:
-            parts: list[Matrix] = [
-                self._session.run(outputs, {self._records: block, **others}, self._options)[0]
-                for block in blocks
-            ]
+            output: Matrix = self._session.run(outputs, inputs, self._options)[0]
         except _FAILURES as error:
             raise EncoderError("the graph fails on these records") from error
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return output
 
 
 def _check_distances(argument: ort.NodeArg, width: int, dimensions: int) -> None:
