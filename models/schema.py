@@ -31,6 +31,7 @@ __all__ = [
     "Schema",
     "Value",
     "describe",
+    "quieted",
 ]
 
 Matrix = npt.NDArray[np.float32]
@@ -220,6 +221,15 @@ class Field(pydantic.BaseModel):
         return _is_number(kind)
 
 
+def quieted(values: Numbers) -> Matrix:
+    """Return values as float32, and every NaN among them as one that raises no warning later.
+
+    A sender of binary numbers may have NaN of the other kind, the signaling one.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.multiply(values, np.float32(1), dtype=np.float32, casting="same_kind")
+
+
 class Schema:
     """The fields of a record, in the order of the encoder's input columns.
 
@@ -287,12 +297,13 @@ class Schema:
             float32 [end - start, fields], and which cells do not fit, or None if all do.
         """
         matrix = np.full((end - start, len(self)), np.nan, np.float32)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             for at, column in columns.items():
                 matrix[:, at] = column[start:end]
         fits = np.abs(matrix) < LARGEST
         if np.count_nonzero(fits) == fits.size:
             return matrix, None
+        matrix = quieted(matrix)
         misfits = np.isnan(matrix) & self.required
         if (np.abs(matrix) >= LARGEST).any():
             # float32 rounds a number that is a little beyond to the largest there is.
@@ -311,7 +322,8 @@ class Schema:
         fits = (matrix >= low) & (matrix <= high)
         if len(self._coded):
             codes = matrix.take(self._coded, axis=1)
-            fits[:, self._coded] &= codes == np.rint(codes)
+            with np.errstate(invalid="ignore"):
+                fits[:, self._coded] &= codes == np.rint(codes)
         if np.count_nonzero(fits) == fits.size:
             return None
         misfits = ~fits & (~np.isnan(matrix) | self.required)

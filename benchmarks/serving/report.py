@@ -20,7 +20,15 @@ from benchmarks.serving.targets import (
     reached,
     verdict,
 )
+from benchmarks.serving.words import in_words
 
+_WORDS = """
+Requests a second beside each peer that takes the same body, by the medians of the ratios below,
+and where the time of a request goes. What is left beside the graph and the bytes is ours: every
+field is checked against the schema, every answer has distance and confidence, and every request is
+counted, logged and compared with the calibration records. A large batch is mostly numbers in text;
+who takes or gives less text is quicker, as Arrow and the binary tensors of the same service are.
+"""
 _RATES = """
 Medians over rounds. *CPU*: user and system time of all its processes for each request. *ours, times
 it*: how many times its requests a second `faultcube` (JSON rows) and the one of ours that takes the
@@ -54,6 +62,8 @@ def report(results: Results, scenarios: Sequence[Scenario], heading: Sequence[st
     """Return the whole file: how it was measured, targets, and the rows of each scenario."""
     lines = ["# Serving benchmark", "", *heading, ""]
     lines += [*(f"- **missing**: {note}" for note in results.notes), ""] if results.notes else []
+    if words := in_words(results.measured, scenarios):
+        lines += ["## In words", _WORDS, *words, ""]
     lines += ["## Targets", "", *_targets(results)]
     if results.measured.samples or results.measured.failures:
         lines += ["## Rates", _RATES]

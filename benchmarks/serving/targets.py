@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import attrgetter
 
-from benchmarks.serving.contestants import ECHO, OURS
+from benchmarks.serving.contestants import OURS
 from benchmarks.serving.samples import Measured, Ratio, Scenario, ratio
 
 LIVEZ_P99_MS = 50.0
@@ -39,23 +39,22 @@ _ARROW, _V2, _BINARY = "faultcube Arrow", "faultcube V2", "faultcube V2 binary"
 _ONE, _THOUSAND, _MANY = Scenario(1, 8), Scenario(1_000, 2), Scenario(10_000, 2)
 
 TARGETS = (
-    Target(OURS, "fastapi", _ONE, 3.5),
-    Target(OURS, "bentoml", _ONE, 10),
-    Target(OURS, "litserve", _ONE, 7),
+    Target(OURS, "fastapi", _ONE, 4.5),
+    Target(OURS, "bentoml", _ONE, 11),
+    Target(OURS, "litserve", _ONE, 9),
     Target(OURS, "mlserver V2", _ONE, 4.5),
-    Target(OURS, "kserve V1", _ONE, 4),
-    Target(OURS, "ray", _ONE, 25),
-    Target(OURS, ECHO, _ONE, 0.45),
-    Target(OURS, "fastapi", _THOUSAND, 4.5),
-    Target(OURS, "bentoml", _THOUSAND, 4.5),
-    Target(OURS, "litserve", _THOUSAND, 6),
+    Target(OURS, "kserve V1", _ONE, 4.5),
+    Target(OURS, "ray", _ONE, 50),
+    Target(OURS, "fastapi", _THOUSAND, 5.5),
+    Target(OURS, "bentoml", _THOUSAND, 4),
+    Target(OURS, "litserve", _THOUSAND, 7),
     Target(_ARROW, OURS, _MANY, 5),
-    Target(_ARROW, "mlserver V2", _MANY, 3),
+    Target(_ARROW, "mlserver V2", _MANY, 3.5),
     Target(_V2, "mlserver V2", _ONE, 4),
-    Target(_V2, "mlserver V2", _THOUSAND, 1.2),
-    Target(_V2, "mlserver V2", _MANY, 1.2),
-    Target(_BINARY, "pytriton V2 binary", _ONE, 5),
-    Target(_BINARY, "pytriton V2 binary", _THOUSAND, 5),
+    Target(_V2, "mlserver V2", _THOUSAND, 1.3),
+    Target(_V2, "mlserver V2", _MANY, 1.3),
+    Target(_BINARY, "pytriton V2 binary", _ONE, 6),
+    Target(_BINARY, "pytriton V2 binary", _THOUSAND, 3),
     Target(_BINARY, "pytriton V2 binary", _MANY, 2),
 )
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.schema import UNSEEN, Fault, Field, Kind, RecordError, Schema
+from models.schema import UNSEEN, Fault, Field, Kind, RecordError, Schema, quieted
 
 Record = dict[str, object]
 
@@ -455,6 +455,27 @@ def test_a_matrix_of_a_sender_names_the_cells_that_do_not_fit(schema: Schema, dt
     misfits = schema.misfits_of_encoded(np.array([good[0], *bad], dtype))
     assert misfits is not None
     assert misfits.tolist() == [[False] * 5, [True, False, True, True, True], [True] * 5]
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("f4", 0x7F800001), ("f8", 0x7FF0000000000001)])
+def test_the_other_kind_of_nan_is_missing_too_and_nothing_warns_of_it(
+    schema: Schema, dtype: str, bits: int
+) -> None:
+    signaling = np.full(2, bits, dtype.replace("f", "u")).view(dtype)
+    columns = {0: np.ones(2), 1: signaling, 2: np.ones(2), 3: np.ones(2), 4: np.ones(2)}
+    matrix, misfits = schema.matrix_of(columns, 0, 2)
+    assert misfits is None
+    assert np.isnan(matrix[:, 1] - np.float32(1)).all()
+    whole = np.stack([column.astype(dtype) for column in columns.values()], axis=1)
+    whole[:, 1] = signaling
+    assert schema.misfits_of_encoded(whole) is None
+    quiet = quieted(whole)
+    assert quiet.dtype == np.float32
+    np.testing.assert_array_equal(quiet - np.float32(1), matrix - np.float32(1))
+    columns[2] = signaling
+    whole[:, 2] = signaling
+    assert schema.matrix_of(columns, 0, 2)[1] is not None
+    assert schema.misfits_of_encoded(whole) is not None
 
 
 def test_a_schema_needs_a_field() -> None:
