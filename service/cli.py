@@ -323,6 +323,10 @@ def consume(
     checkpoint: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two checkpoints.")
     ] = 30,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT where Prometheus may scrape it.", show_default="nowhere"),
+    ] = None,
 ) -> None:
     """Read metric points from topics of a Kafka-compatible log, and write verdicts and incidents.
 
@@ -347,7 +351,7 @@ def consume(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     chosen = _settings(bundle=bundle)
-    options = Options(Topics(tuple(topic), prefix), group, format_, idle, checkpoint)
+    options = Options(Topics(tuple(topic), prefix), group, format_, idle, checkpoint, metrics)
     try:
         properties = read_properties(config) if config else {}
         if brokers:

@@ -5,7 +5,7 @@ A stream is read batch by batch, checked, and converted to numbers column by col
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,7 @@ def read(
     *,
     report: bool = False,
     ignore_extra: bool = False,
+    on_batch: Callable[[pa.RecordBatch], None] = lambda _: None,
 ) -> Iterator[Chunk]:
     """Read the records of a stream, chunk by chunk.
 
@@ -46,6 +47,7 @@ def read(
         max_records: records that a stream may hold.
         report: whether to report records that do not fit in place, and take the others.
         ignore_extra: whether to skip columns that the schema does not have.
+        on_batch: called with each batch, whose other columns nobody has validated.
 
     Raises:
         MalformedInputError: it is not an Arrow stream, or uses a feature that is not supported.
@@ -64,6 +66,7 @@ def read(
             )
         if records + batch.num_rows > max_records:
             raise count_error(max_records, "more of them")
+        on_batch(batch)
         for start in range(0, batch.num_rows, _TILE):
             yield from columns.chunks(batch.slice(start, _TILE), records + start)
         records += batch.num_rows

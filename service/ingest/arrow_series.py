@@ -14,9 +14,9 @@ from service.formats.errors import MalformedInputError
 from service.ingest.decoded import UnusableError
 from service.ingest.naming import canonical, series_of
 
-__all__ = ["RowSeries"]
+__all__ = ["MAX_TEXT", "RowSeries", "check_texts"]
 
-_MAX_TEXT = 1024
+MAX_TEXT = 1024
 """Bytes of a text of views: many views may show the same one."""
 _MAX_DICTIONARY = 1 << 16
 _Texts = list[str | None]
@@ -71,7 +71,7 @@ class RowSeries:
     def _column(self, name: str, column: pa.Array) -> tuple[_Integers, _Texts]:
         """Return a column as numbers of its texts, of which the last is None, for null."""
         if not pa.types.is_dictionary(column.type):
-            _check(column)
+            check_texts(column)
             column = column.dictionary_encode()
         texts = self._texts(name, column.dictionary)
         codes = column.indices.cast(pa.int64()).fill_null(len(texts) - 1).to_numpy()
@@ -86,7 +86,7 @@ class RowSeries:
             return known[1]
         if len(dictionary) > _MAX_DICTIONARY:
             raise MalformedInputError(f"A dictionary has more than {_MAX_DICTIONARY} texts.")
-        _check(dictionary)
+        check_texts(dictionary)
         texts = [*dictionary.to_pylist(), None]
         self._dictionaries[name] = dictionary, texts
         return texts
@@ -97,9 +97,15 @@ def _address(array: pa.Array) -> tuple[object, ...]:
     return (len(array), array.offset, *buffers)
 
 
-def _check(texts: pa.Array) -> None:
+def check_texts(texts: pa.Array) -> None:
+    """Validate a column of texts.
+
+    Raises:
+        MalformedInputError: of a view, a text is too long.
+        ArrowInvalid: it is corrupt.
+    """
     if texts.type == pa.string_view() and len(texts):
         sizes = np.frombuffer(texts.buffers()[1], np.int32, 4 * len(texts), 16 * texts.offset)
-        if sizes[::4].max() > _MAX_TEXT:
-            raise MalformedInputError(f"A text is longer than {_MAX_TEXT} bytes.")
+        if sizes[::4].max() > MAX_TEXT:
+            raise MalformedInputError(f"A text is longer than {MAX_TEXT} bytes.")
     texts.validate(full=True)

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from service.observability.counters import Counters, Histogram, ProcessStatus
 from service.observability.drift import Drifts
 
-__all__ = ["CPU_SECONDS", "Exposition"]
+__all__ = ["CPU_SECONDS", "Exposition", "counter", "gauge", "keyed"]
 
 Labels = tuple[str, ...]
 K = TypeVar("K", bound=Labels)
@@ -72,21 +72,21 @@ class Exposition(Collector):
     def _requests(self) -> Iterator[Metric]:
         counters, statuses = self.counters, self.statuses
         requests = {(route, str(status)): n for (route, status), n in counters.requests.items()}
-        yield _counter("requests", "Requests answered.", requests, "route", "status")
+        yield counter("requests", "Requests answered.", requests, "route", "status")
         seconds = {(route,): histogram for route, histogram in counters.seconds.items()}
         time = "Time from a request's headers to the end of its answer."
         yield _histogram("request_seconds", time, seconds, "route")
         rejected = "Requests refused for what they are."
-        yield _counter("rejected_requests", rejected, _keyed(counters.rejected), "reason")
+        yield counter("rejected_requests", rejected, keyed(counters.rejected), "reason")
         queue = sum(status.queue for status in statuses)
-        yield _gauge("queue_requests", "Large requests under way or waiting.", {(): queue})
+        yield gauge("queue_requests", "Large requests under way or waiting.", {(): queue})
         held = sum(status.held for status in statuses)
-        yield _gauge("held_bytes", "Bytes of request bodies that are held.", {(): held})
+        yield gauge("held_bytes", "Bytes of request bodies that are held.", {(): held})
 
     def _records(self) -> Iterator[Metric]:
         counters = self.counters
-        yield _counter("records", "Records classified or embedded.", {(): counters.records})
-        yield _counter("verdicts", "Verdicts given.", _keyed(counters.verdicts), "label")
+        yield counter("records", "Records classified or embedded.", {(): counters.records})
+        yield counter("verdicts", "Verdicts given.", keyed(counters.verdicts), "label")
         distance = "Distance of records to their nearest class, 0 to 1."
         yield _histogram("distance", distance, {(): counters.distance})
         inference = "Time that the model takes for a piece of a request."
@@ -95,35 +95,35 @@ class Exposition(Collector):
     def _bundles(self) -> Iterator[Metric]:
         counters, statuses = self.counters, self.statuses
         bundles = {status.bundle: 1 for status in statuses if status.bundle is not None}
-        yield _gauge("bundle_info", "The bundle served.", bundles, "name", "version")
+        yield gauge("bundle_info", "The bundle served.", bundles, "name", "version")
         swaps = "Times that another bundle took over."
-        yield _counter("bundle_swaps", swaps, {(): counters.swaps})
-        yield _counter("bundle_refused", "Times that a bundle was refused.", {(): counters.refused})
+        yield counter("bundle_swaps", swaps, {(): counters.swaps})
+        yield counter("bundle_refused", "Times that a bundle was refused.", {(): counters.refused})
         sources = [status.source for status in statuses if status.source is not None]
         followed = "1 when the object store of bundles can be followed, 0 when it is away, say."
-        yield _gauge("bundle_source_up", followed, {(): int(all(sources))} if sources else {})
+        yield gauge("bundle_source_up", followed, {(): int(all(sources))} if sources else {})
         ready = all(status.bundle is not None for status in statuses)
-        yield _gauge("ready", "1 when a verified bundle is served, else 0.", {(): int(ready)})
+        yield gauge("ready", "1 when a verified bundle is served, else 0.", {(): int(ready)})
 
     def _classes(self) -> Iterator[Metric]:
         revision = min((status.revision for status in self.statuses), default=0)
         oldest = "Revision of the enrolled classes that is served; of several workers the oldest."
-        yield _gauge("classes_revision", oldest, {(): revision})
+        yield gauge("classes_revision", oldest, {(): revision})
         enrolled = max((status.enrolled for status in self.statuses), default=0)
-        yield _gauge("enrolled_classes", "Enrolled classes that decide.", {(): enrolled})
+        yield gauge("enrolled_classes", "Enrolled classes that decide.", {(): enrolled})
         stores = [status.store for status in self.statuses if status.store is not None]
         up = "1 when the database of classes can be asked, 0 when it is away."
-        yield _gauge("store_up", up, {(): int(all(stores))} if stores else {})
+        yield gauge("store_up", up, {(): int(all(stores))} if stores else {})
         written = [status.writable for status in self.statuses if status.writable is not None]
         writable = "1 when the database of classes can be written, 0 when its disk is full, say."
-        yield _gauge("store_writable", writable, {(): int(all(written))} if written else {})
+        yield gauge("store_writable", writable, {(): int(all(written))} if written else {})
 
     def _drift(self) -> Iterator[Metric]:
         records, drift = self.drift
         index = {("mean",): drift.mean, ("max",): drift.largest} if drift else {}
         meaning = "Population stability index of the embedding, over its dimensions."
-        yield _gauge("drift", meaning, index, "statistic")
-        yield _gauge("drift_records", "Records sampled to measure drift.", {(): records})
+        yield gauge("drift", meaning, index, "statistic")
+        yield gauge("drift_records", "Records sampled to measure drift.", {(): records})
 
     def _shadow(self) -> Iterator[Metric]:
         pairs, agreed = Counter[tuple[str, str]](), Counter[Labels]()
@@ -132,37 +132,37 @@ class Exposition(Collector):
         for (label, other), number in pairs.items():
             agreed[label,] += number if label == other else 0
         records = "Records that the shadow decided on too, by both labels."
-        yield _counter("shadow_records", records, pairs, "label", "shadow_label")
+        yield counter("shadow_records", records, pairs, "label", "shadow_label")
         same = "Records to which the shadow gave the same label."
-        yield _counter("shadow_agreed", same, agreed, "label")
+        yield counter("shadow_agreed", same, agreed, "label")
         skipped = sum(self.counters.shadow_skipped.values())
-        yield _counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
+        yield counter("shadow_skipped", "Records that the shadow had no time for.", {(): skipped})
 
     def _ingestion(self) -> Iterator[Metric]:
         counters = self.counters
         taken = "Metric points that were taken, by wire format."
-        yield _counter("points", taken, _keyed(counters.points), "format")
+        yield counter("points", taken, keyed(counters.points), "format")
         unusable = "Samples of metric points that could not be used, by wire format."
-        yield _counter("samples_rejected", unusable, _keyed(counters.samples_rejected), "format")
+        yield counter("samples_rejected", unusable, keyed(counters.samples_rejected), "format")
         became = "What became of metric points: records made, late or unmapped points, and so on."
-        yield _counter("assembled", became, _keyed(counters.assembled), "what")
+        yield counter("assembled", became, keyed(counters.assembled), "what")
         queue = sum(status.points for status in self.statuses)
-        yield _gauge("points_queued", "Metric points that wait to be assembled.", {(): queue})
+        yield gauge("points_queued", "Metric points that wait to be assembled.", {(): queue})
 
     def _incidents(self) -> Iterator[Metric]:
         counters, statuses = self.counters, self.statuses
         opened = "Incidents that were told first, by class."
-        yield _counter("incidents_opened", opened, _keyed(counters.opened), "label")
+        yield counter("incidents_opened", opened, keyed(counters.opened), "label")
         closed = "Incidents that closed, by class."
-        yield _counter("incidents_closed", closed, _keyed(counters.closed), "label")
+        yield counter("incidents_closed", closed, keyed(counters.closed), "label")
         still = sum(status.incidents for status in statuses)
-        yield _gauge("incidents_open", "Incidents that are open or settled.", {(): still})
+        yield gauge("incidents_open", "Incidents that are open or settled.", {(): still})
         sent = "States of incidents that a target took."
-        yield _counter("alerts_sent", sent, _keyed(counters.alerts_sent), "target")
+        yield counter("alerts_sent", sent, keyed(counters.alerts_sent), "target")
         failed = "States of incidents that a target did not take; most are tried again."
-        yield _counter("alerts_failed", failed, _keyed(counters.alerts_failed), "target")
+        yield counter("alerts_failed", failed, keyed(counters.alerts_failed), "target")
         queue = sum(status.alerts for status in statuses)
-        yield _gauge("alerts_queued", "Incidents that a target has yet to be told of.", {(): queue})
+        yield gauge("alerts_queued", "Incidents that a target has yet to be told of.", {(): queue})
 
     def _processes(self) -> Iterator[Metric]:
         for name, (reduce, meaning) in _PROCESS.items():
@@ -174,15 +174,18 @@ class Exposition(Collector):
             yield CounterMetricFamily(CPU_SECONDS, cpu, self.counters.cpu_seconds)
 
 
-def _keyed(counts: Mapping[str, int]) -> dict[Labels, int]:
+def keyed(counts: Mapping[str, int]) -> dict[Labels, int]:
+    """Return counts by one label as `counter` takes them."""
     return {(label,): number for label, number in counts.items()}
 
 
-def _counter(name: str, meaning: str, counts: Mapping[K, int], *labels: str) -> Metric:
+def counter(name: str, meaning: str, counts: Mapping[K, int], *labels: str) -> Metric:
+    """Return a counter, by the values of its labels; `faultcube_` goes before its name."""
     return _add(CounterMetricFamily(f"faultcube_{name}", meaning, labels=labels), counts)
 
 
-def _gauge(name: str, meaning: str, gauges: Mapping[K, float], *labels: str) -> Metric:
+def gauge(name: str, meaning: str, gauges: Mapping[K, float], *labels: str) -> Metric:
+    """Return a gauge, likewise."""
     return _add(GaugeMetricFamily(f"faultcube_{name}", meaning, labels=labels), gauges)
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from models import UNKNOWN
 from service.classes.database import Store
 from service.classes.entities import AwayError
 from service.formats.errors import MalformedInputError
@@ -27,6 +28,7 @@ from service.stream.checkpoints import Checkpoints
 from service.stream.judged import Batch
 from service.stream.log import Log, StreamError
 from service.stream.merging import Merger
+from service.stream.offsets import check_kept, check_place, waiting
 from service.stream.outlet import Outlet
 from service.stream.partition import Output, Partition
 from service.stream.records import RECORDS
@@ -40,7 +42,6 @@ FORMAT = "faultcube-format"
 _POLL_SECONDS = 0.1
 _TELL_SECONDS = 1.0
 """Between two batches of a partition that say only how far it has come."""
-_ANSWER_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,17 @@ class StreamConsumer:
         self._log, self._store, self._rules, self._settings = log_, store, rules, settings
         self._options, self._stop, self._clock = options, stop, clock
         self._checkpoints = Checkpoints(store, options.group, stop, clock)
-        self.totals = Totals()
+        self.totals = Totals(verdicts=dict.fromkeys([*rules.served.model.names, UNKNOWN], 0))
         self._sources: list[str] = []
         self._owned: dict[str, Owned] = {}
         self._judging: Judging | None = None
         self._tended = self._told = self._kept = time.monotonic()
         self._has_failed = False
+
+    def places(self) -> dict[str, Owned | Judging]:
+        """Return the partitions that it has now, by name; any thread may call it."""
+        judging = self._judging
+        return {**self._owned} if judging is None else {**self._owned, judging.source: judging}
 
     def run(self) -> None:
         """Work until it is stopped; then keep the state and leave the group.
@@ -135,6 +141,7 @@ class StreamConsumer:
             owned = self._owned.get(f"{message.topic()}/{message.partition()}")
             if owned is not None:
                 owned.is_at_end = True
+                owned.next = max(owned.next, message.offset() or 0)
         elif error.fatal():
             raise StreamError(f"the log: {error.str()}")
         else:
@@ -144,7 +151,7 @@ class StreamConsumer:
         owned = self._owned.get(source)
         if owned is None:
             return
-        _check_place(message, owned.next)
+        check_place(message, owned.next)
         owned.next, owned.seen = offset + 1, time.monotonic()
         owned.is_at_end = owned.is_silent = False
         self.totals.messages += 1
@@ -165,7 +172,7 @@ class StreamConsumer:
     def _take_judged(self, message: Message, offset: int) -> None:
         judging = self._judging
         if judging is not None:
-            _check_place(message, judging.next)
+            check_place(message, judging.next)
             judging.next = offset + 1
             judging.merger.take(Batch.read(message.value() or b""))
 
@@ -174,6 +181,8 @@ class StreamConsumer:
         if output.batches:
             owned.told = output.batches[-1].watermark
         self.totals.records += len(output.verdicts)
+        for verdict in output.verdicts:
+            self.totals.verdicts[verdict.label] += 1
 
     def _tend(self, consumer: Consumer) -> None:
         """Do what is due by the clock."""
@@ -190,6 +199,8 @@ class StreamConsumer:
             self._told = now
             for owned in self._owned.values():
                 self._look_after(owned, now)
+            for source, place in self.places().items():
+                place.waiting = waiting(consumer, source, place.next)
         if now - self._kept >= self._options.checkpoint:
             self._kept = now
             self._keep(consumer)
@@ -222,6 +233,7 @@ class StreamConsumer:
         judging, topic = self._judging, self._options.topics.judged
         name = self._checkpoints.name(f"{topic}/0")
         if judging is not None and judging.merger.checkpoint(name, judging.next):
+            judging.kept = time.monotonic()
             kept.append(TopicPartition(topic, 0, judging.next))
         if kept:
             with suppress(KafkaException):  # the database has it; the group is told for its sake
@@ -229,7 +241,11 @@ class StreamConsumer:
 
     def _keep_partition(self, owned: Owned, tick: float | None = None) -> bool:
         document, engine = owned.partition.snapshot(tick)
-        return self._checkpoints.keep(owned.partition.source, owned.next, document, engine)
+        source = owned.partition.source
+        is_kept = self._checkpoints.keep(source, owned.next, document, engine)
+        if is_kept:
+            owned.kept = time.monotonic()
+        return is_kept
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
@@ -238,7 +254,7 @@ class StreamConsumer:
             position = self._take_up_judged(source) if is_judged else self._take_up(source)
             if position is not None:
                 each.offset = position
-                _check_kept(consumer, each)
+                check_kept(consumer, each)
         consumer.assign(partitions)
         names = sorted(f"{each.topic}/{each.partition}" for each in partitions)
         log.info("partitions taken", extra={"partitions": names})
@@ -281,25 +297,6 @@ class StreamConsumer:
         merger = Merger(incidents, self._rules, self._sources)
         name = self._checkpoints.name(source)
         position = self._checkpoints.patiently(lambda: merger.resume(name))
-        self._judging = Judging(merger, position or 0)
+        self._judging = Judging(source, merger, position or 0)
         threading.Thread(target=incidents.run, args=[self._judging.stop], daemon=True).start()
         return position
-
-
-def _check_place(message: Message, expected: int) -> None:
-    """Raise StreamError if a message comes again: offsets have begun anew."""
-    if (message.offset() or 0) < expected:
-        raise StreamError(
-            f"topic {message.topic()!r} was made anew since this group read it: take another "
-            "--group, or delete its checkpoints"
-        )
-
-
-def _check_kept(consumer: Consumer, place: TopicPartition) -> None:
-    """Say so if messages were deleted before they were read."""
-    with suppress(KafkaException):
-        first, _ = consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)
-        if first > place.offset:
-            where = {"topic": place.topic, "partition": place.partition}
-            lost = {"messages": first - place.offset}
-            log.error("messages were deleted before they were read", extra=where | lost)

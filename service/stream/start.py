@@ -15,6 +15,7 @@ from service.observability import logs
 from service.settings import Settings, SettingsError
 from service.stream.consumer import StreamConsumer
 from service.stream.log import Log, StoppedError, StreamError
+from service.stream.metrics import exposed
 from service.stream.records import RECORDS
 from service.stream.rules import Rules
 from service.stream.work import Options
@@ -58,8 +59,9 @@ def run(
             rules = Rules.of(settings, model, store.read(), delay)
             logs.configure(settings)
             log = Log(properties, options.group, stop)
-            with suppress(StoppedError):
-                StreamConsumer(log, store, rules, settings, options, stop).run()
+            consumer = StreamConsumer(log, store, rules, settings, options, stop)
+            with exposed(consumer, options.metrics), suppress(StoppedError):
+                consumer.run()
     except StoreError as error:
         raise StreamError(f"FAULTCUBE_DATABASE_URL: {error}") from error
     except (MappingError, SettingsError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from service.stream.log import Topics
@@ -22,6 +23,7 @@ class Options:
         receiver: format of messages that have no header.
         idle: seconds without a message after which a partition is silent.
         checkpoint: seconds between two checkpoints.
+        metrics: address, HOST:PORT, where they are exposed; None for nowhere.
     """
 
     topics: Topics
@@ -29,6 +31,7 @@ class Options:
     receiver: str = "telegraf"
     idle: float = 30.0
     checkpoint: float = 30.0
+    metrics: str | None = None
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Totals:
         refused: messages that could not be decoded.
         records: that were judged.
         changes: of incidents.
+        verdicts: on the records, by label.
     """
 
     messages: int = 0
@@ -48,6 +52,7 @@ class Totals:
     refused: int = 0
     records: int = 0
     changes: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class Owned:
         is_at_end: whether all messages were read.
         is_silent: whether its records were completed because no message came.
         told: the watermark that was told last.
+        waiting: messages that were not read yet; None before the log has told.
+        kept: monotonic time of its latest checkpoint, or when it was taken up.
     """
 
     partition: Partition
@@ -69,12 +76,26 @@ class Owned:
     is_at_end: bool = False
     is_silent: bool = False
     told: float = float("-inf")
+    waiting: int | None = None
+    kept: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
 class Judging:
-    """The partition of judged records, if this process owns it."""
+    """The partition of judged records, if this process owns it.
 
+    Attributes:
+        source: topic and number of the partition.
+        merger: its state.
+        next: as of `Owned`.
+        stop: set when it is given back.
+        waiting: as of `Owned`.
+        kept: as of `Owned`.
+    """
+
+    source: str
     merger: Merger
     next: int
     stop: threading.Event = field(default_factory=threading.Event)
+    waiting: int | None = None
+    kept: float = field(default_factory=time.monotonic)

@@ -109,6 +109,7 @@ def test_the_command_of_the_manual_works_until_it_is_told_to_end(
         (["--brokers", "127.0.0.1:1", "--format", "xml"], "--format is one of telegraf, collectd,"),
         ([], "where is the log? give --brokers HOST:PORT"),
         (["--config", "none"], "none cannot be read: "),
+        (["--brokers", "127.0.0.1:1", "--metrics", "9100"], "--metrics takes HOST:PORT, such as"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(

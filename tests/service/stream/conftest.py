@@ -13,7 +13,7 @@ from service.classes.entities import Snapshot
 from service.settings import Settings
 from service.stream.partition import Output, Partition
 from service.stream.rules import Rules
-from tests.support.consuming import broker_running, take
+from tests.support.consuming import Stream, broker_running, take
 
 ROOT = Path(__file__).parents[3]
 DEVICES = ("leaf1", "leaf6", "spine1")
@@ -46,3 +46,8 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a broker, which all tests share."""
     with broker_running(tmp_path_factory.mktemp("broker")) as broker:
         yield broker.address
+
+
+@pytest.fixture
+def stream(brokers: str, settings: Settings, rules: Rules, tmp_path: Path) -> Stream:
+    return Stream(brokers, settings, rules, tmp_path)

@@ -6,115 +6,23 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer
 
-from benchmarks.stream.points import Sent, make_topic
-from benchmarks.stream.trial import read
+from benchmarks.stream.points import Sent
 from service.classes.database import Store
 from service.settings import Settings
 from service.stream.consumer import FORMAT, StreamConsumer
-from service.stream.log import Log, StreamError, Topics
+from service.stream.log import Log, StreamError
 from service.stream.partition import Output
 from service.stream.rules import Rules
 from service.stream.work import Options
+from tests.support.consuming import Stream
 from tests.support.running import eventually
-
-_names = count()
-
-
-class Stream:
-    """A topic of two partitions, and consumers of it that share a database."""
-
-    def __init__(self, brokers: str, settings: Settings, rules: Rules, folder: Path) -> None:
-        self.brokers, self.settings, self.rules = brokers, settings, rules
-        self.name = f"stream{next(_names)}"
-        self.points, self.topics = (
-            f"{self.name}.points",
-            Topics((f"{self.name}.points",), self.name),
-        )
-        self.url = f"sqlite:///{folder / self.name}.sqlite"
-        make_topic(brokers, self.points, 2)
-        self.producer = Producer({"bootstrap.servers": brokers})
-
-    def send(self, messages: Sequence[Sent]) -> None:
-        for each in messages:
-            self.put(each.value, each.device, each.time)
-        self.producer.flush()
-
-    def put(
-        self,
-        value: bytes,
-        device: str,
-        at: float,
-        headers: dict[str, str | bytes | None] | None = None,
-    ) -> None:
-        partition = 0 if device == "leaf1" else 1
-        self.producer.produce(
-            *(self.points, value, device.encode(), partition),
-            timestamp=round(at * 1000),
-            headers=headers,
-        )
-
-    @contextmanager
-    def consumer(self, idle: float = 1.0) -> Iterator[StreamConsumer]:
-        """A consumer that works meanwhile; it must end without an error."""
-        stop, failed = threading.Event(), []
-        log = Log(
-            {
-                "bootstrap.servers": self.brokers,
-                "session.timeout.ms": "6000",
-                "heartbeat.interval.ms": "500",
-                "topic.metadata.refresh.interval.ms": "1000",
-            },
-            self.name,
-            stop,
-        )
-        with closing(Store(self.url)) as store:
-            store.prepare()
-            options = Options(self.topics, self.name, idle=idle, checkpoint=0.5)
-            consumer = StreamConsumer(log, store, self.rules, self.settings, options, stop)
-
-            def run() -> None:
-                try:
-                    consumer.run()
-                except BaseException as error:
-                    failed.append(error)
-
-            thread = threading.Thread(target=run)
-            thread.start()
-            try:
-                yield consumer
-            finally:
-                stop.set()
-                thread.join(60)
-        if failed:
-            raise failed[0]
-
-    def verdicts(self) -> dict[str, list[bytes]]:
-        found: dict[str, list[bytes]] = {}
-        for key, value in read(self.brokers, self.topics.verdicts):
-            found.setdefault(key, []).append(value)
-        return found
-
-    def incidents(self) -> list[tuple[str, str]]:
-        return read_events(read(self.brokers, self.topics.incidents))
-
-
-def read_events(messages: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
-    return [(key, json.loads(value)["event"]) for key, value in messages]
-
-
-@pytest.fixture
-def stream(brokers: str, settings: Settings, rules: Rules, tmp_path: Path) -> Stream:
-    return Stream(brokers, settings, rules, tmp_path)
 
 
 def test_every_record_gets_a_verdict_and_faults_become_incidents(
@@ -195,20 +103,23 @@ def test_a_header_tells_the_format_of_a_message(stream: Stream) -> None:
     assert (consumer.totals.points, consumer.totals.refused) == (2, 0)
 
 
-def test_records_come_on_the_same_topic(stream: Stream, rules: Rules) -> None:
+def test_records_come_on_the_same_topic_as_json_and_as_arrow(stream: Stream, rules: Rules) -> None:
     examples = rules.served.model.examples
-    rows = [{"device": "leaf1", "time": at, **row} for at, row in enumerate(examples, 1000)]
+    rows = [{"device": "leaf1", "time": float(at), **row} for at, row in enumerate(examples, 1000)]
     table = pa.Table.from_pylist(rows)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    stream.put(sink.getvalue().to_pybytes(), "leaf1", time.time(), {FORMAT: "records"})
+    bodies = [sink.getvalue().to_pybytes(), json.dumps({"records": rows}).encode()]
+    for body in bodies:
+        stream.put(body, "leaf1", time.time(), {FORMAT: "records"})
     stream.producer.flush()
     with stream.consumer() as consumer:
-        eventually(lambda: consumer.totals.records == len(rows) or None, seconds=60)
+        eventually(lambda: consumer.totals.records == 2 * len(rows) or None, seconds=60)
 
-    labels = [json.loads(values[0])["label"] for values in stream.verdicts().values()]
-    assert labels == rules.served.model.names
+    verdicts = list(stream.verdicts().values())
+    assert [json.loads(arrow)["label"] for arrow, _ in verdicts] == rules.served.model.names
+    assert all(arrow == text for arrow, text in verdicts)
 
 
 @dataclass
