@@ -1,4 +1,4 @@
-"""Milliseconds of the encoder that ships, alone: in onnxruntime, by its options, and elsewhere.
+"""Milliseconds of the encoder that ships, alone: in onnxruntime, by its options, leaner, elsewhere.
 
 Imports the harness.
 """

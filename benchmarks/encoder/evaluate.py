@@ -16,28 +16,29 @@ Array = Any
 Operator = Callable[..., Array]
 
 
-def evaluator(graph: bytes, library: str) -> Callable[[Array], Array]:
-    """Return a function from records, float32 [n, fields], to embeddings.
+def evaluator(graph: bytes, library: str, output: str | None = None) -> Callable[[Array], Array]:
+    """Return a function from records, float32 [n, fields], to embeddings or another output.
 
     Args:
         graph: serialized ONNX model.
         library: numpy or torch; arrays of it are taken and returned.
+        output: of a node; the embeddings unless given.
     """
     model = onnx.load_from_string(graph).graph
     made = np.asarray if library == "numpy" else torch.from_numpy
     constants = {one.name: made(numpy_helper.to_array(one).copy()) for one in model.initializer}
     operators = _NUMPY if library == "numpy" else _TORCH
-    records, embeddings = model.input[0].name, model.output[0].name
+    records, wanted = model.input[0].name, output or model.output[0].name
     steps = []
-    for node in _needed(model.node, embeddings):
+    for node in _needed(model.node, wanted):
         attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
         steps.append((operators[node.op_type], [*node.input], node.output[0], attributes))
 
     def evaluate(rows: Array) -> Array:
         known = constants | {records: rows}
-        for operator, names, output, attributes in steps:
-            known[output] = operator(*[known[name] for name in names], **attributes)
-        return known[embeddings]
+        for operator, names, made_here, attributes in steps:
+            known[made_here] = operator(*[known[name] for name in names], **attributes)
+        return known[wanted]
 
     return evaluate
 

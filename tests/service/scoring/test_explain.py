@@ -469,9 +469,9 @@ def test_the_model_is_asked_once(
     encoder, sizes = serving_of(client).model.encoder, []
     run = encoder._run
 
-    def counted(wanted: list[str], inputs: dict[str, Matrix]) -> Matrix:
-        sizes.append(len(inputs[encoder._records]))
-        return run(wanted, inputs)
+    def counted(wanted: list[str], matrix: Matrix, others: dict[str, Matrix]) -> Matrix:
+        sizes.append(len(matrix))
+        return run(wanted, matrix, others)
 
     monkeypatch.setattr(encoder, "_run", counted)
     assert ask(client, [down], explain=True)[0]["explanation"] == [LINK]

@@ -92,6 +92,19 @@ def test_distances_are_those_of_the_decision_rule(
     assert found.max() <= 1
 
 
+def test_distances_of_more_records_than_are_embedded_at_a_time_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    graph = Graph(5)
+    graph.node("Sigmoid", "records")
+    encoder = OnnxEncoder(graph.serialized(5))
+    records, centroids = random.random((20, 5), np.float32), random.random((3, 5), np.float32)
+    whole = encoder.measure(records, centroids)
+    monkeypatch.setattr("models.encoder._BLOCK", 7)
+    np.testing.assert_allclose(encoder.measure(records, centroids), whole, rtol=1e-6)
+
+
 def test_a_graph_whose_widths_do_not_fit_is_refused() -> None:
     graph = Graph(2)
     graph.node("Gemm", "records", graph.constant(np.ones((3, 3))))
