@@ -259,7 +259,7 @@ class Recipe(_Part):
     calibration: Literal["auto", "cross", "dev"] = "auto"
     """cross: several fits, each without some groups, measure the records of these groups, and the
     last fit takes train and dev rows. dev: the fit takes train rows, and dev rows are measured.
-    auto: cross where groups are known."""
+    auto: cross; where no groups are known, a group is a quarter of each class's rows in a row."""
     leave_out: tuple[str, ...] = ()
     """Columns whose values together are the groups of cross calibration: what new traffic will
     differ in, a device or an event. The last column of the series by default, else the event."""

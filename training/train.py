@@ -49,11 +49,14 @@ Report = Callable[[str, Epoch | None, Encoder | None], None]
 after each fit that calibrates."""
 
 
-_BY_DEV = "dev rows calibrated radii and confidence and were not fitted"
-_BY_GROUPS = (
-    f"{FOLDS} fits, each without some groups, measured the train and dev rows of those groups and "
-    "so calibrated radii and confidence; the last fit took all of these rows"
-)
+_CALIBRATED_BY = {
+    "dev": "dev rows calibrated radii and confidence and were not fitted",
+    "groups": f"{FOLDS} fits, each without some groups, measured the train and dev rows of those "
+    "groups and so calibrated radii and confidence; the last fit took all of these rows",
+    "blocks": f"{FOLDS} fits, each without a quarter of each class's train and dev rows, which "
+    "stand next to each other, measured these and so calibrated radii and confidence; the last fit "
+    "took all of them",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def fit_and_test(
         held_out,
         evaluation,
         classifier.history_,
-        _BY_DEV if classifier.held_out_ is None else _BY_GROUPS,
+        _CALIBRATED_BY[classifier.calibrated_by_],
         classifier.choice_,
     )
 

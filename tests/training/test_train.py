@@ -308,6 +308,20 @@ def test_with_groups_the_last_fit_takes_dev_rows_and_fits_without_them_calibrate
     np.testing.assert_allclose(model.rule.log_prior, fitted.rule.log_prior)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("time", [None, "time"])
+def test_without_groups_quarters_of_neighbouring_rows_are_left_out_instead(
+    make_table: Callable[..., pl.DataFrame],
+    make_recipe: Callable[..., Recipe],
+    time: str | None,
+) -> None:
+    recipe = make_recipe(make_table(), calibration="auto", time=time)
+    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    manifest, known = bundle.manifest, len(fitted.dataset.known)
+    assert sum(class_.records for class_ in manifest.classes) == known
+    assert sum(manifest.calibration.records.values()) == known
+    assert "quarter of each class's train and dev rows" in bundle.files["card.md"].decode()
+
+
 def test_cross_calibration_needs_groups(
     make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
 ) -> None:

@@ -45,6 +45,28 @@ def folds_of(groups: npt.NDArray[np.int64], seed: int) -> Folds:
     return folds
 
 
+def blocks_of(labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> Folds:
+    """Cut the records of each class, in an order, into as many blocks as there are folds.
+
+    Where nothing says which records belong together, neighbours most likely do, such as those of
+    one hour: a block leaves out another time than those that are fitted.
+
+    Args:
+        labels: int [n], 0..K-1.
+        order: int [n], the place of each record; those of one place stay as they come.
+
+    Returns:
+        int [n], the block of each record, 0 to `FOLDS` - 1.
+    """
+    by_class = np.lexsort((order, labels))
+    counts = np.bincount(labels)
+    sizes = np.repeat(counts, counts)
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    blocks = np.empty(len(labels), np.int64)
+    blocks[by_class] = place * FOLDS // sizes
+    return blocks
+
+
 def measure_held_out(
     schema: Schema,
     rows: Rows,

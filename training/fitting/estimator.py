@@ -29,7 +29,7 @@ from training.dataset import arrays
 from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Rows, groups_of
 from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
-from training.fitting.cross import FOLDS, folds_of, measure_held_out
+from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
 from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
@@ -75,6 +75,8 @@ class SiameseClassifier(
         fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
         choice_: whether families are pooled; only of a model that was fitted by a recipe.
+        calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
+            `dev` rows; only of such a model, too.
         history_, n_iter_: results of every epoch, and the number of epochs.
     """
 
@@ -135,18 +137,23 @@ class SiameseClassifier(
 
     def _fit_dataset(self, recipe: Recipe, dataset: Dataset, report: Report) -> None:
         train, dev, known = dataset.train, dataset.dev, dataset.known
-        groups = None
-        if recipe.calibration != "dev":
-            groups = groups_of(known, recipe.groupings, FOLDS)
-        if groups is not None:
-            self.fit(known.matrix, known.labels, groups=groups, report=report)
-        elif recipe.calibration == "cross":
-            raise FitError(
-                f"cross calibration needs columns that give at least {FOLDS} groups, none of which "
-                "has more than half of the rows: leave_out in the recipe"
-            )
-        else:
+        if recipe.calibration == "dev":
+            self.calibrated_by_ = "dev"
             self.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
+            return
+        groups = groups_of(known, recipe.groupings, FOLDS)
+        self.calibrated_by_ = "blocks" if groups is None else "groups"
+        if groups is None:
+            if recipe.calibration == "cross":
+                raise FitError(
+                    f"cross calibration needs columns that give at least {FOLDS} groups, none of "
+                    "which has more than half of the rows: leave_out in the recipe"
+                )
+            order = np.arange(len(known), dtype=np.int64)
+            if recipe.time is not None:
+                order = known.table[recipe.time].rank("ordinal").fill_null(0).to_numpy()
+            groups = blocks_of(known.labels, order)
+        self.fit(known.matrix, known.labels, groups=groups, report=report)
 
     def fit(
         self,

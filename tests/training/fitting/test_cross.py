@@ -11,7 +11,7 @@ from joblib import Parallel
 from models.schema import Field, Schema
 from training.dataset.dataset import Rows
 from training.fitting import cross
-from training.fitting.cross import FOLDS, folds_of, measure_held_out
+from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
 from training.recipe import EncoderRecipe, FitRecipe
 
 SCHEMA = Schema([Field(name=name, kind="gauge") for name in "ab"])
@@ -44,6 +44,21 @@ def measured(rows: Rows, settings: FitRecipe = SHORT) -> tuple[Any, list[int]]:
     folds = np.repeat(np.arange(4), 40)
     of = measure_held_out(SCHEMA, rows, folds, SHAPE, settings, lambda: reports.append(1))
     return of, reports
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=60))
+def test_blocks_are_about_equal_parts_of_each_class_in_their_order(
+    records: list[tuple[int, int]],
+) -> None:
+    labels, order = np.array(records, np.int64).T
+    blocks = blocks_of(labels, order)
+    for label in set(labels.tolist()):
+        mine = labels == label
+        in_order = blocks[mine][np.argsort(order[mine], kind="stable")]
+        assert (np.diff(in_order) >= 0).all()
+        sizes = np.bincount(in_order, minlength=FOLDS)
+        assert len(sizes) == FOLDS
+        assert sizes.max() - sizes.min() <= 1
 
 
 def test_nearly_every_record_is_nearest_to_its_class_without_having_been_fitted(rows: Rows) -> None:
