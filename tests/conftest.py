@@ -43,7 +43,8 @@ class FileScheduling(LoadScopeScheduling):
 
     def schedule(self) -> None:
         groups = Path(self.config.stash[FOLDER].name) / "groups.json"
-        self._groups: dict[str, str] = json.loads(groups.read_text())
+        # There are none where nothing was collected, which pytest then says.
+        self._groups: dict[str, str] = json.loads(groups.read_text()) if groups.exists() else {}
         super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
