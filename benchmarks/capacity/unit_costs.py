@@ -96,27 +96,27 @@ COSTS = {
     "process": Cost(
         "MiB of a process",
         _SERVING,
-        "| faultcube | 4017 | 4,017 | 0.2064 | 1.652 | 6.422 | 104 |",
-        "104",
+        "| faultcube | 3464 | 3,464 | 0.285 | 2.195 | 5.147 | 170 |",
+        "170",
     ),
     "live": Cost("kB of a device on the live page", "docs/settings.md", "14 kB each", "14"),
     "single": Cost(
         "records/s and core by HTTP, one a request, JSON",
         _SERVING,
-        "| faultcube | 4017 | 4,017 |",
-        "4,017",
+        "| faultcube | 3464 | 3,464 |",
+        "3,464",
     ),
     "json": Cost(
         "records/s and core by HTTP, 1,000 a request, JSON",
         _SERVING,
-        "| faultcube | 61.23 | 61,227 |",
-        "61,227",
+        "| faultcube | 41.44 | 41,444 |",
+        "41,444",
     ),
     "arrow": Cost(
         "records/s and core by HTTP, 1,000 a request, Arrow",
         _SERVING,
-        "| faultcube Arrow | 196.8 | 196,765 |",
-        "196,765",
+        "| faultcube Arrow | 109.9 | 109,869 |",
+        "109,869",
     ),
 }
 
