@@ -18,10 +18,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["ENGINES", "Engine", "EngineError"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineError",
+    "with_processes",
+    "with_ray",
+    "with_spark",
+]
 
-U = TypeVar("U")
-R = TypeVar("R")
+_U = TypeVar("_U")
+_R = TypeVar("_R")
 
 _DEATHS = 3
 """Times that a worker may die before the work is given up."""
@@ -36,7 +43,7 @@ _ABORTED = re.compile(r"SparkException: (.+)")
 class Engine(Protocol):
     """Does units of work."""
 
-    def __call__(self, jobs: int, work: Callable[[U], R], units: Sequence[U], /) -> Iterator[R]:
+    def __call__(self, jobs: int, work: Callable[[_U], _R], units: Sequence[_U], /) -> Iterator[_R]:
         """Yield what the work makes of each unit, in any order.
 
         Args:
@@ -54,7 +61,7 @@ class EngineError(Exception):
     """An engine cannot do the work; one line that says why."""
 
 
-def with_processes(jobs: int, work: Callable[[U], R], units: Sequence[U]) -> Iterator[R]:
+def with_processes(jobs: int, work: Callable[[_U], _R], units: Sequence[_U]) -> Iterator[_R]:
     """Do units in processes of this machine."""
     left, deaths = dict(enumerate(units)), 0
     while left:
@@ -92,7 +99,7 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def with_ray(jobs: int, work: Callable[[U], R], units: Sequence[U]) -> Iterator[R]:
+def with_ray(jobs: int, work: Callable[[_U], _R], units: Sequence[_U]) -> Iterator[_R]:
     """Do units as tasks of Ray: of the cluster at RAY_ADDRESS, or of one on this machine."""
     ray = _library("ray")
     address = os.environ.get("RAY_ADDRESS")
@@ -116,11 +123,11 @@ def with_ray(jobs: int, work: Callable[[U], R], units: Sequence[U]) -> Iterator[
         ray.shutdown()
 
 
-def _do(work: Callable[[U], R], unit: U) -> R:
+def _do(work: Callable[[_U], _R], unit: _U) -> _R:
     return work(unit)
 
 
-def with_spark(jobs: int, work: Callable[[U], R], units: Sequence[U]) -> Iterator[R]:
+def with_spark(jobs: int, work: Callable[[_U], _R], units: Sequence[_U]) -> Iterator[_R]:
     """Do units as tasks of Spark: on the cluster of spark-submit, or on this machine."""
     sql = _library("pyspark.sql", extra="spark")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

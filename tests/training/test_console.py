@@ -29,6 +29,7 @@ table = "t.parquet"
 label = "label"
 good = "good"
 split = {by = "column", column = "part"}
+calibration = "dev"
 encoder = {dimensions = 4, hidden = [8]}
 fit = {epochs = 3, steps = 2, batch = 48}
 
