@@ -79,7 +79,7 @@ WIRES = {
     "remote_write": _wire("remote_write", "11", "904,834", "577,870", "500,000", "29,589"),
 }
 COSTS = {
-    "series": Cost("bytes of memory a series", _TELEMETRY, "about\n265 bytes", "265"),
+    "series": Cost("bytes of memory a series", _TELEMETRY, "about\n254 bytes", "254"),
     "snapshot": Cost("bytes a series in a checkpoint", _TELEMETRY, "131 bytes a series", "131"),
     "alone": Cost(
         "points assembled/s and core, one device a body",

@@ -11,7 +11,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.detection import baselines, networks, openset
-from benchmarks.detection.ours import OURS, fit_ours, learned_nearest, train_ours, with_dev
+from benchmarks.detection.ours import OURS, fit_ours, learned_nearest, train_ours
 from benchmarks.losses import peers
 from training.dataset.dataset import Dataset, Labels, load_dataset
 from training.evaluation.evaluate import as_served
@@ -105,19 +105,18 @@ def _detection(task: Task) -> Measured:
             tries = [baselines.classify(name, task.seed, rows, d.test.table) for rows, d in pairs]
             yield from _judged(name, labels, np.concatenate([classes for classes, _ in tries]))
             yield "", name, "seconds", sum(seconds for _, seconds in tries), 0.0
-    nearest, learned, served, seconds, every_row = [], [], [], 0.0, True
+    nearest, learned, served, seconds = [], [], [], 0.0
     for dataset, recipe in zip(datasets, task.recipes, strict=True):
-        trained, has_dev = train_ours(dataset, recipe)
-        ours = trained if has_dev else fit_ours(with_dev(dataset), recipe)
-        nearest.append(ours.decide(dataset.test).nearest)
+        ours = train_ours(dataset, recipe)
+        decisions = ours.decide(dataset.test)
+        nearest.append(decisions.nearest)
         learned.append(learned_nearest(ours, dataset.test, recipe.encoder))
-        served.append(as_served(trained.decide(dataset.test), len(dataset.classes)))
-        seconds, every_row = seconds + trained.seconds, every_row and has_dev
+        served.append(as_served(decisions, len(dataset.classes)))
+        seconds += ours.seconds
     yield from _judged(OURS, labels, np.concatenate(nearest))
     yield from _judged(f"{OURS}, learned part", labels, np.concatenate(learned))
     yield "", OURS, "seconds", seconds, 0.0
-    rows = "train and dev" if every_row else "train"
-    yield from _served(task, datasets, np.concatenate(served), rows)
+    yield from _served(task, datasets, np.concatenate(served), "train and dev")
 
 
 def _judged(method: str, labels: Labels, verdicts: Labels, case: str = "") -> Measured:

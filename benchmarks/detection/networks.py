@@ -33,7 +33,7 @@ def judge(
         Labels [n] of the judged records, and the verdicts [n] of each method, `len(classes)` for
         unknown.
     """
-    ours, _ = train_ours(dataset, recipe)
+    ours = train_ours(dataset, recipe)
     known = baselines.training_rows(dataset)
     nearest = baselines.fit_classifier("5-NN", recipe.fit.seed, known)
     names, classes = list(dataset.schema.names), len(dataset.classes)

@@ -37,24 +37,14 @@ class Ours:
         return self.rule.decide(self.embed(rows))
 
 
-def train_ours(dataset: Dataset, recipe: Recipe) -> tuple[Ours, bool]:
-    """Fit and calibrate as `faultcube train` does, and say whether dev rows are fitted, too.
+def train_ours(dataset: Dataset, recipe: Recipe) -> Ours:
+    """Fit to train and dev rows and calibrate, as `faultcube train` does.
 
-    They are with cross calibration, where groups are known; the seconds are those of all its fits.
+    The seconds are those of all fits.
     """
     begin = time.perf_counter()
     classifier = SiameseClassifier.of(recipe, dataset, lambda *_: None)
-    seconds = time.perf_counter() - begin
-    ours = Ours(classifier.encoder_, classifier.rule_, seconds)
-    return ours, classifier.held_out_ is not None
-
-
-def with_dev(dataset: Dataset) -> Dataset:
-    """Return the dataset with dev rows among the training rows, as other classifiers get them.
-
-    Nothing was chosen on them, but what is calibrated on them after that promises nothing.
-    """
-    return dataclasses.replace(dataset, train=dataset.known)
+    return Ours(classifier.encoder_, classifier.rule_, time.perf_counter() - begin)
 
 
 def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) -> Ours:

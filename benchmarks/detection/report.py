@@ -29,11 +29,9 @@ The verdicts of Faultcube as the service gives them, of the model that `faultcub
 the nearest class does not accept a record, it is *unknown*, which is always wrong and, on good
 rows, a false alarm. Other classifiers know no such verdict.
 
-Where devices or events are known, radii and confidence come from fits that each leave some of them
-out, and the last fit, to train and dev rows, is also that of the tables above. Where they are not,
-dev rows calibrate, and the model has seen train rows only. The tables above then have another fit,
-to train and dev rows, so that it gets what the other classifiers get; its temperature, which
-weighs how common a class is, comes from dev rows that it has seen.
+Radii and confidence come from fits that each leave out some devices or events, or, where these are
+not known, a quarter of each class's rows, those next to each other. The last fit, to train and dev
+rows, is also that of the tables above.
 """
 _ALARMS = """
 For the sets with times and events, by the same verdicts. An *episode* is one or more alarms of a

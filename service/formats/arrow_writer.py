@@ -62,11 +62,11 @@ def embedding_batch(
     return rows.batch({"embedding": rows.lists(embeddings)}, model, {})
 
 
-def to_stream(batch: pa.RecordBatch) -> bytes:
-    """Write a batch as an Arrow stream."""
+def to_stream(rows: pa.RecordBatch | pa.Table) -> bytes:
+    """Write rows as an Arrow stream, with their metadata."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write(rows)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

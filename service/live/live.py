@@ -51,7 +51,7 @@ T = TypeVar("T")
 _Offer = tuple[Model, Matrix, Decisions, float]
 
 _TICK_SECONDS: Final = 0.5
-"""A viewer costs by the write: 20 of them at four writes a second cost requests twice as much."""
+"""Each viewer is written to once in a tick, which takes from requests: see `benchmarks.live`."""
 _HEALTH_EVERY, _HISTORY_EVERY, _DRIFT_EVERY = 4, 10, 120
 """In ticks."""
 _SAMPLE: Final = 100

@@ -29,7 +29,7 @@ accepting its connection to its last byte. A round in which nothing happens take
 
 _ROUNDS_TO_JOIN = 2
 """Of the event loop in which more small requests may join a batch, while there are several at a
-time: they gave 4 to 18 % (`benchmarks.batching`). A lone client does not wait for anybody."""
+time: see `benchmarks.batching`. A lone client does not wait for anybody."""
 
 
 @dataclass(slots=True)

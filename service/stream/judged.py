@@ -12,10 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.schema import Matrix
+from service.formats.arrow_writer import to_stream
 from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 
-__all__ = ["ROWS", "Batch", "Place", "rows_of", "written"]
+__all__ = ["ROWS", "Batch", "Place", "rows_of"]
 
 ROWS: Final = pa.schema(
     [
@@ -66,7 +67,7 @@ class Batch:
     def to_bytes(self) -> bytes:
         """Return an Arrow stream."""
         meta = _Meta(self.source, self.place, self.watermark, self.bundle)
-        return written(self.rows.replace_schema_metadata({_META: msgspec.json.encode(meta)}))
+        return to_stream(self.rows.replace_schema_metadata({_META: msgspec.json.encode(meta)}))
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -106,15 +107,6 @@ class Batch:
             watermark = self.watermark if start == starts[-1] else before
             rows = self.rows.slice(start, _MOST_ROWS)
             yield Batch(self.source, (offset, itself, number), watermark, self.bundle, rows)
-
-
-def written(rows: pa.Table) -> bytes:
-    """Return rows as an Arrow stream, with their metadata."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
 
 
 def rows_of(judged: Judged, matrix: Matrix, bad: NDArray[np.bool_], floor: float) -> pa.Table:

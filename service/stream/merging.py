@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.schema import Matrix, Value
+from service.formats.arrow_writer import to_stream
 from service.incidents.incident import Change, Judged
 from service.incidents.storage import Checkpoint
 from service.runtime.incidents import Incidents
 from service.runtime.judging import evidence_of, record_of
-from service.stream.judged import ROWS, Batch, Place, written
+from service.stream.judged import ROWS, Batch, Place
 from service.stream.rules import Rules
 
 __all__ = ["Merger"]
@@ -81,7 +82,7 @@ class Merger:
 
     def checkpoint(self, name: str, position: int) -> bool:
         """Keep the state and that of the incidents; return whether it is kept."""
-        state = _State(self._watermarks, self._places, written(self._table()))
+        state = _State(self._watermarks, self._places, to_stream(self._table()))
         return self.incidents.checkpoint(Checkpoint(name, position, msgspec.msgpack.encode(state)))
 
     def resume(self, name: str) -> int | None:
