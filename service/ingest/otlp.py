@@ -57,7 +57,7 @@ class Scope:
         Raises:
             UnusableError: its time or its series is beyond the limits.
         """
-        if time > _LARGEST_TIME:
+        if abs(time) > _LARGEST_TIME:
             raise UnusableError(BAD_TIME)
         token = ("otlp", self._source, name, attributes, delta)
         found = self._table.ids.get(token)

@@ -175,6 +175,20 @@ def test_the_service_comes_up_hardened_and_classifies_real_records(
     assert size < 600e6, f"{size / 1e6:.0f} MB"
 
 
+def test_bundles_of_a_store_are_copied_into_the_volume_and_served(
+    project: Project, examples: bytes, labels: list[str]
+) -> None:
+    # Any address that pyarrow knows; here the folder that the container sees, as one of bundles.
+    project.env |= {"FAULTCUBE_BUNDLES_FROM": "file:///bundles"}
+    mount = {"type": "bind", "source": str(project.root / "models"), "target": "/bundles"}
+    override = {"services": {"service": {"volumes": [mount]}}}
+    command = "docker compose -f docker-compose.yml -f - up -d --build --wait"
+    project.feed(json.dumps(override).encode(), command)
+
+    assert classify(project.url, examples) == labels
+    assert project.do("docker compose exec -T service ls /state/bundle").split() == ["iosxr"]
+
+
 def test_tables_of_every_kind_are_classified_in_the_container(
     project: Project, examples: bytes, labels: list[str]
 ) -> None:

@@ -210,13 +210,20 @@ def test_a_body_that_announces_too_much_is_refused_however_little_comes(
         assert response.headers["connection"] == "close"
 
 
-@pytest.mark.alone
-def test_ten_thousand_empty_objects_are_refused_at_once(serve: Any, bundle: Any) -> None:
+def test_ten_thousand_empty_objects_are_refused_at_once(
+    serve: Any, bundle: Any, good: dict[str, Any]
+) -> None:
     client = serve(bundle)
-    body = json.dumps({"records": [{}] * 10_000})
-    start = time.perf_counter()
-    response = client.post("/classify", content=body)
-    assert time.perf_counter() - start < 1
+
+    def post(record: dict[str, Any]) -> tuple[Response, float]:
+        body = json.dumps({"records": [record] * 10_000})
+        start = time.process_time()
+        return client.post("/classify", content=body), time.process_time() - start
+
+    accepted, seconds = post(good)
+    response, seconds_to_refuse = post({})
+    assert accepted.status_code == 200
+    assert seconds_to_refuse < 3 * seconds
     assert len(errors_of(response)) == 10
     assert len(response.content) < 8000
 

@@ -100,7 +100,7 @@ def test_points_without_a_time_or_a_value(receiving: Receiving) -> None:
     assert receiving.rows(body({"asInt": 1}))[0][2] == NOW
     assert receiving.decode(body({"timeUnixNano": T})).reasons == {NO_NUMBER: 1}
     assert receiving.decode(body(point(asDouble="x"))).reasons == {NO_NUMBER: 1}
-    for time in ("x", str(2**63), "9" * 5000):
+    for time in ("x", str(2**63), str(-(2**63) - 1), "9" * 5000):
         assert receiving.decode(body(point(timeUnixNano=time))).reasons == {BAD_TIME: 1}
 
 
