@@ -14,6 +14,7 @@ from models.schema import Kind, Matrix
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Device = Literal["cpu", "cuda", "auto"]
+FitEngine = Literal["local", "ray"]
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
@@ -192,6 +193,8 @@ class FitRecipe(_Part):
     jobs: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(default=None, exclude=True)
     """Fits of cross calibration that run side by side, at most: one a core. The result is the
     same."""
+    engine: FitEngine = pydantic.Field(default="local", exclude=True)
+    """Where they run: in processes here, or as tasks of Ray. The result is the same."""
 
 
 class Recipe(_Part):

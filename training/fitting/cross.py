@@ -1,18 +1,20 @@
 """Cross-conformal calibration: every record is measured by an encoder that never saw its group."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
+from models.engines import ENGINES, EngineError
 from models.schema import Schema
 from training.dataset.dataset import Rows
 from training.fitting import processes
 from training.fitting.calibration import Distances, HeldOut, Space
 from training.fitting.fit import embed, fit
-from training.recipe import EncoderRecipe, FitRecipe
+from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 FOLDS = 4
 """Fits that measure; more leave more records to each fit and cost as much more."""
@@ -90,26 +92,52 @@ def measure_held_out(
         report: called after each fit.
 
     Raises:
-        RecipeError: an encoder collapsed.
+        RecipeError: an encoder collapsed, or the engine cannot do the fits.
     """
     count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
     plain = Rows(rows.matrix, rows.labels)
-    # Processes that fit together do so fold by fold.
-    is_short = settings.epochs * settings.steps <= _SHORT or processes.count() > 1
-    jobs = 1 if is_short else min(count, settings.jobs or os.cpu_count() or 1)
-    # Large arrays come as files, which torch wants to be writable: copied where they are written.
-    measured = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")(
-        delayed(_measure)(
-            schema, plain.select(folds != f), plain.select(folds == f), classes, shape, settings
-        )
-        for f in range(count)
-    )
+    work = partial(_measure_fold, schema, plain, folds, classes, shape, settings)
     distances = np.empty((len(rows), classes))
-    for fold, of_fold in enumerate(measured):
-        distances[folds == fold] = of_fold
+    for fold, measured in _side_by_side(work, count, settings):
+        distances[folds == fold] = measured
         report()
     known = np.isfinite(distances[np.arange(len(rows)), rows.labels])
     return HeldOut(np.nan_to_num(distances[known], nan=1.0), rows.labels[known])
+
+
+def _side_by_side(
+    work: Callable[[int], tuple[int, Distances]], count: int, settings: FitRecipe
+) -> Iterator[tuple[int, Distances]]:
+    """Yield what the work makes of each fold, in any order."""
+    jobs = min(count, settings.jobs or os.cpu_count() or 1)
+    if settings.engine != "local":
+        if processes.count() > 1:
+            raise RecipeError(f"torchrun and --engine {settings.engine} exclude each other")
+        try:
+            yield from ENGINES[settings.engine](jobs, work, range(count))
+        except EngineError as error:
+            raise RecipeError(str(error)) from error
+        return
+    # Processes that fit together do so fold by fold.
+    if settings.epochs * settings.steps <= _SHORT or processes.count() > 1:
+        jobs = 1
+    # Large arrays come as files, which torch wants to be writable: copied where they are written.
+    parallel = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")
+    yield from parallel(delayed(work)(fold) for fold in range(count))
+
+
+def _measure_fold(
+    schema: Schema,
+    rows: Rows,
+    folds: Folds,
+    classes: int,
+    shape: EncoderRecipe,
+    settings: FitRecipe,
+    fold: int,
+) -> tuple[int, Distances]:
+    """Fit without a fold; return it, and the distances of its records as `_measure` does."""
+    train, held_out = rows.select(folds != fold), rows.select(folds == fold)
+    return fold, _measure(schema, train, held_out, classes, shape, settings)
 
 
 def _measure(

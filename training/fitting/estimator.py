@@ -102,6 +102,7 @@ class SiameseClassifier(
     random_state: int | np.random.RandomState | None = 0
     device: str = "cpu"
     jobs: int | None = None
+    engine: str = "local"
     unknown_rate: float = 0.01
     dev_share: float = 0.15
     prior: bool = True
@@ -123,6 +124,7 @@ class SiameseClassifier(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
             jobs=recipe.fit.jobs,
+            engine=recipe.fit.engine,
             unknown_rate=recipe.unknown_rate,
             schema=dataset.fitted.schema,
             prior=recipe.prior,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from models.schema import Field, Schema
 from training.dataset.dataset import Rows
 from training.fitting import cross
 from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
-from training.recipe import EncoderRecipe, FitRecipe
+from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 SCHEMA = Schema([Field(name=name, kind="gauge") for name in "ab"])
 SHAPE = EncoderRecipe(dimensions=4, members=1, hidden=(8,), linear=False)
@@ -94,3 +95,24 @@ def test_as_many_fits_run_side_by_side_as_are_asked_for_with_the_same_result(
         together, _ = measured(rows, SHORT.model_copy(update={"jobs": jobs}))
         assert (together.distances == alone.distances).all()
     assert asked == [3, 2, 4]
+
+
+def test_fits_are_tasks_of_ray_where_that_is_asked_for_with_the_same_result(rows: Rows) -> None:
+    pytest.importorskip("ray")
+    alone, _ = measured(rows)
+    on_ray, reports = measured(rows, SHORT.model_copy(update={"jobs": 2, "engine": "ray"}))
+    assert len(reports) == FOLDS
+    assert (on_ray.distances == alone.distances).all()
+    assert (on_ray.labels == alone.labels).all()
+
+
+def test_an_engine_that_cannot_do_the_fits_is_one_line(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SHORT.model_copy(update={"engine": "ray"})
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RecipeError, match=r"pip install 'faultcube\[ray\]'"):
+        measured(rows, settings)
+    monkeypatch.setattr("training.fitting.processes.count", lambda: 2)
+    with pytest.raises(RecipeError, match="torchrun and --engine ray exclude each other"):
+        measured(rows, settings)
