@@ -16,6 +16,8 @@ from training.dataset.dataset import Labels
 from training.fitting.forest import LEAVES, TREES, Forest
 
 SEED = 7
+NUMBERS = (0, 1, 1 + 2**-23, 1 + 2**-22, -3e38, 3e38, 1e-45)
+"""Neighbouring ones too, between which a threshold is no float32."""
 
 
 def fitted(values: Matrix, labels: Labels) -> tuple[Matrix, Forest]:
@@ -37,8 +39,7 @@ def fitted(values: Matrix, labels: Labels) -> tuple[Matrix, Forest]:
     arrays(
         np.float32,
         st.tuples(st.just(60), st.integers(1, 4)),
-        # Neighbouring numbers, between which a threshold is no float32.
-        elements=st.sampled_from(np.float32([0, 1, 1 + 2**-23, 1 + 2**-22, -3e38, 3e38, 1e-45])),
+        elements=st.sampled_from(np.array(NUMBERS, np.float32).tolist()),
     )
 )
 def test_points_are_the_probabilities_of_scikit_learn_times_the_corners(values: Matrix) -> None:
