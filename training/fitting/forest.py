@@ -120,4 +120,5 @@ def _corners(classes: int) -> Matrix:
     """Return a corner for each class, half of the dimensions apart from each other one."""
     size = max(_DIMENSIONS, 1 << classes.bit_length())
     signs = hadamard(size)[1 : classes + 1]  # the first row is the only one that is not balanced
-    return (0.5 + (0.5 - _MARGIN) * signs).astype(np.float32)
+    corners: Matrix = (0.5 + (0.5 - _MARGIN) * signs).astype(np.float32)
+    return corners
