@@ -81,6 +81,10 @@ FitJobs = Annotated[
         "Fits of cross calibration that run side by side, at most.", min=1, show_default="cores"
     ),
 ]
+FitsOn = Annotated[
+    Literal["local", "ray"] | None,
+    _option("Where these fits run; ray is an extra.", show_default="local"),
+]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
 
@@ -121,6 +125,7 @@ def train(
     seed: Seed = None,
     device: FitDevice = None,
     jobs: FitJobs = None,
+    engine: FitsOn = None,
     unknown_rate: Annotated[
         float | None, _option("Share of records of known classes that may be unknown.")
     ] = None,
@@ -137,7 +142,7 @@ def train(
     options = about_table | _given(
         name=name,
         encoder=_given(dimensions=dimensions),
-        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device, jobs=jobs),
+        fit=_given(beta=beta, epochs=epochs, seed=seed, device=device, jobs=jobs, engine=engine),
         unknown_rate=unknown_rate,
     )
     raise typer.Exit(train_and_write(recipe, options, out))
@@ -236,11 +241,12 @@ def retrain(
         _option("Macro-F1 that the test rows may lose.", min=0, max=1, show_default="0.01"),
     ] = None,
     jobs: FitJobs = None,
+    engine: FitsOn = None,
 ) -> None:
     """Fit anew with added rows, and write the bundle if it is not worse than the one that runs."""
     from training.console import retrain_and_write
 
-    options = _given(add=add, fit=_given(jobs=jobs))
+    options = _given(add=add, fit=_given(jobs=jobs, engine=engine))
     raise typer.Exit(retrain_and_write(recipe, options, running, out, tolerance))
 
 

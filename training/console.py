@@ -215,8 +215,8 @@ def _progress(
 def _summarise(bundle: Bundle, fitted: Fitted, target: Path) -> None:
     dataset, evaluation, manifest = fitted.dataset, fitted.evaluation, bundle.manifest
     rows = ", ".join(f"{len(rows)} {part}" for part, rows in dataset.parts.items())
-    if fitted.choice.note:
-        typer.echo(fitted.choice.note)
+    for choice in fitted.choices:
+        typer.echo(choice)
     typer.echo(f"{len(dataset.schema)} fields, {len(dataset.classes)} classes, rows: {rows}")
     operations = evaluation.operations
     for sentence in (*in_words(operations), verdict_on_data(operations)):

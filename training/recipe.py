@@ -14,6 +14,8 @@ from models.schema import Kind, Matrix
 LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Device = Literal["cpu", "cuda", "auto"]
+FitEngine = Literal["local", "ray"]
+Trees = Literal["auto", "yes", "no"]
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
@@ -161,6 +163,8 @@ class EncoderRecipe(_Part):
     gain: Annotated[float, pydantic.Field(gt=0, le=100)] = 1.0
     """Factor on the normalised pre-activation: 4 for tight clusters, 1 for few-shot work."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
+    trees: Trees = pydantic.Field(default="auto", exclude_if=lambda trees: trees == "no")
+    """A forest as one more member: auto takes it where it helps on records left out."""
 
     def learned(self, embeddings: Matrix) -> list[Matrix]:
         """Return each member's points, [n, dimensions], of embeddings [n, N]."""
@@ -192,6 +196,8 @@ class FitRecipe(_Part):
     jobs: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(default=None, exclude=True)
     """Fits of cross calibration that run side by side, at most: one a core. The result is the
     same."""
+    engine: FitEngine = pydantic.Field(default="local", exclude=True)
+    """Where they run: in processes here, or as tasks of Ray. The result is the same."""
 
 
 class Recipe(_Part):

@@ -37,6 +37,7 @@ from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.families import Choice
 from training.fitting.fit import Epoch
+from training.fitting.forest_choice import ForestChoice
 from training.fitting.losses import LosslessTripletLoss
 from training.onnx.export import export
 from training.recipe import Recipe, RecipeError, Role, Split
@@ -73,6 +74,12 @@ class Fitted:
     history: list[Epoch]
     calibration: str  # what calibrated radii and confidence, as a sentence
     choice: Choice  # which fields are pooled, and why
+    forest: ForestChoice  # whether trees are a member, and why
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the fit chose, a line each."""
+        return tuple(filter(None, (self.choice.note, self.forest.note)))
 
 
 def train(
@@ -171,6 +178,7 @@ def fit_and_test(
         classifier.history_,
         _CALIBRATED_BY[classifier.calibrated_by_],
         classifier.choice_,
+        classifier.forest_choice_,
     )
 
 
@@ -206,7 +214,7 @@ def _bundle(
             fitted.evaluation,
             backtests,
             Calibrated(fitted.calibration, fitted.held_out.labels),
-            fitted.choice.note,
+            fitted.choices,
         ).encode(),
         "figures/confusion.png": figures.confusion_figure(fitted.evaluation, classes),
         "figures/distances.png": figures.distances_figure(
@@ -295,6 +303,7 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
         "calibration": fitted.calibration,
         "families": [list(family) for family in fitted.choice.families],
         "choice": fitted.choice.note,
+        **({"trees": fitted.forest.note} if fitted.forest.note else {}),
         "dropped": dict(dataset.dropped),
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},

@@ -74,9 +74,9 @@ def _wire(name: str, size: str, decoded: str, assembled: str, target: str, fresh
 
 
 WIRES = {
-    "telegraf": _wire("telegraf", "44", "1,099,615", "643,526", "300,000", "202,962"),
-    "otlp": _wire("otlp", "84", "553,068", "364,995", "200,000", "78,859"),
-    "remote_write": _wire("remote_write", "11", "904,834", "577,870", "500,000", "29,589"),
+    "telegraf": _wire("telegraf", "44", "1,141,511", "669,082", "300,000", "261,348"),
+    "otlp": _wire("otlp", "84", "628,516", "461,885", "200,000", "251,594"),
+    "remote_write": _wire("remote_write", "11", "935,498", "600,930", "500,000", "39,000"),
 }
 COSTS = {
     "series": Cost("bytes of memory a series", _TELEMETRY, "about\n254 bytes", "254"),

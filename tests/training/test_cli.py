@@ -266,7 +266,7 @@ def test_options_win_over_the_recipe_file_and_a_random_split_is_warned_of(
 @pytest.mark.parametrize(
     "command", ["train t.csv", "retrain --recipe quick.toml --running there --out new"]
 )
-def test_the_fits_that_run_side_by_side_are_passed_on(
+def test_how_many_fits_run_side_by_side_and_where_is_passed_on(
     faultcube: Faultcube, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     seen: list[Any] = []
@@ -277,8 +277,8 @@ def test_the_fits_that_run_side_by_side_are_passed_on(
 
     monkeypatch.setattr("training.console.train_and_write", run)
     monkeypatch.setattr("training.console.retrain_and_write", run)
-    assert faultcube(*command.split(), "--jobs", "3").code == 0
-    assert seen == [{"jobs": 3}]
+    assert faultcube(*command.split(), "--jobs", "3", "--engine", "ray").code == 0
+    assert seen == [{"jobs": 3, "engine": "ray"}]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """Cross-conformal calibration: every record is measured by an encoder that never saw its group."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
+from models.engines import ENGINES, EngineError
 from models.schema import Schema
 from training.dataset.dataset import Rows
 from training.fitting import processes
-from training.fitting.calibration import Distances, HeldOut, Space
-from training.fitting.fit import embed, fit
-from training.recipe import EncoderRecipe, FitRecipe
+from training.fitting.calibration import Distances, HeldOut
+from training.fitting.fit import fit
+from training.fitting.forest_choice import measure_variants
+from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 FOLDS = 4
 """Fits that measure; more leave more records to each fit and cost as much more."""
@@ -74,7 +77,7 @@ def measure_held_out(
     shape: EncoderRecipe,
     settings: FitRecipe,
     report: Callable[[], None],
-) -> HeldOut:
+) -> list[HeldOut]:
     """Fit once without each fold, and measure the records of that fold.
 
     Records of a class that its fit never saw are left out, because they say nothing about the
@@ -89,27 +92,59 @@ def measure_held_out(
         settings: of the fit.
         report: called after each fit.
 
+    Returns:
+        What is measured by each variant of the encoder, as `measure_variants` orders them.
+
     Raises:
-        RecipeError: an encoder collapsed.
+        RecipeError: an encoder collapsed, or the engine cannot do the fits.
     """
     count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
     plain = Rows(rows.matrix, rows.labels)
-    # Processes that fit together do so fold by fold.
-    is_short = settings.epochs * settings.steps <= _SHORT or processes.count() > 1
-    jobs = 1 if is_short else min(count, settings.jobs or os.cpu_count() or 1)
-    # Large arrays come as files, which torch wants to be writable: copied where they are written.
-    measured = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")(
-        delayed(_measure)(
-            schema, plain.select(folds != f), plain.select(folds == f), classes, shape, settings
-        )
-        for f in range(count)
-    )
-    distances = np.empty((len(rows), classes))
-    for fold, of_fold in enumerate(measured):
-        distances[folds == fold] = of_fold
+    work = partial(_measure_fold, schema, plain, folds, classes, shape, settings)
+    distances: list[Distances] = []
+    for fold, measured in _side_by_side(work, count, settings):
+        distances = distances or [np.empty((len(rows), classes)) for _ in measured]
+        for of_all, of_fold in zip(distances, measured, strict=True):
+            of_all[folds == fold] = of_fold
         report()
-    known = np.isfinite(distances[np.arange(len(rows)), rows.labels])
-    return HeldOut(np.nan_to_num(distances[known], nan=1.0), rows.labels[known])
+    known = np.isfinite(distances[0][np.arange(len(rows)), rows.labels])
+    labels = rows.labels[known]
+    return [HeldOut(np.nan_to_num(of_all[known], nan=1.0), labels) for of_all in distances]
+
+
+def _side_by_side(
+    work: Callable[[int], tuple[int, list[Distances]]], count: int, settings: FitRecipe
+) -> Iterator[tuple[int, list[Distances]]]:
+    """Yield what the work makes of each fold, in any order."""
+    jobs = min(count, settings.jobs or os.cpu_count() or 1)
+    if settings.engine != "local":
+        if processes.count() > 1:
+            raise RecipeError(f"torchrun and --engine {settings.engine} exclude each other")
+        try:
+            yield from ENGINES[settings.engine](jobs, work, range(count))
+        except EngineError as error:
+            raise RecipeError(str(error)) from error
+        return
+    # Processes that fit together do so fold by fold.
+    if settings.epochs * settings.steps <= _SHORT or processes.count() > 1:
+        jobs = 1
+    # Large arrays come as files, which torch wants to be writable: copied where they are written.
+    parallel = Parallel(n_jobs=jobs, return_as="generator", mmap_mode="c")
+    yield from parallel(delayed(work)(fold) for fold in range(count))
+
+
+def _measure_fold(
+    schema: Schema,
+    rows: Rows,
+    folds: Folds,
+    classes: int,
+    shape: EncoderRecipe,
+    settings: FitRecipe,
+    fold: int,
+) -> tuple[int, list[Distances]]:
+    """Fit without a fold; return it, and the distances of its records as `_measure` does."""
+    train, held_out = rows.select(folds != fold), rows.select(folds == fold)
+    return fold, _measure(schema, train, held_out, classes, shape, settings)
 
 
 def _measure(
@@ -119,13 +154,14 @@ def _measure(
     classes: int,
     shape: EncoderRecipe,
     settings: FitRecipe,
-) -> Distances:
+) -> list[Distances]:
     """Return distances of held-out records, [n, classes], NaN for classes that training lacks."""
     known = np.flatnonzero(np.bincount(train.labels, minlength=classes) > 1)
     train = train.select(np.isin(train.labels, known))
     train = Rows(train.matrix, np.searchsorted(known, train.labels).astype(np.int64))
     encoder, _ = fit(schema, train, None, shape, settings, lambda *_: None)
-    space = Space.of(lambda matrix: embed(encoder, matrix), train)
-    distances = np.full((len(held_out), classes), np.nan)
-    distances[:, known] = space.measure(embed(encoder, held_out.matrix))
-    return distances
+    measured = []
+    for of_known in measure_variants(encoder, train, held_out, shape.trees, settings.seed):
+        measured.append(np.full((len(held_out), classes), np.nan))
+        measured[-1][:, known] = of_known
+    return measured

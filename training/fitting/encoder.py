@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.schema import LARGEST, Matrix, Schema
 from training.dataset.dataset import Labels
+from training.fitting.forest import Forest
 from training.fitting.pooling import Pooling
 from training.fitting.processes import BatchNorm
 from training.recipe import EncoderRecipe, View
@@ -120,14 +121,22 @@ class Scaling(nn.Module):
         off = ((values - self.median) / self.spread).clamp(-FAR, FAR)
         return torch.sign(off) * torch.log1p(torch.abs(off))
 
-    def forward(self, records: Tensor) -> Tensor:
-        """Scale records: float32 [n, fields], NaN = missing, to float32 [n, width]."""
-        values = self._impute(records)
-        parts = [((values - self.centre) / self.scale).clamp(-CUT, CUT)]
-        parts.append(torch.isnan(records[:, self.flags]).to(torch.float32))
+    def unscaled(self, records: Tensor) -> Tensor:
+        """Return numbers as they are but for the missing ones, then flags and categories."""
+        return torch.cat([self._impute(records), *self._marks(records)], dim=1)
+
+    def _marks(self, records: Tensor) -> list[Tensor]:
+        """Return the flags of missing numbers, and each category's one-hot columns."""
+        parts = [torch.isnan(records[:, self.flags]).to(torch.float32)]
         for column, count in self.categories:
             codes = torch.arange(count, dtype=torch.float32, device=records.device)
             parts.append((records[:, column : column + 1] == codes).to(torch.float32))
+        return parts
+
+    def forward(self, records: Tensor) -> Tensor:
+        """Scale records: float32 [n, fields], NaN = missing, to float32 [n, width]."""
+        values = self._impute(records)
+        parts = [((values - self.centre) / self.scale).clamp(-CUT, CUT), *self._marks(records)]
         squeezed = (self._squeeze(values) - self.mean) / self.deviation
         parts.append(squeezed.clamp(-CUT, CUT))
         parts.append(((values[:, self.binned] - self.lower) / self.step).clamp(0, 1))
@@ -218,8 +227,8 @@ class Encoder(nn.Module):
     see the whole, so that what is new lies far from all classes. The head
     is Linear, BatchNorm without affine terms, a gain, sigmoid: normalising keeps dimensions from
     starting saturated, and the gain sets how near to the cube's corners clusters come. The linear
-    part follows, which is not learned by gradient. Scaling and whitening are fitted to the training
-    rows.
+    part follows, which is not learned by gradient, and trees, if they are grown. Scaling and
+    whitening are fitted to the training rows.
 
     `dimensions` is N, the width of the embedding.
     """
@@ -266,28 +275,45 @@ class Encoder(nn.Module):
         )
         self.gain = recipe.gain
         self.members, self.dimensions = members, outputs
+        self.forest: Forest | None = None
         self.whitening: Whitening | None = None
         if recipe.linear:
             self.whitening = Whitening(scaled, labels)
             self.dimensions += self.scaling.plain
 
+    def grow(self, matrix: Matrix, labels: Labels, seed: int) -> None:
+        """Add a forest that is fitted to records.
+
+        Args:
+            matrix: float32 [n, fields], raw values, NaN where missing.
+            labels: int64 [n], 0..K-1.
+            seed: of the trees.
+        """
+        blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+        with torch.inference_mode():
+            values = torch.cat([self.scaling.unscaled(self._pooled(block)) for block in blocks])
+        self.forest = Forest(values.numpy(), labels, seed)
+        self.dimensions += self.forest.dimensions
+
     def learned(self, records: Tensor) -> Tensor:
         """Return the members' points: float32 [n, fields] to float32 [n, members, dimensions]."""
-        points = self._learned(self._scaled(records))
+        points = self._learned(self.scaling(self._pooled(records)))
         return points.reshape(len(records), self.members, -1)
 
     def forward(self, records: Tensor) -> Tensor:
         """Embed records: float32 [n, fields], NaN = missing, to float32 [n, N] in (0, 1)."""
-        scaled = self._scaled(records)
-        learned = self._learned(scaled)
-        if self.whitening is None:
-            return learned
-        linear = LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
-        return torch.cat([learned, _inside(linear)], dim=1)
+        records = self._pooled(records)
+        scaled = self.scaling(records)
+        parts = [self._learned(scaled)]
+        if self.whitening is not None:
+            linear = LINEAR_GAIN * self.whitening(scaled[:, : self.scaling.plain])
+            parts.append(_inside(linear))
+        if self.forest is not None:
+            parts.append(self.forest(self.scaling.unscaled(records)))
+        return torch.cat(parts, dim=1)
 
-    def _scaled(self, records: Tensor) -> Tensor:
-        scaled: Tensor = self.scaling(records if self.pooling is None else self.pooling(records))
-        return scaled
+    def _pooled(self, records: Tensor) -> Tensor:
+        return records if self.pooling is None else self.pooling(records)
 
     def _learned(self, scaled: Tensor) -> Tensor:
         seen = torch.clamp(scaled[:, self.columns], self.low, self.high)

@@ -33,6 +33,7 @@ from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
 from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
+from training.fitting.forest_choice import choose_forest, measure_variants
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
 Report = Callable[[Epoch | None, Encoder | None], None]
@@ -75,6 +76,7 @@ class SiameseClassifier(
         fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
         choice_: whether families are pooled; only of a model that was fitted by a recipe.
+        forest_choice_: whether trees are a member, and why.
         calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
             `dev` rows; only of such a model, too.
         history_, n_iter_: results of every epoch, and the number of epochs.
@@ -89,6 +91,7 @@ class SiameseClassifier(
     hidden: Sequence[int] = (128, 64)
     gain: float = 1.0
     dropout: float = 0.1
+    trees: str = "auto"
     loss: str = "lossless"
     alpha: float = 0.2
     margin: float = 1.0
@@ -102,6 +105,7 @@ class SiameseClassifier(
     random_state: int | np.random.RandomState | None = 0
     device: str = "cpu"
     jobs: int | None = None
+    engine: str = "local"
     unknown_rate: float = 0.01
     dev_share: float = 0.15
     prior: bool = True
@@ -123,6 +127,7 @@ class SiameseClassifier(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
             jobs=recipe.fit.jobs,
+            engine=recipe.fit.engine,
             unknown_rate=recipe.unknown_rate,
             schema=dataset.fitted.schema,
             prior=recipe.prior,
@@ -190,7 +195,6 @@ class SiameseClassifier(
         schema = arrays.schema_of(self.schema, self.n_features_in_, names)
         train = Rows(X, labels)
         held_out: Rows | None = None
-        measured: HeldOut | None = None
         if groups is not None:
             folds = folds_of(np.unique(groups, return_inverse=True)[1], settings.seed)
         elif dev is None:
@@ -208,15 +212,21 @@ class SiameseClassifier(
                         schema, train, folds, settings, settings, lambda: report(None, None)
                     )
                 encoder, history = fit(schema, train, held_out, settings, settings, report)
+                if held_out is not None:
+                    how = settings.trees, settings.seed
+                    variants = measure_variants(encoder, train, held_out, *how)
+                    measured = [HeldOut(of, held_out.labels) for of in variants]
         except RecipeError as error:
             raise FitError(str(error)) from error
+        self.forest_choice_, chosen = choose_forest(measured, settings.trees)
+        if self.forest_choice_.is_taken:
+            encoder.grow(train.matrix, train.labels, settings.seed)
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
-        space, self.held_out_ = Space.of(self._embed, train), measured
+        space, self.held_out_ = Space.of(self._embed, train), chosen if held_out is None else None
         if held_out is not None:
-            measured = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
-        assert measured is not None  # noqa: S101
+            chosen = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
         shares = shares_of(train.labels) if settings.prior else None
-        self.rule_ = decision_rule(space, measured, settings.unknown_rate, shares)
+        self.rule_ = decision_rule(space, chosen, settings.unknown_rate, shares)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
         return self
 

@@ -9,9 +9,10 @@ from models.encoder import Encoder as OnnxEncoder
 from models.schema import Matrix
 from training.fitting.encoder import FAR, SATURATION, Encoder
 from training.fitting.fit import embed
+from training.fitting.forest import Forest
 from training.fitting.pooling import HIGHEST, LOWEST, Pooling
 from training.onnx.folding import Folded, Layer, Window, fold
-from training.onnx.graph import Graph
+from training.onnx.graph import TREES_DOMAIN, Graph
 
 PARITY = 1e-5
 """Largest difference of any coordinate between torch and onnxruntime."""
@@ -62,12 +63,45 @@ def _draw(folded: Folded, fields: int) -> bytes:
     if folded.whitening is not None:
         points.append(_layer(graph, views.joined(folded.plain, folded.windows), folded.whitening))
     ends = graph.constant(-SATURATION), graph.constant(SATURATION)
-    graph.node("Sigmoid", graph.node("Clip", graph.joined(points), *ends))
+    inside = graph.node("Sigmoid", graph.node("Clip", graph.joined(points), *ends))
+    if folded.forest is not None:
+        graph.joined([inside, _trees(graph, views.unscaled(), folded.forest)])
     return graph.serialized(folded.dimensions)
 
 
 def _layer(graph: Graph, points: str, layer: Layer) -> str:
     return graph.node("Gemm", points, graph.constant(layer.weight), graph.constant(layer.bias))
+
+
+def _trees(graph: Graph, values: str, forest: Forest) -> str:
+    """Draw the forest: the mean of its trees' shares of the classes, and the point of these."""
+    bounds = [*forest.roots.tolist(), len(forest.features)]
+    trees = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    nodes = np.arange(bounds[-1])
+    starts = np.array(bounds)[trees]
+    lower, upper = forest.lower.numpy(), forest.upper.numpy()
+    is_leaf = lower == nodes
+    leaves, classes = np.nonzero(np.where(is_leaf[:, None], forest.shares.numpy(), 0))
+    probabilities = graph.node(
+        "TreeEnsembleRegressor",
+        values,
+        domain=TREES_DOMAIN,
+        n_targets=forest.shares.shape[1],
+        nodes_treeids=tuple(trees.tolist()),
+        nodes_nodeids=tuple((nodes - starts).tolist()),
+        nodes_featureids=tuple(forest.features.tolist()),
+        nodes_values=tuple(forest.thresholds.tolist()),
+        nodes_modes=tuple(np.where(is_leaf, "LEAF", "BRANCH_LEQ").tolist()),
+        nodes_truenodeids=tuple(np.where(is_leaf, 0, lower - starts).tolist()),
+        nodes_falsenodeids=tuple(np.where(is_leaf, 0, upper - starts).tolist()),
+        target_treeids=tuple(trees[leaves].tolist()),
+        target_nodeids=tuple((leaves - starts[leaves]).tolist()),
+        target_ids=tuple(classes.tolist()),
+        target_weights=tuple(
+            (forest.shares.numpy()[leaves, classes] / np.float32(len(forest.roots))).tolist()
+        ),
+    )
+    return graph.node("MatMul", probabilities, graph.constant(forest.corners.numpy()))
 
 
 class _Views:
@@ -91,6 +125,14 @@ class _Views:
             "bins": self._bins,
         }
         return self.graph.joined([draw[part]() for part in parts])
+
+    def unscaled(self) -> str:
+        """Draw numbers without missing ones, then flags and categories."""
+        parts = [self._complete()] if len(self._median) else []
+        parts += [self._flags()] if len(self.scaling.flags) else []
+        return self.graph.joined(
+            [*parts, *([self._categories()] if self.scaling.categories else [])]
+        )
 
     def _raw(self, columns: list[int]) -> str:
         return self.graph.columns(self._source, columns, self._width)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from training.fitting.encoder import CUT, FAR, LINEAR_GAIN, Encoder, Members, Scaling, Whitening
+from training.fitting.forest import Forest
 from training.fitting.pooling import Pooling
 
 Numbers = npt.NDArray[np.float64]
@@ -73,6 +74,7 @@ class Folded:
     members: tuple[tuple[Layer, ...], ...]
     plain: tuple[str, ...]
     whitening: Layer | None  # from the plain parts to logits; None without a linear part
+    forest: Forest | None  # of unscaled values to points, unchanged
     dimensions: int  # N
 
 
@@ -100,6 +102,7 @@ def fold(encoder: Encoder) -> Folded:
         members=tuple((_behind(seen, first), *others) for first, *others in _chains(encoder)),
         plain=tuple(part.name for part in plain),
         whitening=whitening,
+        forest=encoder.forest,
         dimensions=encoder.dimensions,
     )
 

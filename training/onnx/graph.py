@@ -8,6 +8,8 @@ import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
 _OPSET: Final = 18
+TREES_DOMAIN: Final = "ai.onnx.ml"
+_TREES_OPSET: Final = 3
 _FORM: Final = 10  # Version of the file format that every onnxruntime of the last years reads
 
 
@@ -72,6 +74,8 @@ class Graph:
             self._constants,
         )
         opset = [helper.make_opsetid("", _OPSET)]
+        if any(node.domain == TREES_DOMAIN for node in self._nodes):
+            opset.append(helper.make_opsetid(TREES_DOMAIN, _TREES_OPSET))
         model = helper.make_model(graph, opset_imports=opset, ir_version=_FORM)
         checker.check_model(model, full_check=True)
         serialized: bytes = model.SerializeToString(deterministic=True)

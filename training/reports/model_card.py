@@ -29,11 +29,11 @@ def write_card(
     evaluation: Evaluation,
     backtests: Mapping[str, Evaluation],
     calibrated: Calibrated,
-    choice: str,
+    choices: Sequence[str],
 ) -> str:
     """Write the card, from measured values only.
 
-    `choice` says which parts the encoder took and what they brought, if there was a choice.
+    `choices` say which parts the encoder took and what they brought, a line each.
     """
     sections = [
         f"# Model card: {recipe.name}",
@@ -50,7 +50,7 @@ def write_card(
         "![distances](figures/distances.png)",
         "![embedding](figures/embedding.png)",
         "## Fit",
-        _fit(recipe, dataset, calibrated.how, choice),
+        _fit(recipe, dataset, calibrated.how, choices),
         "![history](figures/history.png)",
         "## Limits",
         _limits(recipe, dataset, calibrated.labels),
@@ -147,7 +147,7 @@ def _classes(dataset: Dataset, rule: NearestCentroid, evaluation: Evaluation) ->
     return table(header, rows)
 
 
-def _fit(recipe: Recipe, dataset: Dataset, calibration: str, choice: str) -> str:
+def _fit(recipe: Recipe, dataset: Dataset, calibration: str, choices: Sequence[str]) -> str:
     dropped = "\n".join(f"- {_code(name)}: {why}" for name, why in dataset.dropped.items())
     notes = "\n".join(f"- {note}" for note in dataset.notes)
     split = recipe.split
@@ -161,7 +161,7 @@ def _fit(recipe: Recipe, dataset: Dataset, calibration: str, choice: str) -> str
         f"{recipe.fit.seed}. Rows split {by}{within}; {calibration}. Test rows chose nothing. "
         f"{_prior(recipe)} "
         f"`{REFERENCE}` holds {reference} as raw records, for later ones to be compared with."
-        + (f"\n\n{choice}." if choice else "")
+        + "".join(f"\n\n{choice}." for choice in choices)
         + (f"\n\nColumns that are no fields:\n\n{dropped}" if dropped else "")
         + (f"\n\nNotes:\n\n{notes}" if notes else "")
     )

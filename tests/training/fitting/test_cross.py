@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from models.schema import Field, Schema
 from training.dataset.dataset import Rows
 from training.fitting import cross
 from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
-from training.recipe import EncoderRecipe, FitRecipe
+from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 SCHEMA = Schema([Field(name=name, kind="gauge") for name in "ab"])
-SHAPE = EncoderRecipe(dimensions=4, members=1, hidden=(8,), linear=False)
+SHAPE = EncoderRecipe(dimensions=4, members=1, hidden=(8,), linear=False, trees="no")
 SHORT = FitRecipe(epochs=2, steps=10, batch=32)
 
 
@@ -42,7 +43,7 @@ def rows() -> Rows:
 def measured(rows: Rows, settings: FitRecipe = SHORT) -> tuple[Any, list[int]]:
     reports: list[int] = []
     folds = np.repeat(np.arange(4), 40)
-    of = measure_held_out(SCHEMA, rows, folds, SHAPE, settings, lambda: reports.append(1))
+    [of] = measure_held_out(SCHEMA, rows, folds, SHAPE, settings, lambda: reports.append(1))
     return of, reports
 
 
@@ -66,6 +67,21 @@ def test_nearly_every_record_is_nearest_to_its_class_without_having_been_fitted(
     assert len(reports) == 4
     assert (held_out.distances.argmin(axis=1) == held_out.labels).mean() > 0.9
     assert ((held_out.distances >= 0) & (held_out.distances <= 1)).all()
+
+
+def test_encoders_are_measured_without_trees_and_with_them(rows: Rows) -> None:
+    folds = np.repeat(np.arange(4), 40)
+    shape = SHAPE.model_copy(update={"trees": "auto"})
+    without, grown = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+    alone, _ = measured(rows)
+    assert (without.distances == alone.distances).all()
+    assert (grown.labels == alone.labels).all()
+    assert (grown.distances != alone.distances).any()
+    # What a fit never saw is as far as can be, whatever measures it.
+    assert (grown.distances[-34:, 2] == 1).all()
+    shape = SHAPE.model_copy(update={"trees": "yes"})
+    [only] = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+    assert (only.distances == grown.distances).all()
 
 
 def test_records_of_a_class_that_their_fit_never_saw_say_nothing(rows: Rows) -> None:
@@ -94,3 +110,24 @@ def test_as_many_fits_run_side_by_side_as_are_asked_for_with_the_same_result(
         together, _ = measured(rows, SHORT.model_copy(update={"jobs": jobs}))
         assert (together.distances == alone.distances).all()
     assert asked == [3, 2, 4]
+
+
+def test_fits_are_tasks_of_ray_where_that_is_asked_for_with_the_same_result(rows: Rows) -> None:
+    pytest.importorskip("ray")
+    alone, _ = measured(rows)
+    on_ray, reports = measured(rows, SHORT.model_copy(update={"jobs": 2, "engine": "ray"}))
+    assert len(reports) == FOLDS
+    assert (on_ray.distances == alone.distances).all()
+    assert (on_ray.labels == alone.labels).all()
+
+
+def test_an_engine_that_cannot_do_the_fits_is_one_line(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SHORT.model_copy(update={"engine": "ray"})
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RecipeError, match=r"pip install 'faultcube\[ray\]'"):
+        measured(rows, settings)
+    monkeypatch.setattr("training.fitting.processes.count", lambda: 2)
+    with pytest.raises(RecipeError, match="torchrun and --engine ray exclude each other"):
+        measured(rows, settings)

@@ -49,6 +49,23 @@ def test_the_graph_computes_what_the_encoder_computes(
     np.testing.assert_allclose(answer, embed(encoder, mixed_matrix), rtol=0, atol=PARITY)
 
 
+@pytest.mark.parametrize("families", [(), (("latency", "drops"),)])
+def test_trees_are_in_the_graph(
+    mixed_schema: Schema, mixed_matrix: Matrix, families: tuple[tuple[str, ...], ...]
+) -> None:
+    labels = np.arange(len(mixed_matrix)) % 2
+    recipe = EncoderRecipe(dimensions=3, hidden=(8,), families=families)
+    encoder = Encoder(mixed_schema, mixed_matrix, labels, recipe).eval()
+    width = encoder.dimensions
+    encoder.grow(mixed_matrix, labels, seed=0)
+    assert encoder.dimensions == width + 16
+    graph = export(encoder, mixed_matrix)
+    answer = OnnxEncoder(graph).embed(mixed_matrix)
+    assert answer.shape == (len(mixed_matrix), width + 16)
+    np.testing.assert_allclose(answer, embed(encoder, mixed_matrix), rtol=0, atol=PARITY)
+    assert ((answer > 0) & (answer < 1)).all()
+
+
 def test_a_real_encoder_passes_the_parity_check(
     real_trained: tuple[Recipe, Bundle, Fitted],
 ) -> None:
