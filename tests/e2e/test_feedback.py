@@ -31,7 +31,7 @@ def copy(root: Path, tmp_path: Path) -> Path:
     for part in ("models/iosxr", "training/data"):
         shutil.copytree(root / part, tmp_path / part)
     recipe = (root / "training" / "iosxr.toml").read_text()
-    recipe = recipe.partition("[[backtests]]")[0] + "[fit]\nepochs = 5\nbatch = 128\n"
+    recipe = recipe.partition("[[backtests]]")[0] + "[fit]\nepochs = 8\nbatch = 128\n"
     (tmp_path / "training" / "iosxr.toml").write_text(recipe)
     (tmp_path / "bundles").mkdir()
     return tmp_path
