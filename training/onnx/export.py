@@ -128,11 +128,13 @@ class _Views:
 
     def unscaled(self) -> str:
         """Draw numbers without missing ones, then flags and categories."""
-        parts = [self._complete()] if len(self._median) else []
-        parts += [self._flags()] if len(self.scaling.flags) else []
-        return self.graph.joined(
-            [*parts, *([self._categories()] if self.scaling.categories else [])]
+        scaling = self.scaling
+        draw = (
+            (len(scaling.numbers), self._complete),
+            (len(scaling.flags), self._flags),
+            (len(scaling.categories), self._categories),
         )
+        return self.graph.joined([part() for columns, part in draw if columns])
 
     def _raw(self, columns: list[int]) -> str:
         return self.graph.columns(self._source, columns, self._width)
