@@ -60,7 +60,8 @@ clean: ## Remove environments, builds and caches
 	@$*/bin/python -m pip install $(pip) -c constraints.txt -e '.[$(extra)]'
 	@touch $@
 
-pip := -qq --disable-pip-version-check --no-input
+# Python compiles what it imports; to compile all that is installed takes as long as the rest.
+pip := -qq --disable-pip-version-check --no-input --no-compile
 
 # Debian splits venv off; without it, `python3 -m venv` leaves half an environment behind.
 define python_is_fit

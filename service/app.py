@@ -121,7 +121,8 @@ def create_app(
     )
     app.state.faultcube, app.state.class_editor = state, ClassEditor(state)
     for module in _modules(state):
-        app.include_router(module.router)
+        # Not with include_router, which builds each route anew, at the first request of every app.
+        app.router.routes.extend(module.router.routes)
     observers: list[RequestObserver] = [
         state.metrics.count_request,
         RequestLog(settings.log_requests, clock),

@@ -56,5 +56,10 @@ def model_of(struct: type[msgspec.Struct], **types: Any) -> type[ResponseModel]:
         for field in msgspec.structs.fields(struct)
     }
     return pydantic.create_model(
-        struct.__name__, __base__=ResponseModel, __doc__=struct.__doc__, **fields
+        struct.__name__,
+        __base__=ResponseModel,
+        __doc__=struct.__doc__,
+        # There is no source to look for docstrings in, and the search would parse whole files.
+        __cls_kwargs__={"use_attribute_docstrings": False},
+        **fields,
     )

@@ -27,11 +27,11 @@ faultcube retrain --recipe training/iosxr.toml --running models/iosxr --add new.
 
 @pytest.fixture
 def copy(root: Path, tmp_path: Path) -> Path:
-    """The recipe that ships with its table, without its backtest and with fewer epochs."""
+    """The recipe that ships with its table, without its backtest and with a shorter fit."""
     for part in ("models/iosxr", "training/data"):
         shutil.copytree(root / part, tmp_path / part)
     recipe = (root / "training" / "iosxr.toml").read_text()
-    recipe = recipe.partition("[[backtests]]")[0] + "[fit]\nepochs = 5\n"
+    recipe = recipe.partition("[[backtests]]")[0] + "[fit]\nepochs = 8\nbatch = 128\n"
     (tmp_path / "training" / "iosxr.toml").write_text(recipe)
     (tmp_path / "bundles").mkdir()
     return tmp_path

@@ -30,6 +30,12 @@ def recording() -> Recording:
     return Recording(DATA / "excerpt.parquet", Mapping.read(DATA / "mapping.toml"))
 
 
+@pytest.fixture(scope="module")
+def bodies(recording: Recording) -> list[Body]:
+    """What a collector would send; to write it takes seconds."""
+    return [*recording.bodies()]
+
+
 @contextmanager
 def service(folder: Path, workers: int = 1) -> Iterator[tuple[Running, str]]:
     """Serve the model that ships, with a database and a journal in a folder."""
@@ -74,11 +80,11 @@ def settled(url: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    recording: Recording, tmp_path_factory: pytest.TempPathFactory
+    recording: Recording, bodies: list[Body], tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Any, ...]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     with service(folder) as (_, url), closing(Sender(url)) as sender:
-        for body in recording.bodies():
+        for body in bodies:
             sender.send(body)
         status = settled(url)
         assert status["points"]["records"] == len(recording)
@@ -93,10 +99,12 @@ def test_an_excerpt_becomes_incidents(undisturbed: list[tuple[Any, ...]]) -> Non
 
 
 def test_twenty_kills_change_no_incident(
-    recording: Recording, undisturbed: list[tuple[Any, ...]], tmp_path: Path
+    recording: Recording,
+    bodies: list[Body],
+    undisturbed: list[tuple[Any, ...]],
+    tmp_path: Path,
 ) -> None:
     draw = random.Random(0)
-    bodies = [*recording.bodies()]
     kills = sorted(draw.sample(range(len(bodies)), KILLS))
     at = 0
     for kill in [*kills, len(bodies)]:
@@ -120,9 +128,8 @@ def test_twenty_kills_change_no_incident(
 
 
 def test_workers_share_ingestion_though_each_of_them_is_killed(
-    recording: Recording, undisturbed: list[tuple[Any, ...]], tmp_path: Path
+    bodies: list[Body], undisturbed: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    bodies = [*recording.bodies()]
     with service(tmp_path, workers=2) as (process, url):
         eventually(lambda: _ready(url), seconds=60)
         workers = _children(process.process.pid)

@@ -55,23 +55,27 @@ def test_the_shipped_recipe_rebuilds_the_shipped_bundle(checkout: Path, bundle: 
         assert built["version"] == ours["version"]
 
 
-def test_a_bundle_trained_by_hand_is_served(checkout: Path) -> None:
+@pytest.fixture(scope="module")
+def by_hand(checkout: Path) -> Path:
+    """The folder of a bundle that was trained by options alone."""
     run(OWN, checkout)
-    folder = checkout / "build" / "mine"
+    return checkout / "build" / "mine"
+
+
+def test_a_bundle_trained_by_hand_is_served(checkout: Path, by_hand: Path) -> None:
     command = f"{PROGRAMS}/{SERVE}"
     env = environment(FAULTCUBE_PORT="0")
     with running(command, cwd=checkout, env=env, seconds=60) as (_, url):
-        given = classify(url, (folder / "examples.json").read_bytes())
-    names = {known["name"] for known in manifest(folder)["classes"]}
+        given = classify(url, (by_hand / "examples.json").read_bytes())
+    names = {known["name"] for known in manifest(by_hand)["classes"]}
     assert len(given) == len(names)
     assert set(given) <= names | {"unknown"}
 
 
-def test_two_processes_train_what_one_does(checkout: Path) -> None:
-    run(OWN.replace("build/mine", "build/alone"), checkout)
+def test_two_processes_train_what_one_does(checkout: Path, by_hand: Path) -> None:
     said = output_of(["bash", "-euc", TOGETHER], cwd=checkout, env=with_programs())
     assert said.count("wrote build/together") == said.count("csv.gz: 15771 rows") == 1
-    alone, together = (manifest(checkout / "build" / name) for name in ("alone", "together"))
+    alone, together = manifest(by_hand), manifest(checkout / "build" / "together")
     assert together["fields"] == alone["fields"]
     assert together["training"]["rows"] == alone["training"]["rows"]
     one, two = (each["metrics"]["test"]["nearest"]["macro_f1"] for each in (alone, together))
