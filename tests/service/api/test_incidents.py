@@ -206,8 +206,10 @@ def test_what_alertmanager_has_told_is_acknowledged(desk: TestClient, down: Json
 
 
 def test_without_a_database_incidents_are_in_memory_and_say_so(
-    client: TestClient, down: Json
+    bundle: Path, serve: Serve, down: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # where no other test has made one
+    client = serve(bundle)
     happen(client, r1=[down, down])
     found = client.get("/incidents").json()
     assert (found["kept"], len(found["incidents"])) == ("memory", 1)
