@@ -121,13 +121,12 @@ class SiameseClassifier(
             FitError: the encoder collapsed.
         """
         choice = choose_families(recipe, dataset.fitted)
-        settings = {**recipe.encoder.model_dump(), **recipe.fit.model_dump()}
+        # Not a dump, which leaves out what a manifest does not say.
+        settings = {**dict(recipe.encoder), **dict(recipe.fit)}
         settings["families"] = choice.families
         made = cls(
             **{name: value for name, value in settings.items() if name != "seed"},
             random_state=recipe.fit.seed,
-            jobs=recipe.fit.jobs,
-            engine=recipe.fit.engine,
             unknown_rate=recipe.unknown_rate,
             schema=dataset.fitted.schema,
             prior=recipe.prior,

@@ -59,7 +59,8 @@ class Forest(nn.Module):
             "class_weight": "balanced",  # as the batches of perceptrons are
             "random_state": seed % 2**32,
         }
-        fitted = [kind(TREES, **options).fit(values, labels) for kind in _KINDS]
+        with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn sums up huge numbers
+            fitted = [kind(TREES, **options).fit(values, labels) for kind in _KINDS]
         trees = [tree.tree_ for forest in fitted for tree in forest.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         nodes = [_Nodes.of(tree, start) for tree, start in zip(trees, starts, strict=False)]

@@ -98,9 +98,9 @@ def test_all_that_a_recipe_says_reaches_the_fit(
     real: Dataset, real_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = real_recipe(
-        encoder={"dimensions": 3, "hidden": [8], "gain": 2, "dropout": 0.2},
+        encoder={"dimensions": 3, "hidden": [8], "gain": 2, "dropout": 0.2, "trees": "no"},
         fit={"loss": "triplet", "alpha": 0.3, "epochs": 2, "steps": 3, "batch": 40, "seed": 7}
-        | {"device": "auto"},
+        | {"device": "auto", "jobs": 3},
         unknown_rate=0.1,
     )
     seen: list[Any] = []

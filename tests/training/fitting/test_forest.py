@@ -28,10 +28,10 @@ def fitted(values: Matrix, labels: Labels) -> tuple[Matrix, Forest]:
         "random_state": SEED,
     }
     kinds = RandomForestClassifier, ExtraTreesClassifier
-    theirs = [kind(TREES, **options).fit(values, labels) for kind in kinds]
-    return np.mean([of.predict_proba(values) for of in theirs], axis=0), Forest(
-        values, labels, SEED
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        theirs = [kind(TREES, **options).fit(values, labels) for kind in kinds]
+        probabilities = np.mean([of.predict_proba(values) for of in theirs], axis=0)
+    return probabilities, Forest(values, labels, SEED)
 
 
 @settings(max_examples=10)
