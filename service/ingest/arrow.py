@@ -17,7 +17,7 @@ from service.formats.arrow_columns import numbers_of
 from service.formats.arrow_ipc import Stream, reading
 from service.formats.errors import MalformedInputError
 from service.ingest.arrow_series import RowSeries
-from service.ingest.decoded import BAD_TIME, Decoded
+from service.ingest.decoded import BAD_TIME, LARGEST_TIME, Decoded
 from service.ingest.naming import MAX_TAGS
 
 __all__ = ["decode"]
@@ -28,7 +28,6 @@ _MAX_BATCHES = 1000
 _TILE = 1 << 14
 """Rows that are taken at a time."""
 _FACTORS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
-_LARGEST_TIME = (1 << 63) - 1
 
 _Integers = NDArray[np.int64]
 
@@ -122,7 +121,7 @@ def _times(tile: pa.RecordBatch, now: int) -> tuple[_Integers, NDArray[np.bool_]
         factors = np.array(_FACTORS[column.type.unit])
     else:
         factors = np.select([sizes < 1e11, sizes < 1e14, sizes < 1e17], [10**9, 10**6, 1000], 1)
-    fits = sizes < _LARGEST_TIME // factors
+    fits = sizes < LARGEST_TIME // factors
     times = np.where(fits, plain, 0).astype(np.int64) * factors
     times[absent] = now
     return times, fits

@@ -14,6 +14,7 @@ from models.telemetry.points import Points, SeriesTable
 __all__ = [
     "BAD_TIME",
     "LARGEST_INTEGER",
+    "LARGEST_TIME",
     "NO_NUMBER",
     "Batch",
     "Decoded",
@@ -27,7 +28,8 @@ BAD_TIME = "times outside the years 1677 to 2262"
 
 LARGEST_INTEGER = 1 << 64
 """Integers from here on are no counters, and some are larger than any float."""
-_LARGEST_TIME = (1 << 63) - 1
+LARGEST_TIME = (1 << 63) - 1
+"""Nanoseconds, and least when negative: what is beyond is no int64, or has no absolute value."""
 
 
 class UnusableError(Exception):
@@ -117,6 +119,6 @@ def nanoseconds(time: float) -> int:
         time = round(time) * 1_000_000
     elif size < 1e17:
         time = round(time) * 1000
-    if not -_LARGEST_TIME <= time <= _LARGEST_TIME:
+    if not -LARGEST_TIME <= time <= LARGEST_TIME:
         raise UnusableError(BAD_TIME)
     return int(time)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from models.telemetry.points import SeriesTable
-from service.ingest.decoded import BAD_TIME, Batch, UnusableError
+from service.ingest.decoded import BAD_TIME, LARGEST_TIME, Batch, UnusableError
 from service.ingest.naming import series_of, tags_of
 
 __all__ = ["DELTA", "NO_RECORDED_VALUE", "Scope", "scope_tags"]
@@ -19,7 +19,6 @@ DELTA: Final = 1
 """The aggregation temporality of values that are increases."""
 NO_RECORDED_VALUE: Final = 1
 """The flag of a point that says that its series has ended."""
-_LARGEST_TIME = (1 << 63) - 1
 
 
 def scope_tags(name: str, version: str, attributes: Mapping[str, str]) -> dict[str, str]:
@@ -57,7 +56,7 @@ class Scope:
         Raises:
             UnusableError: its time or its series is beyond the limits.
         """
-        if abs(time) > _LARGEST_TIME:
+        if abs(time) > LARGEST_TIME:
             raise UnusableError(BAD_TIME)
         token = ("otlp", self._source, name, attributes, delta)
         found = self._table.ids.get(token)

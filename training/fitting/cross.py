@@ -100,7 +100,7 @@ def measure_held_out(
     """
     count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
     plain = Rows(rows.matrix, rows.labels)
-    work = partial(_measure_fold, schema, plain, folds, classes, shape, settings)
+    work = partial(_measure, schema, plain, folds, classes, shape, settings)
     distances: list[Distances] = []
     for fold, measured in _side_by_side(work, count, settings):
         distances = distances or [np.empty((len(rows), classes)) for _ in measured]
@@ -133,7 +133,7 @@ def _side_by_side(
     yield from parallel(delayed(work)(fold) for fold in range(count))
 
 
-def _measure_fold(
+def _measure(
     schema: Schema,
     rows: Rows,
     folds: Folds,
@@ -142,20 +142,12 @@ def _measure_fold(
     settings: FitRecipe,
     fold: int,
 ) -> tuple[int, list[Distances]]:
-    """Fit without a fold; return it, and the distances of its records as `_measure` does."""
+    """Fit without a fold, and measure its records by each variant.
+
+    Returns:
+        The fold, and distances [n, classes], NaN for classes that training lacks.
+    """
     train, held_out = rows.select(folds != fold), rows.select(folds == fold)
-    return fold, _measure(schema, train, held_out, classes, shape, settings)
-
-
-def _measure(
-    schema: Schema,
-    train: Rows,
-    held_out: Rows,
-    classes: int,
-    shape: EncoderRecipe,
-    settings: FitRecipe,
-) -> list[Distances]:
-    """Return distances of held-out records, [n, classes], NaN for classes that training lacks."""
     known = np.flatnonzero(np.bincount(train.labels, minlength=classes) > 1)
     train = train.select(np.isin(train.labels, known))
     train = Rows(train.matrix, np.searchsorted(known, train.labels).astype(np.int64))
@@ -164,4 +156,4 @@ def _measure(
     for of_known in measure_variants(encoder, train, held_out, shape.trees, settings.seed):
         measured.append(np.full((len(held_out), classes), np.nan))
         measured[-1][:, known] = of_known
-    return measured
+    return fold, measured

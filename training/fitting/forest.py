@@ -7,7 +7,6 @@ loss has its minimum. A record is the mean of the corners by its probabilities.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,6 @@ _DIMENSIONS = 16
 """Of the cube, as of a perceptron's; more where there are as many classes."""
 _MARGIN = 1e-3
 """Between a corner and that of the unit cube: points are inside, however digits are rounded."""
-
-Indices = npt.NDArray[np.int64]
 
 
 class Forest(nn.Module):
@@ -63,14 +60,15 @@ class Forest(nn.Module):
             fitted = [kind(TREES, **options).fit(values, labels) for kind in _KINDS]
         trees = [tree.tree_ for forest in fitted for tree in forest.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
-        nodes = [_Nodes.of(tree, start) for tree, start in zip(trees, starts, strict=False)]
+        nodes = [_nodes_of(tree, start) for tree, start in zip(trees, starts, strict=False)]
+        features, thresholds, lower, upper, shares = (
+            torch.from_numpy(np.concatenate(parts)) for parts in zip(*nodes, strict=True)
+        )
         self.depth = max(tree.max_depth for tree in trees)
         self.roots = nn.Buffer(torch.from_numpy(starts[:-1]))
-        self.features = nn.Buffer(torch.from_numpy(np.concatenate([n.features for n in nodes])))
-        self.thresholds = nn.Buffer(torch.from_numpy(np.concatenate([n.thresholds for n in nodes])))
-        self.lower = nn.Buffer(torch.from_numpy(np.concatenate([n.lower for n in nodes])))
-        self.upper = nn.Buffer(torch.from_numpy(np.concatenate([n.upper for n in nodes])))
-        self.shares = nn.Buffer(torch.from_numpy(np.concatenate([n.shares for n in nodes])))
+        self.features, self.thresholds = nn.Buffer(features), nn.Buffer(thresholds)
+        self.lower, self.upper = nn.Buffer(lower), nn.Buffer(upper)
+        self.shares = nn.Buffer(shares)
         self.corners = nn.Buffer(torch.from_numpy(_corners(self.shares.shape[1])))
         self.dimensions = self.corners.shape[1]
 
@@ -85,28 +83,21 @@ class Forest(nn.Module):
         return points
 
 
-@dataclass(frozen=True, slots=True)
-class _Nodes:
-    """The nodes of one tree among those of all."""
+def _nodes_of(tree: Any, start: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return a tree of scikit-learn, whose first node is number `start` of all, as `Forest` has it.
 
-    features: Indices
-    thresholds: Matrix
-    lower: Indices
-    upper: Indices
-    shares: Matrix
-
-    @classmethod
-    def of(cls, tree: Any, start: int) -> "_Nodes":
-        """Take a tree of scikit-learn over, whose first node is number `start` of all."""
-        is_leaf = tree.children_left < 0
-        here = np.arange(tree.node_count)
-        return cls(
-            np.where(is_leaf, 0, tree.feature).astype(np.int64),
-            _rounded_down(np.where(is_leaf, 0, tree.threshold)),
-            start + np.where(is_leaf, here, tree.children_left).astype(np.int64),
-            start + np.where(is_leaf, here, tree.children_right).astype(np.int64),
-            (tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True)).astype(np.float32),
-        )
+    Returns:
+        [nodes] features, thresholds, lower and upper; [nodes, K] shares.
+    """
+    is_leaf = tree.children_left < 0
+    here = np.arange(tree.node_count)
+    return (
+        np.where(is_leaf, 0, tree.feature).astype(np.int64),
+        _rounded_down(np.where(is_leaf, 0, tree.threshold)),
+        start + np.where(is_leaf, here, tree.children_left).astype(np.int64),
+        start + np.where(is_leaf, here, tree.children_right).astype(np.int64),
+        (tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True)).astype(np.float32),
+    )
 
 
 def _rounded_down(thresholds: npt.NDArray[np.float64]) -> Matrix:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sklearn.metrics import f1_score
 
@@ -45,7 +46,7 @@ def measure_variants(
         variants[-1].grow(train.matrix, train.labels, seed)
     measured = []
     for variant in variants:
-        space = Space.of(lambda matrix, of=variant: embed(of, matrix), train)  # type: ignore[misc]
+        space = Space.of(partial(embed, variant), train)
         measured.append(space.measure(embed(variant, held_out.matrix)))
     return measured
 
