@@ -8,6 +8,7 @@ files with the same `xdist_group` run in one process, too. Tests that measure ti
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pickle
@@ -33,7 +34,6 @@ settings.load_profile("ours")
 
 SLOW_ROOMS = ("e2e", "training", "service")
 """They start first, slowest first, so that no process ends long after the others."""
-
 
 FOLDER = pytest.StashKey[TemporaryDirectory[str]]()
 
@@ -80,12 +80,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True, scope="session")
-def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep databases out of the home of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("states")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        yield
+        patch.setenv("XDG_STATE_HOME", str(folder / "shared"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_state(states: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a test's database from the next one's service, which would use it and its journal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(states / str(next(_numbers))))
 
 
 @pytest.fixture(scope="session")

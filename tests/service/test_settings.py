@@ -152,6 +152,16 @@ def test_copies_of_bundles_have_a_folder_of_their_own_unless_one_is_named(
     assert Settings.read(bundle=tmp_path / "own").shelf() == tmp_path / "own"
 
 
+@pytest.mark.parametrize("test", ["one", "next"])
+def test_no_service_finds_what_another_test_left(test: str) -> None:
+    assert Settings.read().database() is None, test
+    url = Settings.read(admin_keys="a" * 64).database() or ""
+    sqlite = Path(url.removeprefix("sqlite:///"))
+    sqlite.parent.mkdir(parents=True)
+    sqlite.touch()
+    assert Settings.read().database() == url
+
+
 def test_a_mapping_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "mapping.toml").write_text('name = "x"')
     with pytest.raises(SettingsError, match=r"FAULTCUBE_MAPPING: .*key"):
