@@ -84,7 +84,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True, scope="session")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep databases out of the home of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("states")
     with pytest.MonkeyPatch.context() as patch:
@@ -93,9 +93,9 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_state(states: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_state(state_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a test's database from the next one's service, which would use it and its journal."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(states / str(next(_numbers))))
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_folders / str(next(_numbers))))
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,8 @@ class Store:
         self.read()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that a thread still uses, when it is given back."""
+        sa.event.listen(self._engine.pool, "checkin", lambda _, record: record.invalidate())
         self._engine.dispose()
 
     def revision(self) -> int:

@@ -144,7 +144,7 @@ class Look:
     def close(self) -> None:
         """Leave, and complain of what went wrong."""
         self._context.close()
-        assert self.wrong == []
+        assert not self.wrong, self.wrong
 
     def _heard(self, kind: str, text: str) -> None:
         # What the service refuses is told as an error, too, and is tested by what the page says.

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -120,6 +121,17 @@ def file(path: Path, open_store: Callable[[str], Store]) -> Store:
 def remote(server: Postgres, open_store: Callable[[str], Store]) -> Store:
     """A store in PostgreSQL."""
     return open_store(server.database())
+
+
+def test_a_connection_that_is_in_use_while_a_store_is_closed_does_not_stay_open(
+    store: Store,
+) -> None:
+    with store._engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        store.close()
+        connection.exec_driver_sql("SELECT 1")
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        driver.execute("SELECT 1")
 
 
 def put(store: Store, *classes: StoredClass, **others: Any) -> int:
