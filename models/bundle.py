@@ -102,8 +102,8 @@ class Class(_Frozen):
         centroid: mean embedding of the class's training records, N numbers in 0..1.
         radius: largest distance (0..1) at which the class accepts a record.
         records: how many training records the centroid is the mean of.
-        share: prior share of records that are of this class; None if all classes count alike, as in
-            older bundles.
+        share: prior share of records that are of this class, as the rule counts it; None if all
+            classes count alike, as in older bundles.
         enrolled: True for a class of too few records to be fitted: its centroid is the mean of
             these records, and it is judged as a class that was enrolled from them at run time.
         echo_of: the class that this one is the echo of, elsewhere than where the fault is; None if

@@ -16,6 +16,7 @@ View = Literal["standard", "log", "bins"]
 Device = Literal["cpu", "cuda", "auto"]
 FitEngine = Literal["local", "ray"]
 Trees = Literal["auto", "yes", "no"]
+Prior = Literal["auto"] | bool
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[
@@ -239,7 +240,7 @@ class Recipe(_Part):
     """Columns that are fields although they look like identifiers, times or second labels."""
     drop_labels: tuple[str, ...] = ()
     """Rows with these labels are left out."""
-    least_records: Annotated[int, pydantic.Field(ge=1)] = 20
+    least_records: Annotated[int, pydantic.Field(ge=1)] = 10
     """A class with fewer train and dev rows, or a single train row, is not fitted, so that it harms
     no other: it is carried as an enrolled class, known from these rows, until it has enough. If no
     fault class has enough, those of two train rows or more are fitted all the same."""
@@ -272,8 +273,10 @@ class Recipe(_Part):
     pool: Literal["auto", "no"] | tuple[str, ...] = "auto"
     """Fields that are one metric at many places, to be pooled over the places: auto finds them by
     their names, and pools them if that helps on groups left out; or a pattern for each metric."""
-    prior: bool = True
-    """Let the decision know how common each class is among the training rows."""
+    prior: Prior = "auto"
+    """Let the decision know how common each class is among the training rows, or not at all. auto:
+    in full, half or a quarter of it, by macro-F1 on records left out; in full with `fault_share`.
+    """
     fault_share: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
     """Share of records that are faults where the model will serve, if the rows do not show it."""
 

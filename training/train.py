@@ -29,7 +29,6 @@ from training.fitting.calibration import (
     Shares,
     Space,
     decision_rule,
-    shares_of,
     with_carried,
 )
 from training.fitting.cross import FOLDS
@@ -39,6 +38,7 @@ from training.fitting.families import Choice
 from training.fitting.fit import Epoch
 from training.fitting.forest_choice import ForestChoice
 from training.fitting.losses import LosslessTripletLoss
+from training.fitting.prior import PriorChoice
 from training.onnx.export import export
 from training.recipe import Recipe, RecipeError, Role, Split
 from training.reports import figures
@@ -75,11 +75,13 @@ class Fitted:
     calibration: str  # what calibrated radii and confidence, as a sentence
     choice: Choice  # which fields are pooled, and why
     forest: ForestChoice  # whether trees are a member, and why
+    prior: PriorChoice  # how much the share of a class counts, and why
+    shares: Shares | None  # of each class that was fitted, as the rule knows it
 
     @property
     def choices(self) -> tuple[str, ...]:
         """What the fit chose, a line each."""
-        return tuple(filter(None, (self.choice.note, self.forest.note)))
+        return tuple(filter(None, (self.choice.note, self.forest.note, self.prior.note)))
 
 
 def train(
@@ -153,8 +155,7 @@ def fit_and_test(
     space = Space.of(encoder.embed, rows)
     if held_out is None:
         held_out = HeldOut(space.measure(encoder.embed(fitted.dev.matrix)), fitted.dev.labels)
-    shares = _shares(recipe, dataset, rows.labels) if recipe.prior else None
-    rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
+    rule = decision_rule(space, held_out, recipe.unknown_rate, classifier.shares_)
     rule = with_carried(rule, encoder.embed, dataset, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)
     evaluation = evaluate(
@@ -179,14 +180,9 @@ def fit_and_test(
         _CALIBRATED_BY[classifier.calibrated_by_],
         classifier.choice_,
         classifier.forest_choice_,
+        classifier.prior_choice_,
+        classifier.shares_,
     )
-
-
-def _shares(recipe: Recipe, dataset: Dataset, labels: Labels) -> Shares:
-    """Return the share of each class among the rows of the table, or as the recipe says."""
-    sample = dataset.sample
-    weights = [sample.weight(name) for name in dataset.classes] if sample else ()
-    return shares_of(labels, recipe.fault_share, weights)
 
 
 def _records(recipe: Recipe, dataset: Dataset) -> pl.DataFrame:
@@ -255,7 +251,7 @@ def _bundle(
 def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
     rule, dataset = fitted.rule, fitted.dataset
     severity = {**dataset.severity, **recipe.severity}
-    shares = _shares(recipe, dataset, fitted.rows.labels)
+    shares = () if fitted.shares is None else fitted.shares
     counts = _counts(fitted.rows.labels, dataset.classes)
     known = _counts(dataset.known.labels, dataset.classes)
     return tuple(
@@ -266,7 +262,7 @@ def _classes(recipe: Recipe, fitted: Fitted) -> tuple[Class, ...]:
             centroid=tuple(rule.centroids[c].tolist()),
             radius=float(rule.radii[c]),
             records=(known if name in dataset.carried else counts)[name],
-            share=float(shares[c]) if recipe.prior and c < len(shares) else None,
+            share=float(shares[c]) if c < len(shares) else None,
             enrolled=name in dataset.carried,
             lasting=recipe.roles.get(name, Role()).lasting,
             echo_of=_cause(name, recipe, dataset.classes),
@@ -304,6 +300,7 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
         "families": [list(family) for family in fitted.choice.families],
         "choice": fitted.choice.note,
         **({"trees": fitted.forest.note} if fitted.forest.note else {}),
+        **({"prior": fitted.prior.note} if fitted.prior.note else {}),
         "dropped": dict(dataset.dropped),
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),
         "libraries": {name: version(name) for name in libraries},

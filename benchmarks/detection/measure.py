@@ -22,6 +22,8 @@ from training.recipe import FewShot, Recipe, RecipeError
 
 SERVED = "as served"
 """The method of the verdicts of our rule, which may be unknown; all others name a class."""
+CHOSEN = "chosen"
+"""The method of what our fits chose, which is no score."""
 EPISODES = "false episodes a device and day"
 ALARMS = (EPISODES, "events", "found", "found by chance", "median delay, s")
 """What is measured as served where time, series and events are known."""
@@ -113,6 +115,7 @@ def _detection(task: Task) -> Measured:
         learned.append(learned_nearest(ours, dataset.test, recipe.encoder))
         served.append(as_served(decisions, len(dataset.classes)))
         seconds += ours.seconds
+        yield from _scored(CHOSEN, ours.choices)
     yield from _judged(OURS, labels, np.concatenate(nearest))
     yield from _judged(f"{OURS}, learned part", labels, np.concatenate(learned))
     yield "", OURS, "seconds", seconds, 0.0

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from models.decision import Decisions, NearestCentroid
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.calibration import HeldOut, Space, decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import embed, fit
+from training.fitting.prior import choose_prior, shares_of
 from training.recipe import EncoderRecipe, Recipe
 
 OURS = "Faultcube"
@@ -22,11 +24,12 @@ OURS = "Faultcube"
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """A fitted encoder, its decision rule, and the seconds that fitting took."""
+    """A fitted encoder, its decision rule, the seconds that fitting took, and what it took."""
 
     encoder: Encoder
     rule: NearestCentroid
     seconds: float
+    choices: Mapping[str, float] = field(default_factory=dict)
 
     def embed(self, rows: Rows) -> Matrix:
         """Embed rows: float32 [n, N]."""
@@ -44,7 +47,13 @@ def train_ours(dataset: Dataset, recipe: Recipe) -> Ours:
     """
     begin = time.perf_counter()
     classifier = SiameseClassifier.of(recipe, dataset, lambda *_: None)
-    return Ours(classifier.encoder_, classifier.rule_, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    choices = {
+        "metrics pooled": float(len(classifier.choice_.families)),
+        "trees": float(classifier.forest_choice_.is_taken),
+        "weight of the prior": classifier.prior_choice_.weight,
+    }
+    return Ours(classifier.encoder_, classifier.rule_, seconds, choices)
 
 
 def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) -> Ours:
@@ -57,8 +66,9 @@ def fit_ours(dataset: Dataset, recipe: Recipe, loss: nn.Module | None = None) ->
     seconds = time.perf_counter() - begin
     space = Space.of(lambda matrix: embed(encoder, matrix), train)
     held_out = HeldOut(space.measure(embed(encoder, dev.matrix)), dev.labels)
-    shares = shares_of(train.labels, recipe.fault_share) if recipe.prior else None
-    rule = decision_rule(space, held_out, recipe.unknown_rate, shares)
+    shares = shares_of(train.labels, recipe.fault_share)
+    choice = choose_prior(held_out, shares, recipe.prior)
+    rule = decision_rule(space, held_out, recipe.unknown_rate, choice.apply(shares))
     return Ours(encoder, rule, seconds)
 
 

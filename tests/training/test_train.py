@@ -336,7 +336,7 @@ def test_a_bundle_of_a_sample_says_so_and_knows_how_common_its_classes_are(
     table = make_table(1200)
     is_rare = (pl.col("label") != "good") & (pl.col("time") % 15 != 1)
     table = table.with_columns(label=pl.when(is_rare).then(pl.lit("good")).otherwise("label"))
-    recipe = make_recipe(table, rows=300)
+    recipe = make_recipe(table, rows=300, prior=True)
     bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
     sample = bundle.manifest.training["sample"]
     assert (sample["rows"], sample["of"]) == (300, 1200)

@@ -1,7 +1,7 @@
 """The decision rule of a fitted encoder: centroids, calibrated radii, confidence and prior."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,26 +49,6 @@ class Space:
         return distances_between(points, self.centroids).astype(np.float64)
 
 
-def shares_of(
-    labels: Labels, fault_share: float | None = None, weights: Sequence[float] = ()
-) -> Shares:
-    """Return the share of each class, 0..K-1, among the records.
-
-    Args:
-        labels: of the records; class 0 is good traffic.
-        fault_share: the share of all faults together, where the records do not show it.
-        weights: of a record of each class, where they are a sample; classes beyond have no record.
-    """
-    counts = np.bincount(labels).astype(np.float64)
-    if weights:
-        counts *= weights[: len(counts)]
-    if fault_share is not None:
-        counts[1:] *= fault_share / counts[1:].sum()
-        counts[0] = 1 - fault_share
-    shares: Shares = counts / counts.sum()
-    return shares
-
-
 def decision_rule(
     space: Space, held_out: HeldOut, unknown_rate: float, shares: Shares | None
 ) -> NearestCentroid:
@@ -94,12 +74,9 @@ def decision_rule(
         unknown_rate: share of records of known classes that may be called unknown.
         shares: prior share of each class; None for a rule without a prior.
     """
-    log_prior = None if shares is None else log_prior_of(shares.tolist())
-    distances, labels = held_out.distances, held_out.labels
-    temperature = _temperature(distances, labels, log_prior)
-    expected = distances if log_prior is None else distances - temperature * log_prior
+    temperature, expected = fit_temperature(held_out, shares)
     nearest = expected.argmin(axis=1)
-    reached = distances[np.arange(len(labels)), nearest]
+    reached = held_out.distances[np.arange(len(nearest)), nearest]
     pooled = min(conformal_quantile(reached, unknown_rate), float(reached.max()))
     radii = []
     for c in range(len(space.centroids)):
@@ -112,7 +89,7 @@ def decision_rule(
         widened.clip(0, 1),
         temperature,
         scatter=space.scatter,
-        log_prior=log_prior,
+        log_prior=None if shares is None else log_prior_of(shares.tolist()),
     )
 
 
@@ -139,15 +116,18 @@ def with_carried(
     return rule
 
 
-def _temperature(
-    distances: Distances, labels: Labels, log_prior: npt.NDArray[np.float64] | None
-) -> float:
-    """Return the T with the lowest cross-entropy of softmax(log prior - distance / T)."""
-    prior = np.zeros(distances.shape[1]) if log_prior is None else log_prior
+def fit_temperature(held_out: HeldOut, shares: Shares | None) -> tuple[float, Distances]:
+    """Return the T with the lowest cross-entropy of softmax(log share - distance / T).
+
+    With it come the distances as the rule compares them, with the prior in them, [n, classes].
+    """
+    distances, labels = held_out.distances, held_out.labels
+    prior = np.zeros(distances.shape[1]) if shares is None else np.log(shares)
 
     def cross_entropy(log_t: float) -> float:
         probabilities = softmax(prior - distances / math.exp(log_t), axis=1)
         return float(log_loss(labels, probabilities, labels=range(distances.shape[1])))
 
     best = minimize_scalar(cross_entropy, bounds=(math.log(1e-4), math.log(10)), method="bounded")
-    return float(np.float32(math.exp(best.x)))
+    temperature = float(np.float32(math.exp(best.x)))
+    return temperature, distances - temperature * prior

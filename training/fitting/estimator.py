@@ -27,14 +27,15 @@ from models.schema import Matrix, Schema
 from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
-from training.dataset.dataset import Dataset, Rows, groups_of
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.dataset.dataset import Dataset, Labels, Rows, groups_of
+from training.fitting.calibration import HeldOut, Shares, Space, decision_rule
 from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
 from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
 from training.fitting.forest_choice import choose_forest, measure_variants
-from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
+from training.fitting.prior import choose_prior, shares_of
+from training.recipe import EncoderRecipe, FitRecipe, Prior, Recipe, RecipeError
 
 Report = Callable[[Epoch | None, Encoder | None], None]
 """Called after every epoch with the encoder as it is; with None after each fit that calibrates."""
@@ -45,7 +46,7 @@ class _Settings(EncoderRecipe, FitRecipe):
 
     unknown_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)]
     dev_share: Annotated[float, pydantic.Field(gt=0, lt=1)]
-    prior: bool
+    prior: Prior
 
 
 # scikit-learn reads the parameters from the constructor's signature, so they are repeated here;
@@ -64,7 +65,8 @@ class SiameseClassifier(
         random_state: of weights, batches and drawn dev rows; an int gives the same model again.
         unknown_rate: share of records of known classes that may be called unknown.
         dev_share: share of each class's rows that `fit` sets aside if it gets no dev rows.
-        prior: whether a class counts by its share of the records, or as much as any other.
+        prior: whether a class counts by its share of the records, or as much as any other; `auto`
+            chooses how much, by records that the fit did not see.
         schema: kinds of the columns; a column of categories holds codes 0, 1, ... None when all
             columns are numbers.
 
@@ -77,6 +79,8 @@ class SiameseClassifier(
         schema_: the fields.
         choice_: whether families are pooled; only of a model that was fitted by a recipe.
         forest_choice_: whether trees are a member, and why.
+        prior_choice_: how much the share of a class counts, and why.
+        shares_: float [k], the shares that `rule_` knows; None for a rule without a prior.
         calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
             `dev` rows; only of such a model, too.
         history_, n_iter_: results of every epoch, and the number of epochs.
@@ -108,7 +112,7 @@ class SiameseClassifier(
     engine: str = "local"
     unknown_rate: float = 0.01
     dev_share: float = 0.15
-    prior: bool = True
+    prior: Prior = "auto"
     schema: Schema | None = None
 
     @classmethod
@@ -129,7 +133,8 @@ class SiameseClassifier(
             random_state=recipe.fit.seed,
             unknown_rate=recipe.unknown_rate,
             schema=dataset.fitted.schema,
-            prior=recipe.prior,
+            # What an operator says of the traffic to come is no guess that needs damping.
+            prior=bool(recipe.prior) if recipe.fault_share is not None else recipe.prior,
         )
         made.choice_ = choice
         made._fit_dataset(recipe, dataset.fitted, report)
@@ -143,7 +148,9 @@ class SiameseClassifier(
         train, dev, known = dataset.train, dataset.dev, dataset.known
         if recipe.calibration == "dev":
             self.calibrated_by_ = "dev"
-            self.fit(train.matrix, train.labels, dev=(dev.matrix, dev.labels), report=report)
+            shares = _shares(recipe, dataset, train.labels)
+            held_out = dev.matrix, dev.labels
+            self.fit(train.matrix, train.labels, dev=held_out, shares=shares, report=report)
             return
         groups = groups_of(known, recipe.groupings, FOLDS)
         self.calibrated_by_ = "blocks" if groups is None else "groups"
@@ -157,7 +164,8 @@ class SiameseClassifier(
             if recipe.time is not None:
                 order = known.table[recipe.time].rank("ordinal").fill_null(0).to_numpy()
             groups = blocks_of(known.labels, order)
-        self.fit(known.matrix, known.labels, groups=groups, report=report)
+        shares = _shares(recipe, dataset, known.labels)
+        self.fit(known.matrix, known.labels, groups=groups, shares=shares, report=report)
 
     def fit(
         self,
@@ -166,6 +174,7 @@ class SiameseClassifier(
         *,
         dev: tuple[Any, Any] | None = None,
         groups: Any = None,
+        shares: Shares | None = None,
         report: Report | None = None,
     ) -> Self:
         """Fit the encoder and the centroids, then calibrate radii and confidence on dev records.
@@ -181,6 +190,7 @@ class SiameseClassifier(
                 better pass records of another time, event or device.
             groups: [n], whole numbers: which records belong together, as those of a device or an
                 event. Instead of dev records, fits that each leave some groups out calibrate.
+            shares: [k], the prior share of each class; that among the records when not given.
             report: called after every epoch, with the encoder in its current state.
 
         Raises:
@@ -224,8 +234,10 @@ class SiameseClassifier(
         space, self.held_out_ = Space.of(self._embed, train), chosen if held_out is None else None
         if held_out is not None:
             chosen = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
-        shares = shares_of(train.labels) if settings.prior else None
-        self.rule_ = decision_rule(space, chosen, settings.unknown_rate, shares)
+        shares = shares_of(train.labels) if shares is None else shares
+        self.prior_choice_ = choose_prior(chosen, shares, settings.prior)
+        self.shares_ = self.prior_choice_.apply(shares)
+        self.rule_ = decision_rule(space, chosen, settings.unknown_rate, self.shares_)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
         return self
 
@@ -331,6 +343,13 @@ class SiameseClassifier(
         check_is_fitted(self)
         # In float64, so that no distance depends on the rows beside it either.
         return self.rule_.decide(self._embed(self._checked(X)).astype(np.float64))
+
+
+def _shares(recipe: Recipe, dataset: Dataset, labels: Labels) -> Shares:
+    """Return the share of each class among the rows of the table, or as the recipe says."""
+    sample = dataset.sample
+    weights = [sample.weight(name) for name in dataset.classes] if sample else ()
+    return shares_of(labels, recipe.fault_share, weights)
 
 
 @contextmanager

@@ -80,7 +80,10 @@ def fit(
         encoder.train()
         losses = []
         # Most records are good traffic; unbalanced batches would hardly ever hold a rare fault.
-        for batch in balanced_batches(train.labels, settings.batch, settings.steps, random):
+        # Few records that are drawn again and again would draw the borders of all classes.
+        for batch in balanced_batches(
+            train.labels, settings.batch, settings.steps, random, oversample=False
+        ):
             optimizer.zero_grad()
             losses.append(backward(encoder, criterion, records, labels, batch))
             optimizer.step()
@@ -133,24 +136,39 @@ def backward(
 
 
 def balanced_batches(
-    labels: Labels, batch: int, count: int, random: np.random.Generator
+    labels: Labels,
+    batch: int,
+    count: int,
+    random: np.random.Generator,
+    *,
+    oversample: bool = True,
 ) -> Iterator[Labels]:
     """Draw `count` batches with the same number of records of each class.
 
-    P x K comes as near to `batch` as it can, with K >= 2. A class with fewer than K records is
-    drawn with replacement.
+    P x K comes as near to `batch` as it can, with K >= 2.
+
+    Args:
+        labels: of all records.
+        batch: records of a batch.
+        count: of batches.
+        random: draws.
+        oversample: draw a class with fewer than K records with replacement; else it is in the batch
+            with each of its records once.
 
     Yields:
-        int [P * K], row numbers.
+        int [P * K], or fewer without oversampling, row numbers.
     """
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     classes = min(len(rows), _MAX_CLASSES)
     size = max(batch // classes, 2)
+
+    def draw(records: Labels) -> Labels:
+        number = size if oversample else min(size, len(records))
+        return random.choice(records, number, replace=len(records) < number)
+
     for _ in range(count):
         chosen = random.permutation(len(rows))[:classes]
-        yield np.concatenate(
-            [random.choice(rows[c], size, replace=len(rows[c]) < size) for c in chosen]
-        )
+        yield np.concatenate([draw(rows[c]) for c in chosen])
 
 
 def _warm_up(steps: int) -> float:

@@ -169,7 +169,7 @@ def test_labels_are_composed_as_all_names_are(
         (["good"] * 240, "every training row is 'good'; a second class is needed"),
         (["good", "slow"] * 119 + ["good", "slow"], None),
         (["odd"] + ["good"] * 239, "no fault class has two training rows, and without one"),
-        (["good"] * 18 + ["slow"] * 222, "good traffic, 'good', has 18 train and dev rows, 20 are"),
+        (["good"] * 8 + ["slow"] * 232, "good traffic, 'good', has 8 train and dev rows, 10 are"),
         (["good", "slow", "unknown"] * 80, "a class cannot be named 'unknown'"),
         (["good", "slow", "Unknown"] * 80, "a class cannot be named 'Unknown'"),
         (["good", "slow" * 60] * 120, "200"),
@@ -216,7 +216,7 @@ def test_small_classes_are_fitted_if_there_is_no_other(
     labels = ["rare", "odd", "rare", *["good"] * 237]
     dataset = load_dataset(make_recipe(make_table(label=labels)))
     assert (dataset.classes, dataset.carried) == (("good", "rare", "odd"), ("odd",))
-    assert dataset.notes[0].startswith("no fault class has 20 train and dev rows")
+    assert dataset.notes[0].startswith("no fault class has 10 train and dev rows")
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])

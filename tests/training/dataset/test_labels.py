@@ -87,5 +87,5 @@ def test_too_little_good_traffic_is_refused_with_what_is_needed() -> None:
     recipe = Recipe.model_validate(
         {"name": "x", "table": "t", "label": "l", "good": "good", "split": {"by": "random"}}
     )
-    with pytest.raises(RecipeError, match="'good', has 19 train and dev rows, 20 are needed"):
-        carried_classes(counts({"good": 9, "slow": 30}, {"good": 10}), recipe)
+    with pytest.raises(RecipeError, match="'good', has 9 train and dev rows, 10 are needed"):
+        carried_classes(counts({"good": 4, "slow": 30}, {"good": 5}), recipe)

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from training.fitting.fit import balanced_batches
 
 
-def batches(labels: list[int], batch: int, count: int = 5, seed: int = 0) -> list[list[int]]:
+def batches(
+    labels: list[int], batch: int, count: int = 5, seed: int = 0, **options: bool
+) -> list[list[int]]:
     random = np.random.default_rng(seed)
-    return [b.tolist() for b in balanced_batches(np.array(labels), batch, count, random)]
+    drawn = balanced_batches(np.array(labels), batch, count, random, **options)
+    return [b.tolist() for b in drawn]
 
 
 @given(
@@ -35,6 +38,26 @@ def test_only_classes_that_are_too_small_are_drawn_with_replacement() -> None:
         assert len(set(drawn[0])) == 10
         assert len(set(drawn[1])) == 10
         assert len(set(drawn[2])) <= 3
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=12),
+    st.integers(4, 200),
+    st.integers(0, 3),
+)
+def test_no_record_is_drawn_twice_into_a_batch_without_oversampling(
+    sizes: list[int], batch: int, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    for rows in batches(labels.tolist(), batch, 3, seed, oversample=False):
+        assert len(set(rows)) == len(rows)
+        counts = np.bincount(labels[rows], minlength=len(sizes))
+        assert counts.tolist() == [min(size, max(batch // len(sizes), 2)) for size in sizes]
+
+
+def test_large_classes_are_drawn_alike_with_and_without_oversampling() -> None:
+    labels = [0] * 50 + [1] * 20
+    assert batches(labels, 20) == batches(labels, 20, oversample=False)
 
 
 def test_a_batch_has_at_most_sixteen_classes_and_all_get_their_turn() -> None:

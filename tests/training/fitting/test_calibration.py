@@ -10,7 +10,8 @@ from sklearn.metrics import log_loss
 from models.decision import NearestCentroid, distances_between
 from models.support import conformal_quantile
 from training.dataset.dataset import Rows
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.calibration import HeldOut, Space, decision_rule
+from training.fitting.prior import shares_of
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
 CORNERS = np.array([[0.1, 0.1], [0.9, 0.9], [0.1, 0.9]], dtype=np.float32)

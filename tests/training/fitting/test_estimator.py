@@ -21,11 +21,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from models.schema import Field, Schema
 from models.support import support_radius
 from training.dataset.dataset import Dataset, load_dataset
-from training.fitting.calibration import HeldOut, Space, decision_rule, shares_of
+from training.fitting.calibration import HeldOut, Space, decision_rule
 from training.fitting.cross import FOLDS
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch, fit
+from training.fitting.prior import shares_of
 from training.recipe import EncoderRecipe, FitRecipe, Recipe, RecipeError
 
 SMALL: dict[str, Any] = {

@@ -73,7 +73,7 @@ def test_the_choice_of_faults_is_the_users(real_recipe: Make) -> None:
 def test_a_class_of_few_rows_is_not_filmed(real_recipe: Make, real_table: pl.DataFrame) -> None:
     few = (pl.col("label") == "bgp_clear") & (pl.col("part") != "test")
     rows = real_table.with_row_index("row")
-    recipe = real_recipe(rows.filter(~few | (pl.col("row") % 5 == 0)).drop("row"))
+    recipe = real_recipe(rows.filter(~few | (pl.col("row") % 5 == 0)).drop("row"), least_records=20)
     assert load_dataset(recipe).carried == ("bgp_clear",)
     scene = staged(recipe)
     assert scene.dataset.classes == ("normal", "bgp_clear_elsewhere", "port_flap")
