@@ -275,8 +275,8 @@ class Recipe(_Part):
     their names, and pools them if that helps on groups left out; or a pattern for each metric."""
     prior: Prior = "auto"
     """Let the decision know how common each class is among the training rows, or not at all. auto:
-    in full, half or a quarter of it, by macro-F1 on records left out; in full with `fault_share`.
-    """
+    half or a quarter of it where that brings a tenth of what macro-F1 on records left out lacks to
+    1, else all of it, as with `fault_share`."""
     fault_share: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
     """Share of records that are faults where the model will serve, if the rows do not show it."""
 

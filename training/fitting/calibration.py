@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
 from models.decision import NearestCentroid, distances_between, log_prior_of
 from models.schema import Matrix
 from models.support import ROUNDING, conformal_quantile, support_radius, with_class
 from training.dataset.dataset import Dataset, Labels, Rows
 from training.fitting.fit import centroids_of
+
+_GAIN = 0.1
 
 Shares = npt.NDArray[np.float64]
 Distances = npt.NDArray[np.float64]
@@ -26,6 +28,17 @@ class HeldOut:
 
     distances: Distances  # [n, classes] to that encoder's centroids
     labels: Labels  # [n]
+
+    @property
+    def macro_f1(self) -> float:
+        """Of giving each record to the nearest class."""
+        nearest = self.distances.argmin(axis=1)
+        return float(f1_score(self.labels, nearest, average="macro", zero_division=0))
+
+
+def is_worth_it(before: float, after: float) -> bool:
+    """Return whether macro-F1 gains a tenth of what it lacks to 1: less may well be chance."""
+    return after - before >= _GAIN * (1 - before) > 0
 
 
 @dataclass(frozen=True, slots=True)

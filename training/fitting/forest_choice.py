@@ -5,16 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sklearn.metrics import f1_score
-
 from training.dataset.dataset import Rows
-from training.fitting.calibration import Distances, HeldOut, Space
+from training.fitting.calibration import Distances, HeldOut, Space, is_worth_it
 from training.fitting.encoder import Encoder
 from training.fitting.fit import embed
 from training.recipe import Trees
-
-_GAIN = 0.1
-"""Share of what macro-F1 lacks to 1 that trees must bring: they take time with every record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +55,11 @@ def choose_forest(measured: Sequence[HeldOut], trees: Trees) -> tuple[ForestChoi
     """
     if len(measured) == 1:
         return ForestChoice(trees == "yes", ""), measured[0]
-    without, grown = map(_macro_f1, measured)
-    is_taken = grown - without >= _GAIN * (1 - without) > 0
+    without, grown = (held_out.macro_f1 for held_out in measured)
+    is_taken = is_worth_it(without, grown)  # they take time with every record
     verb = "are" if is_taken else "are not"
     note = (
         f"trees {verb} a member of the cube: macro-F1 on records left out is {grown:.3f} with "
         f"them, {without:.3f} without"
     )
     return ForestChoice(is_taken, note), measured[is_taken]
-
-
-def _macro_f1(held_out: HeldOut) -> float:
-    nearest = held_out.distances.argmin(axis=1)
-    return float(f1_score(held_out.labels, nearest, average="macro", zero_division=0))

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from training.dataset.dataset import Labels
-from training.fitting.calibration import HeldOut, Shares, fit_temperature
+from training.fitting.calibration import HeldOut, Shares, fit_temperature, is_worth_it
 from training.recipe import Prior
 
 WEIGHTS = (1.0, 0.5, 0.25)
@@ -57,20 +56,23 @@ def choose_prior(held_out: HeldOut, shares: Shares, prior: Prior) -> PriorChoice
     Args:
         held_out: records that calibrate the rule.
         shares: of each class, [classes].
-        prior: all of it, nothing, or `auto`, by macro-F1 of the held-out records.
+        prior: all of it, nothing, or `auto`: less than all only where that brings a tenth of what
+            macro-F1 of the held-out records lacks to 1.
     """
     if prior != "auto":
         return PriorChoice(float(prior), "")
     scores = {weight: _macro_f1(held_out, shares, weight) for weight in WEIGHTS}
-    best = max(scores, key=scores.__getitem__)  # the first, where several are
-    note = "the share of a class counts in full"
-    if best < 1:
-        note = f"the logarithm of a class's share counts {best:g}, not 1"
+    best = max(WEIGHTS, key=scores.__getitem__)
+    if not is_worth_it(scores[1.0], scores[best]):  # all of it raises the fewest false alarms
+        best = 1.0
+    note = "in full" if best == 1 else f"by {best:g}"
     others = ", ".join(f"{score:.3f} with {weight:g}" for weight, score in scores.items())
-    return PriorChoice(best, f"{note}: macro-F1 on records left out is {others}")
+    return PriorChoice(
+        best,
+        f"the logarithm of a class's share counts {note}: macro-F1 on records left out is {others}",
+    )
 
 
 def _macro_f1(held_out: HeldOut, shares: Shares, weight: float) -> float:
     _, expected = fit_temperature(held_out, PriorChoice(weight, "").apply(shares))
-    nearest = expected.argmin(axis=1)
-    return float(f1_score(held_out.labels, nearest, average="macro", zero_division=0))
+    return HeldOut(expected, held_out.labels).macro_f1
