@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from benchmarks.detection import separation
 from benchmarks.detection.measure import Result, Task, measure
 from benchmarks.detection.ours import OURS
 from benchmarks.detection.report import report
@@ -114,6 +115,8 @@ def _cases(section: str, data_set: Set, table: Path) -> Sequence[str]:
     """Return losses to try, classes to leave out, or a single empty case."""
     if section == "losses":
         return peers.LOSSES
+    if section == "separation":
+        return tuple(separation.CASES)
     if section != "open-set":
         return ("",)
     rows = pl.read_parquet(table).filter(pl.col("part") == "train")

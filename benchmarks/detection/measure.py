@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from benchmarks.detection import baselines, networks, openset
+from benchmarks.detection import baselines, networks, openset, separation
 from benchmarks.detection.ours import OURS, fit_ours, learned_nearest, train_ours
 from benchmarks.losses import peers
 from training.dataset.dataset import Dataset, Labels, load_dataset
@@ -36,7 +36,7 @@ class Task:
     Attributes:
         recipes: one for each table of the set, with the seed in them.
         first: whether this is the first seed: what has no seed is measured once.
-        case: the class left out (open-set) or the loss (losses).
+        case: the class left out (open-set), the loss (losses), or loss and gain (separation).
         plan: what to hold out and draw (few-shot).
         site: columns that name a network or device of its own (networks).
     """
@@ -173,7 +173,7 @@ def _open_set(task: Task) -> Measured:
     recipe = task.recipes[0]
     dataset = load_dataset(recipe, held_out=(task.case,))
     known, unknown = openset.leave_out(dataset, task.case)
-    scores = dict(openset.of_ours(fit_ours(known, recipe), known))
+    scores = dict(openset.of_ours(train_ours(known, recipe), known))
     if task.first:
         scores |= openset.of_classifiers(baselines.training_rows(known))
     for name, score in scores.items():
@@ -199,10 +199,16 @@ def _networks(task: Task) -> Measured:
         yield from _judged(method, labels, classes)
 
 
+def _separation(task: Task) -> Measured:
+    [recipe] = task.recipes
+    yield from _scored("", separation.measure_separation(recipe, task.case), task.case)
+
+
 _SECTIONS: Mapping[str, Callable[[Task], Measured]] = {
     "detection": _detection,
     "few-shot": _few_shot,
     "open-set": _open_set,
     "losses": _losses,
     "networks": _networks,
+    "separation": _separation,
 }

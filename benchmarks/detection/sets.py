@@ -12,7 +12,7 @@ from benchmarks.detection import tables
 from benchmarks.detection.tables import Derive
 from training.recipe import Recipe
 
-SECTIONS = ("detection", "few-shot", "open-set", "losses", "networks")
+SECTIONS = ("detection", "few-shot", "open-set", "losses", "networks", "separation")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +171,7 @@ SETS: Sequence[Set] = (
         "cisco-c",
         "cisco-a and the first port flap; tested on run 2, run 3's normal records and other flaps",
         tables.cisco_c,
-        sections=("few-shot", "open-set"),
+        sections=("few-shot", "open-set", "separation"),
         hold_out=("port_flap",),
         left_out=("port_flap",),
         overrides=_CISCO_RECIPE,

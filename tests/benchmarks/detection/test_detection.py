@@ -14,6 +14,7 @@ from benchmarks.detection.measure import SERVED, Result, measure
 from benchmarks.detection.openset import auroc, leave_out, rejected_known
 from benchmarks.detection.ours import OURS
 from benchmarks.detection.report import grid, mean_and_spread, report
+from benchmarks.detection.separation import CASES
 from benchmarks.detection.sets import SECTIONS, SETS, Set, derive_tables, recipe_of
 from training.dataset.dataset import Dataset, load_dataset
 
@@ -148,6 +149,18 @@ def test_a_section_measures_ours_beside_baselines_and_writes_both(section: str, 
     assert ours in text
     assert theirs in text
     assert "small" in text
+
+
+def test_two_faults_are_measured_under_both_losses(path: Path) -> None:
+    tasks = list(_tasks({SMALL: [path]}, ["separation"], 1, QUICK))
+    assert [task.case for task in tasks] == list(CASES)
+    measured = [measure(task) for task in tasks]
+    assert not any(failure for _, failure in measured)
+    results = [result for each, _ in measured for result in each]
+    sides = [r.value for r in results if r.metric == "on their own side"]
+    assert len(sides) == 4
+    assert all(0 <= side <= 1 for side in sides)
+    assert "| small | lossless, gain 4 |" in report(results, [], [])
 
 
 def test_others_get_the_fields_of_the_schema_and_neither_clocks_nor_context(tmp_path: Path) -> None:
