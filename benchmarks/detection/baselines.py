@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -23,6 +24,7 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from training.dataset.dataset import Dataset, Labels
+from training.fitting.pooling import Pooling
 
 Points = npt.NDArray[np.float64]
 
@@ -112,6 +114,17 @@ def classify(
     classifier = fit_classifier(name, seed, training)
     seconds = time.perf_counter() - begin
     return classifier.predict(training.scaler(test)), seconds
+
+
+@torch.inference_mode()
+def classify_pooled(name: str, seed: int, pooling: Pooling, dataset: Dataset) -> Labels:
+    """Return the class of each test row by a classifier of the columns that our fit has pooled."""
+    known, test = (
+        np.nan_to_num(pooling(torch.from_numpy(rows.matrix)).numpy())
+        for rows in (dataset.known, dataset.test)
+    )
+    predicted: Labels = CLASSIFIERS[name](seed).fit(known, dataset.known.labels).predict(test)
+    return predicted
 
 
 def scores(labels: Labels, predicted: Labels) -> dict[str, float]:

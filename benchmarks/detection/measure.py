@@ -108,6 +108,7 @@ def _detection(task: Task) -> Measured:
             yield from _judged(name, labels, np.concatenate([classes for classes, _ in tries]))
             yield "", name, "seconds", sum(seconds for _, seconds in tries), 0.0
     nearest, learned, served, seconds = [], [], [], 0.0
+    pooled: dict[str, list[Labels]] = {name: [] for name in baselines.SEEDED}
     for dataset, recipe in zip(datasets, task.recipes, strict=True):
         ours = train_ours(dataset, recipe)
         decisions = ours.decide(dataset.test)
@@ -116,9 +117,15 @@ def _detection(task: Task) -> Measured:
         served.append(as_served(decisions, len(dataset.classes)))
         seconds += ours.seconds
         yield from _scored(CHOSEN, ours.choices)
+        if pooling := ours.encoder.pooling:
+            for name, verdicts in pooled.items():
+                verdicts.append(baselines.classify_pooled(name, task.seed, pooling, dataset))
     yield from _judged(OURS, labels, np.concatenate(nearest))
     yield from _judged(f"{OURS}, learned part", labels, np.concatenate(learned))
     yield "", OURS, "seconds", seconds, 0.0
+    for name, verdicts in pooled.items():
+        if len(verdicts) == len(datasets):
+            yield from _judged(f"{name}, pooled", labels, np.concatenate(verdicts))
     yield from _served(task, datasets, np.concatenate(served), "train and dev")
 
 

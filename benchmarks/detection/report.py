@@ -17,9 +17,9 @@ _DETECTION = """
 Test rows, each given to its nearest class, so that nothing is unknown; classifiers of scikit-learn
 are fitted to train and dev rows, standardised, text one-hot, missing values 0 after that. So is
 Faultcube, with its default recipe. *Learned part*: the same fits without the whitened fields in the
-embedding. *Worst seed*: of those that are averaged. Where no spread is given, the method knows no
-seed. Times of Faultcube are those of all fits of a training, calibration included, those of the
-others are on one thread.
+embedding. *Worst seed*: of those that are averaged. *Pooled*: on the columns that Faultcube has
+pooled, where it pools. Where no spread is given, the method knows no seed. Times of Faultcube are
+those of all fits of a training, calibration included, those of the others are on one thread.
 
 *False alarms*: the share of good rows that are given to a fault class. *Misses*: the share of fault
 rows that are called good. Read both together, for it is easy to have few of one.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +150,17 @@ def test_a_section_measures_ours_beside_baselines_and_writes_both(section: str, 
     assert ours in text
     assert theirs in text
     assert "small" in text
+
+
+def test_trees_get_the_columns_that_we_pool_too(tmp_path: Path) -> None:
+    pooling = dataclasses.replace(SMALL, overrides={"pool": ["l*"]})
+    [path] = derive_tables(pooling, tmp_path, tmp_path)
+    results, failure = measure(next(iter(_tasks({pooling: [path]}, ["detection"], 1, QUICK))))
+    assert not failure
+    pooled = {r.method for r in results if r.method.endswith("pooled")}
+    assert pooled == {"random forest, pooled", "extra trees, pooled"}
+    assert [r.value for r in results if r.metric == "metrics pooled"] == [1]
+    assert "| random forest, pooled |" in report(results, [], [])
 
 
 def test_two_faults_are_measured_under_both_losses(path: Path) -> None:
