@@ -93,9 +93,12 @@ def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_state(state_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_state(state_folders: Path) -> Iterator[None]:
     """Keep a test's database from the next one's service, which would use it and its journal."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(state_folders / str(next(_numbers))))
+    # Not the test's own `monkeypatch`, which would then be undone after all that the test started.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(state_folders / str(next(_numbers))))
+        yield
 
 
 @pytest.fixture(scope="session")
