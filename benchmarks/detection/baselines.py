@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -116,12 +115,10 @@ def classify(
     return classifier.predict(training.scaler(test)), seconds
 
 
-@torch.inference_mode()
 def classify_pooled(name: str, seed: int, pooling: Pooling, dataset: Dataset) -> Labels:
     """Return the class of each test row by a classifier of the columns that our fit has pooled."""
     known, test = (
-        np.nan_to_num(pooling(torch.from_numpy(rows.matrix)).numpy())
-        for rows in (dataset.known, dataset.test)
+        np.nan_to_num(pooling.pool(rows.matrix)) for rows in (dataset.known, dataset.test)
     )
     predicted: Labels = CLASSIFIERS[name](seed).fit(known, dataset.known.labels).predict(test)
     return predicted

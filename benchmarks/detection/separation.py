@@ -34,10 +34,11 @@ def measure_separation(recipe: Recipe, case: str) -> dict[str, float]:
         RecipeError: there are not two faults.
     """
     loss, gain = CASES[case]
-    families = choose_families(recipe, load_dataset(recipe).fitted).families
+    dataset = load_dataset(recipe)
+    families = choose_families(recipe, dataset.fitted).families
     encoder = recipe.encoder.model_copy(update={"families": families})
     recipe = with_loss(recipe.model_copy(update={"encoder": encoder}), loss, recipe.fit.seed)
-    selection = select(recipe, load_dataset(recipe), ())
+    selection = select(recipe, dataset, ())
     if selection is None:
         raise RecipeError("separation takes two faults")
     dataset, shape = selection.dataset, selection.recipe.encoder.model_copy(update={"gain": gain})

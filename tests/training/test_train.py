@@ -303,6 +303,7 @@ def test_with_groups_the_last_fit_takes_dev_rows_and_fits_without_them_calibrate
     assert "4 fits, each without some groups" in bundle.files["card.md"].decode()
     shares = {class_.name: class_.share for class_ in manifest.classes}
     assert shares["good"] == pytest.approx(0.9)
+    assert "prior" not in manifest.training  # the operator's word is not weighed
     assert sum(filter(None, shares.values())) == pytest.approx(1)
     model = Model(bundle)
     np.testing.assert_allclose(model.rule.log_prior, fitted.rule.log_prior)  # type: ignore[arg-type]
@@ -319,7 +320,11 @@ def test_without_groups_quarters_of_neighbouring_rows_are_left_out_instead(
     manifest, known = bundle.manifest, len(fitted.dataset.known)
     assert sum(class_.records for class_ in manifest.classes) == known
     assert sum(manifest.calibration.records.values()) == known
-    assert "quarter of each class's train and dev rows" in bundle.files["card.md"].decode()
+    card = bundle.files["card.md"].decode()
+    assert "quarter of each class's train and dev rows" in card
+    note = manifest.training["prior"]
+    assert note.startswith("the logarithm of a class's share counts")
+    assert note in card
 
 
 def test_cross_calibration_needs_groups(

@@ -16,8 +16,6 @@ from models.support import ROUNDING, conformal_quantile, support_radius, with_cl
 from training.dataset.dataset import Dataset, Labels, Rows
 from training.fitting.fit import centroids_of
 
-_GAIN = 0.1
-
 Shares = npt.NDArray[np.float64]
 Distances = npt.NDArray[np.float64]
 
@@ -38,7 +36,7 @@ class HeldOut:
 
 def is_worth_it(before: float, after: float) -> bool:
     """Return whether macro-F1 gains a tenth of what it lacks to 1: less may well be chance."""
-    return after - before >= _GAIN * (1 - before) > 0
+    return after - before >= 0.1 * (1 - before) > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,8 +240,7 @@ class Encoder(nn.Module):
         self.pooling: Pooling | None = None
         if recipe.families:
             self.pooling = Pooling(schema, matrix, recipe.families)
-            with torch.inference_mode():
-                matrix = self.pooling(torch.from_numpy(matrix)).numpy()
+            matrix = self.pooling.pool(matrix)
             schema = self.pooling.schema
         self.scaling = Scaling(schema, matrix, recipe.bins)
         columns = self.scaling.columns(recipe.views)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-import torch
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import f1_score
 
-from models.schema import Matrix, Schema
+from models.schema import Schema
 from training.dataset.dataset import Dataset, Rows, groups_of
 from training.dataset.families import Families, find_families, name_of
 from training.fitting.cross import FOLDS, Folds, folds_of
@@ -78,13 +77,7 @@ def _macro_f1(rows: Rows, folds: Folds, pooling: tuple[Schema, Families] | None)
         if pooling is not None:
             schema, families = pooling
             module = Pooling(schema, seen, families)
-            seen, unseen = _pooled(module, seen), _pooled(module, unseen)
+            seen, unseen = module.pool(seen), module.pool(unseen)
         trees = ExtraTreesClassifier(_TREES, random_state=0, n_jobs=1)
         predicted[folds == fold] = trees.fit(seen, train.labels).predict(unseen)
     return float(f1_score(rows.labels, predicted, average="macro", zero_division=0))
-
-
-@torch.inference_mode()
-def _pooled(pooling: Pooling, matrix: Matrix) -> Matrix:
-    pooled: Matrix = pooling(torch.from_numpy(matrix)).numpy()
-    return pooled

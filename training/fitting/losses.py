@@ -236,7 +236,7 @@ class LosslessTripletLoss(_TripletLoss):
             raise ValueError(f"beta = {beta:g} is less than N = {n}; give at least N")
         # 1 - u/beta + epsilon would lose epsilon to rounding; slack keeps it apart from 1.
         slack = (beta - n) + beta * self.epsilon
-        # n - d or d to the bit, as `where` would choose them in three times the time.
+        # n - d or d to the bit; `where` takes longer, forth and back.
         positive = same.to(distances)
         left = (distances * (1 - 2 * positive)).add_(positive, alpha=n).add_(slack)
         return torch.log(left.div_(beta)).neg_()

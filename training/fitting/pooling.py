@@ -85,6 +85,12 @@ class Pooling(nn.Module):
         highest = torch.where(missing, LOWEST, off).amax(dim=2) + nothing
         return torch.cat([records[:, self.others], lowest, highest, mean, deviation], dim=1)
 
+    @torch.inference_mode()
+    def pool(self, matrix: Matrix) -> Matrix:
+        """Pool records without gradients: the same of an array."""
+        pooled: Matrix = self(torch.from_numpy(matrix)).numpy()
+        return pooled
+
 
 def _statistic(schema: Schema, family: Sequence[str], statistic: str) -> Field:
     required = any(schema[name].required for name in family)

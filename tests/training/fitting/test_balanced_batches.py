@@ -7,6 +7,12 @@ from hypothesis import strategies as st
 
 from training.fitting.fit import balanced_batches
 
+of_any_sizes = given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=12),
+    st.integers(4, 200),
+    st.integers(0, 3),
+)
+
 
 def batches(
     labels: list[int], batch: int, count: int = 5, seed: int = 0, **options: bool
@@ -16,11 +22,7 @@ def batches(
     return [b.tolist() for b in drawn]
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=12),
-    st.integers(4, 200),
-    st.integers(0, 3),
-)
+@of_any_sizes
 def test_every_class_has_the_same_number_of_records(
     sizes: list[int], batch: int, seed: int
 ) -> None:
@@ -40,11 +42,7 @@ def test_only_classes_that_are_too_small_are_drawn_with_replacement() -> None:
         assert len(set(drawn[2])) <= 3
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=12),
-    st.integers(4, 200),
-    st.integers(0, 3),
-)
+@of_any_sizes
 def test_no_record_is_drawn_twice_into_a_batch_without_oversampling(
     sizes: list[int], batch: int, seed: int
 ) -> None:

@@ -186,16 +186,3 @@ def test_radii_are_those_of_the_records_that_the_prior_gives_to_a_class() -> Non
     for c in range(3):
         mine = decisions.nearest == c
         assert (~decisions.accepted[mine]).mean() == pytest.approx(0.05, abs=0.02)
-
-
-def test_shares_count_records_or_take_the_word_of_the_operator() -> None:
-    labels = np.repeat([0, 1, 2], [50, 30, 20])
-    assert shares_of(labels).tolist() == pytest.approx([0.5, 0.3, 0.2])
-    assert shares_of(labels, 0.01).tolist() == pytest.approx([0.99, 0.006, 0.004])
-
-
-def test_classes_of_a_sample_count_as_they_do_in_the_table() -> None:
-    labels = np.array([0, 0, 1, 1])
-    assert shares_of(labels, weights=[9, 1, 1]).tolist() == pytest.approx([0.9, 0.1])
-    # A share of faults that is given says more.
-    assert shares_of(labels, 0.2, [9, 1, 1]).tolist() == pytest.approx([0.8, 0.2])

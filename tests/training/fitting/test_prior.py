@@ -74,8 +74,14 @@ def test_a_class_without_a_held_out_record_changes_nothing() -> None:
     assert choose_prior(rest, SHARES, "auto").weight == 1
 
 
-def test_shares_are_those_of_the_records_unless_something_else_is_known() -> None:
-    labels = np.array([0, 0, 1, 1], np.int64)
-    assert shares_of(labels).tolist() == [0.5, 0.5]
-    assert shares_of(labels, fault_share=0.01).tolist() == pytest.approx([0.99, 0.01])
-    assert shares_of(labels, weights=[3, 1]).tolist() == [0.75, 0.25]
+def test_shares_count_records_or_take_the_word_of_the_operator() -> None:
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    assert shares_of(labels).tolist() == pytest.approx([0.5, 0.3, 0.2])
+    assert shares_of(labels, 0.01).tolist() == pytest.approx([0.99, 0.006, 0.004])
+
+
+def test_classes_of_a_sample_count_as_they_do_in_the_table() -> None:
+    labels = np.array([0, 0, 1, 1])
+    assert shares_of(labels, weights=[9, 1, 1]).tolist() == pytest.approx([0.9, 0.1])
+    # A share of faults that is given says more.
+    assert shares_of(labels, 0.2, [9, 1, 1]).tolist() == pytest.approx([0.8, 0.2])
