@@ -15,7 +15,12 @@ LossName = Literal["lossless", "linear", "triplet", "contrastive"]
 View = Literal["standard", "log", "bins"]
 Device = Literal["cpu", "cuda", "auto"]
 FitEngine = Literal["local", "ray"]
-Trees = Literal["auto", "yes", "no"]
+Growth = Literal["random", "boosted"]
+Trees = Annotated[
+    Literal["auto", "no"] | Growth,
+    # Before trees could be boosted, a recipe said yes to random ones.
+    pydantic.BeforeValidator(lambda given: "random" if given == "yes" else given),
+]
 Prior = Literal["auto"] | bool
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -165,7 +170,7 @@ class EncoderRecipe(_Part):
     """Factor on the normalised pre-activation: 4 for tight clusters, 1 for few-shot work."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
     trees: Trees = pydantic.Field(default="auto", exclude_if=lambda trees: trees == "no")
-    """A forest as one more member: auto takes it where it helps on records left out."""
+    """Trees as one more member: auto takes them where they help on records left out, and which."""
 
     def learned(self, embeddings: Matrix) -> list[Matrix]:
         """Return each member's points, [n, dimensions], of embeddings [n, N]."""

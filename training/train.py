@@ -74,7 +74,7 @@ class Fitted:
     history: list[Epoch]
     calibration: str  # what calibrated radii and confidence, as a sentence
     choice: Choice  # which fields are pooled, and why
-    forest: ForestChoice  # whether trees are a member, and why
+    forest: ForestChoice  # which trees are a member, if any, and why
     prior: PriorChoice  # how much the share of a class counts, and why
     shares: Shares | None  # of each class that was fitted, as the rule knows it
 

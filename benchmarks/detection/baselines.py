@@ -92,6 +92,8 @@ CLASSIFIERS: Mapping[str, Callable[[int], Any]] = {
 """Makes each classifier from a seed. HistGB at its default learning rate diverges on some sets."""
 SEEDED = ("random forest", "extra trees")
 """The classifiers whose result depends on the seed."""
+TREES = (*SEEDED, "HistGB")
+"""Those that get the columns that we pool, too."""
 
 
 def fit_classifier(name: str, seed: int, training: TrainingRows) -> Any:

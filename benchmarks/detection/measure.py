@@ -108,7 +108,7 @@ def _detection(task: Task) -> Measured:
             yield from _judged(name, labels, np.concatenate([classes for classes, _ in tries]))
             yield "", name, "seconds", sum(seconds for _, seconds in tries), 0.0
     nearest, learned, served, seconds = [], [], [], 0.0
-    pooled: dict[str, list[Labels]] = {name: [] for name in baselines.SEEDED}
+    pooled: dict[str, list[Labels]] = {name: [] for name in baselines.TREES}
     for dataset, recipe in zip(datasets, task.recipes, strict=True):
         ours = train_ours(dataset, recipe)
         decisions = ours.decide(dataset.test)

@@ -50,7 +50,8 @@ def train_ours(dataset: Dataset, recipe: Recipe) -> Ours:
     seconds = time.perf_counter() - begin
     choices = {
         "metrics pooled": float(len(classifier.choice_.families)),
-        "trees": float(classifier.forest_choice_.is_taken),
+        "random trees": float(classifier.forest_choice_.growth == "random"),
+        "boosted trees": float(classifier.forest_choice_.growth == "boosted"),
         "weight of the prior": classifier.prior_choice_.weight,
     }
     return Ours(classifier.encoder_, classifier.rule_, seconds, choices)

@@ -43,8 +43,8 @@ be found by as many alarms that look at nothing.
 """
 _CHOSEN = """
 By records left out, never by test rows: how many families of fields are pooled over their places,
-whether trees are a member of the cube (the share of fits that took them), and how much of the
-logarithm of a class's share counts.
+whether random or boosted trees are a member of the cube (the share of fits that took them), and how
+much of the logarithm of a class's share counts.
 """
 _FEW_SHOT = """
 Classes that training never saw, enrolled from 1 or 5 records (`faultcube evaluate`); all other

@@ -278,3 +278,8 @@ def test_a_recipe_without_roles_is_recorded_as_it_was_before_there_were_any() ->
         "echo_of": "slow",
         "lasting": True,
     }
+
+
+def test_a_recipe_of_before_trees_could_be_boosted_means_random_ones() -> None:
+    recipe = Recipe.model_validate({**OPTIONS, "encoder": {"trees": "yes"}})
+    assert recipe.encoder.trees == "random"

@@ -15,7 +15,7 @@ from training.dataset.dataset import Labels
 from training.fitting.forest import Forest
 from training.fitting.pooling import Pooling
 from training.fitting.processes import BatchNorm
-from training.recipe import EncoderRecipe, View
+from training.recipe import EncoderRecipe, Growth, View
 
 Numbers = npt.NDArray[np.float64]
 
@@ -280,18 +280,19 @@ class Encoder(nn.Module):
             self.whitening = Whitening(scaled, labels)
             self.dimensions += self.scaling.plain
 
-    def grow(self, matrix: Matrix, labels: Labels, seed: int) -> None:
-        """Add a forest that is fitted to records.
+    def grow(self, matrix: Matrix, labels: Labels, growth: Growth, seed: int) -> None:
+        """Add trees that are fitted to records.
 
         Args:
             matrix: float32 [n, fields], raw values, NaN where missing.
             labels: int64 [n], 0..K-1.
+            growth: random or boosted trees.
             seed: of the trees.
         """
         blocks = torch.split(torch.from_numpy(matrix), BLOCK)
         with torch.inference_mode():
             values = torch.cat([self.scaling.unscaled(self._pooled(block)) for block in blocks])
-        self.forest = Forest(values.numpy(), labels, seed)
+        self.forest = Forest.grow(values.numpy(), labels, growth, seed)
         self.dimensions += self.forest.dimensions
 
     def learned(self, records: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class SiameseClassifier(
         fitted_radii_: float32, radii of the classes of the fit; enrolling does not change them.
         schema_: the fields.
         choice_: whether families are pooled; only of a model that was fitted by a recipe.
-        forest_choice_: whether trees are a member, and why.
+        forest_choice_: which trees are a member, if any, and why.
         prior_choice_: how much the share of a class counts, and why.
         shares_: float [k], the shares that `rule_` knows; None for a rule without a prior.
         calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
@@ -228,8 +228,8 @@ class SiameseClassifier(
         except RecipeError as error:
             raise FitError(str(error)) from error
         self.forest_choice_, chosen = choose_forest(measured, settings.trees)
-        if self.forest_choice_.is_taken:
-            encoder.grow(train.matrix, train.labels, settings.seed)
+        if growth := self.forest_choice_.growth:
+            encoder.grow(train.matrix, train.labels, growth, settings.seed)
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
         space, self.held_out_ = Space.of(self._embed, train), chosen if held_out is None else None
         if held_out is not None:

@@ -74,19 +74,22 @@ def _layer(graph: Graph, points: str, layer: Layer) -> str:
 
 
 def _trees(graph: Graph, values: str, forest: Forest) -> str:
-    """Draw the forest: the mean of its trees' shares of the classes, and the point of these."""
+    """Draw the forest: the sum of what its leaves add to each class, and the point of these."""
     bounds = [*forest.roots.tolist(), len(forest.features)]
     trees = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     nodes = np.arange(bounds[-1])
     starts = np.array(bounds)[trees]
     lower, upper = forest.lower.numpy(), forest.upper.numpy()
     is_leaf = lower == nodes
-    leaves, classes = np.nonzero(np.where(is_leaf[:, None], forest.shares.numpy(), 0))
-    probabilities = graph.node(
+    added = forest.scores.numpy()
+    leaves, columns = np.nonzero(np.where(is_leaf[:, None], added, 0))
+    # Trees of one column are those of the classes, in turn.
+    classes = columns if added.shape[1] == forest.classes else trees[leaves] % forest.classes
+    scores = graph.node(
         "TreeEnsembleRegressor",
         values,
         domain=TREES_DOMAIN,
-        n_targets=forest.shares.shape[1],
+        n_targets=forest.classes,
         nodes_treeids=tuple(trees.tolist()),
         nodes_nodeids=tuple((nodes - starts).tolist()),
         nodes_featureids=tuple(forest.features.tolist()),
@@ -97,10 +100,9 @@ def _trees(graph: Graph, values: str, forest: Forest) -> str:
         target_treeids=tuple(trees[leaves].tolist()),
         target_nodeids=tuple((leaves - starts[leaves]).tolist()),
         target_ids=tuple(classes.tolist()),
-        target_weights=tuple(
-            (forest.shares.numpy()[leaves, classes] / np.float32(len(forest.roots))).tolist()
-        ),
+        target_weights=tuple(added[leaves, columns].tolist()),
     )
+    probabilities = graph.node("Softmax", scores, axis=1) if forest.is_boosted else scores
     return graph.node("MatMul", probabilities, graph.constant(forest.corners.numpy()))
 
 

@@ -158,7 +158,7 @@ def test_trees_get_the_columns_that_we_pool_too(tmp_path: Path) -> None:
     results, failure = measure(next(iter(_tasks({pooling: [path]}, ["detection"], 1, QUICK))))
     assert not failure
     pooled = {r.method for r in results if r.method.endswith("pooled")}
-    assert pooled == {"random forest, pooled", "extra trees, pooled"}
+    assert pooled == {"random forest, pooled", "extra trees, pooled", "HistGB, pooled"}
     assert [r.value for r in results if r.metric == "metrics pooled"] == [1]
     assert "| random forest, pooled |" in report(results, [], [])
 

@@ -72,16 +72,18 @@ def test_nearly_every_record_is_nearest_to_its_class_without_having_been_fitted(
 def test_encoders_are_measured_without_trees_and_with_them(rows: Rows) -> None:
     folds = np.repeat(np.arange(4), 40)
     shape = SHAPE.model_copy(update={"trees": "auto"})
-    without, grown = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+    without, *grown = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
     alone, _ = measured(rows)
     assert (without.distances == alone.distances).all()
-    assert (grown.labels == alone.labels).all()
-    assert (grown.distances != alone.distances).any()
-    # What a fit never saw is as far as can be, whatever measures it.
-    assert (grown.distances[-34:, 2] == 1).all()
-    shape = SHAPE.model_copy(update={"trees": "yes"})
-    [only] = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
-    assert (only.distances == grown.distances).all()
+    assert len(grown) == 2
+    for trees, of_trees in zip(("random", "boosted"), grown, strict=True):
+        assert (of_trees.labels == alone.labels).all()
+        assert (of_trees.distances != alone.distances).any()
+        # What a fit never saw is as far as can be, whatever measures it.
+        assert (of_trees.distances[-34:, 2] == 1).all()
+        shape = SHAPE.model_copy(update={"trees": trees})
+        [only] = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+        assert (only.distances == of_trees.distances).all()
 
 
 def test_records_of_a_class_that_their_fit_never_saw_say_nothing(rows: Rows) -> None:

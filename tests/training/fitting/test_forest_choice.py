@@ -10,7 +10,7 @@ from training.dataset.dataset import Rows
 from training.fitting.calibration import HeldOut
 from training.fitting.encoder import Encoder
 from training.fitting.forest_choice import choose_forest, measure_variants
-from training.recipe import EncoderRecipe, Trees
+from training.recipe import EncoderRecipe, Growth, Trees
 
 LABELS = np.repeat([0, 1], 50)
 
@@ -23,37 +23,40 @@ def held_out(wrong: int) -> HeldOut:
 
 
 @pytest.mark.parametrize(
-    ("without", "grown", "is_taken"),
+    ("without", "random", "boosted", "growth"),
     [
-        (20, 10, True),
-        (20, 17, True),
-        (20, 19, False),
-        (20, 20, False),
-        (5, 20, False),
-        (0, 0, False),
+        (20, 10, 11, "random"),
+        (20, 11, 10, "boosted"),
+        (20, 10, 10, "random"),  # the fewer trees
+        (20, 17, 20, "random"),
+        (20, 20, 17, "boosted"),
+        (20, 19, 19, None),
+        (20, 20, 20, None),
+        (5, 20, 20, None),
+        (0, 0, 0, None),
     ],
 )
-def test_trees_are_taken_where_they_bring_a_tenth_of_what_macro_f1_lacks(
-    without: int, grown: int, is_taken: bool
+def test_the_best_trees_are_taken_where_they_bring_a_tenth_of_what_macro_f1_lacks(
+    without: int, random: int, boosted: int, growth: Growth | None
 ) -> None:
-    measured = [held_out(without), held_out(grown)]
+    measured = [held_out(wrong) for wrong in (without, random, boosted)]
     choice, taken = choose_forest(measured, "auto")
-    assert choice.is_taken is is_taken
-    assert taken is measured[is_taken]
-    scores = [
-        f1_score(LABELS, of.distances.argmin(axis=1), average="macro") for of in reversed(measured)
-    ]
-    verb = "are" if is_taken else "are not"
+    assert choice.growth == growth
+    assert taken is measured[[None, "random", "boosted"].index(growth)]
+    scores = [f1_score(LABELS, of.distances.argmin(axis=1), average="macro") for of in measured]
     assert choice.note == (
-        f"trees {verb} a member of the cube: macro-F1 on records left out is {scores[0]:.3f} with "
-        f"them, {scores[1]:.3f} without"
+        f"{growth or 'no'} trees are a member of the cube: macro-F1 on records left out is "
+        f"{scores[1]:.3f} with random ones, {scores[2]:.3f} with boosted ones, "
+        f"{scores[0]:.3f} without"
     )
 
 
-@pytest.mark.parametrize("trees", ["yes", "no"])
-def test_what_a_recipe_says_is_done(trees: Trees) -> None:
+@pytest.mark.parametrize(
+    ("trees", "growth"), [("random", "random"), ("boosted", "boosted"), ("no", None)]
+)
+def test_what_a_recipe_says_is_done(trees: Trees, growth: Growth | None) -> None:
     choice, taken = choose_forest([only := held_out(3)], trees)
-    assert (choice.is_taken, choice.note) == (trees == "yes", "")
+    assert (choice.growth, choice.note) == (growth, "")
     assert taken is only
 
 
@@ -64,11 +67,13 @@ def test_an_encoder_that_is_measured_is_left_as_it_was() -> None:
     torch.manual_seed(0)
     encoder = Encoder(schema, rows.matrix, LABELS, EncoderRecipe(dimensions=4, hidden=(8,))).eval()
     width = encoder.dimensions
-    without, grown = measure_variants(encoder, rows, rows, "auto", seed=1)
+    without, *grown = measure_variants(encoder, rows, rows, "auto", seed=1)
     assert encoder.forest is None
     assert encoder.dimensions == width
-    assert without.shape == grown.shape == (100, 2)
+    assert [of.shape for of in (without, *grown)] == [(100, 2)] * 3
     [plain] = measure_variants(encoder, rows, rows, "no", seed=1)
-    [only] = measure_variants(encoder, rows, rows, "yes", seed=1)
     assert (plain == without).all()
-    assert (only == grown).all()
+    words: tuple[Trees, ...] = ("random", "boosted")
+    for word, of_word in zip(words, grown, strict=True):
+        [only] = measure_variants(encoder, rows, rows, word, seed=1)
+        assert (only == of_word).all()

@@ -17,7 +17,7 @@ from models.schema import UNSEEN, Schema
 from training.fitting.encoder import Encoder
 from training.fitting.fit import embed
 from training.onnx.export import PARITY, ExportError, check_parity, export
-from training.recipe import EncoderRecipe, Recipe
+from training.recipe import EncoderRecipe, Growth, Recipe
 from training.train import Fitted
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -50,14 +50,20 @@ def test_the_graph_computes_what_the_encoder_computes(
 
 
 @pytest.mark.parametrize("families", [(), (("latency", "drops"),)])
+@pytest.mark.parametrize("growth", ["random", "boosted"])
+@pytest.mark.parametrize("classes", [2, 3])
 def test_trees_are_in_the_graph(
-    mixed_schema: Schema, mixed_matrix: Matrix, families: tuple[tuple[str, ...], ...]
+    mixed_schema: Schema,
+    mixed_matrix: Matrix,
+    families: tuple[tuple[str, ...], ...],
+    growth: Growth,
+    classes: int,
 ) -> None:
-    labels = np.arange(len(mixed_matrix)) % 2
+    labels = np.arange(len(mixed_matrix)) % classes
     recipe = EncoderRecipe(dimensions=3, hidden=(8,), families=families)
     encoder = Encoder(mixed_schema, mixed_matrix, labels, recipe).eval()
     width = encoder.dimensions
-    encoder.grow(mixed_matrix, labels, seed=0)
+    encoder.grow(mixed_matrix, labels, growth, seed=0)
     assert encoder.dimensions == width + 16
     graph = export(encoder, mixed_matrix)
     answer = OnnxEncoder(graph).embed(mixed_matrix)
