@@ -5,6 +5,8 @@ both together err less. Random trees hardly mind another device's levels. Booste
 to what those before it got wrong, tell classes apart that lie close together. Each class has a
 corner of a cube of their own, all as far from one another (rows of a Hadamard matrix): the place
 where the lossless loss has its minimum. A record is the mean of the corners by its probabilities.
+Boosted trees are sure even of a record that is like nothing they know, so their cube is smaller: a
+distance in it counts half, or they would outvote what tells an enrolled class from the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +80,7 @@ class Forest(nn.Module):
         self.features, self.thresholds = nn.Buffer(features), nn.Buffer(thresholds)
         self.lower, self.upper = nn.Buffer(lower), nn.Buffer(upper)
         self.scores = nn.Buffer(scores)
-        self.corners = nn.Buffer(torch.from_numpy(_corners(classes)))
+        self.corners = nn.Buffer(torch.from_numpy(_corners(classes, 0.5 if is_boosted else 1)))
         self.dimensions = self.corners.shape[1]
 
     @classmethod
@@ -190,9 +192,12 @@ def _rounded_down(thresholds: npt.NDArray[np.float64]) -> Matrix:
     return rounded
 
 
-def _corners(classes: int) -> Matrix:
-    """Return a corner for each class, half of the dimensions apart from each other one."""
+def _corners(classes: int, weight: float) -> Matrix:
+    """Return a corner for each class, all as far from one another.
+
+    That is half of the dimensions by the squared distance, times the weight.
+    """
     size = max(_DIMENSIONS, 1 << classes.bit_length())
     signs = hadamard(size)[1 : classes + 1]  # the first row is the only one that is not balanced
-    corners: Matrix = (0.5 + (0.5 - _MARGIN) * signs).astype(np.float32)
+    corners: Matrix = (0.5 + (0.5 - _MARGIN) * weight**0.5 * signs).astype(np.float32)
     return corners

@@ -83,16 +83,17 @@ def test_no_leaf_of_a_boosted_tree_is_so_sure_that_others_have_no_digits_left(
     assert 1 < float(forest.scores.abs().max()) < 15
 
 
+@pytest.mark.parametrize(("growth", "distance"), [("random", 0.5), ("boosted", 0.25)])
 @pytest.mark.parametrize(("classes", "dimensions"), [(2, 16), (15, 16), (16, 32), (40, 64)])
-def test_every_class_has_a_corner_half_of_the_cube_away_from_each_other_one(
-    classes: int, dimensions: int
+def test_every_class_has_a_corner_as_far_from_each_other_one(
+    classes: int, dimensions: int, growth: Growth, distance: float
 ) -> None:
     labels = np.arange(2 * classes) % classes
     values = np.eye(2 * classes, dtype=np.float32)
-    corners = Forest.grow(values, labels, "random", SEED).corners.numpy()
+    corners = Forest.grow(values, labels, growth, SEED).corners.numpy()
     assert corners.shape == (classes, dimensions)
     apart = distances_between(corners, corners)[~np.eye(classes, dtype=bool)]
-    np.testing.assert_allclose(apart, 0.5, atol=2e-3)
+    np.testing.assert_allclose(apart, distance, atol=2e-3)
 
 
 @pytest.mark.parametrize("growth", ["random", "boosted"])
