@@ -7,7 +7,7 @@ subcommand are loaded only when it is called.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,12 @@ __all__ = ["log_model", "main"]
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"faultcube {version('faultcube')}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Run the command line; name the extra that a missing library belongs to."""
     app = typer.Typer(
@@ -26,6 +32,7 @@ def main() -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     commands = {entry.name: entry for entry in entry_points(group="faultcube.commands")}
     for name, entry in sorted(commands.items()):
         _add(app, name, entry)
@@ -37,6 +44,17 @@ def main() -> None:
         sys.exit(
             f"faultcube: {error.name} is not installed: pip install -c constraints.txt '.[{extra}]'"
         )
+
+
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a subcommand."""
 
 
 def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:

@@ -380,11 +380,14 @@ def export_feedback(
     try:
         with closing(Store(url)) as store:
             store.prepare()
-            counts = write_feedback(store, out, enrolled=enrolled, force=force)
+            counts, left_out = write_feedback(store, out, enrolled=enrolled, force=force)
     except (StoreError, TableError) as error:
         raise _refusal(str(error)) from error
     for source, count in counts.items():
         typer.echo(f"{count:,} records of {source}", err=True)
+    if left_out:
+        why = "they stay enrolled, and would be trained as faults"
+        typer.echo(f"{left_out:,} records of good classes are left out: {why}", err=True)
 
 
 def openapi() -> None:

@@ -22,8 +22,13 @@ Row = tuple[dict[str, Any], str, str, datetime | None, str, str | None]
 """A record, its label, its source, its time, a note, and the severity of an enrolled class."""
 
 
-def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> dict[str, int]:
+def write_feedback(
+    store: Store, out: Path, *, enrolled: bool, force: bool
+) -> tuple[dict[str, int], int]:
     """Write a row for each correction and each record of an enrolled class.
+
+    Enrolled classes of good traffic are left out: a recipe has one good label, and a model would
+    learn them as faults. They stay enrolled, whatever bundle is served.
 
     The columns are the records' fields in order of appearance, then `label`, `source` ("feedback"
     or "enrolled"), `time`, `note` and `label_severity` (of an enrolled class).
@@ -35,15 +40,19 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
         force: whether to replace a file that exists.
 
     Returns:
-        The number of rows by source.
+        The number of rows by source, and of records that are left out.
 
     Raises:
         StoreError: the database cannot be read.
         TableError: the file cannot be written, or there is nothing to write.
     """
-    rows = [*_feedback(store), *(_support(store) if enrolled else ())]
+    good = {name for name, stored in store.read().classes.items() if stored.good}
+    found = [*_feedback(store), *(_support(store) if enrolled else ())]
+    rows = [row for row in found if row[1] not in good]
     if not rows:
-        raise TableError("there is no feedback, and no enrolled class: nothing was written")
+        raise TableError(
+            "there is no feedback, and no enrolled class of faults: nothing was written"
+        )
     names = list(dict.fromkeys(name for record, *_ in rows for name in record))
     if taken := [name for name in _COLUMNS if name in names]:
         raise TableError(f"a field is called {taken[0]!r}, as a column of the table has to be")
@@ -59,7 +68,8 @@ def write_feedback(store: Store, out: Path, *, enrolled: bool, force: bool) -> d
     batch = pa.record_batch(columns)
     with destination(out, force=force) as draft, writing(draft, batch.schema) as writer:
         writer.write(batch)
-    return {source: sources.count(source) for source in dict.fromkeys(sources)}
+    counts = {source: sources.count(source) for source in dict.fromkeys(sources)}
+    return counts, len(found) - len(rows)
 
 
 def _feedback(store: Store) -> Iterator[Row]:

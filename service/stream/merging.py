@@ -53,11 +53,6 @@ class Merger:
         self._held: list[pa.Table] = []
         self._released = -math.inf
 
-    @property
-    def slowest(self) -> str:
-        """The partition that the others wait for."""
-        return min(self._sources, key=self._watermark)
-
     def take(self, batch: Batch) -> None:
         """Hold the records of a batch, unless they came before."""
         source, place = batch.source, batch.place

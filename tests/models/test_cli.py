@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
     assert (done.returncode, done.stderr) == (0, "")
     assert set(done.stdout.replace("│", " ").split()) >= COMMANDS
     assert "LOADED []" in done.stdout
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["faultcube", "--version"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert capsys.readouterr().out == f"faultcube {version('faultcube')}\n"
 
 
 def test_the_installed_command_shows_the_same_help() -> None:

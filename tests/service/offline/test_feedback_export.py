@@ -42,9 +42,10 @@ def say(store: Store, record: Json, label: str, note: str = "") -> None:
     )  # fmt: skip
 
 
-def enrol(store: Store, name: str, *records: Json) -> None:
+def enrol(store: Store, name: str, *records: Json, good: bool = False) -> None:
     support = tuple(SupportRecord(place + 1, each) for place, each in enumerate(records))
-    after = {name: StoredClass(name, False, "minor", "seen", support, next_id=9)}
+    stored = StoredClass(name, good, "none" if good else "minor", "seen", support, next_id=9)
+    after = {**store.read().classes, name: stored}
     store.commit(store.revision(), after, action="enrol", who=None, request_id="r")
 
 
@@ -57,7 +58,7 @@ def test_feedback_and_enrolled_records_are_rows(
     enrol(store, "odd", down, good)
     out = tmp_path / f"out.{ending}"
     found = write_feedback(store, out, enrolled=True, force=False)
-    assert found == {"feedback": 2, "enrolled": 2}
+    assert found == ({"feedback": 2, "enrolled": 2}, 0)
     table = pl.read_parquet(out) if ending == "parquet" else pl.read_csv(out)
     assert table.columns == [
         *good, "extra", "label", "source", "time", "note", "label_severity"
@@ -72,11 +73,23 @@ def test_feedback_and_enrolled_records_are_rows(
     assert table["time"][0].startswith("20")
 
 
+def test_good_classes_stay_enrolled_and_are_not_trained_as_faults(
+    store: Store, good: Json, down: Json, tmp_path: Path
+) -> None:
+    enrol(store, "odd", down)
+    enrol(store, "maintenance", good, down, good=True)
+    say(store, good, "maintenance")
+    say(store, good, "normal")
+    found = write_feedback(store, out := tmp_path / "out.csv", enrolled=True, force=False)
+    assert found == ({"feedback": 1, "enrolled": 1}, 3)
+    assert pl.read_csv(out)["label"].to_list() == ["normal", "odd"]
+
+
 def test_much_feedback_is_written_whole(store: Store, good: Json, tmp_path: Path) -> None:
     for number in range(1203):
         say(store, good | {"cpu load": float(number)}, "normal")
     found = write_feedback(store, tmp_path / "out.csv", enrolled=False, force=False)
-    assert found == {"feedback": 1203}
+    assert found == ({"feedback": 1203}, 0)
     assert pl.read_csv(tmp_path / "out.csv")["cpu load"].to_list() == [*map(float, range(1203))]
 
 

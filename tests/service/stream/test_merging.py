@@ -105,7 +105,6 @@ def test_a_partition_of_which_nothing_is_known_is_waited_for(
         merger.take(batch)
 
     assert merger.release() == []
-    assert merger.slowest == "points/9"
 
     merger.take(Batch("points/9", None, END, "1", Batch.nothing()))
     assert told(merger.release()) == told(expected)
