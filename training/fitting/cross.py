@@ -1,7 +1,7 @@
 """Cross-conformal calibration: every record is measured by an encoder that never saw its group."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from training.dataset.dataset import Rows
 from training.fitting import processes
 from training.fitting.calibration import Distances, HeldOut
 from training.fitting.fit import fit
-from training.fitting.forest_choice import measure_variants
+from training.fitting.forest_choice import Variant, measure_variants
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
 FOLDS = 4
@@ -76,6 +76,7 @@ def measure_held_out(
     folds: Folds,
     shape: EncoderRecipe,
     settings: FitRecipe,
+    variants: Sequence[Variant],
     report: Callable[[], None],
 ) -> list[HeldOut]:
     """Fit once without each fold, and measure the records of that fold.
@@ -90,17 +91,18 @@ def measure_held_out(
         folds: int [n], from 0.
         shape: the encoder.
         settings: of the fit.
+        variants: which trees the encoder gets.
         report: called after each fit.
 
     Returns:
-        What is measured by each variant of the encoder, as `measure_variants` orders them.
+        What is measured by each variant of the encoder.
 
     Raises:
         RecipeError: an encoder collapsed, or the engine cannot do the fits.
     """
     count, classes = int(folds.max()) + 1, int(rows.labels.max()) + 1
     plain = Rows(rows.matrix, rows.labels)
-    work = partial(_measure, schema, plain, folds, classes, shape, settings)
+    work = partial(_measure, schema, plain, folds, classes, shape, settings, variants)
     distances: list[Distances] = []
     for fold, measured in _side_by_side(work, count, settings):
         distances = distances or [np.empty((len(rows), classes)) for _ in measured]
@@ -140,6 +142,7 @@ def _measure(
     classes: int,
     shape: EncoderRecipe,
     settings: FitRecipe,
+    variants: Sequence[Variant],
     fold: int,
 ) -> tuple[int, list[Distances]]:
     """Fit without a fold, and measure its records by each variant.
@@ -153,7 +156,7 @@ def _measure(
     train = Rows(train.matrix, np.searchsorted(known, train.labels).astype(np.int64))
     encoder, _ = fit(schema, train, None, shape, settings, lambda *_: None)
     measured = []
-    for of_known in measure_variants(encoder, train, held_out, shape.trees, settings.seed):
+    for of_known in measure_variants(encoder, train, held_out, variants, settings.seed):
         measured.append(np.full((len(held_out), classes), np.nan))
         measured[-1][:, known] = of_known
     return fold, measured

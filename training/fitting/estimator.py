@@ -33,7 +33,7 @@ from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
 from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
-from training.fitting.forest_choice import choose_forest, measure_variants
+from training.fitting.forest_choice import choose_forest, measure_variants, variants_of
 from training.fitting.prior import choose_prior, shares_of
 from training.recipe import EncoderRecipe, FitRecipe, Prior, Recipe, RecipeError
 
@@ -154,6 +154,7 @@ class SiameseClassifier(
             return
         groups = groups_of(known, recipe.groupings, FOLDS)
         self.calibrated_by_ = "blocks" if groups is None else "groups"
+        blocks = None
         if groups is None:
             if recipe.calibration == "cross":
                 raise FitError(
@@ -163,9 +164,11 @@ class SiameseClassifier(
             order = np.arange(len(known), dtype=np.int64)
             if recipe.time is not None:
                 order = known.table[recipe.time].rank("ordinal").fill_null(0).to_numpy()
-            groups = blocks_of(known.labels, order)
+            blocks = blocks_of(known.labels, order)
         shares = _shares(recipe, dataset, known.labels)
-        self.fit(known.matrix, known.labels, groups=groups, shares=shares, report=report)
+        self.fit(
+            known.matrix, known.labels, groups=groups, blocks=blocks, shares=shares, report=report
+        )
 
     def fit(
         self,
@@ -174,6 +177,7 @@ class SiameseClassifier(
         *,
         dev: tuple[Any, Any] | None = None,
         groups: Any = None,
+        blocks: Any = None,
         shares: Shares | None = None,
         report: Report | None = None,
     ) -> Self:
@@ -190,6 +194,8 @@ class SiameseClassifier(
                 better pass records of another time, event or device.
             groups: [n], whole numbers: which records belong together, as those of a device or an
                 event. Instead of dev records, fits that each leave some groups out calibrate.
+            blocks: [n], the same for parts of a series where no groups are known: neighbours of
+                what is left out are trained on, so boosted trees are never chosen by it.
             shares: [k], the prior share of each class; that among the records when not given.
             report: called after every epoch, with the encoder in its current state.
 
@@ -204,8 +210,10 @@ class SiameseClassifier(
         schema = arrays.schema_of(self.schema, self.n_features_in_, names)
         train = Rows(X, labels)
         held_out: Rows | None = None
-        if groups is not None:
-            folds = folds_of(np.unique(groups, return_inverse=True)[1], settings.seed)
+        variants = variants_of(settings.trees, grouped=groups is not None)
+        parts = blocks if groups is None else groups
+        if parts is not None:
+            folds = folds_of(np.unique(parts, return_inverse=True)[1], settings.seed)
         elif dev is None:
             random = np.random.default_rng(settings.seed)
             train, held_out = arrays.set_aside(train, settings.dev_share, random)
@@ -218,16 +226,25 @@ class SiameseClassifier(
             with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
                 if held_out is None:
                     measured = measure_held_out(
-                        schema, train, folds, settings, settings, lambda: report(None, None)
+                        schema,
+                        train,
+                        folds,
+                        settings,
+                        settings,
+                        variants,
+                        lambda: report(None, None),
                     )
                 encoder, history = fit(schema, train, held_out, settings, settings, report)
                 if held_out is not None:
-                    how = settings.trees, settings.seed
-                    variants = measure_variants(encoder, train, held_out, *how)
-                    measured = [HeldOut(of, held_out.labels) for of in variants]
+                    measured = [
+                        HeldOut(distances, held_out.labels)
+                        for distances in measure_variants(
+                            encoder, train, held_out, variants, settings.seed
+                        )
+                    ]
         except RecipeError as error:
             raise FitError(str(error)) from error
-        self.forest_choice_, chosen = choose_forest(measured, settings.trees)
+        self.forest_choice_, chosen = choose_forest(measured, variants)
         if growth := self.forest_choice_.growth:
             encoder.grow(train.matrix, train.labels, growth, settings.seed)
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder

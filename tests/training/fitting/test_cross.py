@@ -13,7 +13,7 @@ from models.schema import Field, Schema
 from training.dataset.dataset import Rows
 from training.fitting import cross
 from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
-from training.recipe import EncoderRecipe, FitRecipe, RecipeError
+from training.recipe import EncoderRecipe, FitRecipe, Growth, RecipeError
 
 SCHEMA = Schema([Field(name=name, kind="gauge") for name in "ab"])
 SHAPE = EncoderRecipe(dimensions=4, members=1, hidden=(8,), linear=False, trees="no")
@@ -43,7 +43,8 @@ def rows() -> Rows:
 def measured(rows: Rows, settings: FitRecipe = SHORT) -> tuple[Any, list[int]]:
     reports: list[int] = []
     folds = np.repeat(np.arange(4), 40)
-    [of] = measure_held_out(SCHEMA, rows, folds, SHAPE, settings, lambda: reports.append(1))
+    how = SCHEMA, rows, folds, SHAPE, settings
+    [of] = measure_held_out(*how, [None], lambda: reports.append(1))
     return of, reports
 
 
@@ -71,18 +72,17 @@ def test_nearly_every_record_is_nearest_to_its_class_without_having_been_fitted(
 
 def test_encoders_are_measured_without_trees_and_with_them(rows: Rows) -> None:
     folds = np.repeat(np.arange(4), 40)
-    shape = SHAPE.model_copy(update={"trees": "auto"})
-    without, *grown = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+    how = SCHEMA, rows, folds, SHAPE, SHORT
+    variants: tuple[Growth, ...] = ("random", "boosted")
+    without, *grown = measure_held_out(*how, (None, *variants), lambda: None)
     alone, _ = measured(rows)
     assert (without.distances == alone.distances).all()
-    assert len(grown) == 2
-    for trees, of_trees in zip(("random", "boosted"), grown, strict=True):
+    for growth, of_trees in zip(variants, grown, strict=True):
         assert (of_trees.labels == alone.labels).all()
         assert (of_trees.distances != alone.distances).any()
         # What a fit never saw is as far as can be, whatever measures it.
         assert (of_trees.distances[-34:, 2] == 1).all()
-        shape = SHAPE.model_copy(update={"trees": trees})
-        [only] = measure_held_out(SCHEMA, rows, folds, shape, SHORT, lambda: None)
+        [only] = measure_held_out(*how, [growth], lambda: None)
         assert (only.distances == of_trees.distances).all()
 
 
