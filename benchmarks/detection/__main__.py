@@ -60,7 +60,10 @@ def main(
             parts.remove("losses")
             notes.append("losses: pip install pytorch-metric-learning torch==2.13.0")
         heading += _described(tables)
-        tasks = list(_tasks(tables, parts, count, _QUICK if quick else {}))
+        # Tasks side by side are enough for the cores; and a task whose fits had processes of their
+        # own would wait at its end until these have been idle for minutes.
+        fit = {**(_QUICK if quick else {}), **({"jobs": 1} if jobs > 1 else {})}
+        tasks = list(_tasks(tables, parts, count, fit))
         path.write_text(report(results, heading, notes), encoding="utf-8")
         for i, (more, failure) in enumerate(_measured(tasks, jobs), 1):
             results += more
