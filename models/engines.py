@@ -7,6 +7,7 @@ same when it is done twice. What the work raises ends the engine.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import re
@@ -101,10 +102,12 @@ def _follow(parent: int) -> None:
 
 def with_ray(jobs: int, work: Callable[[_U], _R], units: Sequence[_U]) -> Iterator[_R]:
     """Do units as tasks of Ray: of the cluster at RAY_ADDRESS, or of one on this machine."""
+    factory = logging.getLogRecordFactory()
     ray = _library("ray")
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": jobs, "include_dashboard": False}
     ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    logging.setLogRecordFactory(factory)  # Ray gives every log record of this process a field
     try:
         # A worker that dies, and a machine with it, costs only its task.
         task = ray.remote(num_cpus=1, max_retries=_DEATHS)(_do)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from benchmarks.detection import baselines, networks, openset, separation
 from benchmarks.detection.ours import OURS, fit_ours, learned_nearest, train_ours

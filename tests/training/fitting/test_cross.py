@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import logging
 import sys
 from typing import Any
 
@@ -114,11 +116,13 @@ def test_as_many_fits_run_side_by_side_as_are_asked_for_with_the_same_result(
     assert asked == [3, 2, 4]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_fits_are_tasks_of_ray_where_that_is_asked_for_with_the_same_result(rows: Rows) -> None:
-    pytest.importorskip("ray")
     alone, _ = measured(rows)
+    factory = logging.getLogRecordFactory()
     on_ray, reports = measured(rows, SHORT.model_copy(update={"jobs": 2, "engine": "ray"}))
     assert len(reports) == FOLDS
+    assert logging.getLogRecordFactory() is factory  # or all logs would get a field of Ray's
     assert (on_ray.distances == alone.distances).all()
     assert (on_ray.labels == alone.labels).all()
 
