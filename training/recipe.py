@@ -17,11 +17,11 @@ Device = Literal["cpu", "cuda", "auto"]
 FitEngine = Literal["local", "ray"]
 Growth = Literal["random", "boosted"]
 Trees = Annotated[
-    Literal["auto", "no"] | Growth,
+    Literal["auto", "random", "boosted", "no"],
     # Before trees could be boosted, a recipe said yes to random ones.
     pydantic.BeforeValidator(lambda given: "random" if given == "yes" else given),
 ]
-Prior = Literal["auto"] | bool
+Prior = Literal["auto", True, False]
 Severity = Literal["indeterminate", "warning", "minor", "major", "critical"]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Names = Annotated[

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 from training.recipe import Reading, Recipe, RecipeError
@@ -283,3 +284,5 @@ def test_a_recipe_without_roles_is_recorded_as_it_was_before_there_were_any() ->
 def test_a_recipe_of_before_trees_could_be_boosted_means_random_ones() -> None:
     recipe = Recipe.model_validate({**OPTIONS, "encoder": {"trees": "yes"}})
     assert recipe.encoder.trees == "random"
+    with pytest.raises(pydantic.ValidationError, match=r"should be 'auto', 'random', 'boosted' or"):
+        Recipe.model_validate({**OPTIONS, "encoder": {"trees": "forest"}})
