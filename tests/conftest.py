@@ -52,8 +52,8 @@ class FileScheduling(LoadScopeScheduling):
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return two more than there are cores: many tests wait, for containers or for time to pass."""
-    return min((os.cpu_count() or 1) + 2, 8)
+    """Return one more than there are cores: many tests wait, for containers or for time to pass."""
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 def pytest_configure_node(node: WorkerController) -> None:

@@ -5,6 +5,8 @@ import { clock, figure, utc, withUnit } from "./format.js";
 import { colors, onTheme } from "./theme.js";
 
 const LEAST = 120; // seconds
+// The program begins while this is still on its way.
+const library = document.querySelector('script[src*="uPlot"]');
 
 /**
  * A chart of several series over time.
@@ -16,6 +18,7 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
   const element = h("figure", { class: "chart" }, h("figcaption", { class: "chart-head" }, h("span", {}, title), value));
   let data = [[], ...series.map(() => [])];
   let plot = null;
+  let closed = false;
 
   // What the series are at an index, in words.
   function say(at) {
@@ -38,6 +41,11 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
   }
 
   function build() {
+    if (closed) return;
+    if (!globalThis.uPlot) {
+      library.addEventListener("load", build, { once: true });
+      return;
+    }
     plot?.destroy();
     const paints = colors();
     const axis = { stroke: paints["--dim"], grid: { stroke: paints["--line"], width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
@@ -78,6 +86,7 @@ export function timeChart({ title, series, height = 130, unit = "", zero = true,
       latest();
     },
     close() {
+      closed = true;
       resized.disconnect();
       endTheme();
       plot?.destroy();

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.support.live_page import VIEWS, Look
 
@@ -46,6 +46,23 @@ def is_cut_off(page: Page) -> bool:
     """Whether something is wider than the screen."""
     wide = "document.documentElement.scrollWidth > innerWidth"
     return bool(page.evaluate(f"{wide} || document.querySelector('main').scrollWidth > innerWidth"))
+
+
+def test_charts_wait_for_the_library_that_draws_them(
+    url: str, looking: Callable[..., Look]
+) -> None:
+    page, held = looking(url).page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/uPlot.iife.min.js", hold)
+    page.goto(f"{url}/#/health", wait_until="commit")
+    expect(page.locator("main")).to_contain_text(SEEN["health"])
+    expect(page.locator("figure.chart").first).to_be_visible()
+    expect(page.locator("figure.chart canvas")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator("figure.chart canvas").first).to_be_visible()
 
 
 @pytest.mark.parametrize("view", VIEWS)
