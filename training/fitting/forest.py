@@ -33,8 +33,10 @@ TREES = 25
 LEAVES = 128
 """Of a random tree at most."""
 ROUNDS: Final = {"max_iter": 25, "learning_rate": 0.2}
-"""Of boosting, with a tree for each class: half the time of 50 rounds at half the rate, and as
-good on records left out of kddi-7, kddi-location and unr."""
+"""Of boosting, with a tree for each class in each: few, at twice scikit-learn's rate, because every
+tree costs time with each record."""
+_Tree = tuple[npt.NDArray[Any], ...]
+"""Arrays of its nodes, the root first, as `_nodes` returns them."""
 _KINDS: tuple[Callable[..., Any], ...] = (RandomForestClassifier, ExtraTreesClassifier)
 _DIMENSIONS = 16
 """Of the cube, as of a perceptron's; more where there are as many classes."""
@@ -50,7 +52,7 @@ class Forest(nn.Module):
     All trees go down one step at a time, together; a leaf leads to itself.
 
     Args:
-        trees: arrays of each tree's nodes, the root first, as `_nodes` describes them.
+        trees: their nodes.
         classes: K.
         is_boosted: whether leaves add up to the logarithm of a probability, up to a constant, or to
             the probability itself.
@@ -65,9 +67,7 @@ class Forest(nn.Module):
         corners: float32 [K, dimensions].
     """
 
-    def __init__(
-        self, trees: Sequence[tuple[npt.NDArray[Any], ...]], classes: int, *, is_boosted: bool
-    ) -> None:
+    def __init__(self, trees: Sequence[_Tree], classes: int, *, is_boosted: bool) -> None:
         super().__init__()
         starts = np.cumsum([0, *(len(tree[0]) for tree in trees)])
         nodes = [_placed(tree, start) for tree, start in zip(trees, starts, strict=False)]
@@ -93,9 +93,13 @@ class Forest(nn.Module):
             growth: random trees, half of them extremely random, or boosted trees.
             seed: of the trees.
         """
-        options = {"class_weight": "balanced", "random_state": seed % 2**32}  # as batches are
+        options = {
+            "class_weight": "balanced",  # as the batches of perceptrons are
+            "random_state": seed % 2**32,
+        }
         fit = _boosted if growth == "boosted" else _random
-        with np.errstate(over="ignore", invalid="ignore"), threadpool_limits(1):  # huge numbers
+        # scikit-learn sums up huge numbers.
+        with np.errstate(over="ignore", invalid="ignore"), threadpool_limits(1):
             trees = [*fit(values, labels, options)]
         return cls(trees, int(labels.max()) + 1, is_boosted=growth == "boosted")
 
@@ -110,9 +114,7 @@ class Forest(nn.Module):
         return points
 
 
-def _random(
-    values: Matrix, labels: Labels, options: dict[str, Any]
-) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+def _random(values: Matrix, labels: Labels, options: dict[str, Any]) -> Iterator[_Tree]:
     """Yield trees whose leaves are their share of the probabilities."""
     for kind in _KINDS:
         for fitted in kind(TREES, max_leaf_nodes=LEAVES, **options).fit(values, labels).estimators_:
@@ -128,9 +130,7 @@ def _random(
             )
 
 
-def _boosted(
-    values: Matrix, labels: Labels, options: dict[str, Any]
-) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+def _boosted(values: Matrix, labels: Labels, options: dict[str, Any]) -> Iterator[_Tree]:
     """Yield trees whose leaves add up to scores; the first of a class adds where they start.
 
     scikit-learn has no public way to its trees.
@@ -157,7 +157,7 @@ def _nodes(
     upper: npt.NDArray[np.int64],
     is_leaf: npt.NDArray[np.bool_],
     scores: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[Any], ...]:
+) -> _Tree:
     """Return the nodes of a tree, numbered from 0, as `Forest` has them."""
     here = np.arange(len(features))
     return (
@@ -169,13 +169,13 @@ def _nodes(
     )
 
 
-def _placed(tree: tuple[npt.NDArray[Any], ...], start: int) -> tuple[npt.NDArray[Any], ...]:
+def _placed(tree: _Tree, start: int) -> _Tree:
     """Return a tree whose first node is number `start` of all."""
     features, thresholds, lower, upper, scores = tree
     return features, thresholds, start + lower, start + upper, scores
 
 
-def _depth(tree: tuple[npt.NDArray[Any], ...]) -> int:
+def _depth(tree: _Tree) -> int:
     """Return how many steps the longest way from the root takes."""
     _, _, lower, upper, _ = tree
     at, depth = np.zeros(1, np.int64), 0
