@@ -79,7 +79,7 @@ WIRES = {
     "remote_write": _wire("remote_write", "11", "935,498", "600,930", "500,000", "39,000"),
 }
 COSTS = {
-    "series": Cost("bytes of memory a series", _TELEMETRY, "about\n254 bytes", "254"),
+    "series": Cost("bytes of memory a series", _TELEMETRY, "about\n247 bytes", "247"),
     "snapshot": Cost("bytes a series in a checkpoint", _TELEMETRY, "131 bytes a series", "131"),
     "alone": Cost(
         "points assembled/s and core, one device a body",

@@ -53,7 +53,7 @@ class Entries:
             series: those of every record, one record after the other: int64 [n].
             values: of these series: float64 [n].
         """
-        sizes = np.array([len(member.series) for member in members])
+        sizes = np.array([len(member) for member in members])
         seen = np.array([len(member.at) for member in members])
         at = np.concatenate([member.at for member in members], dtype=np.intp)
         at += np.repeat(np.cumsum(sizes) - sizes, seen)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.telemetry.aggregation import SILENT, Entries, Values, aggregate
 from models.telemetry.mapping import Mapping
-from models.telemetry.places import Members
+from models.telemetry.places import Members, series_of
 from models.telemetry.runs import firsts, lengths
 from models.telemetry.snapshot import cut, ragged
 from models.telemetry.views import Views
@@ -43,15 +43,12 @@ class Held:
 
     def fit(self, series: NDArray[np.int32]) -> None:
         """Make room for series that have joined the key since."""
-        if self.series is series:
-            return
         if not np.array_equal(self.series, series):
             order = np.argsort(series)
             at = order[np.searchsorted(series, self.series, sorter=order)]
             values = np.full((len(self.values), len(series)), SILENT)
             values[:, at] = self.values
-            self.values = values
-        self.series = series
+            self.series, self.values = series, values
 
 
 class Baselines:
@@ -169,7 +166,7 @@ class Baselines:
             np.concatenate([one.values[: one.count].ravel() for one in held]),
         )
         if len(self.of_series):
-            self.of_series[np.concatenate([member.series for member in members])] = np.nan
+            self.of_series[series_of(members)] = np.nan
             which = self._views.each[entries.views] & np.isfinite(entries.values)
             # A series of two views comes twice, which leaves its median as it is.
             series, usual = medians(entries.series[which], entries.values[which])
@@ -187,7 +184,7 @@ class Baselines:
     def follow(
         self,
         keys: NDArray[np.int64],
-        series: NDArray[np.int32],
+        series: NDArray[np.intp],
         levels: NDArray[np.float64],
         share: float,
     ) -> None:
@@ -195,7 +192,7 @@ class Baselines:
 
         Args:
             keys: int64 [n].
-            series: those of the keys that had a value in the last record: int32 [m].
+            series: those of the keys that had a value in the last record: int64 [m].
             levels: these values: float64 [m].
             share: 0 to 1.
         """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from models.telemetry.share import Share
 from models.telemetry.snapshot import cut, ragged
 from models.telemetry.views import Views
 
-__all__ = ["Members", "Places"]
+__all__ = ["Members", "Places", "series_of"]
 
 _ID = (1 << 32) - 1
 _SHAPES = 1000
@@ -32,18 +32,43 @@ class Members:
     """The series of a key.
 
     Attributes:
-        series: ids in the order of the names of the series, which no order of arrival changes:
-            int32 [n].
+        first: the smallest id.
+        order: ids less the smallest, in the order of the names of the series, which no order of
+            arrival changes: int32 [n].
         views: each view of each series, ascending, and those of a view in the order of `series`:
             int16 [m].
         at: index in `series` of each of these: int32 [m].
         fresh: views of series that are not in these yet: view << 32 | id; None if there are none.
     """
 
-    series: NDArray[np.int32]
+    first: int
+    order: NDArray[np.int32]
     views: NDArray[np.int16]
     at: NDArray[np.int32]
     fresh: array[int] | None = None
+
+    @classmethod
+    def of(cls, series: NDArray[np.int32], views: NDArray[np.int16], at: NDArray[np.int32]) -> Self:
+        """Return the members that series are."""
+        first = int(series.min()) if len(series) else 0
+        return cls(first, series - np.int32(first), views, at)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def series(self) -> NDArray[np.int32]:
+        """Their ids, in the order of their names: int32 [n]."""
+        return self.order + np.int32(self.first)
+
+
+def series_of(members: Sequence[Members]) -> NDArray[np.intp]:
+    """Return the series of keys, one key after the other."""
+    series = np.concatenate([member.order for member in members], dtype=np.intp)
+    series += np.repeat(
+        np.array([member.first for member in members]), [len(member) for member in members]
+    )
+    return series
 
 
 class Places:
@@ -78,7 +103,7 @@ class Places:
         self.name = np.empty(max_series, np.uint64)
         self.unkeyed: Series | None = None
         self._members: list[Members] = []
-        self._shapes: dict[tuple[bytes, bytes], tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
+        self._shapes: dict[tuple[str, bytes], NDArray[Any]] = {}
 
     def place(self, series: Series) -> int:
         """Return the id of a series, which may have one already, or why it has none."""
@@ -99,7 +124,7 @@ class Places:
             slot = self.slots[key] = len(self.keys)
             self.keys.append(key)
             nothing = np.empty(0, np.int32)
-            self._members.append(Members(nothing, nothing.astype(np.int16), nothing))
+            self._members.append(Members.of(nothing, nothing.astype(np.int16), nothing))
         members, name = self._members[slot], _name_of(series, self._views.mapping.key)
         known = self._known(members, name)
         if known is not None:
@@ -115,15 +140,15 @@ class Places:
         self.name[placed] = name
         members.fresh = members.fresh or array("q")
         members.fresh.extend([view << 32 | placed for view in views])
-        if len(members.fresh) >= max(_FRESH, len(members.series) // _PART):
-            self._settle(members)
+        if len(members.fresh) >= max(_FRESH, len(members) // _PART):
+            self._members[slot] = self._settled(members, members.fresh)
         return placed
 
     def members(self, slot: int) -> Members:
         """Return the series of a key, all of them in the arrays."""
         members = self._members[slot]
         if members.fresh:
-            self._settle(members)
+            members = self._members[slot] = self._settled(members, members.fresh)
         return members
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -146,9 +171,7 @@ class Places:
         self.slots = {key: slot for slot, key in enumerate(self.keys)}
         self.count, self.deltas = meta["series"], meta["deltas"]
         parts = [cut(f"member {name}", arrays) for name in ("series", "views", "at")]
-        self._members = [Members(*columns) for columns in zip(*parts, strict=True)]
-        for members in self._members:
-            self._share(members)
+        self._members = [self._alike(Members.of(*columns)) for columns in zip(*parts, strict=True)]
 
     def _key_of(self, series: Series) -> tuple[str, ...] | None:
         try:
@@ -158,33 +181,36 @@ class Places:
 
     def _known(self, members: Members, name: int) -> int | None:
         """Return the id of the series of a key that has this name, if there is one."""
-        series = members.series
-        at = bisect_left(series, name, key=lambda one: int(self.name[one]))
-        if at < len(series) and self.name[series[at]] == name:
-            return int(series[at])
+        first, order = members.first, members.order
+        at = bisect_left(order, name, key=lambda one: int(self.name[first + one]))
+        if at < len(order) and self.name[first + order[at]] == name:
+            return first + int(order[at])
         fresh = np.array(members.fresh or (), np.int64) & _ID
         same = fresh[self.name[fresh] == name]
         return int(same[0]) if len(same) else None
 
-    def _settle(self, members: Members) -> None:
-        """Move what is fresh into the arrays."""
-        fresh = np.array(members.fresh, np.int64)
+    def _settled(self, members: Members, views_of_ids: array[int]) -> Members:
+        """Return the members of a key with what is fresh in the arrays."""
+        fresh = np.array(views_of_ids, np.int64)
         views = np.concatenate([members.views, fresh >> 32])
         series = np.concatenate([members.series[members.at], fresh & _ID])
         joined = np.unique(series)
-        members.series = joined[np.argsort(self.name[joined])].astype(np.int32)
-        at = np.searchsorted(self.name[members.series], self.name[series])
+        joined = joined[np.argsort(self.name[joined])].astype(np.int32)
+        at = np.searchsorted(self.name[joined], self.name[series])
         order = np.lexsort((at, views))
-        members.views, members.at = views[order].astype(np.int16), at[order].astype(np.int32)
-        members.fresh = None
-        self._share(members)
+        return self._alike(
+            Members.of(joined, views[order].astype(np.int16), at[order].astype(np.int32))
+        )
 
-    def _share(self, members: Members) -> None:
-        """Let keys of the same series have the same arrays, such as routers of one kind."""
-        if len(self._shapes) >= _SHAPES:
-            self._shapes.clear()
-        shape = members.views.tobytes(), members.at.tobytes()
-        members.views, members.at = self._shapes.setdefault(shape, (members.views, members.at))
+    def _alike(self, members: Members) -> Members:
+        """Let keys of like series have the same arrays, such as routers of one kind."""
+        for name in "order", "views", "at":
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            own = getattr(members, name)
+            shape = own.dtype.char, own.tobytes()
+            setattr(members, name, self._shapes.setdefault(shape, own))
+        return members
 
 
 def _name_of(series: Series, key: tuple[str, ...]) -> int:

@@ -15,7 +15,7 @@ from models.telemetry.batch import Batch, Clock
 from models.telemetry.deltas import Deltas
 from models.telemetry.findings import about_fields, about_interval
 from models.telemetry.open_records import NEVER, OpenRecords
-from models.telemetry.places import Members, Places
+from models.telemetry.places import Members, Places, series_of
 from models.telemetry.readings import Moment, Readings
 from models.telemetry.records import Counts, Records
 from models.telemetry.runs import firsts, lengths, ranges
@@ -79,7 +79,7 @@ class Waves:
         """Move the baseline of keys that have one a share towards their last record."""
         keys = keys[self.baselines.known[keys]]
         if len(keys):
-            series = np.concatenate([self._places.members(key).series for key in keys])
+            series = series_of([self._places.members(key) for key in keys])
             last = self._clock.starts(self._before[self._places.key[series]])
             series = series[self._readings.time[series] >= last]
             self.baselines.follow(keys, series, self._readings.value[series], share)
@@ -231,8 +231,7 @@ class Waves:
         self._number[keys[begins]] = 0
         self._number[keys] += 1
         members = [self._places.members(key) for key in keys.tolist()]
-        sizes = np.array([len(member.series) for member in members])
-        series = np.concatenate([member.series for member in members], dtype=np.intp)
+        sizes, series = np.array([len(member) for member in members]), series_of(members)
         values = self._read(keys, records, slots, series, sizes)
         self._before[keys] = records
         self.closed[keys] = np.maximum(self.closed[keys], records)
