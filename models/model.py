@@ -270,6 +270,8 @@ class Model:
         if data is None:
             return None
         mapping = telemetry.Mapping.parse(data.decode(), telemetry.MAPPING)
+        # Training leaves fields out, such as those that never moved; points still come for them.
+        mapping = mapping.without({*mapping.names} - {*self.schema.names})
         mapping.check(self.schema)
         return mapping
 

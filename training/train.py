@@ -96,7 +96,6 @@ def train(
         RecipeError: the recipe or its table cannot be trained on.
         ExportError: the exported graph differs from the encoder.
     """
-    mapping = _mapping(recipe)
     fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
     backtests = {
         backtest.name: fit_and_test(
@@ -104,11 +103,6 @@ def train(
         ).evaluation
         for backtest in recipe.backtests
     }
-    if mapping is not None:
-        try:
-            mapping.check(fitted.dataset.schema)
-        except MappingError as error:
-            raise RecipeError(str(error)) from error
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
 
@@ -123,12 +117,15 @@ def assist(recipe: Recipe) -> None:
             SiameseClassifier.of(recipe, load_dataset(recipe, split), lambda *_: None)
 
 
-def _mapping(recipe: Recipe) -> Mapping | None:
-    """Read the recipe's mapping, before anything is fitted."""
+def _check_mapping(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise RecipeError unless the recipe's mapping makes fields of the model.
+
+    It may also make columns of the table that are no fields, such as those that never move.
+    """
     if recipe.mapping is None:
-        return None
+        return
     try:
-        return Mapping.read(recipe.mapping)
+        Mapping.read(recipe.mapping).without(dataset.dropped).check(dataset.schema)
     except MappingError as error:
         raise RecipeError(str(error)) from error
 
@@ -145,7 +142,9 @@ def fit_and_test(
     `added` replaces the rows to add that the recipe names.
     """
     dataset = load_dataset(recipe, split, added=added)
-    records = _records(recipe, dataset)  # before the fit, so that it is refused in time
+    # Before the fit, so that they are refused in time.
+    _check_mapping(recipe, dataset)
+    records = _records(recipe, dataset)
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)
     encoder = OnnxEncoder(graph)

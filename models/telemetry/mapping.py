@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 import tomllib
+from collections.abc import Container
 from collections.abc import Mapping as Mappings
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -223,8 +224,15 @@ class Mapping(_Part):
         """Hash of what the mapping says: the state made with one fits no other."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def without(self, names: Container[str]) -> Self:
+        """Return the mapping without some fields."""
+        kept = tuple(field for field in self.fields if field.name not in names)
+        return self if len(kept) == len(self.fields) else self.model_copy(update={"fields": kept})
+
     def check(self, schema: Schema) -> None:
         """Raise MappingError if records of this mapping do not fit a schema."""
+        if not self.fields:
+            raise MappingError(f"{self.name}: it makes no field of the model")
         for field in self.fields:
             if field.name not in schema.names:
                 near = difflib.get_close_matches(field.name, schema.names, 1, 0.5)

@@ -148,6 +148,34 @@ def test_a_time_that_is_none_is_refused_before_the_fit(small_recipe: Recipe) -> 
     assert not fits
 
 
+def test_a_mapping_may_make_what_is_no_field_but_nothing_that_the_table_lacks(
+    make_table: Callable[..., pl.DataFrame],
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+) -> None:
+    table = make_table().rename({"latency_ms": "load", "drops_rate": "level"})
+    table = table.select("load", "level", "part", "label", same=pl.col("load"))
+    recipe = make_recipe(table)
+    columns = {"good": ["load", "level", "same"], "wrong": ["laod", "level"], "few": ["level"]}
+    for name, metrics in columns.items():
+        (tmp_path / name).write_text(
+            'name = "m"\nkey = ["device"]\ninterval = 5\n'
+            f'[[fields]]\nname = "{{metric}}"\nmetric = {metrics}\n'
+        )
+    fits: list[Epoch | None] = []
+    for name, words in (("wrong", "no field 'laod'; did you mean 'load'"), ("few", "needs a")):
+        bad = recipe.model_copy(update={"mapping": tmp_path / name})
+        with pytest.raises(RecipeError, match=words):
+            train(bad, datetime(2026, 1, 2, tzinfo=UTC), lambda _, epoch, __: fits.append(epoch))
+    assert not fits
+    good = recipe.model_copy(update={"mapping": tmp_path / "good"})
+    bundle, fitted = train(good, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert "same" in fitted.dataset.dropped
+    mapping = Model(bundle).mapping
+    assert mapping is not None
+    assert mapping.names == ("load", "level")
+
+
 def test_training_leaves_torch_as_it_was(small_recipe: Recipe) -> None:
     threads = torch.get_num_threads()
     try:

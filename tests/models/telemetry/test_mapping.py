@@ -97,6 +97,15 @@ def test_a_mapping_and_a_model_that_do_not_fit_are_told_what_to_change() -> None
         assert words in str(error.value)
 
 
+def test_a_mapping_without_some_fields_is_another_one() -> None:
+    mapping = mapping_of(f'{GAUGE}\n[[fields]]\nname = "cpu"\nmetric = "cpu"')
+    assert mapping.without({"other"}) is mapping
+    assert mapping.without({"cpu"}).names == ("load",)
+    assert mapping.without({"cpu"}).fingerprint == mapping_of(GAUGE).fingerprint
+    with pytest.raises(MappingError, match="it makes no field of the model"):
+        mapping.without({"cpu", "load"}).check(Schema([Field(name="b", kind="gauge")]))
+
+
 def test_a_state_that_is_text_has_a_number() -> None:
     mapping = mapping_of(f'{GAUGE}\nkind = "state"\nstates = {{ up = 1, down = 0, "2" = 0 }}')
     assert mapping.number("load", "up") == 1
