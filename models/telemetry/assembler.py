@@ -80,6 +80,11 @@ class Assembler:
         return placed
 
     @property
+    def now(self) -> float:
+        """The latest time that it was told, in seconds; minus infinity before the first."""
+        return self._now
+
+    @property
     def is_new(self) -> bool:
         """Whether no key has come yet: there is no state to keep."""
         return not self._places.keys
@@ -124,6 +129,25 @@ class Assembler:
             self._deadline[keys] = np.inf
             due.append(keys)
         return self._close_all(np.concatenate(due)) if due else self._waves.nothing
+
+    def set_back(self, now: float) -> Records:
+        """Go on from an earlier time, as the clock on the wall was wrong.
+
+        Where points have the times of their arrival, all that is open is closed, and the next
+        record of each key follows none: there is no time between them.
+        """
+        by, self._now = now - self._now, now
+        if self.mapping.clock != "arrival":
+            self._deadline[: len(self._places.keys)] += by
+            self._deadlines = deque((due + by, keys) for due, keys in self._deadlines)
+            return self._waves.nothing
+        keys = np.arange(len(self._places.keys), dtype=np.int64)
+        self._deadlines.clear()
+        self._deadline[keys] = np.inf
+        records = self._close_all(keys)
+        self._newest[keys] = NEVER
+        self._waves.forget_times()
+        return records
 
     def finish(self) -> Records:
         """Return all records that are open or held, complete or not."""

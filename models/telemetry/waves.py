@@ -75,6 +75,12 @@ class Waves:
         self.open.place_series(series)
         self.baselines.place_series(series)
 
+    def forget_times(self) -> None:
+        """Let no record follow another: those so far have times of a clock that was wrong."""
+        keys, series = len(self._places.keys), self._places.count
+        self.closed[:keys] = self._before[:keys] = NEVER
+        self._readings.time[:series] = NEVER
+
     def follow(self, keys: NDArray[np.int64], share: float) -> None:
         """Move the baseline of keys that have one a share towards their last record."""
         keys = keys[self.baselines.known[keys]]

@@ -55,6 +55,8 @@ _CHECKPOINT_BYTES = 64 << 20
 _MAX_QUEUED = 2_000_000
 """Points that wait: 40 MB, some seconds of work."""
 _RETRY_SECONDS = 1.0
+_SET_BACK_SECONDS = 60.0
+"""A clock that goes back by less goes on from there: it will be that late again soon."""
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +137,8 @@ class Ingestion:
         )
         self.assembler: Assembler | None = None
         self.last: dict[str, Latest] = {}
-        self._columns: tuple[str, Columns] | None = None  # with the version of the bundle
+        # What judges, and where its fields stand in the records.
+        self._judge_by: tuple[ServedModel, Columns] | None = None
         self._queue: queue.SimpleQueue[_Taken | _Mark] = queue.SimpleQueue()
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         # Decoding adds series to the assembler, which must not run meanwhile. Reentrant, because
@@ -211,7 +214,8 @@ class Ingestion:
         except Problem as problem:
             self.refused = problem
             return False
-        if self._columns is not None and self._columns[0] == served.version:
+        if self._judge_by is not None and self._judge_by[0].version == served.version:
+            self._judge_by = served, self._judge_by[1]
             self.refused = None
             return True
         try:
@@ -238,22 +242,33 @@ class Ingestion:
 
     def _begin(self, served: ServedModel, mapping: Mapping) -> None:
         """Go on with the state of another process, or of another bundle, or with none."""
-        before = self.assembler
-        if before is not None and before.mapping.fingerprint != mapping.fingerprint:
-            with self._lock:
-                self._judge(before.finish())
-                before = self.assembler = None
-                self.last.clear()
-        # Restored before anything is set: while the database is away it raises, and comes again.
-        restored = self._restored(mapping) if before is None else None
-        self._columns = served.version, Columns.between(mapping, served.model.schema)
-        if restored is not None:
-            self.assembler, position = restored
+        columns = Columns.between(mapping, served.model.schema)
+        if self.assembler is None:
+            # Before anything is set: while the database is away it raises, and comes again.
+            self.assembler, position = self._restored(mapping)
             self.assembler.judge_by(self._is_good)
+            self._judge_by = served, columns
             self._repeat(self.assembler, position)
+        elif self.assembler.mapping.fingerprint != mapping.fingerprint:
+            self._change_over(self.assembler, Assembler(mapping, share=self._share))
+        self._judge_by = served, columns
         self.refused = None
         self._marked = self._clock()
         log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
+
+    def _change_over(self, before: Assembler, after: Assembler) -> None:
+        """Begin with another mapping: what came before is judged as it would have been."""
+        with self._lock:
+            self.refused = problems.not_ready("The mapping changes.", retry_seconds=1)
+        while not self._queue.empty():
+            self._step()
+        with self._lock:
+            self._judge(before.finish())
+            self.assembler = after
+            self.assembler.judge_by(self._is_good)
+            self.last.clear()
+        if self._journal is not None:  # whose bodies are of the mapping before
+            self._checkpoint(self._journal.rotate())
 
     def _owns_journal(self) -> bool:
         """Open the journal, if no other worker has it."""
@@ -299,9 +314,13 @@ class Ingestion:
             return
         bodies = 0
         for entry in self._journal.entries(position):
-            receiver = RECEIVERS[entry.receiver]
-            decoded = receiver.decode(entry.body, assembler.series, _ns(entry.arrived))
-            self._judge(assembler.add(decoded.points, entry.arrived))
+            try:
+                receiver = RECEIVERS[entry.receiver]
+                decoded = receiver.decode(entry.body, assembler.series, _ns(entry.arrived))
+                self._set_clock(assembler, entry.arrived)
+                self._judge(assembler.add(decoded.points, entry.arrived))
+            except Exception:  # whatever it is, those behind it are taken
+                log.exception("a body of the journal is left out")
             bodies += 1
         if bodies:
             log.info("journal repeated", extra={"bodies": bodies})
@@ -317,7 +336,11 @@ class Ingestion:
             arrived = self._clock()
             decoded = receiver.decode(body, self.assembler.series, _ns(arrived))
             if self._journal is not None:
-                self._journal.append(Entry(name, arrived, body))
+                try:
+                    self._journal.append(Entry(name, arrived, body))
+                except OSError as error:
+                    log.warning("nothing is journalled", extra={"reason": str(error.strerror)})
+                    raise Problem(problems.OVERLOADED) from error
             self.queued += len(decoded.points)
             self._queue.put(_Taken(decoded.points, arrived))
             self._mark_if_due(arrived)
@@ -348,9 +371,12 @@ class Ingestion:
         journal = self._journal
         if journal is None or not journal.size:
             return
-        if now - self._marked >= _CHECKPOINT_SECONDS or journal.size >= _CHECKPOINT_BYTES:
+        if abs(now - self._marked) >= _CHECKPOINT_SECONDS or journal.size >= _CHECKPOINT_BYTES:
             self._marked = now
-            self._queue.put(_Mark(journal.rotate()))
+            try:
+                self._queue.put(_Mark(journal.rotate()))
+            except OSError as error:  # what was taken is in the old file
+                log.warning("no checkpoint", extra={"reason": str(error.strerror)})
 
     def _step(self) -> None:
         """Work on the next body, or on deadlines that have passed."""
@@ -361,20 +387,29 @@ class Ingestion:
         except queue.Empty:
             # A body that is being decoded has arrived before now: its time is not yet given.
             with self._lock:
-                if self._queue.empty():
-                    records = assembler.advance(self._clock())
-                    self._mark_if_due(self._clock())
-                else:
+                if not self._queue.empty():
                     return
+                self._set_clock(assembler, now := self._clock())
+                records = assembler.advance(now)
+                self._mark_if_due(now)
             self._judge(records)
             return
         if isinstance(item, _Mark):
             self._checkpoint(item.position)
             return
         with self._lock:
-            records = assembler.add(item.points, item.arrived)
-            self.queued -= len(item.points)
+            try:
+                self._set_clock(assembler, item.arrived)
+                records = assembler.add(item.points, item.arrived)
+            finally:
+                self.queued -= len(item.points)
         self._judge(records)
+
+    def _set_clock(self, assembler: Assembler, now: float) -> None:
+        """Follow a clock that was set back, or nothing would be due until it is that late again."""
+        if now < assembler.now - _SET_BACK_SECONDS:
+            log.warning("the clock was set back", extra={"seconds": round(assembler.now - now)})
+            self._judge(assembler.set_back(now))
 
     def _judge(self, records: Records) -> None:
         """Judge records and hand them on, however often that takes."""
@@ -382,10 +417,10 @@ class Ingestion:
         self._hooks.counters.assembled = asdict(self.assembler.counts)
         if not len(records):
             return
-        assert self._columns is not None  # noqa: S101
+        assert self._judge_by is not None  # noqa: S101
         keys = [key_of(self.assembler.key(slot)) for slot in records.keys.tolist()]
-        served = self._hooks.served()
-        scored, judged, taken = judge_assembled(served, self._columns[1], records, keys)
+        served, columns = self._judge_by
+        scored, judged, taken = judge_assembled(served, columns, records, keys)
         for key, time, label in zip(keys, records.times.tolist(), judged.labels, strict=True):
             self.last[key] = Latest(time, label)
         self._show(served, scored)
@@ -394,8 +429,9 @@ class Ingestion:
 
     def _is_good(self, records: Records) -> NDArray[np.bool_]:
         """Tell which records the model calls good: baselines may follow them."""
-        assert self._columns is not None  # noqa: S101
-        return self._columns[1].are_good(records, self._hooks.served().model)
+        assert self._judge_by is not None  # noqa: S101
+        served, columns = self._judge_by
+        return columns.are_good(records, served.model)
 
     def _show(self, served: ServedModel, scored: Scored) -> None:
         """Show verdicts to those who see all records, in the thread of the other requests."""

@@ -64,32 +64,49 @@ class Journal:
         except OSError:
             os.close(self._claim)
             raise
-        own = folder / "name"
-        if not own.exists() or not own.stat().st_size:
-            own.write_text(secrets.token_hex(8), encoding="ascii")
-        self.name = own.read_text(encoding="ascii")
-        # A file that was cut off in the middle is never continued.
-        self.position = max(self._numbers(), default=0) + 1
-        self.size = 0
-        self._file = self._open()
+        try:
+            own = folder / "name"
+            if not own.exists() or not own.stat().st_size:
+                own.write_text(secrets.token_hex(8), encoding="ascii")
+            self.name = own.read_text(encoding="ascii")
+            # A file that was cut off in the middle is never continued.
+            self.position = max(self._numbers(), default=0) + 1
+            self.size = 0
+            self._file = self._open(self.position)
+        except BaseException:
+            os.close(self._claim)  # or the next attempt would find the folder in use
+            raise
 
     def append(self, entry: Entry) -> None:
-        """Write an entry; it survives the process from here on."""
+        """Write an entry; it survives the process from here on.
+
+        Raises:
+            OSError: there is no room; nothing of it is left.
+        """
         name = entry.receiver.encode()
         rest = name + entry.body
         checksum = zlib.crc32(rest, zlib.crc32(struct.pack("<d", entry.arrived)))
         data = _HEAD.pack(len(name), entry.arrived, len(entry.body), checksum) + rest
         written = 0
-        while written < len(data):
-            written += os.write(self._file, data[written:])
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            # What follows half an entry would be taken for damaged, too.
+            os.ftruncate(self._file, self.size)
+            raise
         self.size += len(data)
 
     def rotate(self) -> int:
-        """Begin a new file, and return its number: the position of a checkpoint made now."""
-        os.close(self._file)
+        """Begin a new file, and return its number: the position of a checkpoint made now.
+
+        Raises:
+            OSError: there is no room; the old file goes on.
+        """
+        before, self._file = self._file, self._open(self.position + 1)
         self.position += 1
         self.size = 0
-        self._file = self._open()
+        os.close(before)
         return self.position
 
     def forget(self, position: int) -> None:
@@ -112,9 +129,9 @@ class Journal:
         os.close(self._file)
         os.close(self._claim)
 
-    def _open(self) -> int:
+    def _open(self, number: int) -> int:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
-        return os.open(self._path(self.position), flags, 0o600)
+        return os.open(self._path(number), flags, 0o600)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:012}{_SUFFIX}"

@@ -453,3 +453,30 @@ def test_lost_points_make_fields_missing_and_no_field_wrong(seed: int, share: fl
         same = np.isin(records.times, found[name].times)
         mine, its = found[name].matrix[:, gauges], records.matrix[same][:, gauges]
         assert np.array_equal(mine, np.where(np.isnan(mine), np.nan, its), equal_nan=True)
+
+
+def test_a_clock_that_was_set_back_moves_what_is_waited_for() -> None:
+    feed = feed_of(GAUGE, "wait = 2")
+    feed.add(("load", LOAD, 0, 1.0), arrived=7200)
+    assert not len(feed.assembler.set_back(START))
+    feed.advance(1.9)
+    assert feed.values() == []
+    feed.advance(2.1)
+    assert feed.values() == [1.0]
+    assert feed.assembler.now == START + 2.1
+
+
+def test_by_arrival_records_go_on_at_the_time_to_which_the_clock_was_set_back() -> None:
+    counter = f'{GAUGE}\nkind = "counter"'
+    feed = feed_of(counter, 'clock = "arrival"\nwait = 2')
+    feed.add(("load", LOAD, 0, 10.0), arrived=7200)
+    closed = feed.assembler.set_back(START)
+    assert closed.times.tolist() == [START + 7200]
+    for number in (1, 2, 3):
+        feed.add(("load", LOAD, 0, 10.0 + 50 * number), arrived=10 * number)
+    feed.advance(40)
+    assert feed.records.times.tolist() == [START + 10, START + 20, START + 30]
+    first, *rates = feed.values()
+    assert np.isnan(first)
+    assert rates == [5.0, 5.0]
+    assert feed.assembler.counts.late == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from service.live.kept import Taken
 from service.observability.counters import Counters
 from service.offline.replay import Recording
 from service.runtime.ingestion import Hooks, Ingestion
+from service.runtime.journal import Entry, Journal
 from service.runtime.judging import Columns, judge_assembled
 from service.runtime.relay import Owner
 from service.scoring.scored import Scored
@@ -386,3 +388,103 @@ def test_the_new_normal_is_learned_also_right_after_a_restart(
     thread.join(10)
     assert not thread.is_alive()
     assert known[slots].tolist() == [False, True]
+
+
+def test_a_swap_to_another_mapping_judges_what_waits_and_begins_anew(
+    start: Start, mapping: Mapping, recording: Recording, bodies: list[bytes], tmp_path: Path
+) -> None:
+    restored: list[str] = []
+
+    def restore(name: str) -> None:
+        restored.append(name)
+
+    models = [Model.load(ROOT / "models/iosxr") for _ in range(2)]
+    models[1].mapping = mapping.model_copy(update={"wait": 0.75})
+    models[1].manifest = models[1].manifest.model_copy(update={"version": "another"})
+    served = [ServedModel(model, max_records=10) for model in models]
+    process = start(
+        tmp_path,
+        mapping=None,
+        served=lambda: served[0],
+        restore=restore,
+        now=float(recording.times[-1]),
+    )
+    process.send(bodies[:60], 0.0)
+    served.pop(0)
+    process.wait(lambda: process.ingestion.assembler.mapping.wait == 0.75)  # type: ignore[union-attr]
+    process.wait(lambda: process.ingestion.refused is None)
+    assert process.ingestion.queued == 0
+    assert len(restored) == 1  # what is known of incidents stays as it is
+    [checkpoint] = process.checkpoints
+    Assembler.restore(models[1].mapping, checkpoint.document)
+    judged = sum(len(judged) for judged in process.judged)
+    assert judged > 0
+    process.send(bodies[60:100], 0.1)
+    process.settle()
+    assert sum(len(judged) for judged in process.judged) > judged
+
+
+def test_records_are_judged_by_the_model_whose_columns_are_known(
+    served: ServedModel, mapping: Mapping, recording: Recording, bodies: list[bytes]
+) -> None:
+    """A swap may come between a look at what is served and the next body."""
+    there, judged, now = [served], list[Judged](), [float(recording.times[-1])]
+    hooks = Hooks(
+        lambda: there[0], judged.append, lambda _: True, lambda _: None, lambda *_: None, Counters()
+    )
+    ingestion = Ingestion(mapping, lambda: None, hooks, lambda: now[0])
+    assert ingestion._is_ready()
+    for body in bodies[:20]:
+        asyncio.run(ingestion.take(TELEGRAF, body))
+    there.clear()
+    while ingestion.queued:
+        ingestion._step()
+    assert ingestion.assembler is not None
+    ingestion._judge(ingestion.assembler.finish())
+    assert judged
+
+
+def test_a_body_of_the_journal_that_cannot_be_repeated_costs_only_itself(
+    start: Start, recording: Recording, bodies: list[bytes], tmp_path: Path
+) -> None:
+    now = float(recording.times[-1])
+    journal = Journal(tmp_path)
+    journal.append(Entry("no such receiver", now, b"?"))
+    for body in bodies[:40]:
+        journal.append(Entry("telegraf", now, body))
+    journal.close()
+    process = start(tmp_path, now=now)
+    process.wait(lambda: process.ingestion.refused is None)
+    assert process.ingestion.assembler is not None
+    assert process.ingestion.assembler.counts.points > 0
+    process.settle()
+    assert process.judged
+
+
+def test_a_clock_that_is_set_back_stops_nothing(
+    start: Start, recording: Recording, bodies: list[bytes], expected: Verdicts
+) -> None:
+    process = start(now=float(recording.times[-1]) + 7200)
+    half = len(bodies) // 2
+    process.send(bodies[:half], 0.1)
+    process.wait(lambda: process.ingestion.queued == 0)
+    process.now -= 7200
+    process.send(bodies[half:], 0.1)
+    process.settle()
+    assert process.verdicts == expected
+
+
+def test_a_journal_without_room_is_overload(
+    start: Start, bodies: list[bytes], tmp_path: Path
+) -> None:
+    process = start(tmp_path)
+    process.wait(lambda: process.ingestion.refused is None)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+    try:
+        with pytest.raises(Problem) as caught:
+            asyncio.run(process.ingestion.take(TELEGRAF, bodies[0]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.value.status == 503
+    assert process.ingestion.queued == 0

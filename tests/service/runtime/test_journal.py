@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,47 @@ def test_a_folder_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
         journal.close()
     assert names[0] == names[1] != names[2]
     assert len(names[0]) == 16
+
+
+@contextmanager
+def full_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_half_an_entry_is_taken_back_and_what_follows_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(ENTRIES[0])
+    with full_at(journal.size + 20), pytest.raises(OSError, match="too large"):
+        journal.append(Entry("telegraf", 2.0, b"x" * 100))
+    for entry in ENTRIES[1:]:
+        journal.append(entry)
+    journal.close()
+    assert read(tmp_path) == ENTRIES
+
+
+def test_a_file_that_cannot_be_made_leaves_the_old_one_in_use(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(ENTRIES[0])
+    blocking = tmp_path / f"{journal.position + 1:012}.journal"
+    blocking.mkdir()
+    with pytest.raises(FileExistsError):
+        journal.rotate()
+    blocking.rmdir()
+    journal.append(ENTRIES[1])
+    assert journal.size > 0
+    assert journal.rotate() == journal.position
+    journal.append(ENTRIES[2])
+    journal.close()
+    assert read(tmp_path) == ENTRIES
+
+
+def test_a_journal_that_cannot_be_made_leaves_the_folder_free(tmp_path: Path) -> None:
+    with full_at(0), pytest.raises(OSError, match="too large"):
+        Journal(tmp_path)
+    Journal(tmp_path).close()
