@@ -48,7 +48,7 @@ __all__ = ["VERSIONS", "Store"]
 
 log = logging.getLogger(__name__)
 
-VERSIONS: Final = ("0001", "0002", "0003")
+VERSIONS: Final = ("0001", "0002", "0003", "0004")
 """Of the tables, as the migrations are called, oldest first; this program needs the last."""
 
 _MIGRATION, _COMMIT, _FEEDBACK = 7_321_001, 7_321_002, 7_321_003

@@ -293,5 +293,8 @@ class Correlation:
         return not self._is_near(member.point, point)
 
     def _is_near(self, told: bytes, point: Matrix) -> bool:
-        offset = np.frombuffer(told, np.float32) - point
+        before = np.frombuffer(told, np.float32)
+        if before.shape != point.shape:  # in the space of another bundle
+            return False
+        offset = before - point
         return bool(np.mean(offset * offset) <= self.patience.near)

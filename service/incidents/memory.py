@@ -41,6 +41,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._closed: dict[str, None] = {}  # in the order of their end
         self._checkpoints: dict[str, tuple[Checkpoint, bytes]] = {}
         self._keys: dict[str, tuple[str, str, str]] = {}
 
@@ -58,7 +59,7 @@ class MemoryStore:
             entry = self._entries.get(incident.id)
             if entry is not None and entry.incident.sequence == incident.sequence:
                 entry.incident = incident.copy()
-            elif entry is not None and entry.people.closed:
+            elif entry is not None and entry.incident.status == "closed":
                 committed.closed_by_hand.add(incident.id)
         if written.checkpoint is not None:
             self._checkpoints[written.checkpoint.name] = (written.checkpoint, written.engine)
@@ -66,12 +67,12 @@ class MemoryStore:
         return committed
 
     def _forget(self, before: datetime | None) -> None:
-        closed = [id_ for id_, e in self._entries.items() if e.incident.status == "closed"]
+        closed = [*self._closed]
         old = set(closed[:-MAX_CLOSED])
         if before is not None:
             old.update(i for i in closed if all(e.at < before for e in self._entries[i].history))
         for id_ in old:
-            del self._entries[id_]
+            del self._entries[id_], self._closed[id_]
 
     def get(self, id_: str) -> Stored:
         """Return an incident."""
@@ -103,6 +104,10 @@ class MemoryStore:
         ]
         return [due for _, _, due in sorted(found, key=lambda each: each[:2])[:limit]]
 
+    def may_tell(self, _target: str, _owner: str, _now: float, _until: float) -> bool:
+        """Return that this process may tell a target: there is no other."""
+        return True
+
     def tried(self, target: str, told: Sequence[Incident], at: float) -> None:
         """Note that a target is being told of incidents, of which it knew nothing."""
         for incident in told:
@@ -131,6 +136,8 @@ class MemoryStore:
         elif entry.incident.sequence >= incident.sequence or entry.incident.status == "closed":
             return False
         entry.incident = incident
+        if incident.status == "closed":
+            self._closed[incident.id] = None
         entry.history.append(
             HistoryEntry(
                 incident.sequence,

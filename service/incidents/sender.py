@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.1, 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_TELL_SECONDS = 30.0
+"""For so long a process alone tells a target, unless it goes on: longer than a target may take."""
 
 
 @dataclass(slots=True)
@@ -30,6 +33,8 @@ class _Turn:
     next: float = 0.0
     wait: float = _FIRST_WAIT
     waiting: int = 0
+    until: float = 0.0
+    """Nobody else tells the target before."""
 
 
 class Sender:
@@ -41,6 +46,9 @@ class Sender:
         count: called with a target's name, "sent" or "failed", and how many incidents.
         clock: the time of day, in seconds since the epoch.
         jitter: returns a number in 0..1, so that many senders do not come at once.
+
+    Attributes:
+        owner: of the targets that it tells, of which it is the only one; the same after a restart.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class Sender:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._storage, self._count, self._clock, self._jitter = storage, count, clock, jitter
+        self.owner = secrets.token_hex(8)
         self._turns = [_Turn(target) for target in targets]
         self._woken = threading.Event()
 
@@ -96,7 +105,7 @@ class Sender:
         resend = None if target.resend_seconds is None else now - target.resend_seconds
         while now >= turn.next:
             dues = self._storage.due(target.name, resend, target.batch)
-            if not dues:
+            if not dues or not self._may_tell(turn):
                 break
             told = [due for due in dues if due.incident.status != "closed" or due.tried]
             new = [due.incident for due in told if not due.tried]
@@ -119,6 +128,16 @@ class Sender:
             self._storage.sent(target.name, [due.incident for due in dues], now)
             turn.wait = _FIRST_WAIT
         turn.waiting = self._storage.waiting(target.name)
+
+    def _may_tell(self, turn: _Turn) -> bool:
+        """Return whether no other process tells a target: it could overtake this one."""
+        now = self._clock()
+        if turn.until - now < _TELL_SECONDS / 2:
+            until = now + _TELL_SECONDS
+            if not self._storage.may_tell(turn.target.name, self.owner, now, until):
+                return False
+            turn.until = until
+        return True
 
     def _postpone(self, turn: _Turn) -> None:
         turn.next = self._clock() + turn.wait * (0.5 + self._jitter() / 2)

@@ -223,7 +223,8 @@ class Committed:
 
     Attributes:
         changes: those that were new.
-        closed_by_hand: ids of incidents that were not changed, since a person had closed them.
+        closed_by_hand: ids of incidents that were not changed, since a person had closed them, here
+            or in another process.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -269,6 +270,16 @@ class Storage(Protocol):
             target: name of it.
             resend_before: those told before this time are told again; None tells changes only.
             limit: how many at most.
+        """
+
+    def may_tell(self, target: str, owner: str, now: float, until: float) -> bool:
+        """Return whether a process may tell a target until then; no other may meanwhile.
+
+        Args:
+            target: name of it.
+            owner: the process, by a name that it has again after a restart.
+            now: seconds since the epoch.
+            until: the same.
         """
 
     def tried(self, target: str, told: Sequence[Incident], at: float) -> None:

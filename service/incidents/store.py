@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 
 from service.classes.database import Store
@@ -24,7 +25,7 @@ from service.incidents.storage import (
     Stored,
     Written,
 )
-from service.incidents.tables import changes, checkpoints, incidents, members, outbox
+from service.incidents.tables import changes, checkpoints, incidents, members, outbox, tellers
 
 __all__ = ["IncidentStore"]
 
@@ -32,6 +33,8 @@ _LOCK: Final = 7_321_004
 """Advisory lock of PostgreSQL."""
 _MAX_OUTBOX = 10_000
 """Incidents that wait for a target; one more is not told to it."""
+_MAX_KEY_BYTES: Final = 2_000
+"""Of a key that incidents are found by: PostgreSQL's index takes 2,704."""
 _MAX_FORGOTTEN = 500
 """Incidents that are deleted at a time: a transaction stays short."""
 
@@ -66,10 +69,10 @@ class IncidentStore:
                     incidents.c.sequence == incident.sequence,
                     incidents.c.status != "closed",
                 )
-                fresh = {"last": incident.last, "document": incident}
+                fresh = {"first": incident.first, "last": incident.last, "document": incident}
                 if connection.execute(sa.update(incidents).where(here).values(fresh)).rowcount:
                     _add_members(connection, incident)
-                elif _people(connection, incident.id).closed:
+                elif _is_closed(connection, incident.id):
                     committed.closed_by_hand.add(incident.id)
             if written.checkpoint is not None:
                 _write_checkpoint(connection, written.checkpoint, written.engine)
@@ -137,6 +140,20 @@ class IncidentStore:
         )
         with self._store.reading() as connection:
             return [Due(i, sent, bool(tried)) for i, sent, tried in connection.execute(query)]
+
+    def may_tell(self, target: str, owner: str, now: float, until: float) -> bool:
+        """Return whether a process may tell a target until then; no other may meanwhile."""
+        here = tellers.c.target == target
+        with self._store.writing(_LOCK) as connection:
+            row = connection.execute(sa.select(tellers).where(here)).one_or_none()
+            if row is None:
+                new = {"target": target, "owner": owner, "until": until}
+                connection.execute(sa.insert(tellers), new)
+                return True
+            if row.owner != owner and row.until > now:
+                return False
+            connection.execute(sa.update(tellers).where(here).values(owner=owner, until=until))
+            return True
 
     def tried(self, target: str, told: Sequence[Incident], at: float) -> None:
         """Note that a target is being told of incidents, of which it knew nothing."""
@@ -208,6 +225,7 @@ def _apply(connection: sa.Connection, change: Change, at: datetime) -> bool:
 def _add_members(connection: sa.Connection, incident: Incident) -> None:
     known = sa.select(members.c.key).where(members.c.incident == incident.id)
     new = incident.members.keys() - set(connection.execute(known).scalars())
+    new = {key for key in new if len(msgspec.json.encode(key)) <= _MAX_KEY_BYTES}
     if new:
         rows = [{"key": key, "incident": incident.id} for key in sorted(new)]
         connection.execute(sa.insert(members), rows)
@@ -238,6 +256,11 @@ def _put_out(connection: sa.Connection, incident: Incident, targets: Collection[
             continue
         row = now | {"incident": incident.id, "target": target, "sent": 0, "sent_at": 0.0}
         connection.execute(sa.insert(outbox), row)
+
+
+def _is_closed(connection: sa.Connection, id_: str) -> bool:
+    query = sa.select(incidents.c.status).where(incidents.c.id == id_)
+    return connection.execute(query).scalar_one_or_none() == "closed"
 
 
 def _people(connection: sa.Connection, id_: str) -> People:

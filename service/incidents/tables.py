@@ -10,7 +10,7 @@ from service.classes.tables import METADATA, EscapedText, Json, UtcTime
 from service.incidents.incident import Incident
 from service.incidents.storage import People
 
-__all__ = ["changes", "checkpoints", "incidents", "members", "outbox"]
+__all__ = ["changes", "checkpoints", "incidents", "members", "outbox", "tellers"]
 
 incidents: Final = sa.Table(
     "incidents",
@@ -62,6 +62,13 @@ outbox: Final = sa.Table(
     sa.Column("sequence", sa.Integer, nullable=False),
     sa.Column("sent", sa.Integer, nullable=False),
     sa.Column("sent_at", sa.Double, nullable=False),
+)
+tellers: Final = sa.Table(
+    "tellers",
+    METADATA,
+    sa.Column("target", EscapedText, primary_key=True),
+    sa.Column("owner", EscapedText, nullable=False),
+    sa.Column("until", sa.Double, nullable=False),
 )
 checkpoints: Final = sa.Table(
     "checkpoints",

@@ -120,6 +120,7 @@ class Incidents:
         Raises:
             AwayError: the database is away.
         """
+        self._sender.owner = name
         self._observes.set()
         found = self.storage.checkpoint(name)
         if found is None:

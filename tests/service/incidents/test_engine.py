@@ -270,3 +270,16 @@ def test_every_incident_is_opened_first_and_closed_last_and_counts_its_changes(
 def test_what_is_no_snapshot_is_refused() -> None:
     with pytest.raises(ValueError, match="no snapshot of incidents"):
         Engine(ROLES).restore(b"\x00")
+
+
+def test_a_bundle_of_another_width_goes_on_with_the_incidents_of_the_one_before() -> None:
+    engine = Engine(ROLES)
+    assert "opened" in kinds(engine.observe(drawn(1000, a="CCC", b="???")))
+    wider = drawn(1015, a="C" * 20, b="?" * 20)
+    wider = replace(wider, embeddings=np.full((len(wider), 5), 0.1, np.float32))
+    assert "updated" in kinds(engine.observe(wider))
+    assert "closed" in kinds(engine.observe(drawn(1115, a="....", b="....")))
+
+
+def kinds(changes: list[Change]) -> list[str]:
+    return [change.kind for change in changes]

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from service.classes.database import Store
 from service.classes.entities import AwayError
 from service.incidents.delivery import DeliveryError, RefusedError
 from service.incidents.engine import Engine
 from service.incidents.memory import MemoryStore
 from service.incidents.sender import Sender
-from service.incidents.storage import Due, Written
+from service.incidents.storage import Due, Storage, Written
+from service.incidents.store import IncidentStore
 from tests.support.incidents import ROLES, drawn
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -38,8 +41,8 @@ class Ear:
 class Desk:
     """A sender with a clock of its own."""
 
-    def __init__(self) -> None:
-        self.ear, self.storage, self.engine = Ear(), MemoryStore(), Engine(ROLES)
+    def __init__(self, storage: Storage | None = None) -> None:
+        self.ear, self.storage, self.engine = Ear(), storage or MemoryStore(), Engine(ROLES)
         self.now, self.start = 1e6, 1000.0
         self.counts: list[tuple[str, int]] = []
         self.sender = Sender(
@@ -151,3 +154,21 @@ def test_the_thread_goes_on_whatever_happens(
     thread.join()
     assert desk.ear.heard[0] == ("open", 1)
     assert {"alerts wait", "alerts not sent"} <= {record.message for record in caplog.records}
+
+
+def test_of_several_processes_one_tells_a_target_until_it_has_ended(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path / 'classes.sqlite'}")) as store:
+        store.prepare()
+        desks = [Desk(IncidentStore(store)) for _ in range(2)]
+        desks[0].happen(a="CC")
+        desks[1].start = 2000
+        desks[1].happen(b="XX")
+        for _ in range(3):
+            for desk in desks:
+                desk.now += 20
+                desk.sender.step()
+        assert [len(desk.ear.heard) for desk in desks] == [2, 0]
+        desks[1].happen(b="....")  # and the other one has ended
+        desks[1].now += 31
+        desks[1].sender.step()
+        assert ("closed", 2) in desks[1].ear.heard

@@ -267,3 +267,60 @@ def test_the_memory_keeps_the_last_closed_incidents() -> None:
     found = storage.find(Query(limit=2 * MAX_CLOSED))
     assert len(found) == MAX_CLOSED
     assert found[-1].incident.first == 500
+
+
+def test_the_memory_keeps_one_that_stood_for_long_when_it_closes() -> None:
+    storage, long = MemoryStore(), changes_of(a="XX....")
+    storage.commit(Written(NOON, long[:1], {"t"}))
+    for start in range(10_000, 10_000 + 100 * (MAX_CLOSED + 5), 100):
+        storage.commit(Written(NOON, Engine(ROLES).observe(drawn(start, b="XX...."))))
+    storage.tried("t", [long[0].incident], 1)
+    storage.commit(Written(NOON, long[1:], {"t"}))
+    assert storage.get(long[0].incident.id).incident.status == "closed"
+    assert [due.incident.status for due in storage.due("t", None, 10)] == ["closed"]
+
+
+def test_an_incident_that_ended_in_another_process_is_told_to_who_refreshes_it(
+    storage: Storage,
+) -> None:
+    [opened] = changes_of(a="CC")
+    write(storage, [opened])
+    ended = opened.incident.copy()
+    ended.status, ended.sequence = "closed", opened.incident.sequence + 1
+    told = Note(opened.incident.id, "acknowledged", NOON, "12ab")
+    storage.commit(Written(NOON, [Change.of("closed", 1100, ended)], note=told))
+    committed = storage.commit(Written(NOON, refreshed=[opened.incident]))
+    assert committed.closed_by_hand == {opened.incident.id}
+
+
+def test_pages_go_by_the_beginning_that_incidents_have_by_now(storage: Storage) -> None:
+    changes = [*changes_of(a="CC"), *Engine(ROLES).observe(drawn(1010, b="CC"))]
+    write(storage, changes)
+    earlier = changes[1].incident.copy()
+    earlier.first = 900
+    storage.commit(Written(NOON, refreshed=[earlier]))
+    seen, before = [], None
+    while found := storage.find(Query(limit=1, before=before)):
+        seen.append(found[0].incident.members.keys() & {"a", "b"})
+        before = found[0].incident.first, found[0].incident.id
+    assert seen == [{"a"}, {"b"}]
+
+
+def test_a_key_of_any_length_is_kept(storage: Storage) -> None:
+    key = "".join(chr(ord("A") + (7 * at * at + at // 3) % 50) for at in range(4000))
+    changes = changes_of(**{key: "CC"})
+    write(storage, changes)
+    assert [*storage.get(changes[0].incident.id).incident.members] == [key]
+
+
+def test_one_process_at_a_time_may_tell_a_target(storage: Storage) -> None:
+    if isinstance(storage, MemoryStore):
+        assert storage.may_tell("t", "any", 100, 130)
+        return
+    assert storage.may_tell("t", "one", 100, 130)
+    assert storage.may_tell("u", "two", 100, 130)
+    assert not storage.may_tell("t", "two", 129, 159)
+    assert storage.may_tell("t", "one", 129, 159)
+    assert not storage.may_tell("t", "two", 130, 160)
+    assert storage.may_tell("t", "two", 160, 190)
+    assert not storage.may_tell("t", "one", 161, 191)
