@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.schema import Matrix
@@ -31,7 +33,8 @@ ROWS: Final = pa.schema(
 """`stamp` orders the records of all partitions; `embedding` and `record`, float32, are null where
 the record is good."""
 _MOST_ROWS: Final = 1000
-"""Of a batch: brokers take messages of 1 MB."""
+_MOST_BYTES: Final = 500_000
+"""Of the columns of a batch: brokers take messages of 1 MB."""
 _META: Final = b"faultcube"
 
 Place = tuple[int, int, int]
@@ -102,11 +105,24 @@ class Batch:
             yield self
             return
         offset, itself, _ = self.place
-        starts = range(0, len(self.rows), _MOST_ROWS)
-        for number, start in enumerate(starts):
-            watermark = self.watermark if start == starts[-1] else before
-            rows = self.rows.slice(start, _MOST_ROWS)
+        starts = [*_starts(self.rows), len(self.rows)]
+        for number, (start, end) in enumerate(pairwise(starts)):
+            watermark = self.watermark if end == len(self.rows) else before
+            rows = self.rows.slice(start, end - start)
             yield Batch(self.source, (offset, itself, number), watermark, self.bundle, rows)
+
+
+def _starts(rows: pa.Table) -> list[int]:
+    """Return where parts begin that have neither too many rows nor too many bytes."""
+    starts, held = list[int](), 0
+    texts = [rows[name] for name in ("key", "label", "embedding", "record")]
+    sizes = np.sum([np.asarray(pc.binary_length(text).fill_null(0)) for text in texts], axis=0)
+    for row, size in enumerate(sizes.tolist()):
+        held += size
+        if not starts or row - starts[-1] == _MOST_ROWS or held > _MOST_BYTES:
+            starts.append(row)
+            held = size
+    return starts
 
 
 def rows_of(judged: Judged, matrix: Matrix, bad: NDArray[np.bool_], floor: float) -> pa.Table:

@@ -238,6 +238,13 @@ class Writer:
                 self._producer.poll(0.1)
                 if self._stop.is_set():
                     raise StoppedError from None
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise
+                # It would never be written, and whoever takes over would fail at it again.
+                extra = {"topic": topic, "key": key, "bytes": len(value)}
+                log.error("a message is too large for the log, and left out", extra=extra)  # noqa: TRY400
+                return
             else:
                 return
 

@@ -17,6 +17,8 @@ __all__ = ["SEQUENCE", "Outlet"]
 
 SEQUENCE = "faultcube-sequence"
 """Header of a change of an incident: its number."""
+_MOST_BYTES = 900_000
+"""Of a change: brokers take messages of 1 MB."""
 
 
 class Outlet:
@@ -50,5 +52,9 @@ class Outlet:
             incident = change.incident
             shown = KnownIncidentInFull.of(Stored(incident)).model_dump(exclude={"history"})
             value = msgspec.json.encode({"event": change.kind, "incident": shown})
+            while len(value) > _MOST_BYTES and len(shown["members"]) > 1:
+                shown["members"] = shown["members"][: len(shown["members"]) // 2]
+                shown["more_members"] = len(incident.members) - len(shown["members"])
+                value = msgspec.json.encode({"event": change.kind, "incident": shown})
             headers = [(SEQUENCE, b"%d" % incident.sequence)]
             self._writer.write(self._topics.incidents, incident.id, value, headers=headers)

@@ -82,3 +82,16 @@ def test_a_stream_of_other_columns_or_without_a_source_is_refused() -> None:
             writer.write_table(schema.empty_table())
         with pytest.raises(MalformedInputError, match=r"^No batch of judged records: "):
             Batch.read(sink.getvalue().to_pybytes())
+
+
+def test_wide_records_come_in_more_parts_than_narrow_ones() -> None:
+    times, points = np.arange(900.0), np.full((900, 500), 0.5, np.float32)
+    judged = Judged(times, [f"r{at}" for at in range(900)], ["down"] * 900, points)
+    rows = rows_of(judged, np.ones((900, 300), np.float32), np.ones(900, np.bool_), floor=0.0)
+    parts = [*Batch("points/3", (17, 1, 0), 5.0, "v1", rows).parts(before=1.0)]
+
+    assert pa.concat_tables([part.rows for part in parts]).equals(rows)
+    assert [part.watermark for part in parts] == [1.0] * (len(parts) - 1) + [5.0]
+    sizes = [len(part.to_bytes()) for part in parts]
+    assert min(sizes[:-1]) > 300_000
+    assert max(sizes) < 700_000

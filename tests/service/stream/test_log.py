@@ -65,3 +65,19 @@ def test_topics_that_are_written_are_made_and_those_that_are_read_must_be_there(
     assert {name: log.prepare(topics)[name] for name in names} == {
         name: known[name] for name in names
     }
+
+
+def test_a_message_that_no_log_takes_is_left_out_and_told(
+    brokers: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_topic(brokers, "large", 1)
+    writer = Log({"bootstrap.servers": brokers}, "g", threading.Event()).writer()
+    writer.write("large", "one", bytes(2_000_000))
+    writer.write("large", "two", b"small")
+    writer.serve()
+
+    assert writer.flush()
+    [said] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (said.message, said.__dict__["bytes"]) == (
+        *("a message is too large for the log, and left out", 2_000_000),
+    )
