@@ -224,7 +224,15 @@ def _described(job: Job) -> dict[str, Any]:
     about["classes"] = hashlib.sha256(classes).hexdigest() if job.classes else None
     if job.profile is not None:
         about["profile"] = hashlib.sha256(Path(job.profile).read_bytes()).hexdigest()
+    about["source"] = _place(job.source)
     return json.loads(json.dumps(about))  # type: ignore[no-any-return]
+
+
+def _place(address: str) -> str:
+    """Return where an archive is, without keys and however it was written."""
+    if "://" in address:
+        return shown(address)
+    return str(Path(address).absolute())
 
 
 def _begin(job: Job, units: Sequence[Unit]) -> None:
@@ -258,7 +266,8 @@ def _begin(job: Job, units: Sequence[Unit]) -> None:
 
 def _check_same(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
-        if found.get(name) != value:
+        # Jobs of version 0.1.0 did not name their source.
+        if found.get(name, value if name == "source" else None) != value:
             raise TableError(
                 f"{shown(job.out)} holds verdicts of another job: {name} {found.get(name)}, not "
                 f"{value}; give another --out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -127,6 +128,27 @@ def test_parts_of_a_table_that_is_gone_go_too(job: Job, source: Path, tmp_path: 
     assert run(job) == []
     assert not (tmp_path / "out" / PARTS[3]).exists()
     assert json.loads((tmp_path / "out/_manifest.json").read_text())["rows"] == 15
+
+
+def test_another_archive_never_takes_the_place_of_the_one_before(
+    job: Job,
+    source: Path,
+    tmp_path: Path,
+    bundle: Path,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(job)
+    made = sorted((tmp_path / "out").rglob("*.parquet"))
+    other = shutil.copytree(source / "2026", tmp_path / "other")
+    again = job_of(str(other), job.out, bundle, model, keep=["number"])
+    with pytest.raises(
+        TableError, match=r"holds verdicts of another job: source .*/in, not .*/other"
+    ):
+        run(again)
+    assert sorted((tmp_path / "out").rglob("*.parquet")) == made
+    monkeypatch.chdir(tmp_path)
+    assert run(dataclasses.replace(job, source="in")) == []
 
 
 def test_a_pattern_chooses_tables(job: Job, source: Path, bundle: Path, model: Model) -> None:
