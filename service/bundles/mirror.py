@@ -43,6 +43,9 @@ __all__ = ["Mirror", "Mirrored"]
 _COPIES: Final = ".copies"
 _RETRY_SECONDS: Final = 30.0
 """Until a refused bundle is read again, though the store's list of its files is the same."""
+_YOUNG_SECONDS: Final = 10.0
+"""A bundle with a file that is younger is read at each look: the list tells times in seconds, and
+would be the same after another file of the same size in that second."""
 _SILENT_SECONDS: Final = 20.0
 """A look may take longer than usual by this: the library tries again for a minute and a half."""
 _MOST_NAME_BYTES: Final = 255
@@ -185,13 +188,19 @@ class Mirror:
                 name, _, rest = inner.partition("/")
                 folders[name].append((rest, info.size, info.mtime_ns or 0))
         bundles = {
-            name: hashlib.sha256(repr(sorted(inside)).encode()).hexdigest()
+            name: self._state(inside)
             for name, inside in folders.items()
             if _may_be_bundle(name) and MANIFEST in {rest for rest, _, _ in inside}
         }
         if not bundles:  # more likely a wrong address than the wish to serve nothing
             raise _AwayError(f"no folder in it holds a bundle with its {MANIFEST}")
         return bundles, any(rest == "" for rest, _, _ in folders.get(POINTER, ()))
+
+    def _state(self, files: list[tuple[str, int, int]]) -> str:
+        """Return what differs when files, each with size and nanoseconds, may be others."""
+        state = hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
+        age = self.clock() - max(changed for _, _, changed in files) / 1e9
+        return f"{state} {self.clock()}" if abs(age) < _YOUNG_SECONDS else state
 
     def _follow(
         self, files: pa.fs.FileSystem, path: str, name: str, state: str, found: Mirrored

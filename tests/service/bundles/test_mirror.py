@@ -205,6 +205,27 @@ def test_a_refused_bundle_is_read_again_after_a_time_though_its_list_is_the_same
     assert "a" in versions(root)
 
 
+def test_a_bundle_that_changes_twice_in_a_second_is_copied_though_its_list_is_the_same(
+    make: Make, bundle: Path, look: Look, clock: Clock, store: Path, root: Path
+) -> None:
+    first = put_bundle(bundle, store / "a", about="a")
+    _date(store / "a", clock.now)
+    mirror = make()
+    mirror.look()
+    assert versions(root) == {"a": first}
+    shutil.rmtree(store / "a")
+    second = put_bundle(bundle, store / "a", about="b")
+    _date(store / "a", clock.now)
+    look(mirror)
+    assert versions(root) == {"a": second} != {"a": first}
+
+
+def _date(folder: Path, seconds: float) -> None:
+    """Let files have changed then."""
+    for path in folder.rglob("*"):
+        os.utime(path, (seconds, seconds))
+
+
 def test_a_store_that_is_away_changes_nothing_and_is_told_until_it_is_back(
     make: Make,
     upload: Upload,
