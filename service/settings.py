@@ -133,7 +133,8 @@ class Settings(BaseSettings):
     """Maximum bytes of all bodies in memory (256 MiB unless set); beyond it, requests get 503."""
 
     queue: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Maximum number of requests that wait, small and large ones each; the next one gets 503."""
+    """Number of requests that may wait, small and large ones each. More large ones get 503; so do
+    more small ones that arrive together, once it has taken a quarter of a second to read them."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one inference; 1 leaves the other cores to other requests."""

@@ -2,13 +2,15 @@
 
 Everything runs in the event loop, because the expensive work holds the interpreter's lock anyway.
 Small requests that arrive together go through the model together: eight records take hardly longer
-than one. A large request gets two time slices per chunk, to read it and to answer it, in turn with
-the others. After each, small requests that have arrived are answered before the next one.
+than one; of more than can be answered in time, some are refused before they are read. A large
+request gets two time slices per chunk, to read it and to answer it, in turn with the others. After
+each, small requests that have arrived are answered before the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +32,9 @@ accepting its connection to its last byte. A round in which nothing happens take
 _ROUNDS_TO_JOIN = 2
 """Of the event loop in which more small requests may join a batch, while there are several at a
 time: see `benchmarks.batching`. A lone client does not wait for anybody."""
+
+_IN_TIME_SECONDS = 0.25
+"""Small requests that arrive together are answered together: so long may it take to read them."""
 
 
 @dataclass(slots=True)
@@ -54,7 +59,8 @@ class Scheduler:
     """Bounds the requests under way, and shares the event loop fairly.
 
     Args:
-        limit: of small requests ready at a time, and of large ones under way.
+        limit: of small requests that are taken at a time however long it takes, and of large ones
+            under way.
         timed: runs an inference and measures its duration.
 
     Attributes:
@@ -66,15 +72,21 @@ class Scheduler:
         self.waiting = 0
         self._batch: list[tuple[Inference, asyncio.Future[Any]]] = []
         self._rounds = 0
+        self._is_due = False  # the batch is run in a moment
+        self._begun, self._since = 0, 0.0  # small requests since then
         self._lock = asyncio.Lock()
 
     async def run_batched(self, steps: Steps[T]) -> T:
         """Run a small request; its inferences share a batch with those that are ready now.
 
         Raises:
-            Problem: `OVERLOADED`, too many are ready already.
+            Problem: `OVERLOADED`, too many arrived with it.
         """
         try:
+            self._run_soon()
+            if self._begun >= self.limit and self._is_late():
+                raise Problem(OVERLOADED)
+            self._begun += 1
             inference = next(steps)
             while True:
                 result = None if inference is None else await self._enqueue(inference)
@@ -112,19 +124,26 @@ class Scheduler:
 
     def _enqueue(self, inference: Inference) -> asyncio.Future[Any]:
         if len(self._batch) >= self.limit:
-            raise Problem(OVERLOADED)
-        loop = asyncio.get_running_loop()
-        if not self._batch:
-            # Requests that become ready in this round of the event loop join the batch anyway.
-            loop.call_soon(self._run_later, self._rounds)
-        future = loop.create_future()
+            self._run_batch()
+        self._run_soon()
+        future = asyncio.get_running_loop().create_future()
         self._batch.append((inference, future))
         return future
 
+    def _run_soon(self) -> None:
+        """Have the batch run; what becomes ready in this round of the event loop joins it."""
+        if not self._is_due:
+            self._is_due, self._begun, self._since = True, 0, time.monotonic()
+            asyncio.get_running_loop().call_soon(self._run_later, self._rounds)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._since > _IN_TIME_SECONDS
+
     def _run_later(self, rounds: int) -> None:
-        if rounds:
+        if rounds and self._begun < self.limit:
             asyncio.get_running_loop().call_soon(self._run_later, rounds - 1)
         else:
+            self._is_due = False
             self._run_batch()
 
     def _run_batch(self) -> None:

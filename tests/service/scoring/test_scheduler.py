@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -111,17 +112,87 @@ def test_what_the_model_fails_at_fails_for_those_who_asked_and_nobody_else() -> 
     assert (fine, later) == ([10.0], [14.0])
 
 
-@pytest.mark.parametrize("how", ["run_batched", "run_sliced"])
-def test_more_than_may_wait_are_refused_at_once_and_the_others_are_answered(how: str) -> None:
+def test_more_large_ones_than_may_wait_are_refused_at_once_and_the_others_are_answered() -> None:
     async def play() -> tuple[list[Any], Scheduler]:
         scheduler = Scheduler(5, timed)
-        several = (getattr(scheduler, how)(steps(1, place)) for place in range(8))
+        several = (scheduler.run_sliced(steps(1, place)) for place in range(8))
         return await asyncio.gather(*several, return_exceptions=True), scheduler
 
     found, scheduler = asyncio.run(play())
     assert found[:5] == [[2.0 * place] for place in range(5)]
     assert all(each.kind is OVERLOADED for each in found[5:])
     assert scheduler.waiting == 0
+
+
+def test_small_ones_are_refused_unread_once_they_cannot_be_answered_in_time() -> None:
+    read: list[int] = []
+
+    def slow(place: int) -> Steps[list[float]]:
+        read.append(place)
+        time.sleep(0.04)
+        return (yield from steps(1, place))
+
+    async def play() -> list[list[Any]]:
+        scheduler = Scheduler(5, timed)
+        return [
+            await asyncio.gather(
+                *(scheduler.run_batched(slow(place)) for place in range(count)),
+                return_exceptions=True,
+            )
+            for count in (20, 1)
+        ]
+
+    together, alone = asyncio.run(play())
+    answered = [found for found in together if isinstance(found, list)]
+    assert answered == [[2.0 * place] for place in range(len(answered))]
+    assert 5 <= len(answered) <= 8
+    assert all(each.kind is OVERLOADED for each in together[len(answered) :])
+    assert read == [*range(len(answered)), 0]
+    assert alone == [[0.0]]
+
+
+def test_however_slowly_they_are_read_so_many_small_ones_as_may_wait_are_taken() -> None:
+    def slow(place: int) -> Steps[list[float]]:
+        time.sleep(0.1)
+        return (yield from steps(1, place))
+
+    async def play() -> list[list[float]]:
+        scheduler = Scheduler(5, timed)
+        return await asyncio.gather(*(scheduler.run_batched(slow(place)) for place in range(5)))
+
+    assert asyncio.run(play()) == [[2.0 * place] for place in range(5)]
+
+
+def test_many_small_ones_go_through_the_model_in_as_many_batches_as_they_need() -> None:
+    calls: list[int] = []
+
+    def measured(run: Callable[[Matrix], Any], matrix: Matrix) -> Any:
+        calls.append(len(matrix))
+        return run(matrix)
+
+    async def play() -> list[list[float]]:
+        scheduler = Scheduler(5, measured)
+        return await asyncio.gather(
+            *(scheduler.run_batched(steps(1, place)) for place in range(12))
+        )
+
+    assert asyncio.run(play()) == [[2.0 * place] for place in range(12)]
+    assert calls == [5, 5, 2]
+
+
+def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing() -> None:
+    def failing() -> Steps[None]:
+        raise ValueError("no record")
+        yield
+
+    async def play() -> list[float]:
+        scheduler = Scheduler(1, timed)
+        with pytest.raises(ValueError, match="no record"):
+            await scheduler.run_batched(failing())
+        await asyncio.sleep(0.3)
+        return await scheduler.run_batched(steps(1, 3))
+
+    assert asyncio.run(play()) == [6.0]
 
 
 def test_large_requests_take_scheduler_and_small_ones_do_not_wait_for_them() -> None:
