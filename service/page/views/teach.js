@@ -8,7 +8,6 @@ import { notice } from "../notices.js";
 import { drawReport } from "./report.js";
 
 const SEVERITIES = ["critical", "major", "minor", "warning", "indeterminate"];
-const NAME = "[A-Za-z0-9_.\\-]{1,64}";
 
 /** Open the dialog for an incident with its `records`. */
 export function teach(incident) {
@@ -17,7 +16,7 @@ export function teach(incident) {
   const picked = new Set(own.length ? own : incident.records);
   const entries = [...incident.records].sort((one, other) => picked.has(other) - picked.has(one));
   const boxes = entries.map((entry, at) => h("input", { type: "checkbox", id: `record-${at}`, checked: picked.has(entry), value: at }));
-  const name = h("input", { id: "teach-name", required: true, pattern: NAME, maxlength: "64", autocomplete: "off", spellcheck: "false" });
+  const name = h("input", { id: "teach-name", required: true, maxlength: "200", autocomplete: "off", spellcheck: "false" });
   const severity = h("select", { id: "teach-severity" }, SEVERITIES.map((each) => h("option", { selected: each === "major" }, each)));
   const description = h("textarea", { id: "teach-description", rows: "2", maxlength: "1000" });
   const report = h("div", { "aria-live": "polite" });
@@ -29,7 +28,7 @@ export function teach(incident) {
     h("p", { class: "dim note" }, "The service learns a class from these records at once, without training. First see what would change."),
     h("div", { class: "columns teach" },
       h("div", {},
-        h("div", { class: "fieldset" }, h("label", { for: "teach-name" }, "Name (letters, digits, _ . -)"), name),
+        h("div", { class: "fieldset" }, h("label", { for: "teach-name" }, "Name"), name),
         h("div", { class: "fieldset" }, h("label", { for: "teach-severity" }, "Severity"), severity),
         h("div", { class: "fieldset" }, h("label", { for: "teach-description" }, "Description, if any"), description)),
       h("fieldset", { class: "records" }, h("legend", {}, "Records it is learned from"), entries.map((entry, at) =>
@@ -41,7 +40,7 @@ export function teach(incident) {
 
   function read() {
     const chosen = boxes.filter((box) => box.checked).map((box) => entries[Number(box.value)]);
-    return { name: name.value, severity: severity.value, description: description.value, records: chosen.map(({ record }) => clean(record)) };
+    return { name: name.value.trim(), severity: severity.value, description: description.value, records: chosen.map(({ record }) => clean(record)) };
   }
 
   // Where the incident's own records are taught, its history says so.
