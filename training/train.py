@@ -154,6 +154,8 @@ def fit_and_test(
     space = Space.of(encoder.embed, rows)
     if held_out is None:
         held_out = HeldOut(space.measure(encoder.embed(fitted.dev.matrix)), fitted.dev.labels)
+        if classifier.traffic_ is not None:
+            held_out = held_out.as_traffic(classifier.traffic_)
     rule = decision_rule(space, held_out, recipe.unknown_rate, classifier.shares_)
     rule = with_carried(rule, encoder.embed, dataset, recipe.unknown_rate)
     loss = LosslessTripletLoss(recipe.fit.beta, recipe.fit.epsilon)

@@ -16,7 +16,8 @@ from models.bundle import Bundle
 from models.model import Model
 from models.reference import MOST
 from training.dataset.dataset import Rows, load_dataset
-from training.fitting.cross import FOLDS
+from training.fitting import estimator
+from training.fitting.cross import FOLDS, blocks_of
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch, fit
 from training.recipe import Recipe, RecipeError
@@ -335,6 +336,61 @@ def test_with_groups_the_last_fit_takes_dev_rows_and_fits_without_them_calibrate
     assert sum(filter(None, shares.values())) == pytest.approx(1)
     model = Model(bundle)
     np.testing.assert_allclose(model.rule.log_prior, fitted.rule.log_prior)  # type: ignore[arg-type]
+
+
+def test_groups_that_hold_a_class_each_cannot_calibrate_and_blocks_do(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    """As where every scenario is a capture of its own."""
+    table = make_table()
+    captures = {"good": "c0", "slow": "c1", "lossy": "c2"}
+    capture = pl.col("label").replace(captures)
+    late = (pl.col("label") == "lossy") & (pl.int_range(len(table)) % 2 == 0)
+    table = table.with_columns(capture=pl.when(late).then(pl.lit("c3")).otherwise(capture))
+    recipe = make_recipe(table, series=["capture"])
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert sum(bundle.manifest.calibration.records.values()) == 180
+    assert "each without a quarter" in bundle.files["card.md"].decode()
+
+
+def test_a_class_on_one_device_leaves_the_others_measured(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table().filter((pl.col("label") != "slow") | (pl.col("device") == "r1"))
+    recipe = make_recipe(table, series=["device"])
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert bundle.manifest.calibration.records["slow"] == 0
+    assert bundle.manifest.calibration.records["good"] > 50
+
+
+def test_a_field_that_one_device_alone_has_is_no_hindrance(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    table = make_table().with_columns(
+        special=pl.when(pl.col("device") == "r1").then(pl.col("latency_ms") * 3)
+    )
+    recipe = make_recipe(table, series=["device"], encoder={"linear": True, "members": 1})
+    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert "special" in fitted.dataset.schema.names
+    assert np.isfinite(fitted.held_out.distances).all()
+    assert len(Model(bundle).examples) == 3
+
+
+def test_neighbours_are_those_in_time_however_it_is_written(
+    make_table: Callable[..., pl.DataFrame],
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    days = [f"{1 + i % 28:02}.{1 + i // 28:02}.2026 00:00" for i in range(240)]
+    seen: list[list[int]] = []
+
+    def spy(labels: Any, order: Any) -> Any:
+        seen.append(order.tolist())
+        return blocks_of(labels, order)
+
+    monkeypatch.setattr(estimator, "blocks_of", spy)
+    train(make_recipe(make_table(time=days), time="time"), datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert seen == [[*range(1, 181)]]
 
 
 @pytest.mark.parametrize("time", [None, "time"])

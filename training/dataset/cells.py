@@ -92,8 +92,12 @@ def clean(
     text: Collection[str],
     usual: Decimal = ".",
     reading: Reading | None = None,
+    names: Collection[str] = (),
 ) -> CleanTable:
-    """Read columns as numbers or booleans where they are such, but for those that stay `text`."""
+    """Read columns as numbers or booleans where they are such, but for those that stay `text`.
+
+    Columns in `names` stay text, too, and lack only the marks for missing values among numbers.
+    """
     reading = reading or Reading()
     columns: dict[str, pl.Series] = {}
     units: dict[str, str] = {}
@@ -109,7 +113,11 @@ def clean(
             continue
         cells = column.set(column.is_in(reading.missing), None) if reading.missing else column
         numbers = read_numbers(cells, reading.decimal, usual, reading.missing)
-        if numbers is None:
+        if name in names:
+            columns[name] = cells
+            if numbers is not None and not numbers.odd:
+                columns[name] = cells.set(numbers.values.is_null(), None)
+        elif numbers is None:
             columns[name] = cells if (flags := read_booleans(cells)) is None else flags
         elif numbers.odd:
             columns[name], odd[name] = cells, numbers.odd

@@ -1,7 +1,7 @@
 """From a table to matrices, encoded as the service encodes a record."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.bundle import MOST_BYTES, MOST_FIELDS
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
 from training.dataset.clocks import with_rates
 from training.dataset.labels import Counts, carried_classes, class_names, small_classes
@@ -163,6 +164,7 @@ def load_dataset(
     if columns.clocks and not is_sample:
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
         parts = read_labelled(recipe, split, more, rated).parts
+    parts = {part: _codes_as_text(table, kinds) for part, table in parts.items()}
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
     counts = Counts.of(train[recipe.label], parts["dev"][recipe.label])
@@ -170,6 +172,7 @@ def load_dataset(
     carried = carried_classes(counts, recipe)
     classes = *(name for name in names if name not in carried), *carried
     schema, fit_schema = _schemas(train.filter(described), carried, kinds, recipe)
+    _check_width(schema, recipe)
     rows: dict[Part, Rows] = {}
     notes = [*read.notes]
     if split.by == "random":
@@ -207,6 +210,10 @@ def _at_common_levels(
     The tables show them adapted, too.
     """
     context = [*recipe.sites, *([] if recipe.time is None else [recipe.time])]
+    for part, rows in parts.items():
+        for name in context:
+            if name not in rows.table.columns:
+                raise RecipeError(f"the {part} rows have no column {name!r}, which sites need")
     every = [rows.table.select(pl.col(context)) for rows in parts.values()]
     matrix = np.concatenate([rows.matrix for rows in parts.values()])
     adapted = adapt_sites(matrix, pl.concat(every, how="vertical_relaxed"), schema, recipe)
@@ -250,6 +257,21 @@ def _schemas(
     return Schema(tuple(accepting)), Schema(fitted)
 
 
+def _check_width(schema: Schema, recipe: Recipe) -> None:
+    """Refuse, before anything is fitted, fields that no bundle could hold."""
+    if len(schema) > MOST_FIELDS:
+        raise RecipeError(
+            f"{len(schema):,} columns are fields, a model takes {MOST_FIELDS:,}: leave some out "
+            "with --ignore"
+        )
+    width = sum(2 if field.required else 3 for field in schema.fields)
+    if recipe.encoder.linear and 4 * width**2 > MOST_BYTES:
+        raise RecipeError(
+            f"{len(schema):,} fields are too many to be whitened: leave some out with --ignore, or "
+            "set linear = false under [encoder]"
+        )
+
+
 def _new_rows(
     added: Sequence[Added],
     parts: Mapping[Part, pl.DataFrame],
@@ -271,6 +293,12 @@ def _new_rows(
     return new, tuple(additions)
 
 
+def _codes_as_text(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:
+    """Return the table with the codes of categories as text: added rows may have others."""
+    codes = [n for n, kind in kinds.items() if kind == "category" and n in table.columns]
+    return table.with_columns(pl.col(n).cast(pl.String) for n in codes)
+
+
 def _comparable(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:
     """Return the fields such that values of equal encoding are equal: text, or float32."""
     text = [name for name, kind in kinds.items() if kind == "category"]
@@ -287,11 +315,16 @@ def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
 
 
-def groups_of(rows: Rows, groupings: Iterable[Sequence[str]], least: int) -> Labels | None:
+def groups_of(
+    rows: Rows,
+    groupings: Iterable[Sequence[str]],
+    least: int,
+    serves: Callable[[Labels], bool] = lambda _groups: True,
+) -> Labels | None:
     """Return the group of each row, from 0, by the first columns that give enough groups.
 
     Columns serve if they give `least` groups and none of them has more than half of the rows: what
-    is left out in turn must leave enough to fit.
+    is left out in turn must leave enough to fit. `serves` may ask for more.
     """
     for columns in groupings:
         if not {*columns} <= {*rows.table.columns}:
@@ -303,7 +336,8 @@ def groups_of(rows: Rows, groupings: Iterable[Sequence[str]], least: int) -> Lab
             groups = np.empty(len(rows), dtype=np.int64)
             for group, of_group in enumerate(members):
                 groups[of_group] = group
-            return groups
+            if serves(groups):
+                return groups
     return None
 
 

@@ -235,6 +235,7 @@ def _shared_groups(recipe: Recipe, parts: Mapping[Part, pl.DataFrame]) -> Iterat
             .unique()
             .with_columns(part=pl.lit(part))
             for part, rows in parts.items()
+            if {*names} <= {*rows.columns}  # a second table may lack them
         ).drop_nulls()
         counts = groups.group_by("group").agg("part").sort("group")
         shared = counts.filter(pl.col("part").list.len() > 1)

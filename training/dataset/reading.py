@@ -58,11 +58,17 @@ class Table:
         return [f"row {row + 1} (from 1)" for row in rows]
 
 
-def read_file(path: Path, reading: Reading | None = None, plan: Plan | None = None) -> Table:
+def read_file(
+    path: Path,
+    reading: Reading | None = None,
+    plan: Plan | None = None,
+    as_text: frozenset[str] = frozenset(),
+) -> Table:
     """Read text with separators, NDJSON, Parquet, Arrow or Excel, as the file's content tells.
 
     Columns without a name and without a value, which a separator at the end of lines makes, are
     left out. A plan takes some of the rows only; of a Parquet file no others are held in memory.
+    Columns of a text in `as_text` stay text (see `read_text`).
 
     Raises:
         RecipeError: there is no such file, or it cannot be read.
@@ -73,15 +79,22 @@ def read_file(path: Path, reading: Reading | None = None, plan: Plan | None = No
     if path.is_dir():
         raise RecipeError(f"the table {path} cannot be read: it is a folder; give a file in it")
     stat = path.stat()
-    return _read(path, reading or Reading(), plan, (stat.st_mtime_ns, stat.st_size))
+    state = stat.st_mtime_ns, stat.st_size
+    return _read(path, reading or Reading(), plan, as_text, state)
 
 
 @functools.lru_cache(maxsize=2)  # a table is read again for every split and its first page
-def _read(path: Path, reading: Reading, plan: Plan | None, state: tuple[int, int]) -> Table:
+def _read(
+    path: Path,
+    reading: Reading,
+    plan: Plan | None,
+    as_text: frozenset[str],
+    state: tuple[int, int],
+) -> Table:
     del state  # of the file: another one is another entry
     form = _format(path)
     try:
-        table = _content(path, form, reading, plan)
+        table = _content(path, form, reading, plan, as_text)
     except ModuleNotFoundError as error:
         raise RecipeError(
             f"the table {path} cannot be read without fastexcel: pip install -c constraints.txt "
@@ -106,9 +119,11 @@ def _read(path: Path, reading: Reading, plan: Plan | None, state: tuple[int, int
     return dataclasses.replace(table, rows=rows, notes=notes)
 
 
-def _content(path: Path, form: str, reading: Reading, plan: Plan | None) -> Table:
+def _content(
+    path: Path, form: str, reading: Reading, plan: Plan | None, as_text: frozenset[str]
+) -> Table:
     if form == "text":
-        table = Table(path, *read_text(path, reading))
+        table = Table(path, *read_text(path, reading, as_text))
     elif form == "Parquet" and plan and (sampled := sample_parquet(path, plan)):
         return _sampled(Table(path, pl.DataFrame()), *sampled)
     else:

@@ -15,6 +15,7 @@ import polars as pl
 import polars.selectors as cs
 import pyarrow.parquet as pq
 
+from models.names import folded
 from training.dataset.labels import trimmed
 from training.dataset.times import seconds_of
 from training.recipe import Recipe
@@ -85,7 +86,9 @@ class Sample:
 
     def weight(self, label: str) -> float:
         """Return how many rows of the table each row of a class stands for."""
-        taken, of = self.classes.get(label, (1, 1))
+        # Spellings that were merged are one class.
+        found = [counts for name, counts in self.classes.items() if folded(name) == folded(label)]
+        taken, of = (sum(counts) for counts in zip(*found, strict=True)) if found else (0, 0)
         return of / taken if taken else 1.0
 
 

@@ -162,7 +162,10 @@ def _check_values(columns: pl.DataFrame) -> None:
 
 def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
     for name in (*recipe.ignore, *recipe.keep, *recipe.fields, *recipe.context):
-        matches = name in recipe.fields and fnmatch.filter(train.columns, name)
+        clock = name.removesuffix(RATE_SUFFIX)  # its rate may be described
+        matches = name in recipe.fields and (
+            clock in train.columns or fnmatch.filter(train.columns, name)
+        )
         if name not in train.columns and not matches:
             raise RecipeError(f"the table has no column {name!r} to ignore, keep or describe")
     if long := [name for name in train.columns if len(name) > LONGEST_NAME]:
@@ -222,9 +225,14 @@ def _is_name(words: str) -> bool:
 
 
 def _counts_rows(column: pl.Series) -> bool:
-    """Return whether a number only grows, or only falls, from row to row."""
+    """Return whether a number counts the rows up or down, but for rows that are not there.
+
+    A counter of traffic only grows, too, but by other steps each time.
+    """
     steps = column.cast(pl.Float64).diff().drop_nulls()
-    return len(steps) > _FEW and bool((steps > 0).all() or (steps < 0).all())
+    if len(steps) <= _FEW or not ((steps > 0).all() or (steps < 0).all()):
+        return False
+    return steps.n_unique() <= len(steps) / 4
 
 
 def _is_epoch(column: pl.Series) -> bool:
@@ -338,6 +346,14 @@ def text_columns(names: Iterable[str], recipe: Recipe) -> frozenset[str]:
     """Return the columns that the recipe takes as text, whatever their cells look like."""
     categories = (n for n in names if override_of(n, recipe).kind == "category")
     return frozenset({recipe.label, *categories})
+
+
+def kept_as_text(recipe: Recipe) -> frozenset[str]:
+    """Return the columns, or patterns of them, whose cells are names whatever they look like."""
+    split = [recipe.split.column] if recipe.split.by in ("group", "column") else []
+    named = {*recipe.series, *recipe.sites, *recipe.event, *recipe.leave_out, *split}
+    categories = {n for n, override in recipe.fields.items() if override.kind == "category"}
+    return frozenset(filter(None, {recipe.label, *named, *categories} - {recipe.time}))
 
 
 def with_units(recipe: Recipe, units: Mapping[str, str]) -> Recipe:

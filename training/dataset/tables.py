@@ -13,7 +13,12 @@ from training.dataset.cells import CleanTable, clean, factor_between
 from training.dataset.labels import describe, merged, spellings, trimmed
 from training.dataset.reading import Table, read_file
 from training.dataset.sampling import Plan, Sample
-from training.dataset.schema_inference import is_named_as_no_field, text_columns, with_units
+from training.dataset.schema_inference import (
+    is_named_as_no_field,
+    kept_as_text,
+    text_columns,
+    with_units,
+)
 from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column
 from training.recipe import Reading, Recipe, RecipeError, Severity, Split, TableError
 
@@ -48,15 +53,18 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def clean_table(path: Path, recipe: Recipe) -> tuple[Table, CleanTable]:
     """Read a table that has the recipe's label column, if any, and the numbers in its text."""
-    table = read_file(path, recipe.reading, Plan.of(recipe))
+    table = read_file(path, recipe.reading, Plan.of(recipe), kept_as_text(recipe))
     if recipe.label:
         need_column(table.rows, recipe.label, "label column", path)
-    return table, _clean(table, text_columns(table.rows.columns, recipe), recipe.reading)
+    text = text_columns(table.rows.columns, recipe)
+    return table, _clean(table, text, recipe.reading, kept_as_text(recipe))
 
 
 @functools.lru_cache(maxsize=2)
-def _clean(table: Table, text: frozenset[str], reading: Reading) -> CleanTable:
-    return clean(table.rows, text, table.decimal, reading)
+def _clean(
+    table: Table, text: frozenset[str], reading: Reading, names: frozenset[str]
+) -> CleanTable:
+    return clean(table.rows, text, table.decimal, reading, names)
 
 
 def odd_cells(recipe: Recipe, table: Table, cleaned: CleanTable) -> dict[str, str]:
@@ -131,6 +139,11 @@ def _parts(
 ) -> dict[Part, pl.DataFrame]:
     if split is None:
         return {"train": _kept(frames[0], recipe)}
+    if recipe.test_table and split.by != "column":  # which has all test rows
+        train, dev, _ = split.shares
+        split = split.model_copy(
+            update={"shares": (train / (train + dev), dev / (train + dev), 0.0)}
+        )
     table = assign_parts(frames[0], split, recipe.fit.seed, recipe.label, sample)
     table = _kept(table, recipe)
     parts = {part: table.filter(pl.col(PART) == part).drop(PART) for part in PARTS}
@@ -194,6 +207,8 @@ def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
         try:
             if kind.is_numeric():  # not the table's own type: added rows may have 2.5 for 2
                 column = column.cast(pl.Float64)
+            elif kind == pl.String and column.dtype.is_float():  # codes, some of them missing
+                column = _whole(column).cast(pl.String)
             elif kind == pl.Boolean and column.dtype != pl.Boolean:
                 column = _booleans(column)
             else:
@@ -205,6 +220,11 @@ def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
             ) from error
         columns.append(column)
     return pl.DataFrame(columns)
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    """Return numbers as integers, if all of them are."""
+    return column.cast(pl.Int64) if (column.drop_nulls() % 1 == 0).all() else column
 
 
 def _booleans(column: pl.Series) -> pl.Series:

@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,8 +50,14 @@ class TextTable(NamedTuple):
     notes: tuple[str, ...]  # what was guessed or skipped
 
 
-def read_text(path: Path, reading: Reading) -> TextTable:
+def read_text(path: Path, reading: Reading, as_text: Collection[str] = ()) -> TextTable:
     """Read a table of text; what `reading` does not give is detected.
+
+    Args:
+        path: of the table.
+        reading: how.
+        as_text: columns, or patterns of them, that are no numbers whatever they look like: 1.10 is
+            another version than 1.1.
 
     Raises:
         TableError: it is no text, or a row has not as many cells as the header.
@@ -70,6 +77,7 @@ def read_text(path: Path, reading: Reading) -> TextTable:
             lines.join() if lines.skipped else text,
             separator=lines.separator,
             decimal_comma=decimal == "," != lines.separator,
+            as_text=as_text,
         )
     except pl.exceptions.PolarsError:
         _refuse_ragged(path, text, lines.separator, failed=True)
@@ -77,8 +85,12 @@ def read_text(path: Path, reading: Reading) -> TextTable:
     return TextTable(rows, decimal, tuple(notes))
 
 
-def _parsed(text: bytes, **dialect: Any) -> pl.DataFrame:
+def _parsed(text: bytes, as_text: Collection[str], **dialect: Any) -> pl.DataFrame:
     """Parse a text, each column in the type that all of its cells have."""
+    if as_text:
+        names = pl.read_csv(io.BytesIO(text), n_rows=0, **dialect).columns
+        kept = [n for n in names if any(n == p or fnmatchcase(n, p) for p in as_text)]
+        dialect["schema_overrides"] = dict.fromkeys(kept, pl.String)
     try:
         # Types that the first rows have nearly always hold, and looking at all takes a minute.
         rows = pl.read_csv(io.BytesIO(text), infer_schema_length=_ROWS, **dialect)

@@ -92,6 +92,8 @@ def _check(dataset: Dataset, plan: FewShot) -> tuple[int, ...]:
             raise RecipeError(
                 f"{name!r} has {rows} train and dev rows, {max(plan.shots)} are asked for"
             )
+        if not (dataset.test.labels == label).any():
+            raise RecipeError(f"{name!r} has no test row, by which it could be judged")
     if not {*dataset.classes[1:]} - {*plan.hold_out, *dataset.carried}:
         raise RecipeError("a fault class must be left to train on; hold out fewer")
     return tuple(dataset.classes.index(name) for name in plan.hold_out)

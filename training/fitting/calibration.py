@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ class HeldOut:
 
     distances: Distances  # [n, classes] to that encoder's centroids
     labels: Labels  # [n]
+    weights: Shares | None = None  # [n], where classes are more or less common in traffic
+
+    def as_traffic(self, shares: Shares) -> "HeldOut":
+        """Return the records, each class weighted by its share in traffic, [classes]."""
+        here = np.bincount(self.labels, minlength=len(shares)) / len(self.labels)
+        weights = np.divide(shares, here, out=np.zeros_like(shares), where=here > 0)
+        return replace(self, weights=weights[self.labels])
 
     @property
     def macro_f1(self) -> float:
@@ -137,7 +144,8 @@ def fit_temperature(held_out: HeldOut, shares: Shares | None) -> tuple[float, Di
 
     def cross_entropy(log_t: float) -> float:
         probabilities = softmax(prior - distances / math.exp(log_t), axis=1)
-        return float(log_loss(labels, probabilities, labels=range(distances.shape[1])))
+        every = range(distances.shape[1])
+        return float(log_loss(labels, probabilities, labels=every, sample_weight=held_out.weights))
 
     best = minimize_scalar(cross_entropy, bounds=(math.log(1e-4), math.log(10)), method="bounded")
     temperature = float(np.float32(math.exp(best.x)))

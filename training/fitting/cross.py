@@ -48,6 +48,21 @@ def folds_of(groups: npt.NDArray[np.int64], seed: int) -> Folds:
     return folds
 
 
+def can_measure(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np.int64]) -> bool:
+    """Return whether good traffic and a fault have records in two folds or more.
+
+    A class in one fold is unknown to the fit that would measure it.
+
+    Args:
+        labels: int [n], 0 for good traffic.
+        seed: of the folds.
+        groups: int [n], the group of each record, from 0.
+    """
+    folds = folds_of(groups, seed)
+    spread = [len(np.unique(folds[labels == c])) > 1 for c in range(int(labels.max()) + 1)]
+    return spread[0] and any(spread[1:])
+
+
 def blocks_of(labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> Folds:
     """Cut the records of each class, in an order, into as many blocks as there are folds.
 
@@ -110,6 +125,8 @@ def measure_held_out(
             of_all[folds == fold] = of_fold
         report()
     known = np.isfinite(distances[0][np.arange(len(rows)), rows.labels])
+    if not known.any():
+        raise RecipeError("no class has records in two groups or more, so none can be measured")
     labels = rows.labels[known]
     return [HeldOut(np.nan_to_num(of_all[known], nan=1.0), labels) for of_all in distances]
 
@@ -152,6 +169,8 @@ def _measure(
     """
     train, held_out = rows.select(folds != fold), rows.select(folds == fold)
     known = np.flatnonzero(np.bincount(train.labels, minlength=classes) > 1)
+    if len(known) < 2:  # there is nothing to tell apart, so the encoder would learn nothing
+        return fold, [np.full((len(held_out), classes), np.nan) for _ in variants]
     train = train.select(np.isin(train.labels, known))
     train = Rows(train.matrix, np.searchsorted(known, train.labels).astype(np.int64))
     encoder, _ = fit(schema, train, None, shape, settings, lambda *_: None)

@@ -3,6 +3,7 @@
 It imputes and scales too, so that the exported graph takes raw values.
 """
 
+import warnings
 from collections.abc import Collection
 
 import numpy as np
@@ -67,7 +68,7 @@ class Scaling(nn.Module):
         flags = [i for i in numbers if not schema.fields[i].required]
         self.numbers, self.flags = _indices(numbers), _indices(flags)
         raw = matrix[:, numbers].astype(np.float64)
-        median = np.nanmedian(raw, axis=0) if numbers else np.zeros(0)
+        median = _median(raw) if numbers else np.zeros(0)
         values = np.where(np.isnan(raw), median, raw)
         self.median, self.spread = _statistic(median), _statistic(_spread(values - median))
         deviation = values.std(axis=0)
@@ -149,6 +150,13 @@ def _indices(values: list[int]) -> nn.Buffer:
 
 def _statistic(values: Numbers) -> nn.Buffer:
     return nn.Buffer(torch.tensor(values, dtype=torch.float32))
+
+
+def _median(raw: Numbers) -> Numbers:
+    """Return the median of each column, 0 of one without a value, as a fold may have."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+        return np.nan_to_num(np.nanmedian(raw, axis=0))
 
 
 def _spread(off: Numbers) -> Numbers:

@@ -5,6 +5,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Annotated, Any, Self
 
@@ -28,8 +29,15 @@ from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Labels, Rows, groups_of
+from training.dataset.times import seconds_of
 from training.fitting.calibration import HeldOut, Shares, Space, decision_rule
-from training.fitting.cross import FOLDS, blocks_of, folds_of, measure_held_out
+from training.fitting.cross import (
+    FOLDS,
+    blocks_of,
+    can_measure,
+    folds_of,
+    measure_held_out,
+)
 from training.fitting.encoder import BLOCK, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
@@ -81,6 +89,7 @@ class SiameseClassifier(
         forest_choice_: which trees are a member, if any, and why.
         prior_choice_: how much the share of a class counts, and why.
         shares_: float [k], the shares that `rule_` knows; None for a rule without a prior.
+        traffic_: float [k], the share of each class in traffic, where it was given.
         calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
             `dev` rows; only of such a model, too.
         history_, n_iter_: results of every epoch, and the number of epochs.
@@ -152,18 +161,21 @@ class SiameseClassifier(
             held_out = dev.matrix, dev.labels
             self.fit(train.matrix, train.labels, dev=held_out, shares=shares, report=report)
             return
-        groups = groups_of(known, recipe.groupings, FOLDS)
+        serves = partial(can_measure, known.labels, recipe.fit.seed)
+        groups = groups_of(known, recipe.groupings, FOLDS, serves)
         self.calibrated_by_ = "blocks" if groups is None else "groups"
         blocks = None
         if groups is None:
             if recipe.calibration == "cross":
                 raise FitError(
                     f"cross calibration needs columns that give at least {FOLDS} groups, none of "
-                    "which has more than half of the rows: leave_out in the recipe"
+                    "which has more than half of the rows, and good traffic and a fault in several "
+                    "of them: leave_out in the recipe"
                 )
             order = np.arange(len(known), dtype=np.int64)
             if recipe.time is not None:
-                order = known.table[recipe.time].rank("ordinal").fill_null(0).to_numpy()
+                times = seconds_of(known.table[recipe.time])
+                order = times.rank("ordinal").fill_null(0).to_numpy()
             blocks = blocks_of(known.labels, order)
         shares = _shares(recipe, dataset, known.labels)
         self.fit(
@@ -196,7 +208,8 @@ class SiameseClassifier(
                 event. Instead of dev records, fits that each leave some groups out calibrate.
             blocks: [n], the same for parts of a series where no groups are known: neighbours of
                 what is left out are trained on, so boosted trees are never chosen by it.
-            shares: [k], the prior share of each class; that among the records when not given.
+            shares: [k], the share of each class in the traffic to come; that among the records
+                when not given.
             report: called after every epoch, with the encoder in its current state.
 
         Raises:
@@ -251,6 +264,11 @@ class SiameseClassifier(
         space, self.held_out_ = Space.of(self._embed, train), chosen if held_out is None else None
         if held_out is not None:
             chosen = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
+        self.traffic_ = shares
+        if shares is not None:
+            chosen = chosen.as_traffic(shares)
+        if self.held_out_ is not None:
+            self.held_out_ = chosen
         shares = shares_of(train.labels) if shares is None else shares
         self.prior_choice_ = choose_prior(chosen, shares, settings.prior)
         self.shares_ = self.prior_choice_.apply(shares)
@@ -362,8 +380,10 @@ class SiameseClassifier(
         return self.rule_.decide(self._embed(self._checked(X)).astype(np.float64))
 
 
-def _shares(recipe: Recipe, dataset: Dataset, labels: Labels) -> Shares:
-    """Return the share of each class among the rows of the table, or as the recipe says."""
+def _shares(recipe: Recipe, dataset: Dataset, labels: Labels) -> Shares | None:
+    """Return the share of each class in traffic, None where it is that among the labels."""
+    if dataset.sample is None and recipe.fault_share is None:
+        return None
     sample = dataset.sample
     weights = [sample.weight(name) for name in dataset.classes] if sample else ()
     return shares_of(labels, recipe.fault_share, weights)

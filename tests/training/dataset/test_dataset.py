@@ -255,10 +255,14 @@ def test_random_dev_rows_beside_a_test_table_are_warned_of_for_what_they_are(
     make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     make_table(60, seed=1).write_parquet(tmp_path / "later.parquet")
-    split = {"by": "random", "shares": (0.8, 0.2, 0.0)}
     recipe = make_recipe(
-        make_table(), ignore=["part"], split=split, test_table=tmp_path / "later.parquet"
+        make_table(),
+        ignore=["part"],
+        split={"by": "random"},  # whose shares are train's, dev's and test's
+        test_table=tmp_path / "later.parquet",
     )
+    read = load_dataset(recipe)
+    assert (len(read.train), len(read.dev), len(read.test)) == (192, 48, 60)  # nothing is lost
     (note,) = load_dataset(recipe).notes
     assert "dev rows were drawn at random" in note
     assert "flatter" not in note
@@ -304,3 +308,45 @@ def test_another_split_can_be_asked_for(small_recipe: Recipe) -> None:
     assert not devices[0] & devices[1]
     assert not devices[0] & devices[2]
     assert not devices[1] & devices[2]
+
+
+def test_names_that_look_like_numbers_stay_as_they_are_written(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    versions = ["7.1", "7.10", "007"]
+    table = make_table(
+        version=[versions[i // 5 % 3] for i in range(240)],
+        port=[["1.1", "1.10"][i % 2] for i in range(240)],
+    ).with_columns(pl.col("label").replace({"slow": "1.1", "lossy": "1.10"}))
+    recipe = make_recipe(table, series=["port"], fields={"version": {"kind": "category"}})
+    table.write_csv(tmp_path / "t.csv")
+    dataset = load_dataset(recipe.model_copy(update={"table": tmp_path / "t.csv"}))
+    assert dataset.schema["version"].categories == ("007", "7.1", "7.10")
+    assert dataset.classes == ("good", "1.1", "1.10")
+    assert set(dataset.train.table["port"]) == {"1.1", "1.10"}
+
+
+def test_added_rows_have_the_codes_of_a_category_as_the_table_has_them(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    table = make_table(oper=[1 + i % 2 for i in range(240)])
+    added = table.filter(part="train").head(30).with_columns(latency_ms=pl.col("latency_ms") + 1)
+    added.drop("part").write_csv(tmp_path / "more.csv")
+    recipe = make_recipe(table, fields={"oper": {"kind": "category"}}, add=[tmp_path / "more.csv"])
+    dataset = load_dataset(recipe)
+    at = dataset.schema.names.index("oper")
+    assert dataset.schema["oper"].categories == ("1", "2")
+    assert len(dataset.train) == 150
+    for rows in (dataset.train, dataset.dev):
+        assert set(rows.matrix[:, at]) == {0.0, 1.0}
+
+
+def test_more_fields_than_a_bundle_holds_are_refused_before_the_fit(
+    make_table: MakeTable, make_recipe: MakeRecipe
+) -> None:
+    random = np.random.default_rng(0)
+    for count, words in ((4100, "a model takes 4,096"), (3000, "too many to be whitened")):
+        values = {f"f{i}": [None, *random.normal(size=239)] for i in range(count)}
+        table = pl.DataFrame(values).hstack(make_table().select("part", "label"))
+        with pytest.raises(RecipeError, match=words):
+            load_dataset(make_recipe(table, encoder={"linear": True}))

@@ -183,3 +183,17 @@ def test_five_hundred_columns_and_a_nameless_one_are_examined(
     assert [each.reason for each in found.columns if not each.name.strip()] == [
         "it has no name: a row index?"
     ]
+
+
+def test_a_second_table_without_a_column_of_the_context_is_no_hindrance(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    table = make_table(event=[i // 20 for i in range(240)])
+    make_table(60, seed=1).drop("part").write_csv(tmp_path / "later.csv")
+    recipe = make_recipe(
+        table.drop("part"),
+        split={"by": "random"},
+        event=["event"],
+        test_table=tmp_path / "later.csv",
+    )
+    assert column(examine(recipe), "latency_ms").field is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def test_rows_without_a_label_are_not_taken_and_a_label_to_leave_out_is_seen_onc
     assert sample.classes == {"a": (50, 250), "b": (50, 250)}
     assert sample.weight("a") == 5
     assert sample.weight("carried along") == 1
+    merged = replace(sample, classes={"Normal": (1, 40), "NORMAL": (1, 2), "normal": (2, 10)})
+    assert merged.weight("normal") == 52 / 4
 
 
 def test_without_any_of_the_columns_rows_are_taken_evenly() -> None:

@@ -469,3 +469,16 @@ def test_the_user_knows_better_what_is_relative(infer: Infer) -> None:
     overrides = {"rel_*": {"relative": False}, "load": {"relative": True}}
     inference = infer({"fields": overrides}, rel_load=numbers(), load=[i % 7 for i in range(240)])
     assert [field(inference, name).relative for name in ("rel_load", "load")] == [False, True]
+
+
+def test_a_busy_counter_of_one_device_becomes_a_rate_and_no_identifier(infer: Infer) -> None:
+    octets = np.cumsum(1000 + 100 * np.random.default_rng(0).random(240)).astype(int).tolist()
+    found = infer({"time": "time", "ignore": ["device"]}, in_octets=octets)
+    assert field(found, "in_octets_per_s").kind == "rate"
+    assert "its increase per second is a field" in found.dropped["in_octets"]
+
+
+def test_the_rate_of_a_counter_may_be_described_by_its_name(infer: Infer) -> None:
+    octets = np.cumsum(1000 + 100 * np.random.default_rng(0).random(240)).astype(int).tolist()
+    options = {"time": "time", "fields": {"in_octets_per_s": {"kind": "rate", "unit": "By/s"}}}
+    assert field(infer(options, in_octets=octets), "in_octets_per_s").unit == "By/s"

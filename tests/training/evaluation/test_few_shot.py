@@ -155,6 +155,14 @@ def test_what_cannot_be_held_out_is_refused(
         few_shot(real_recipe(), asked, quiet)
 
 
+def test_a_class_without_a_test_row_is_refused_before_the_fit(
+    real_recipe: Make, real_table: pl.DataFrame
+) -> None:
+    rest = real_table.filter((pl.col("label") != "port_flap") | (pl.col("part") != "test"))
+    with pytest.raises(RecipeError, match="'port_flap' has no test row"):
+        few_shot(real_recipe(rest), plan("port_flap"), quiet)
+
+
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from models.decision import NearestCentroid, distances_between
 from models.support import conformal_quantile
 from training.dataset.dataset import Rows
-from training.fitting.calibration import HeldOut, Space, decision_rule
+from training.fitting.calibration import HeldOut, Space, decision_rule, fit_temperature
 from training.fitting.prior import shares_of
 
 Points = np.ndarray[Any, np.dtype[np.float32]]
@@ -186,3 +186,20 @@ def test_radii_are_those_of_the_records_that_the_prior_gives_to_a_class() -> Non
     for c in range(3):
         mine = decisions.nearest == c
         assert (~decisions.accepted[mine]).mean() == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_temperature_is_that_of_traffic_made_up_otherwise_than_the_records() -> None:
+    """Faults are half of the records held out, and one record in a thousand of the traffic."""
+    shares = np.array([0.999, 0.001])
+    centroids = np.array([[0.45] * 16, [0.55] * 16], dtype=np.float32)
+
+    def temperature(counts: list[int], *, weighted: bool) -> float:
+        points, labels = around(centroids, counts, 0.1)
+        space = Space(centroids, 0.0)
+        held_out = HeldOut(space.measure(points), labels)
+        held_out = held_out.as_traffic(shares) if weighted else held_out
+        return fit_temperature(held_out, shares)[0]
+
+    wanted = temperature([999_000, 1_000], weighted=False)
+    assert temperature([20_000, 20_000], weighted=True) == pytest.approx(wanted, rel=0.35)
+    assert temperature([20_000, 20_000], weighted=False) < 0.5 * wanted
