@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pydantic
 from starlette.requests import Request
@@ -20,8 +20,13 @@ _JSON = frozenset({"application/json", ""})
 
 
 class Form(pydantic.BaseModel):
-    """A JSON object of a client; unknown members are refused."""
+    """A JSON object of a client; unknown members are refused.
 
+    Attributes:
+        max_bytes: of its JSON, where the settings allow more: to validate takes much more memory.
+    """
+
+    max_bytes: ClassVar[int] = 1 << 40
     model_config = pydantic.ConfigDict(
         use_attribute_docstrings=True, extra="forbid", strict=True, allow_inf_nan=False
     )
@@ -49,7 +54,7 @@ async def read(request: Request, form: type[F]) -> tuple[F, bytes]:
         request.receive,
         headers,
         state.budget,
-        limit=state.settings.max_body_bytes,
+        limit=min(state.settings.max_body_bytes, form.max_bytes),
         seconds=state.settings.body_seconds,
     )
     try:

@@ -34,6 +34,8 @@ _wrong = asyncio.Semaphore(_MAX_WRONG)
 class SignIn(Form):
     """A key."""
 
+    max_bytes = 8192  # whoever sends it has shown none yet
+
     key: Annotated[str, pydantic.Field(min_length=1, max_length=1000)]
 
 

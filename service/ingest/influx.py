@@ -26,10 +26,10 @@ _BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0) | dict.fromke
 )
 _TIME = re.compile(r"-?\d{1,25}", re.ASCII)
 _STRING = r'"(?:[^"\\]|\\.)*+"'  # the only place where a line break does not end a line
-_PAIR = rf'((?:[^,= \\\n]|\\.)++)=({_STRING}|[^," \n]*+)'
+_PAIR = rf'((?:[^,= \\\n]|\\[^\n])++)=({_STRING}|[^," \n]*+)'
 _LINE = re.compile(
     (
-        rf"(?P<head>(?:[^ \\\n]|\\.)++) ++(?P<fields>{_PAIR}(?:,{_PAIR})*+)"
+        rf"(?P<head>(?:[^ \\\n]|\\[^\n])++) ++(?P<fields>{_PAIR}(?:,{_PAIR})*+)"
         r"(?: ++(?P<time>[^ \n]*+))?+ *+(?:\n|$)"
     ).encode(),
     re.DOTALL,

@@ -38,9 +38,7 @@ class Scope:
         batch: where the points go.
     """
 
-    def __init__(
-        self, source: bytes | UnusableError, table: SeriesTable, now: int, batch: Batch
-    ) -> None:
+    def __init__(self, source: bytes | str, table: SeriesTable, now: int, batch: Batch) -> None:
         self._source, self._table, self._now, self._batch = source, table, now, batch
 
     def add(self, name: str, attributes: bytes, time: int, value: float, *, delta: bool) -> None:
@@ -61,8 +59,8 @@ class Scope:
         token = ("otlp", self._source, name, attributes, delta)
         found = self._table.ids.get(token)
         if found is None:
-            if isinstance(self._source, UnusableError):
-                raise self._source
+            if isinstance(self._source, str):
+                raise UnusableError(self._source)
             tags = tags_of(self._source) | tags_of(attributes)
             found = self._table.add(token, series_of(name, tags, delta=delta))
         self._batch.series.append(found)

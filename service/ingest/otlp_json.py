@@ -123,11 +123,11 @@ def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
     batch = Batch()
     for resource in request.resource_metrics:
         for metrics in resource.scope_metrics:
-            source: bytes | UnusableError
+            source: bytes | str
             try:
                 source = _source(bytes(resource.resource), bytes(metrics.scope))
             except UnusableError as error:
-                source = error
+                source = str(error)
             scope = Scope(source, table, now, batch)
             for metric in metrics.metrics:
                 _add_metric(metric, scope, batch)

@@ -72,11 +72,11 @@ def _add_scope(
     batch: Batch,
 ) -> None:
     inside = _parts(body, start, end, batch)
-    source: bytes | UnusableError
+    source: bytes | str
     try:
         source = _source(resource, _joined(body, inside, _SCOPE))
     except UnusableError as error:
-        source = error
+        source = str(error)
     scope = Scope(source, table, now, batch)
     for tag, at, stop in inside:
         if tag == _METRIC:

@@ -87,6 +87,11 @@ def test_a_wrong_key_is_refused_without_a_browsers_own_question(
     assert "set-cookie" not in answer.headers
 
 
+def test_who_has_shown_no_key_yet_sends_little(guarded: TestClient) -> None:
+    refused = guarded.post("/session", content=b'{"x":[' + b"[]," * 5000 + b"[]]}")
+    assert (refused.status_code, refused.json()["reason"]) == (413, "too_large")
+
+
 def test_elsewhere_a_browser_is_asked_for_a_password(guarded: TestClient) -> None:
     refused = guarded.get("/docs")
     assert refused.headers.get_list("www-authenticate") == ["Bearer", "Basic realm=faultcube"]

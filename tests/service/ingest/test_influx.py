@@ -88,3 +88,12 @@ def test_what_is_written_is_read_again(
     line = f"{head} {escaped(field)}={value!r} {T}"
     expected = (f"{name}_{field}", tags, T, value)
     assert Receiving(telegraf.decode).rows(line.encode()) == [expected]
+
+
+@pytest.mark.parametrize("line", [b"\\\n", b"a\\\n", b"m,a=\\\n", b"m x\\\n", b"m \\\n"])
+def test_lines_that_end_in_a_backslash_are_looked_at_one_by_one(
+    receiving: Receiving, line: bytes
+) -> None:
+    decoded = receiving.decode(line * 200_000 + b"m x=1\n")  # minutes, were they taken together
+    assert len(decoded.points) == 1
+    assert decoded.rejected == 200_000
