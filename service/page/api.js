@@ -20,13 +20,13 @@ export async function get(path, options = {}) {
 }
 
 /** Change something; repeated sends of one call change it once. */
-export async function change(method, path, body) {
-  const headers = { Accept: "application/json", "Idempotency-Key": unique() };
+export async function change(method, path, body, more = {}) {
+  const headers = { Accept: "application/json", "Idempotency-Key": unique(), ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   return answer(await send(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) }), path);
 }
 
-export const post = (path, body) => change("POST", path, body);
+export const post = (path, body, more) => change("POST", path, body, more);
 
 async function send(path, options) {
   try {

@@ -110,6 +110,7 @@ export function fillRecords() {
 }
 
 async function loadRecords() {
+  live.records = []; // those there are may be of another bundle, or of a service before: their numbers say nothing
   const { records } = await get("live/records?limit=20000").catch(() => get("live/records?limit=5000"));
   const last = records.at(-1)?.n ?? -1;
   live.records = records.concat(live.records.filter((record) => record.n > last));
@@ -123,6 +124,7 @@ export function standing() {
 
 /** What was learned of an incident by a request or an event. */
 export function know(incident) {
+  if (live.incidents.get(incident.id)?.sequence > incident.sequence) return; // a late answer
   live.incidents.set(incident.id, incident);
   tell("incidents", incident.id);
 }

@@ -35,7 +35,6 @@ _PAGE = frozenset({"/", "/session"})
 _PAGE_FILES = "/page/"
 """The page holds no data, and a person needs it to sign in."""
 _LIVE = "/live/"
-"""What the page asks for: a browser's own question for a password would stand before it."""
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NO_ADMIN_KEY = (
@@ -148,8 +147,7 @@ class AuthMiddleware:
                 info.key = self.keys.check("read", info.headers)
             except Problem as problem:
                 self.on_problem(problem)
-                if path.startswith(_LIVE):
-                    problem.challenges = problem.challenges[:1]
+                _leave_to_page(problem, path, info.headers)
                 await problem.response(info.request_id)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -163,7 +161,20 @@ def admin(request: Request) -> None:
     """
     info, keys = RequestInfo.of(request.scope), request.app.state.faultcube.keys
     info.is_change = True
-    info.key = keys.check("admin", info.headers)
+    try:
+        info.key = keys.check("admin", info.headers)
+    except Problem as problem:
+        _leave_to_page(problem, request.url.path, info.headers)
+        raise
+
+
+def _leave_to_page(problem: Problem, path: str, headers: Mapping[bytes, bytes]) -> None:
+    """Let the live page ask for the key: a browser's own question would stand before it.
+
+    What is typed there would be sent for ever, and nobody could sign out.
+    """
+    if path.startswith(_LIVE) or headers.get(b"accept") == b"application/json":
+        problem.challenges = problem.challenges[:1]
 
 
 def new_key() -> tuple[str, str]:

@@ -91,6 +91,6 @@ function drawDropped(place, { points, strays }) {
   replace(place, h("h2", {}, "What became of the points"),
     known.length ? table("What became of the points", [["What"], ["Number", true]], known.map(([what, number]) => [
       [LOSSES.includes(what) ? h("span", { class: "tag", "data-kind": "bad" }, "dropped") : "", LOSSES.includes(what) ? " " : "", WHAT[what] ?? what], count(number)])) : h("p", { class: "dim" }, "No points yet."),
-    Object.keys(strays ?? {}).length > 0 && [h("h3", { class: "section" }, "Names that no field is made of"), table("Names that no field is made of", [["Name"], ["Points", true]],
+    Object.keys(strays ?? {}).length > 0 && [h("h3", { class: "section" }, "Devices with points late or of a time far from now"), table("Devices with points late or of a time far from now", [["Device"], ["Points", true]],
       Object.entries(strays).sort(([, one], [, other]) => other - one).slice(0, 10).map(([name, number]) => [said(name), count(number)]))]);
 }

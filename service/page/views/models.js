@@ -75,7 +75,7 @@ function drawBundles(place, { models }, again) {
   const older = (model) => served?.created && model.created && model.created < served.created;
   replace(place, h("h2", {}, "Bundles at hand"), table("Bundles at hand", [["Folder"], ["Version"], ["Trained"], [""]], models.map((model) => [
     said(model.folder), h("code", {}, model.version?.slice(0, 8) ?? "–"), when(model.created),
-    model.refused ? h("span", { class: "error" }, said(model.refused)) : model.served ? h("span", { class: "tag", "data-kind": "accent" }, model.pinned ? "served, pinned" : "served")
+    model.state === "refused" || !model.version ? h("span", { class: "error" }, said(model.reason)) : model.served ? h("span", { class: "tag", "data-kind": "accent" }, model.pinned ? "served, pinned" : "served")
       : mayChange() && h("button", { type: "button", on: { click: activate(model) } }, older(model) ? "Roll back" : "Activate")])),
   models.length < 2 && h("p", { class: "dim note" }, "There is no other to activate: a folder of bundles as FAULTCUBE_BUNDLE is watched, and what training writes there appears here."));
 }
@@ -87,11 +87,12 @@ function drawClasses(place, { classes }) {
 }
 
 function drawRevisions(place, { revisions }, again) {
-  const revert = (to) => async () => {
-    if (!confirm(to ? `Take the classes back to revision ${to}?` : "Take the classes back to those of the bundle?")) return;
+  const revert = (to, what) => async () => {
+    const first = what === "profiles" ? "none" : "those of the bundle";
+    if (!confirm(to ? `Take the ${what} back to revision ${to}?` : `Take the ${what} back to ${first}?`)) return;
     try {
-      const { revision } = await post(`classes/revert/${to}`);
-      notice(`The classes are those of revision ${to} again; that is revision ${revision}.`, { kind: "good" });
+      const { revision } = await post(`${what}/revert/${to}`);
+      notice(`The ${what} are those of revision ${to} again; that is revision ${revision}.`, { kind: "good" });
     } catch (failure) {
       notice(`It was not done: ${failure.message}`, { kind: "bad" });
     }
@@ -99,13 +100,17 @@ function drawRevisions(place, { revisions }, again) {
   };
   replace(place, h("h2", {}, "History of the classes"), revisions.length ? table("History of the classes", [["Revision", true], ["When"], ["What"], ["Who"], [""]], revisions.map((entry) => [
     count(entry.revision), when(entry.at), said(whatOf(entry)), said(entry.who ?? "–"),
-    mayChange() && h("button", { type: "button", on: { click: revert(entry.revision - 1) } }, "Undo")]))
+    mayChange() && h("button", { type: "button", on: { click: revert(entry.revision - 1, sitesOf(entry).length ? "profiles" : "classes") } }, "Undo")]))
     : h("p", { class: "dim" }, "Nothing was taught yet. An unknown incident can be taught from its page."));
 }
 
-// The names of the classes that an entry touches, beside what was done.
-function whatOf({ action, before, after }) {
-  const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})]);
+// The sites whose profiles an entry touches.
+const sitesOf = ({ profiles_before: before, profiles_after: after }) => Object.keys({ ...before, ...after });
+
+// The names of the classes or sites that an entry touches, beside what was done.
+function whatOf(entry) {
+  const { action, before, after } = entry;
+  const names = new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {}), ...sitesOf(entry)]);
   return names.size && ![...names].some((name) => action.includes(name)) ? `${action}: ${[...names].join(", ")}` : action;
 }
 

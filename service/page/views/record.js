@@ -6,12 +6,17 @@ import { figure, percent, when, withUnit } from "../format.js";
 import { live } from "../live.js";
 import { address } from "../router.js";
 
-/** Show record `n` in a place. */
+const asked = new WeakMap(); // the record that each place is to show
+
+/** Show record `n` in a place, unless another is asked for meanwhile. */
 export async function showRecord(place, n, close) {
+  asked.set(place, n);
   const back = h("button", { type: "button", class: "quiet back", on: { click: close } }, "Close");
   try {
-    draw(place, back, await get(`live/records/${n}`));
+    const found = await get(`live/records/${n}`);
+    if (asked.get(place) === n) draw(place, back, found);
   } catch (failure) {
+    if (asked.get(place) !== n) return;
     replace(place, back, h("h1", {}, "Record"), h("p", { class: "dim" }, failure.status === 404 ? "This record is no longer kept." : failure.message));
   }
 }

@@ -114,7 +114,7 @@ function offerUndo({ name, records }, revision) {
   const before = revision - 1;
   const undo = async () => {
     try {
-      await post(`classes/revert/${before}`);
+      await post(`classes/revert/${before}`, undefined, { "If-Match": `"${revision}"` }); // not what others have changed since
       notice(`${name} was taken back.`, { kind: "good", name: "taught" });
     } catch (failure) {
       notice(`It was not undone: ${failure.message}`, { kind: "bad", name: "taught", actions: [["Try again", undo]], stays: true });

@@ -104,6 +104,20 @@ def test_keys_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, text: 
         Keys.of(file=tmp_path / "gone")
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/classes"), ("POST", "/classes/revert/0")])
+def test_the_browser_does_not_ask_for_a_key_in_place_of_the_page(
+    guarded: TestClient, method: str, path: str
+) -> None:
+    for accept, challenges in (
+        ("application/json", ["Bearer"]),  # as the page's scripts send it
+        ("text/html,*/*", ["Bearer", "Basic realm=faultcube"]),
+    ):
+        headers = {"Accept": accept} | ({"X-API-Key": READ} if method == "POST" else {})
+        refused = guarded.request(method, path, headers=headers)
+        assert refused.status_code == 401
+        assert refused.headers.get_list("www-authenticate") == challenges
+
+
 def test_a_new_key_opens_what_its_hash_is_set_for() -> None:
     key, hashed = new_key()
     assert hashed == digest(key)
