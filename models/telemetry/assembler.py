@@ -7,7 +7,7 @@ order within the lateness that the mapping allows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Mappings
 from dataclasses import asdict
 from typing import Any, Self
@@ -227,10 +227,20 @@ class Assembler:
         self._waves.unpack(meta, arrays)
         for name, array in self._arrays().items():
             array[...] = arrays[name]
-        self.series.ids.update(unpack_tokens(arrays))
+        self.series.ids.update(self._own(unpack_tokens(arrays)))
         deadline = self._deadline[: len(self._places.keys)]
         for due in np.unique(deadline[deadline < np.inf]):
             self._deadlines.append((float(due), np.flatnonzero(deadline == due)))
+
+    def _own(self, ids: dict[Hashable, int]) -> dict[Hashable, int]:
+        """Return the series without those that are placed anew: the share may be another one."""
+        places = self._places
+        own = [places.owns(key) for key in places.keys]
+        return {
+            token: id_
+            for token, id_ in ids.items()
+            if (own[places.key[id_]] if id_ >= 0 else id_ != ELSEWHERE)
+        }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state of all keys and series, to read or to fill."""

@@ -114,7 +114,7 @@ class Places:
         if key is None:
             self.unkeyed = self.unkeyed or series
             return UNMAPPED
-        if not self._share_of_keys.owns(key):
+        if not self.owns(key):
             return ELSEWHERE
         slot = self.slots.get(key)
         if slot is None:
@@ -143,6 +143,10 @@ class Places:
         if len(members.fresh) >= max(_FRESH, len(members) // _PART):
             self._members[slot] = self._settled(members, members.fresh)
         return placed
+
+    def owns(self, key: tuple[str, ...]) -> bool:
+        """Return whether the points of a key are taken here."""
+        return self._share_of_keys.owns(key)
 
     def members(self, slot: int) -> Members:
         """Return the series of a key, all of them in the arrays."""

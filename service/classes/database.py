@@ -81,18 +81,33 @@ class Store:
         self._backend = _backend(parsed)
         self._engine = self._backend.writing
 
-    def prepare(self) -> None:
+    def prepare(self, *, migrate: bool = True) -> None:
         """Check that the database can be used, and migrate its tables to this version.
 
         Several processes may do so at once.
 
+        Args:
+            migrate: whether to make or change it; without, it must have this version's tables.
+
         Raises:
             UnusableError: it cannot be used; the message says why, and what to do.
         """
+        url = self._engine.url
+        if (
+            not migrate
+            and url.get_backend_name() == "sqlite"
+            and not Path(url.database or "").exists()
+        ):
+            raise UnusableError(f"{self._backend.name}: there is no such file")
         with self._translated_errors():
             self._backend.check()
         with self._connect(self._backend.statement) as connection:
             version = self._version(connection)
+        if version != VERSIONS[-1] and not migrate:
+            raise UnusableError(
+                f"{self._backend.name}: its tables are of version {version or 'none'}, and not of "
+                f"{VERSIONS[-1]}: start a service of this version of Faultcube on it first"
+            )
         if version != VERSIONS[-1]:
             try:
                 self._migrate()
@@ -260,6 +275,12 @@ class Store:
             )
             return int(made.inserted_primary_key[0])  # type: ignore[index]
 
+    def count_feedback(self, note: str) -> int:
+        """Return how many corrections have a note."""
+        query = sa.select(sa.func.count()).where(feedback.c.note == note)
+        with self._connect(self._backend.statement) as connection:
+            return int(connection.execute(query).scalar_one())
+
     def feedback(self, after: int = 0, limit: int = 1000) -> list[Feedback]:
         """Return feedback in the order of arrival, which has larger ids than `after`."""
         query = sa.select(feedback).where(feedback.c.id > after).order_by(feedback.c.id)
@@ -273,9 +294,14 @@ class Store:
             yield connection
 
     @contextmanager
-    def writing(self, lock: int) -> Iterator[sa.Connection]:
-        """Yield a connection for one transaction, which is alone among those with this lock."""
-        with self._transaction(lock=lock) as connection:
+    def writing(self, lock: int, seconds: float | None = None) -> Iterator[sa.Connection]:
+        """Yield a connection for one transaction, which is alone among those with this lock.
+
+        Args:
+            lock: its number.
+            seconds: that a statement may take, where that is longer than usual.
+        """
+        with self._transaction(lock=lock, seconds=seconds) as connection:
             yield connection
 
     @contextmanager

@@ -96,10 +96,14 @@ def _connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, An
 
 def _begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
+    seconds = math.inf if options.get("unlimited") else options.get("seconds")
+    driver: Any = connection.connection.driver_connection
+    vars(driver).pop("timeout", None)  # of a transaction before
+    if seconds:
+        driver.timeout = seconds + 1
     if lock := options.get("lock"):
         # READ COMMITTED: each statement after this sees what the previous holder has written.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-    if options.get("unlimited"):
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        driver: Any = connection.connection.driver_connection
-        driver.timeout = math.inf
+    if seconds:
+        limit = 0 if seconds == math.inf else round(seconds * 1000)
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")

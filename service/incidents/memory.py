@@ -8,6 +8,7 @@ from datetime import datetime
 
 from service.incidents.incident import Change, Incident
 from service.incidents.storage import (
+    SET_BACK_SECONDS,
     Checkpoint,
     Committed,
     Due,
@@ -94,13 +95,17 @@ class MemoryStore:
         """Return the checkpoint of a process, and the snapshot of its engine."""
         return self._checkpoints.get(name)
 
-    def due(self, target: str, resend_before: float | None, limit: int) -> list[Due]:
+    def due(
+        self, target: str, resend_before: float | None, limit: int, now: float | None = None
+    ) -> list[Due]:
         """Return incidents to tell a target, those that were told longest ago first."""
         found = [
             (at, id_, Due(entry.incident, sequence, at > 0))
             for id_, entry in [*self._entries.items()]
             for sequence, at in [entry.sent.get(target, (entry.incident.sequence, float("inf")))]
-            if entry.incident.sequence > sequence or (resend_before or float("-inf")) > at
+            if entry.incident.sequence > sequence
+            or (resend_before or float("-inf")) > at
+            or (now is not None and now + SET_BACK_SECONDS < at < float("inf"))
         ]
         return [due for _, _, due in sorted(found, key=lambda each: each[:2])[:limit]]
 

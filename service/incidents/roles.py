@@ -50,14 +50,15 @@ class Roles:
             `unknown` is of indeterminate severity.
 
     Attributes:
+        by_label: the role of every label that is listed.
         good: labels of good traffic.
         bad: all other labels that are listed.
     """
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
-        self._roles = {UNKNOWN: Role(severity="indeterminate"), **roles}
-        self.good = frozenset(name for name, role in self._roles.items() if role.good)
-        self.bad = self._roles.keys() - self.good
+        self.by_label = {UNKNOWN: Role(severity="indeterminate"), **roles}
+        self.good = frozenset(name for name, role in self.by_label.items() if role.good)
+        self.bad = self.by_label.keys() - self.good
 
     @classmethod
     def of(cls, classes: Iterable[Class]) -> Roles:
@@ -67,11 +68,11 @@ class Roles:
         )
 
     def with_roles(self, roles: Mapping[str, Role]) -> Roles:
-        """Return these roles and others."""
-        return Roles({**self._roles, **roles})
+        """Return these roles and others, which go before them."""
+        return Roles({**self.by_label, **roles})
 
     def __getitem__(self, label: str) -> Role:
-        return self._roles.get(label, _FAULT)
+        return self.by_label.get(label, _FAULT)
 
     def is_primary(self, label: str) -> bool:
         """Whether a label is a fault of its own, of which its key is the root."""

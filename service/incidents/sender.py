@@ -82,7 +82,7 @@ class Sender:
         """Tell targets until `stop` is set."""
         looked = -math.inf
         while not stop.wait(_POLL_SECONDS):
-            if not self._woken.is_set() and self._clock() - looked < _LOOK_SECONDS:
+            if not self._woken.is_set() and abs(self._clock() - looked) < _LOOK_SECONDS:
                 continue
             self._woken.clear()
             looked = self._clock()
@@ -103,8 +103,9 @@ class Sender:
     def _take(self, turn: _Turn) -> None:
         target, now = turn.target, self._clock()
         resend = None if target.resend_seconds is None else now - target.resend_seconds
-        while now >= turn.next:
-            dues = self._storage.due(target.name, resend, target.batch)
+        # What is further ahead than anything waits was said by a clock that has been set back.
+        while now >= turn.next or turn.next > now + _LONGEST_WAIT:
+            dues = self._storage.due(target.name, resend, target.batch, now)
             if not dues or not self._may_tell(turn):
                 break
             told = [due for due in dues if due.incident.status != "closed" or due.tried]
@@ -127,14 +128,16 @@ class Sender:
                 log.warning("alert refused", extra={"target": target.name, "reason": str(error)})
             self._storage.sent(target.name, [due.incident for due in dues], now)
             turn.wait = _FIRST_WAIT
-        turn.waiting = self._storage.waiting(target.name)
+        is_mine = now < turn.until
+        turn.waiting = self._storage.waiting(target.name) if is_mine else 0
 
     def _may_tell(self, turn: _Turn) -> bool:
         """Return whether no other process tells a target: it could overtake this one."""
         now = self._clock()
-        if turn.until - now < _TELL_SECONDS / 2:
+        if not _TELL_SECONDS / 2 <= turn.until - now <= _TELL_SECONDS:
             until = now + _TELL_SECONDS
             if not self._storage.may_tell(turn.target.name, self.owner, now, until):
+                turn.until = 0.0
                 return False
             turn.until = until
         return True

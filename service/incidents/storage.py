@@ -11,6 +11,7 @@ from service.incidents.incident import Change, Incident
 
 __all__ = [
     "MAX_COMMENTS",
+    "SET_BACK_SECONDS",
     "Checkpoint",
     "Comment",
     "Committed",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 MAX_COMMENTS = 100
+SET_BACK_SECONDS = 60.0
+"""A time that is further ahead was told by a clock that has been set back since."""
 
 Deed = Literal["acknowledged", "commented", "closed", "not_a_fault", "taught", "new_normal"]
 
@@ -263,13 +266,16 @@ class Storage(Protocol):
     def checkpoint(self, name: str) -> tuple[Checkpoint, bytes] | None:
         """Return the checkpoint of a process, and the snapshot of its engine."""
 
-    def due(self, target: str, resend_before: float | None, limit: int) -> list[Due]:
+    def due(
+        self, target: str, resend_before: float | None, limit: int, now: float | None = None
+    ) -> list[Due]:
         """Return incidents to tell a target.
 
         Args:
             target: name of it.
             resend_before: those told before this time are told again; None tells changes only.
             limit: how many at most.
+            now: those that were told after it are told again, too: the clock was set back.
         """
 
     def may_tell(self, target: str, owner: str, now: float, until: float) -> bool:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from service.classes.database import Store
 from service.incidents.incident import Change, Incident
 from service.incidents.storage import (
+    SET_BACK_SECONDS,
     Checkpoint,
     Committed,
     Due,
@@ -31,6 +32,8 @@ __all__ = ["IncidentStore"]
 
 _LOCK: Final = 7_321_004
 """Advisory lock of PostgreSQL."""
+_CHECKPOINT_SECONDS: Final = 60.0
+"""For a statement: a checkpoint may have hundreds of megabytes."""
 _MAX_OUTBOX = 10_000
 """Incidents that wait for a target; one more is not told to it."""
 _MAX_KEY_BYTES: Final = 2_000
@@ -54,7 +57,8 @@ class IncidentStore:
     def commit(self, written: Written) -> Committed:
         """Write all of it in one transaction."""
         committed = Committed()
-        with self._store.writing(_LOCK) as connection:
+        seconds = None if written.checkpoint is None else _CHECKPOINT_SECONDS
+        with self._store.writing(_LOCK, seconds) as connection:
             if written.note is not None:
                 _write_note(connection, written.note)
             for change in written.changes:
@@ -126,11 +130,15 @@ class IncidentStore:
             return None
         return Checkpoint(row.name, row.position, bytes(row.document)), bytes(row.incidents)
 
-    def due(self, target: str, resend_before: float | None, limit: int) -> list[Due]:
+    def due(
+        self, target: str, resend_before: float | None, limit: int, now: float | None = None
+    ) -> list[Due]:
         """Return incidents to tell a target, those that were told longest ago first."""
         is_due = outbox.c.sequence > outbox.c.sent
         if resend_before is not None:
             is_due = sa.or_(is_due, outbox.c.sent_at < resend_before)
+        if now is not None:
+            is_due = sa.or_(is_due, outbox.c.sent_at > now + SET_BACK_SECONDS)
         query = (
             sa.select(incidents.c.document, outbox.c.sent, outbox.c.sent_at > 0)
             .join(incidents, incidents.c.id == outbox.c.incident)
@@ -150,7 +158,7 @@ class IncidentStore:
                 new = {"target": target, "owner": owner, "until": until}
                 connection.execute(sa.insert(tellers), new)
                 return True
-            if row.owner != owner and row.until > now:
+            if row.owner != owner and now < row.until <= until + SET_BACK_SECONDS:
                 return False
             connection.execute(sa.update(tellers).where(here).values(owner=owner, until=until))
             return True

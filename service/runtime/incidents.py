@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ __all__ = ["Incidents", "hysteresis_of", "patience_of", "roles_of"]
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 2.0
+"""Until a database that was away is asked again: each time costs as much as it takes to give up."""
 _MAX_UNWRITTEN: Final = 10_000
 """Changes that wait for a database that is away; the oldest go."""
 
@@ -64,6 +67,7 @@ class Incidents:
         self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
         self._unwritten: list[Change] = []
+        self._retry_at = -math.inf
         self._observes = threading.Event()
         self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
         self.on_change: Callable[[str, str, str], None] = lambda _id, _status, _kind: None
@@ -106,13 +110,19 @@ class Incidents:
         """Take the roles of the classes that decide now."""
         roles = roles_of(enrolment)
         with self._lock:
-            self._engine.roles = roles
+            # What a bundle before has judged may be observed after this.
+            self._engine.roles = self._engine.roles.with_roles(roles.by_label)
         for label in roles.bad:
             self._counters.opened.setdefault(label, 0)
             self._counters.closed.setdefault(label, 0)
 
-    def resume(self, name: str) -> Checkpoint | None:
+    def resume(self, name: str, owner: str | None = None) -> Checkpoint | None:
         """Take up the state of a process that ingested until it ended.
+
+        Args:
+            name: of its checkpoint.
+            owner: as whom this process tells targets; as that name if not given, which no other
+                process may have meanwhile.
 
         Returns:
             Its checkpoint, from which its journal has to be observed again; None if there is none.
@@ -120,7 +130,7 @@ class Incidents:
         Raises:
             AwayError: the database is away.
         """
-        self._sender.owner = name
+        self._sender.owner = owner or name
         self._observes.set()
         found = self.storage.checkpoint(name)
         if found is None:
@@ -200,6 +210,8 @@ class Incidents:
 
     def _keep(self, changes: list[Change], checkpoint: Checkpoint | None) -> bool:
         self._unwritten = [*self._unwritten, *changes][-_MAX_UNWRITTEN:]
+        if checkpoint is None and time.monotonic() < self._retry_at:
+            return False
         written = self._writing(self._unwritten)
         if checkpoint is not None:
             written = replace(
@@ -213,6 +225,7 @@ class Incidents:
             committed = self.storage.commit(written)
         except AwayError as error:
             log.warning("incidents wait", extra={"reason": str(error)})
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
             return False
         self._unwritten = []
         self._written(committed)

@@ -30,6 +30,7 @@ from models.telemetry.points import Points
 from models.telemetry.records import Records
 from models.telemetry.share import Share
 from models.telemetry.snapshot import SnapshotError
+from service.classes.entities import AwayError
 from service.formats.errors import MalformedInputError
 from service.incidents.incident import Judged
 from service.incidents.storage import Checkpoint
@@ -138,7 +139,8 @@ class Ingestion:
         self.assembler: Assembler | None = None
         self.last: dict[str, Latest] = {}
         # What judges, and where its fields stand in the records.
-        self._judge_by: tuple[ServedModel, Columns] | None = None
+        self._judging: tuple[ServedModel, Columns] | None = None
+        self._counted: dict[str, int] = {}  # by the process whose state was taken up
         self._queue: queue.SimpleQueue[_Taken | _Mark] = queue.SimpleQueue()
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         # Decoding adds series to the assembler, which must not run meanwhile. Reentrant, because
@@ -214,8 +216,8 @@ class Ingestion:
         except Problem as problem:
             self.refused = problem
             return False
-        if self._judge_by is not None and self._judge_by[0].version == served.version:
-            self._judge_by = served, self._judge_by[1]
+        if self._judging is not None and self._judging[0].version == served.version:
+            self._judging = served, self._judging[1]
             self.refused = None
             return True
         try:
@@ -224,6 +226,12 @@ class Ingestion:
                 self.refused = None
                 return False
             self._begin(served, mapping)
+        except AwayError as error:
+            why = f"The database is away: {error}"
+            if str(self.refused) != why:
+                log.warning("ingestion waits", extra={"reason": str(error)})
+            self.refused = problems.not_ready(why, retry_seconds=1)
+            return False
         except MappingError as error:
             told = str(self.refused) == str(error)
             if (self._own or served.model.mapping) and not told:
@@ -246,12 +254,13 @@ class Ingestion:
         if self.assembler is None:
             # Before anything is set: while the database is away it raises, and comes again.
             self.assembler, position = self._restored(mapping)
+            self._counted = asdict(self.assembler.counts)
             self.assembler.judge_by(self._is_good)
-            self._judge_by = served, columns
+            self._judging = served, columns
             self._repeat(self.assembler, position)
         elif self.assembler.mapping.fingerprint != mapping.fingerprint:
             self._change_over(self.assembler, Assembler(mapping, share=self._share))
-        self._judge_by = served, columns
+        self._judging = served, columns
         self.refused = None
         self._marked = self._clock()
         log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
@@ -264,7 +273,7 @@ class Ingestion:
             self._step()
         with self._lock:
             self._judge(before.finish())
-            self.assembler = after
+            self.assembler, self._counted = after, {}
             self.assembler.judge_by(self._is_good)
             self.last.clear()
         if self._journal is not None:  # whose bodies are of the mapping before
@@ -304,8 +313,13 @@ class Ingestion:
             restored = Assembler.restore(mapping, checkpoint.document, share=self._share)
         except SnapshotError as error:
             log.warning("state of ingestion not restored", extra={"reason": str(error)})
-            position = self._journal.position if self._journal else 0
-            return Assembler(mapping, share=self._share), position
+            assert self._journal is not None  # noqa: S101 - else there was no checkpoint
+            assembler, position = Assembler(mapping, share=self._share), self._journal.position
+            # At once, or the next start would find the old one, and pass over what comes now.
+            new = Checkpoint(self._journal.name, position, assembler.snapshot())
+            if not self._hooks.keep(new):
+                raise AwayError("no checkpoint can be written") from error
+            return assembler, position
         return restored, checkpoint.position
 
     def _repeat(self, assembler: Assembler, position: int) -> None:
@@ -414,12 +428,15 @@ class Ingestion:
     def _judge(self, records: Records) -> None:
         """Judge records and hand them on, however often that takes."""
         assert self.assembler is not None  # noqa: S101
-        self._hooks.counters.assembled = asdict(self.assembler.counts)
+        counts = asdict(self.assembler.counts)
+        self._hooks.counters.assembled = {
+            what: number - self._counted.get(what, 0) for what, number in counts.items()
+        }
         if not len(records):
             return
-        assert self._judge_by is not None  # noqa: S101
+        assert self._judging is not None  # noqa: S101
         keys = [key_of(self.assembler.key(slot)) for slot in records.keys.tolist()]
-        served, columns = self._judge_by
+        served, columns = self._judging
         scored, judged, taken = judge_assembled(served, columns, records, keys)
         for key, time, label in zip(keys, records.times.tolist(), judged.labels, strict=True):
             self.last[key] = Latest(time, label)
@@ -429,8 +446,8 @@ class Ingestion:
 
     def _is_good(self, records: Records) -> NDArray[np.bool_]:
         """Tell which records the model calls good: baselines may follow them."""
-        assert self._judge_by is not None  # noqa: S101
-        served, columns = self._judge_by
+        assert self._judging is not None  # noqa: S101
+        served, columns = self._judging
         return columns.are_good(records, served.model)
 
     def _show(self, served: ServedModel, scored: Scored) -> None:

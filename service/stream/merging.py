@@ -7,6 +7,7 @@ sorted by its stamps and goes to the engine: so who read which partition, and wh
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Collection
 
 import msgspec
@@ -86,7 +87,8 @@ class Merger:
         Raises:
             AwayError: the database is away.
         """
-        found = self.incidents.resume(name)
+        # Two processes may own the partition for a moment, and must not both tell.
+        found = self.incidents.resume(name, f"{name} {secrets.token_hex(4)}")
         if found is None:
             return None
         state = msgspec.msgpack.decode(found.document, type=_State)

@@ -63,3 +63,23 @@ def test_points_of_other_services_are_counted_and_left_out() -> None:
     assert (one.unmapped, one.refused, two.unmapped, two.refused) == (0, 0, 0, 0)
     assert len(assemblers[0].finish()) + len(assemblers[1].finish()) == 20
     assert 0 < one.elsewhere < 20
+
+
+def test_a_service_of_more_keeps_of_its_state_only_what_is_its_share() -> None:
+    mapping = Mapping.parse(
+        'name = "m"\nkey = ["device"]\ninterval = 5.0\n[[fields]]\nname = "a"\nmetric = "a"'
+    )
+    alone = Assembler(mapping)
+    for device in range(20):
+        alone.series.add(device, Series("a", {"device": f"d{device}"}))
+    alone.series.add("unmapped", Series("b", {"device": "d0"}))
+    parts = [
+        Assembler.restore(mapping, alone.snapshot(), share=Share(number, 2)) for number in (1, 2)
+    ]
+    known = [{*part.series.ids} - {"unmapped"} for part in parts]
+    assert known[0] | known[1] == {*range(20)}
+    assert not known[0] & known[1]
+    other = min(device for device in range(20) if device in known[1])
+    assert parts[0].series.add(other, Series("a", {"device": f"d{other}"})) == ELSEWHERE
+    again = Assembler.restore(mapping, parts[0].snapshot())
+    assert other not in again.series.ids  # and so is placed, once it comes

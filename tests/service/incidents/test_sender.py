@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,11 +138,11 @@ def test_the_thread_goes_on_whatever_happens(
     desk.happen(a="CC")
     due, errors = desk.storage.due, [AwayError("away"), ValueError("a defect")]
 
-    def failing(target: str, resend_before: float | None, limit: int) -> list[Due]:
+    def failing(*arguments: Any) -> list[Due]:
         desk.now += 10
         if errors:
             raise errors.pop(0)
-        return due(target, resend_before, limit)
+        return due(*arguments)
 
     monkeypatch.setattr(desk.storage, "due", failing)
     stop = threading.Event()
@@ -149,11 +150,24 @@ def test_the_thread_goes_on_whatever_happens(
     thread.start()
     while not desk.ear.heard and thread.is_alive():
         desk.sender.wake()
+        desk.now += 1
         stop.wait(0.01)
     stop.set()
     thread.join()
     assert desk.ear.heard[0] == ("open", 1)
     assert {"alerts wait", "alerts not sent"} <= {record.message for record in caplog.records}
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_from_being_told(desk: Desk) -> None:
+    desk.happen(a="CC")
+    desk.sender.step()
+    desk.ear.errors = [DeliveryError("no answer")]
+    desk.happen(b="XX")
+    desk.sender.step()
+    desk.now -= 3600
+    desk.sender.step()
+    assert desk.ear.heard[1:] == [("open", 1), ("open", 1)]
+    assert desk.sender.waiting == 0
 
 
 def test_of_several_processes_one_tells_a_target_until_it_has_ended(tmp_path: Path) -> None:

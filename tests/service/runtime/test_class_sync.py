@@ -22,7 +22,8 @@ class Database(Store):
 
     error: StoreError | None
 
-    def prepare(self) -> None:
+    def prepare(self, *, migrate: bool = True) -> None:
+        assert migrate
         self._fail()
         self.prepared += 1
 

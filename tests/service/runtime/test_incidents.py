@@ -14,8 +14,10 @@ from service.classes.database import Store
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, Snapshot, StoredClass, SupportRecord
 from service.incidents.incident import Judged
+from service.incidents.roles import Role
 from service.incidents.storage import Checkpoint, Committed, Note, Query, Written
 from service.observability.counters import Counters
+from service.runtime import incidents as module
 from service.runtime.incidents import Incidents
 from service.runtime.judging import judge
 from service.scoring.served_model import ServedModel
@@ -76,6 +78,7 @@ def test_a_process_that_is_killed_goes_on_from_its_checkpoint_and_tells_nothing_
 def test_changes_wait_for_a_database_that_is_away(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
     incidents = incidents_of(store)
     commit = incidents.storage.commit
 
@@ -91,6 +94,36 @@ def test_changes_wait_for_a_database_that_is_away(
     incidents.observe(drawn(1010, a="...."))
     [(id_, status, sequence, _)] = told(incidents)
     assert (status, sequence, len(incidents.storage.history(id_))) == ("closed", 2, 2)
+
+
+def test_a_database_that_is_away_is_not_asked_by_every_record(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incidents, asked = incidents_of(store), list[Written]()
+    commit = incidents.storage.commit
+
+    def away(written: Written) -> Committed:
+        asked.append(written)
+        raise AwayError("away")
+
+    monkeypatch.setattr(incidents.storage, "commit", away)
+    for start in range(1000, 2000, 10):
+        incidents.observe(drawn(start, a="CC"))
+    assert len(asked) == 1
+    assert not incidents.checkpoint(Checkpoint("ingest", 2, b""))
+    assert len(asked) == 2  # which costs once a minute
+    monkeypatch.setattr(incidents.storage, "commit", commit)
+    assert incidents.checkpoint(Checkpoint("ingest", 2, b""))
+    assert [status for _, status, *_ in told(incidents)] == ["open"]
+
+
+def test_what_a_bundle_before_called_good_stays_good(store: Store) -> None:
+    incidents = incidents_of(store)
+    incidents._engine.roles = incidents._engine.roles.with_roles({"ok": Role(good=True)})
+    base = Model.load(Path(__file__).parents[3] / "models/iosxr")
+    incidents.serve(Enrolment.of(base, Snapshot(0, {})))
+    renamed = replace(drawn(a="........"), labels=["ok"] * 8)
+    assert incidents.observe(renamed) == []
 
 
 def test_a_person_closes_in_another_process_than_the_one_that_observes(store: Store) -> None:

@@ -347,6 +347,30 @@ def test_overload_is_told_before_anything_is_decoded(start: Start) -> None:
     process.ingestion.queued = 0
 
 
+def test_the_state_of_another_mapping_is_replaced_at_once(
+    start: Start, mapping: Mapping, recording: Recording, bodies: list[bytes], tmp_path: Path
+) -> None:
+    """Else a kill before the next checkpoint would lose what was taken since."""
+    first = start(tmp_path, now=float(recording.times[-1]))
+    first.send(bodies[:10], 0.1)
+    first.end()
+    options = {
+        "mapping": mapping.model_copy(update={"wait": 0.75}),
+        "checkpoints": first.checkpoints,
+        "now": first.now,
+    }
+    second = start(tmp_path, **options)
+    second.send(bodies[10:30], 0.1)
+    second.wait(lambda: second.ingestion.queued == 0)
+    _kill(second)
+    third = start(tmp_path, **options)
+    third.wait(lambda: third.ingestion.refused is None)
+    assert second.ingestion.assembler is not None
+    assert third.ingestion.assembler is not None
+    points = second.ingestion.assembler.counts.points
+    assert third.ingestion.assembler.counts.points == points > 0
+
+
 def test_a_database_that_is_away_at_the_start_is_waited_for(
     start: Start, tmp_path: Path, bodies: list[bytes], recording: Recording
 ) -> None:
@@ -358,6 +382,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
         return None
 
     process = start(tmp_path, restore=restore, now=float(recording.times[-1]))
+    process.wait(lambda: "The database is away: away" in str(process.ingestion.refused))
     process.send(bodies[:2], 0.1)
     assert not away
     process.wait(lambda: process.ingestion.queued == 0)
