@@ -329,7 +329,7 @@ def enrolling(form: NewClass, limit: int, site: str | None = None) -> Plan:
     name = form.name
 
     def plan(enrolment: Enrolment) -> Change:
-        like = names.clash(name, (*enrolment.base.names, *enrolment.snapshot.classes))
+        like = names.clash(name, enrolment.names)  # not one that an earlier bundle had
         if like is not None and names.clash(name, ()) is not None:
             raise RecordError.of_request("name", "a name that means nothing else", repr(like))
         if like is not None:

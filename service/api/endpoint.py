@@ -340,8 +340,10 @@ def _options(query: bytes) -> Options:
     except ValueError:
         pairs = [("?", "")]
     for name, value in pairs:
-        if name == "site" and value:
+        if name == "site":
             site = composed(value)
+            if not site:
+                faults.append(Fault(None, name, "the name of a site", "nothing"))
             continue
         values = _VALUES.get(name)
         if values is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -48,6 +49,7 @@ from service.web.response_model import Absent, ResponseModel
 
 __all__ = ["router"]
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["Incidents"])
 
 _CHANGE_PROBLEMS = (
@@ -215,7 +217,9 @@ async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Respon
     good = next(known.name for known in enrolment.base.manifest.classes if known.good)
 
     def add(incident: Incident) -> None:
-        for kept in incident.records:
+        note = f"incident {incident.id}"
+        there = store.count_feedback(note)  # where an earlier attempt came to an end
+        for kept in incident.records[there:]:
             store.add_feedback(
                 who=change.who,
                 request_id=change.request_id,
@@ -223,7 +227,7 @@ async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Respon
                 record=dict(kept.record),
                 verdict=kept.label,
                 true_label=good,
-                note=f"incident {incident.id}",
+                note=note,
             )
 
     return await _noted(request, _note(id, "not_a_fault", change), add)
@@ -259,7 +263,10 @@ async def teach(request: Request, id: InId, change: WithOptions) -> Response:  #
     response = await apply_change(request, change, plan, content)
     if not change.dry_run and "Idempotency-Replayed" not in response.headers:
         note = _note(id, "taught", change, form.name, key=None)
-        await to_thread.run_sync(_take, state, note)
+        try:
+            await to_thread.run_sync(_take, state, note)
+        except AwayError as error:  # the class is taught nevertheless
+            log.warning("a lesson is not in the history", extra={"reason": str(error)})
     return response
 
 
@@ -304,18 +311,22 @@ async def _noted(request: Request, note: Note, then: Any = lambda _incident: Non
     state = state_of(request)
 
     def work() -> Response:
+        replayed = False
         try:
-            then(_take(state, note).incident)
-        except RepeatedNoteError as error:
-            if not error.same:
-                why = "This Idempotency-Key was sent with another request."
-                raise Problem(problems.KEY_REUSED, why) from error
-            response = _shown(state, note.incident)
-            response.headers["Idempotency-Replayed"] = "true"
-            return response
+            try:
+                stored = _take(state, note)
+            except RepeatedNoteError as error:
+                if not error.same:
+                    why = "This Idempotency-Key was sent with another request."
+                    raise Problem(problems.KEY_REUSED, why) from error
+                replayed, stored = True, state.incidents.storage.get(note.incident)
+            then(stored.incident)  # also once more: the first time it may have failed
         except AwayError as error:
             raise _away(error) from error
-        return _shown(state, note.incident)
+        response = _shown(state, note.incident)
+        if replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
 
     return await to_thread.run_sync(work)
 

@@ -25,6 +25,8 @@ class Recent:
 
     def offer(self, matrix: Matrix) -> None:
         """Keep records that were answered, the last ones of a large chunk: float32 [n, fields]."""
+        if not len(matrix):
+            return
         rows = self._rows
         self._chunks.append(matrix if len(matrix) <= rows else matrix[-rows:].copy())
 

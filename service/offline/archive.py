@@ -151,7 +151,7 @@ def plan(job: Job, model: Model) -> list[Unit]:
         TableError: it holds no tables, or tables of different columns.
     """
     units, first = list[Unit](), None
-    for info, name in _tables(job.source):
+    for info, name in _tables(job.source, job.out):
         whole = Unit(info.path, f"{name}.parquet", info.size, info.mtime_ns or 0)
         table = table_of(job, whole, model)
         columns = [*table.kept.items()], sorted(table.absent)
@@ -167,12 +167,14 @@ def plan(job: Job, model: Model) -> list[Unit]:
     return units
 
 
-def _tables(address: str) -> Iterator[tuple[pa.fs.FileInfo, str]]:
-    """Yield the tables of an archive, each with its name below the folder."""
+def _tables(address: str, out: str) -> Iterator[tuple[pa.fs.FileInfo, str]]:
+    """Yield the tables of an archive but for its own output, each with its name in the folder."""
     files, path = files_of(address)
     parts = PurePosixPath(path).parts
     fixed = next((at for at, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
     folder = str(PurePosixPath(*parts[:fixed]))
+    out_files, outside = files_of(out)
+    same = files.equals(out_files)
     try:
         found = files.get_file_info(pa.fs.FileSelector(folder, recursive=True))
     except (OSError, pa.ArrowException) as error:
@@ -181,6 +183,7 @@ def _tables(address: str) -> Iterator[tuple[pa.fs.FileInfo, str]]:
         name = str(PurePosixPath(info.path).relative_to(folder))
         hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
         fits = fixed == len(parts) or fnmatchcase(info.path, path)
+        fits = fits and not (same and PurePosixPath(info.path).is_relative_to(outside))
         if info.type == pa.fs.FileType.File and _TABLE.search(name) and fits and not hidden:
             yield info, name
 

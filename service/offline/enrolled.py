@@ -26,7 +26,7 @@ def read_classes(url: str, revision: int | None) -> Snapshot:
 
     try:
         with closing(Store(url)) as store:
-            store.prepare()
+            store.prepare(migrate=False)
             return store.read() if revision is None else store.at(revision)
     except (StoreError, NoSuchRevisionError) as error:
         raise TableError(f"--classes: {error}") from error

@@ -68,7 +68,7 @@ class Recording:
         mapping: says which columns are series, and the interval.
 
     Raises:
-        ReplayError: it cannot be read.
+        ReplayError: it cannot be read, is empty, or lacks a time.
     """
 
     def __init__(self, path: Path, mapping: Mapping) -> None:
@@ -76,7 +76,14 @@ class Recording:
         missing = [name for name in ("time", *mapping.key) if name not in table.column_names]
         if missing:
             raise ReplayError(f"{path} has no column {missing[0]!r}: time, and the mapping's key")
-        seconds = table["time"].cast(pa.float64()).to_numpy()
+        try:
+            seconds = _seconds(table["time"])
+        except pa.ArrowException as error:
+            raise ReplayError(f"{path}: its times are neither numbers nor timestamps") from error
+        if not len(seconds):
+            raise ReplayError(f"{path} has no rows")
+        if lacking := int(np.count_nonzero(~np.isfinite(seconds))):
+            raise ReplayError(f"{path}: {lacking} rows have no time")
         order = np.argsort(seconds, kind="stable")
         self._table, self.mapping = table.take(pa.array(order)), mapping
         self.times: NDArray[np.float64] = seconds[order]
@@ -158,6 +165,15 @@ def _read(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ReplayError(f"{path} cannot be read as Parquet or CSV: {reason}") from error
+
+
+def _seconds(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Return times as seconds since the Unix epoch, NaN where there is none."""
+    if pa.types.is_timestamp(column.type):
+        nanoseconds = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
+        return _seconds(nanoseconds) / 1e9
+    seconds: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy()
+    return seconds
 
 
 def _numbers(column: pa.ChunkedArray) -> list[float | None] | None:

@@ -72,7 +72,7 @@ class Scheduler:
         self.waiting = 0
         self._batch: list[tuple[Inference, asyncio.Future[Any]]] = []
         self._rounds = 0
-        self._is_due = False  # the batch is run in a moment
+        self._due: asyncio.AbstractEventLoop | None = None  # which runs the batch in a moment
         self._begun, self._since = 0, 0.0  # small requests since then
         self._lock = asyncio.Lock()
 
@@ -132,9 +132,10 @@ class Scheduler:
 
     def _run_soon(self) -> None:
         """Have the batch run; what becomes ready in this round of the event loop joins it."""
-        if not self._is_due:
-            self._is_due, self._begun, self._since = True, 0, time.monotonic()
-            asyncio.get_running_loop().call_soon(self._run_later, self._rounds)
+        loop = asyncio.get_running_loop()
+        if self._due is not loop:  # another one has ended, and took its plans along
+            self._due, self._begun, self._since = loop, 0, time.monotonic()
+            loop.call_soon(self._run_later, self._rounds)
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._since > _IN_TIME_SECONDS
@@ -143,7 +144,7 @@ class Scheduler:
         if rounds and self._begun < self.limit:
             asyncio.get_running_loop().call_soon(self._run_later, rounds - 1)
         else:
-            self._is_due = False
+            self._due = None
             self._run_batch()
 
     def _run_batch(self) -> None:

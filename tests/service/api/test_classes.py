@@ -24,7 +24,7 @@ from models.reference import REFERENCE
 from service.api import classes as routes
 from service.classes import sqlite
 from service.classes.enrolment import Enrolment
-from service.classes.entities import AwayError
+from service.classes.entities import AwayError, StoredClass
 from service.runtime import class_sync
 from tests.support.databases import KINDS, Postgres, url_of
 
@@ -604,3 +604,18 @@ def test_an_enrolled_class_is_hidden_and_shown(desk: TestClient, odd: Json) -> N
     assert labels(desk, odd) == ["unknown"]
     assert desk.put("/classes/odd", json={"hidden": False}).json()["class"]["state"] == "active"
     assert labels(desk, odd) == ["odd"]
+
+
+def test_a_class_that_was_hidden_in_an_earlier_bundle_does_not_block_its_name(
+    desk: TestClient, odd: Json
+) -> None:
+    store = desk.app.state.faultcube.store  # type: ignore[attr-defined]
+    assert store is not None
+    gone = {"gone": StoredClass("gone")}  # as a class of a bundle is hidden
+    store.commit(store.revision(), gone, action="hide", who=None, request_id="r")
+    deadline = time.monotonic() + 5
+    while desk.get("/classes").json()["revision"] != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert enrol(desk, "gone", odd).status_code == 201
+    assert labels(desk, odd) == ["gone"]

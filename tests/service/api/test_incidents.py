@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.classes.entities import AwayError
 from service.incidents.incident import Change
 from service.runtime.judging import judge
 from service.runtime.state import State
@@ -158,6 +159,31 @@ def test_what_was_no_fault_becomes_feedback_and_is_closed(desk: TestClient, down
         ("normal", "link-down", f"incident {opened.incident.id}")
     ] * 2
     assert kept[0].record == down | {"error rate": None}
+
+
+def test_feedback_that_a_database_lost_is_written_by_the_repeat(
+    desk: TestClient, down: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [opened] = happen(desk, r1=[down, down, down])
+    store = state_of(desk).store
+    assert store is not None
+    add, left = store.add_feedback, [1]
+
+    def failing(**row: Any) -> int:
+        if not left:
+            raise AwayError("away")
+        left.pop()
+        return add(**row)
+
+    monkeypatch.setattr(store, "add_feedback", failing)
+    path, headers = f"/incidents/{opened.incident.id}/not-a-fault", ADMIN | {"Idempotency-Key": "k"}
+    assert desk.post(path, headers=headers).status_code == 503
+    assert len(store.feedback()) == 1
+    monkeypatch.setattr(store, "add_feedback", add)
+    for _ in range(2):
+        answer = desk.post(path, headers=headers)
+        assert (answer.status_code, answer.headers["Idempotency-Replayed"]) == (200, "true")
+        assert len(store.feedback()) == 2
 
 
 def test_an_incident_of_an_unknown_kind_teaches_a_class(desk: TestClient, unknown: Json) -> None:

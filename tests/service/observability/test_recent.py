@@ -55,3 +55,11 @@ def test_what_is_returned_may_be_changed() -> None:
     recent.offer(rows(0, 3))
     recent.matrix(1)[:] = -1
     assert numbers(recent) == [0, 1, 2]
+
+
+def test_chunks_without_a_record_take_the_place_of_none() -> None:
+    recent = Recent(chunks=2)
+    recent.offer(rows(0, 3))
+    for _ in range(5):
+        recent.offer(rows(3, 0))
+    assert numbers(recent) == [0, 1, 2]

@@ -151,6 +151,18 @@ def test_another_archive_never_takes_the_place_of_the_one_before(
     assert run(dataclasses.replace(job, source="in")) == []
 
 
+def test_verdicts_in_the_folder_of_the_archive_are_no_part_of_it(
+    source: Path, bundle: Path, model: Model
+) -> None:
+    for address in (source, source / "*"):
+        job = job_of(str(address), str(source / "verdicts"), bundle, model, keep=["number"])
+        before = run(job)
+        (source / "verdicts" / "a.csv.parquet").unlink()
+        assert run(job) == ["a.csv.parquet"]
+        assert "a.csv.parquet" in before
+        shutil.rmtree(source / "verdicts")
+
+
 def test_a_pattern_chooses_tables(job: Job, source: Path, bundle: Path, model: Model) -> None:
     chosen = job_of(f"{source}/2026/*.parquet", job.out, bundle, model)
     assert [unit.part for unit in plan(chosen, model)] == ["11/large-0000-0002.parquet"] + [

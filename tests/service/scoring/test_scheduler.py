@@ -180,10 +180,14 @@ def test_many_small_ones_go_through_the_model_in_as_many_batches_as_they_need() 
     assert calls == [5, 5, 2]
 
 
+def _no_record() -> None:
+    raise ValueError("no record")
+
+
 def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing() -> None:
     def failing() -> Steps[None]:
-        raise ValueError("no record")
-        yield
+        _no_record()
+        yield None
 
     async def play() -> list[float]:
         scheduler = Scheduler(1, timed)
@@ -193,6 +197,26 @@ def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing
         return await scheduler.run_batched(steps(1, 3))
 
     assert asyncio.run(play()) == [6.0]
+
+
+def test_a_loop_that_ends_at_once_has_no_request_of_the_next_one_wait() -> None:
+    def failing() -> Steps[None]:
+        _no_record()
+        yield None
+
+    async def fail() -> None:
+        asyncio.get_running_loop().stop()
+        with pytest.raises(ValueError, match="no record"):
+            await scheduler.run_batched(failing())
+
+    scheduler = Scheduler(1, timed)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(fail())
+    with pytest.raises(RuntimeError, match="stopped before"):
+        loop.run_until_complete(asyncio.sleep(10))
+    assert task.done()
+    loop.close()
+    assert asyncio.run(asyncio.wait_for(scheduler.run_batched(steps(1, 3)), 5)) == [6.0]
 
 
 def test_large_requests_take_scheduler_and_small_ones_do_not_wait_for_them() -> None:

@@ -334,7 +334,8 @@ def test_who_does_not_take_its_answer_is_dropped_and_nothing_is_kept(
         connection.settimeout(10)
         connection.connect(running.address)
         connection.sendall(head % len(body) + body + ahead)
-        running.eventually_has(connections=1, tasks=1)
+        if small:  # else the kernel may have taken all of it before anybody looks
+            running.eventually_has(connections=1, tasks=1)
         running.eventually_has(connections=0)
         received = everything(connection)
     assert received.startswith(b"HTTP/1.1 200 ")

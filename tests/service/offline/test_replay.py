@@ -1,0 +1,56 @@
+"""Recordings of metric points: what can be replayed, and what is refused in a line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.telemetry.mapping import Mapping
+from service.offline.replay import Recording, ReplayError
+
+MAPPING = Mapping.parse(
+    """
+name = "replay"
+key = ["device"]
+interval = 5
+[[fields]]
+name = "load"
+metric = "load"
+"""
+)
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def recording(folder: Path, name: str = "points.csv", **columns: list[object]) -> Recording:
+    table = pl.DataFrame({"device": "a", "load": 1.5} | columns)
+    if name.endswith("parquet"):
+        table.write_parquet(folder / name)
+    else:
+        table.write_csv(folder / name)
+    return Recording(folder / name, MAPPING)
+
+
+@pytest.mark.parametrize("name", ["points.csv", "points.parquet"])
+def test_times_are_seconds_or_timestamps(tmp_path: Path, name: str) -> None:
+    moments = [START + timedelta(seconds=5.5 * at) for at in range(3)]
+    seconds = [moment.timestamp() for moment in moments]
+    for times in ([*seconds], [*moments], [moment.replace(tzinfo=None) for moment in moments]):
+        assert recording(tmp_path, name, time=[*times]).times.tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([], "has no rows"),
+        ([1.0, None, 3.0], "1 rows have no time"),
+        (["noon", "night"], "its times are neither numbers nor timestamps"),
+    ],
+)
+def test_a_table_without_times_is_refused_in_a_line(
+    tmp_path: Path, times: list[object], words: str
+) -> None:
+    with pytest.raises(ReplayError, match=words):
+        recording(tmp_path, time=times)
