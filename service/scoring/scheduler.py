@@ -33,8 +33,9 @@ _ROUNDS_TO_JOIN = 2
 """Of the event loop in which more small requests may join a batch, while there are several at a
 time: see `benchmarks.batching`. A lone client does not wait for anybody."""
 
-_IN_TIME_SECONDS = 0.25
-"""Small requests that arrive together are answered together: so long may it take to read them."""
+_IN_TIME_SECONDS, _STALE_SECONDS = 0.25, 2.0
+"""Small requests that arrive together are answered together: so long may it take to read them. What
+began longer ago than a client waits says nothing of those that arrive now."""
 
 
 @dataclass(slots=True)
@@ -72,8 +73,7 @@ class Scheduler:
         self.waiting = 0
         self._batch: list[tuple[Inference, asyncio.Future[Any]]] = []
         self._rounds = 0
-        self._due: asyncio.AbstractEventLoop | None = None  # which runs the batch in a moment
-        self._begun, self._since = 0, 0.0  # small requests since then
+        self._begun, self._since = 0, 0.0  # small requests that arrived together, and when
         self._lock = asyncio.Lock()
 
     async def run_batched(self, steps: Steps[T]) -> T:
@@ -83,10 +83,7 @@ class Scheduler:
             Problem: `OVERLOADED`, too many arrived with it.
         """
         try:
-            self._run_soon()
-            if self._begun >= self.limit and self._is_late():
-                raise Problem(OVERLOADED)
-            self._begun += 1
+            self._begin()
             inference = next(steps)
             while True:
                 result = None if inference is None else await self._enqueue(inference)
@@ -123,28 +120,36 @@ class Scheduler:
             steps.close()
 
     def _enqueue(self, inference: Inference) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
         if len(self._batch) >= self.limit:
             self._run_batch()
-        self._run_soon()
-        future = asyncio.get_running_loop().create_future()
+        if not self._batch:
+            # Requests that become ready in this round of the event loop join the batch anyway.
+            loop.call_soon(self._run_later, self._rounds)
+        future = loop.create_future()
         self._batch.append((inference, future))
         return future
 
-    def _run_soon(self) -> None:
-        """Have the batch run; what becomes ready in this round of the event loop joins it."""
-        loop = asyncio.get_running_loop()
-        if self._due is not loop:  # another one has ended, and took its plans along
-            self._due, self._begun, self._since = loop, 0, time.monotonic()
-            loop.call_soon(self._run_later, self._rounds)
+    def _begin(self) -> None:
+        """Count a small request among those that arrived with it, or raise `OVERLOADED`."""
+        now = time.monotonic()
+        if not self._begun or now - self._since > _STALE_SECONDS:
+            self._begun, self._since = 0, now
+            asyncio.get_running_loop().call_soon(self._forget)
+        elif self._begun >= self.limit and now - self._since > _IN_TIME_SECONDS:
+            raise Problem(OVERLOADED)
+        self._begun += 1
 
-    def _is_late(self) -> bool:
-        return time.monotonic() - self._since > _IN_TIME_SECONDS
+    def _forget(self) -> None:
+        """Begin to count anew, where no request that arrived waits for the model."""
+        if not self._batch:
+            self._begun = 0
 
     def _run_later(self, rounds: int) -> None:
         if rounds and self._begun < self.limit:
             asyncio.get_running_loop().call_soon(self._run_later, rounds - 1)
         else:
-            self._due = None
+            self._begun = 0
             self._run_batch()
 
     def _run_batch(self) -> None:
