@@ -141,21 +141,15 @@ class Assembler:
             self._deadline[: len(self._places.keys)] += by
             self._deadlines = deque((due + by, keys) for due, keys in self._deadlines)
             return self._waves.nothing
-        keys = np.arange(len(self._places.keys), dtype=np.int64)
-        self._deadlines.clear()
-        self._deadline[keys] = np.inf
-        records = self._close_all(keys)
-        self._newest[keys] = NEVER
+        records = self._close_open()
+        self._newest[: len(self._places.keys)] = NEVER
         self._waves.forget_times()
         return records
 
     def finish(self) -> Records:
         """Return all records that are open or held, complete or not."""
-        keys = np.arange(len(self._places.keys), dtype=np.int64)
-        self._deadlines.clear()
-        self._deadline[keys] = np.inf
         return self._waves.joined(
-            [self._close_all(keys), self._waves.release([*self._waves.baselines.held])]
+            [self._close_open(), self._waves.release([*self._waves.baselines.held])]
         )
 
     def renew(self, keys: Iterable[int]) -> None:
@@ -326,6 +320,13 @@ class Assembler:
             np.concatenate([groups, np.full(len(row), -1)]),
             batch,
         )
+
+    def _close_open(self) -> Records:
+        """Close all open records of every key: nothing is waited for."""
+        keys = np.arange(len(self._places.keys), dtype=np.int64)
+        self._deadlines.clear()
+        self._deadline[keys] = np.inf
+        return self._close_all(keys)
 
     def _close_all(self, keys: NDArray[np.int64]) -> Records:
         """Close all open records of keys, which come in this order."""

@@ -269,7 +269,7 @@ def _begin(job: Job, units: Sequence[Unit]) -> None:
 
 def _check_same(job: Job, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
-        # Jobs of version 0.1.0 did not name their source.
+        # Folders of earlier jobs do not name their source.
         if found.get(name, value if name == "source" else None) != value:
             raise TableError(
                 f"{shown(job.out)} holds verdicts of another job: {name} {found.get(name)}, not "

@@ -261,14 +261,13 @@ class SiameseClassifier(
         if growth := self.forest_choice_.growth:
             encoder.grow(train.matrix, train.labels, growth, settings.seed)
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
-        space, self.held_out_ = Space.of(self._embed, train), chosen if held_out is None else None
+        space = Space.of(self._embed, train)
         if held_out is not None:
             chosen = HeldOut(space.measure(self._embed(held_out.matrix)), held_out.labels)
         self.traffic_ = shares
         if shares is not None:
             chosen = chosen.as_traffic(shares)
-        if self.held_out_ is not None:
-            self.held_out_ = chosen
+        self.held_out_ = chosen if held_out is None else None
         shares = shares_of(train.labels) if shares is None else shares
         self.prior_choice_ = choose_prior(chosen, shares, settings.prior)
         self.shares_ = self.prior_choice_.apply(shares)

@@ -184,11 +184,13 @@ def _no_record() -> None:
     raise ValueError("no record")
 
 
-def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing() -> None:
-    def failing() -> Steps[None]:
-        _no_record()
-        yield None
+def failing() -> Steps[None]:
+    """A request that is refused as it is read."""
+    _no_record()
+    yield None
 
+
+def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing() -> None:
     async def play() -> list[float]:
         scheduler = Scheduler(1, timed)
         with pytest.raises(ValueError, match="no record"):
@@ -200,10 +202,6 @@ def test_a_request_that_fails_before_the_model_has_the_next_one_wait_for_nothing
 
 
 def test_many_that_fail_before_the_model_have_nobody_refused() -> None:
-    def failing() -> Steps[None]:
-        _no_record()
-        yield None
-
     async def play() -> list[float]:
         scheduler = Scheduler(2, timed)
         for _ in range(10):
