@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.schema import Matrix
 from service.observability.drift import Window
@@ -69,9 +71,15 @@ class Histogram(msgspec.Struct):
         if len(values) == 1:
             self.observe(values.item())
             return
-        buckets = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
+        buckets = np.bincount(_array(self.bounds).searchsorted(values), minlength=len(self.counts))
         self.counts = [a + b for a, b in zip(self.counts, buckets.tolist(), strict=True)]
         self.total += float(values.sum(dtype=np.float64))
+
+
+@cache
+def _array(bounds: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Return the bounds of a histogram as an array, made once: there are two kinds of them."""
+    return np.array(bounds)
 
 
 class Counters(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import multiprocessing
@@ -42,6 +43,12 @@ _TICKS = 10
 """Of uvicorn, in a second."""
 _SETTLE_SECONDS = 30.0
 _TLS_SHUTDOWN_SECONDS = 2.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of `mallopt(3)`."""
+_KEPT_BYTES = 1 << 26
+"""That a process keeps of the memory it has freed."""
+_MAPPED_BYTES = 1 << 25
+"""Of a single block that is given back at once; the C library takes no more."""
 
 
 class Config(uvicorn.Config):
@@ -98,6 +105,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; one of several workers waits for its bundle first."""
+        _keep_freed_memory()
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -215,6 +223,18 @@ class Server(uvicorn.Server):
             log.warning("connections cut off", extra={"number": len(connections)})
         for connection in connections:
             connection.transport.abort()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a large request frees, instead of giving it to the system.
+
+    The next one would get it back page by page, each with a fault: a tenth of its time. Does
+    nothing where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 def listener(host: str, port: int) -> socket.socket:

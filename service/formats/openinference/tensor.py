@@ -83,7 +83,7 @@ class Tensor:
             return
         for values in self._values(float if dtype.kind == "f" else int):
             try:
-                yield np.array(values, np.float64)
+                yield _array(values)
             except OverflowError as error:
                 raise self.mismatch() from error
 
@@ -164,6 +164,15 @@ class Tensor:
 
     def _error(self, expected: str, got: str) -> RecordError:
         return RecordError.of_request(self.name, expected, got)
+
+
+def _array(values: list[float | None]) -> Numbers:
+    """Return float64 [n], NaN where None."""
+    try:
+        # Packing takes less than half the time, but knows nothing of None.
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except struct.error:
+        return np.array(values, np.float64)
 
 
 def _strings(data: bytes) -> Iterator[bytes]:

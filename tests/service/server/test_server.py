@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,25 @@ def test_an_address_is_taken_as_soon_as_it_is_listened_on() -> None:
         pytest.raises(OSError, match="in use"),
     ):
         listener(*bound.getsockname())
+
+
+KEPT = """
+import resource
+from service.server import server
+server._keep_freed_memory()
+def serve(times):
+    for _ in range(times):
+        blocks = [bytearray(8 << 20) for _ in range(4)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(serve(20), serve(20))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_what_a_large_request_frees_serves_the_next_one() -> None:
+    # In a process of its own: what it sets cannot be taken back.
+    command = [sys.executable, "-c", KEPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(int, done.stdout.split())
+    assert after - before < 1000  # 20 times 32 MiB are 163,840 pages
