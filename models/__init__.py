@@ -4,6 +4,8 @@ import os
 
 # Before numpy is loaded: a second thread would wait longer than it works.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Before onnxruntime is: without it, its own wheels report their use to their maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from models.bundle import Bundle, BundleError, Calibration, Class, Manifest
 from models.decision import Decisions, NearestCentroid

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.schema import Matrix
+from models.softmax import softmax_of_product
 
 __all__ = [
     "Decisions",
@@ -27,9 +28,10 @@ __all__ = [
 _Scores = npt.NDArray[np.float64]
 
 _MIDDLE = np.float32(0.5)
-_FEW_DISTANCES = 64
+_FEW_DISTANCES, _FEW_BESIDE_ENROLLED = 16, 48
+"""Of a batch: up to so many, plain Python is quicker than numpy."""
 _MANY_CLASSES = 64
-_TILE = 128
+_TILE = 256
 """Records that are compared with many classes at a time: enough for a product at full speed, and
 few enough that what it makes stays in the cache."""
 
@@ -183,7 +185,8 @@ class NearestCentroid:
     log_prior: _Scores | None = None
     _allowances: tuple[Matrix, Matrix] | None = field(default=None, init=False, repr=False)
     _pairs: list[tuple[float, float]] | None = field(default=None, init=False, repr=False)
-    _trained: npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
+    _trained: slice | npt.NDArray[np.intp] | None = field(default=None, init=False, repr=False)
+    _log_shares: _Scores | None = field(default=None, init=False, repr=False)
     _shares: dict[int, float] | None = field(default=None, init=False, repr=False)
     _radii: list[float] = field(default_factory=list, init=False, repr=False)
     _origin: Matrix | None = field(default=None, init=False, repr=False)
@@ -197,9 +200,12 @@ class NearestCentroid:
         has_prior = None if self.log_prior is None else ~np.isnan(self.log_prior)
         if has_prior is not None and not has_prior.all():
             trained = np.flatnonzero(has_prior)
-            shares = np.exp(cast("_Scores", self.log_prior)[trained])
-            set_field("_trained", trained)
-            set_field("_shares", dict(zip(trained.tolist(), shares.tolist(), strict=True)))
+            log_shares = cast("_Scores", self.log_prior)[trained]
+            come_first = bool(has_prior[: len(trained)].all())
+            set_field("_trained", slice(len(trained)) if come_first else trained)
+            set_field("_log_shares", log_shares)
+            shares = np.exp(log_shares).tolist()
+            set_field("_shares", dict(zip(trained.tolist(), shares, strict=True)))
         if self.support is not None or self.log_prior is not None:
             support = np.full(len(self.radii), np.inf) if self.support is None else self.support
             shrink, add = _allowance(support, self.scatter)
@@ -214,9 +220,13 @@ class NearestCentroid:
             set_field("_origin", np.where(varies, _MIDDLE, self.centroids[0]).astype(np.float32))
             set_field("_varying", np.flatnonzero(varies))
             projection = self._projected()
-            set_field("_projection", projection)
             if self._trained is not None:
                 set_field("_trained_projection", projection[:, self._trained])
+                among = np.zeros(len(self.radii), np.float32)
+                among[self._trained] = 1
+                projection = np.vstack([projection, among])
+                projection[-2, self._trained] += cast("_Scores", self._log_shares)
+            set_field("_projection", projection)
 
     @property
     def has_many(self) -> bool:
@@ -239,7 +249,8 @@ class NearestCentroid:
         Args:
             distances: float32 [n, k], to the centroids.
         """
-        if distances.size <= _FEW_DISTANCES:
+        few = _FEW_DISTANCES if self._trained is None else _FEW_BESIDE_ENROLLED
+        if distances.size <= few:
             return self._decide_few(distances)
         expected = self.expected(distances)
         nearest = expected.argmin(axis=1)
@@ -279,27 +290,18 @@ class NearestCentroid:
         """Decide by one matrix product, tile by tile so that it stays in the cache."""
         centred = points - cast("Matrix", self._origin)
         squares = np.einsum("ij,ij->i", centred, centred)[:, None]
-        wide = np.concatenate(
-            [centred[:, self._varying], squares, np.ones_like(squares)], axis=1, dtype=np.float32
-        )
-        trained = self._trained
-        if trained is not None:
-            of_trained = wide @ cast("Matrix", self._trained_projection)
-            of_trained += self._prior(of_trained)
+        columns = [centred[:, self._varying], squares, np.ones_like(squares)]
+        wide = np.concatenate(columns, axis=1, dtype=np.float32)
+        if self._trained_projection is not None:
+            balance = self._balance(wide @ self._trained_projection)
+            wide = np.concatenate([wide, balance], axis=1, dtype=np.float32)
         nearest = np.empty(len(points), np.intp)
         confidence = np.empty(len(points), np.float32)
-        buffer = np.empty((min(_TILE, len(points)), projection.shape[1]), np.float32)
-        ones = np.ones(projection.shape[1], np.float32)
         for start in range(0, len(points), _TILE):
             tile = slice(start, start + _TILE)
-            logits = buffer[: len(wide[tile])]
-            np.matmul(wide[tile], projection, out=logits)
-            if trained is not None:
-                logits[:, trained] = of_trained[tile]
-            best = nearest[tile] = logits.argmax(axis=1)
-            logits -= logits[np.arange(len(logits)), best][:, None]
-            np.exp(logits, out=logits)
-            confidence[tile] = 1 / (logits @ ones)
+            probabilities = softmax_of_product(wide[tile], projection)
+            best = nearest[tile] = probabilities.argmax(axis=1)
+            confidence[tile] = probabilities[np.arange(len(best)), best]
         offset = points - self.centroids[nearest]
         distance = np.einsum("ij,ij->i", offset, offset) / np.float32(points.shape[1])
         accepted = distance <= self.radii[nearest]
@@ -328,19 +330,19 @@ class NearestCentroid:
         expected = distances * shrink + add
         if self._trained is not None:
             logits = expected[:, self._trained] / np.float32(-self.temperature)
-            expected[:, self._trained] -= self.temperature * self._prior(logits)
+            added = self._balance(logits) + cast("_Scores", self._log_shares)
+            expected[:, self._trained] -= self.temperature * added.astype(logits.dtype)
         return expected
 
-    def _prior(self, logits: Matrix) -> Matrix:
-        """Return what the prior adds to the logits of the trained classes: both [n, trained].
+    def _balance(self, logits: Matrix) -> _Scores:
+        """Return what keeps the sum of the trained classes' probabilities as it is.
 
-        The sum of their probabilities stays as it is.
+        It is added to their logits, [n, trained], together with the log of the prior: [n, 1].
         """
-        log_prior = cast("_Scores", self.log_prior)[self._trained]
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-        before, after = weights.sum(axis=1), weights @ np.exp(log_prior)
-        added: Matrix = (np.log(before / after)[:, None] + log_prior).astype(logits.dtype)
-        return added
+        before, after = weights.sum(axis=1), weights @ np.exp(cast("_Scores", self._log_shares))
+        balance: _Scores = np.log(before / after)[:, None]
+        return balance
 
     def _with_prior_few(self, expected: list[float], shares: dict[int, float]) -> list[float]:
         """Return the expected distances of one record with the prior among the trained classes."""

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
-
-# Read at import: without it onnxruntime's own wheels report their use to their maker.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
