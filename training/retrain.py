@@ -160,8 +160,10 @@ def _on_feedback(
         return None
     trial = fit_and_test(recipe, recipe.split, partial(report, f"{recipe.name}, trial"), kept)
     matrix = encode_rows(held, trial.dataset.schema)
-    # Feedback may be given twice, and rows that the trial has learned cannot test it.
-    learned = {row.tobytes() for rows in (trial.dataset.train, trial.rows) for row in rows.matrix}
+    # Feedback may be given twice, and rows that the trial has learned, or that calibrated it or
+    # are records of a carried class, cannot test it.
+    seen = trial.dataset.known, trial.rows
+    learned = {row.tobytes() for rows in seen for row in rows.matrix}
     new = np.array([row.tobytes() not in learned for row in matrix], dtype=np.bool_)
     held, matrix = held.filter(new), matrix[new]
     if held.is_empty():

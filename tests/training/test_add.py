@@ -182,6 +182,43 @@ def test_types_follow_the_table_that_is_added_to(
     assert dataset.schema["code"].categories[0] == "12"
 
 
+def test_names_that_look_like_numbers_are_the_same_in_added_rows(
+    make: Make, make_table: MakeTable, feedback: pl.DataFrame, tmp_path: Path
+) -> None:
+    named = (
+        pl.col("vendor").replace({"acme": "007", "bolt": "7.10"}),
+        pl.col("label").replace("slow", "1.10"),
+    )
+    table = make_table().with_columns(named)
+    fields = {"vendor": {"kind": "category"}}
+    plain = load_dataset(make(table=table, fields=fields))
+    assert "1.10" in plain.classes
+    held = table.filter(pl.col("part") == "test", label="1.10").select(*FIELDS, "label").head(5)
+    added = pl.concat([feedback.select(*FIELDS, "label").with_columns(named), held])
+    # As people write it: nothing but numbers, and none of them in quotes.
+    numbers = added.filter(pl.col("vendor").is_in(["007", "7.10"]), label="1.10")
+    numbers.write_csv(tmp_path / "more.csv", quote_style="never")
+    recipe = make(table=table, fields=fields).model_copy(update={"add": (tmp_path / "more.csv",)})
+    more = load_dataset(recipe)
+    assert more.classes == plain.classes
+    assert more.schema["vendor"].categories == plain.schema["vendor"].categories
+    (addition,) = more.added
+    assert addition.left_out == held["vendor"].is_in(["007", "7.10"]).sum() > 0
+
+
+def test_codes_with_gaps_are_the_same_in_added_rows(
+    make_table: MakeTable, make_recipe: MakeRecipe, feedback: pl.DataFrame, tmp_path: Path
+) -> None:
+    codes = pl.Series([None if i % 9 == 0 else float(i * i % 7) for i in range(240)])
+    table = make_table().with_columns(code=codes)
+    path = tmp_path / "more.parquet"
+    feedback.with_columns(code=codes.head(12)).write_parquet(path)
+    table.write_parquet(tmp_path / "table.parquet")
+    recipe = make_recipe(table, add=[path], fields={"code": {"kind": "category"}})
+    recipe = recipe.model_copy(update={"table": tmp_path / "table.parquet"})
+    assert load_dataset(recipe).schema["code"].categories == ("0", "1", "2", "4")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -17,7 +17,7 @@ from training.dataset.sampling import Sample
 from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
-from training.dataset.tables import Added, added_tables, aligned, read_labelled
+from training.dataset.tables import Added, added_tables, aligned, is_whole, read_labelled
 from training.recipe import Recipe, RecipeError, Severity, Split
 
 _RANDOM = (
@@ -164,7 +164,7 @@ def load_dataset(
     if columns.clocks and not is_sample:
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
         parts = read_labelled(recipe, split, more, rated).parts
-    parts = {part: _codes_as_text(table, kinds) for part, table in parts.items()}
+    parts = _codes_as_text(parts, kinds)
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
     counts = Counts.of(train[recipe.label], parts["dev"][recipe.label])
@@ -293,10 +293,20 @@ def _new_rows(
     return new, tuple(additions)
 
 
-def _codes_as_text(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:
-    """Return the table with the codes of categories as text: added rows may have others."""
-    codes = [n for n, kind in kinds.items() if kind == "category" and n in table.columns]
-    return table.with_columns(pl.col(n).cast(pl.String) for n in codes)
+def _codes_as_text(
+    parts: Mapping[Part, pl.DataFrame], kinds: Mapping[str, Kind]
+) -> dict[Part, pl.DataFrame]:
+    """Return the parts with the codes of categories as text: added rows may have others."""
+    tables = dict(parts)
+    for name in [name for name, kind in kinds.items() if kind == "category"]:
+        columns = {part: table[name] for part, table in parts.items() if name in table.columns}
+        # Integers, some of them missing, are read as floats: 1.0 is 1, as in an added table.
+        if all(is_whole(column) for column in columns.values() if column.dtype.is_float()):
+            floats = {part: c for part, c in columns.items() if c.dtype.is_float()}
+            columns |= {part: column.cast(pl.Int64) for part, column in floats.items()}
+        for part, column in columns.items():
+            tables[part] = tables[part].with_columns(column.cast(pl.String))
+    return tables
 
 
 def _comparable(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> pl.DataFrame:

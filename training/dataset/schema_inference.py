@@ -350,10 +350,12 @@ def text_columns(names: Iterable[str], recipe: Recipe) -> frozenset[str]:
 
 def kept_as_text(recipe: Recipe) -> frozenset[str]:
     """Return the columns, or patterns of them, whose cells are names whatever they look like."""
-    split = [recipe.split.column] if recipe.split.by in ("group", "column") else []
-    named = {*recipe.series, *recipe.sites, *recipe.event, *recipe.leave_out, *split}
+    splits = [recipe.split, *(backtest.split for backtest in recipe.backtests)]
+    groups = {split.column for split in splits if split.by in ("group", "column")}
+    named = {*recipe.series, *recipe.sites, *recipe.event, *recipe.leave_out, *groups}
     categories = {n for n, override in recipe.fields.items() if override.kind == "category"}
-    return frozenset(filter(None, {recipe.label, *named, *categories} - {recipe.time}))
+    times = {recipe.time, *(split.column for split in splits if split.by == "time")}
+    return frozenset(filter(None, {recipe.label, *named, *categories} - times))
 
 
 def with_units(recipe: Recipe, units: Mapping[str, str]) -> Recipe:

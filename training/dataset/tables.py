@@ -162,21 +162,21 @@ def added_tables(recipe: Recipe) -> list[Added]:
     main, cleaned = clean_table(recipe.table, recipe)
     known, added = labels_of(main.rows, recipe), []
     # Separator and the like are those of the recipe's tables, and not of feedback.
-    reading = Reading(missing=recipe.reading.missing)
+    reading, names = Reading(missing=recipe.reading.missing), kept_as_text(recipe)
     for path in recipe.add:
-        table = read_file(path, reading)
+        table = read_file(path, reading, None, names | {_LABEL})
         if recipe.label not in table.rows.columns and _LABEL in table.rows.columns:
             table = dataclasses.replace(table, rows=table.rows.rename({_LABEL: recipe.label}))
         need_column(table.rows, recipe.label, "label column", path)
         text = text_columns(table.rows.columns, recipe)
-        new = clean(table.rows, text, table.decimal, reading)
+        new = clean(table.rows, text, table.decimal, reading, names)
         _refuse_odd(recipe, table, new)
         rows = _in_units(new, cleaned.units, path)
-        labels = pl.concat([known, labels_of(rows, recipe)])
-        rows = _with_labels(rows, labels, recipe)
-        names = frozenset(rows[recipe.label].drop_nulls())
+        spelled = pl.concat([known, labels_of(rows, recipe)])
+        rows = _with_labels(rows, spelled, recipe)
+        labels = frozenset(rows[recipe.label].drop_nulls())
         rows = _kept(rows, recipe)
-        added.append(Added(path.name, rows, names, _severities(rows, recipe, path)))
+        added.append(Added(path.name, rows, labels, _severities(rows, recipe, path)))
     return added
 
 
@@ -208,7 +208,7 @@ def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
             if kind.is_numeric():  # not the table's own type: added rows may have 2.5 for 2
                 column = column.cast(pl.Float64)
             elif kind == pl.String and column.dtype.is_float():  # codes, some of them missing
-                column = _whole(column).cast(pl.String)
+                column = (column.cast(pl.Int64) if is_whole(column) else column).cast(pl.String)
             elif kind == pl.Boolean and column.dtype != pl.Boolean:
                 column = _booleans(column)
             else:
@@ -222,9 +222,9 @@ def aligned(added: Added, like: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _whole(column: pl.Series) -> pl.Series:
-    """Return numbers as integers, if all of them are."""
-    return column.cast(pl.Int64) if (column.drop_nulls() % 1 == 0).all() else column
+def is_whole(column: pl.Series) -> bool:
+    """Return whether all numbers are integers."""
+    return bool((column.drop_nulls() % 1 == 0).all())
 
 
 def _booleans(column: pl.Series) -> pl.Series:

@@ -350,3 +350,16 @@ def test_more_fields_than_a_bundle_holds_are_refused_before_the_fit(
         table = pl.DataFrame(values).hstack(make_table().select("part", "label"))
         with pytest.raises(RecipeError, match=words):
             load_dataset(make_recipe(table, encoder={"linear": True}))
+
+
+def test_numbers_to_split_by_are_times_though_they_are_no_field(
+    make_table: MakeTable, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    table = make_table().with_columns(day=pl.Series([i // 24 + 1 for i in range(240)]))
+    table.sample(240, shuffle=True, seed=1).write_csv(tmp_path / "days.csv")
+    split = {"by": "time", "column": "day", "shares": (0.5, 0.2, 0.3)}
+    recipe = make_recipe(table, split=split, leave_out=["day"])
+    dataset = load_dataset(recipe.model_copy(update={"table": tmp_path / "days.csv"}))
+    train, dev, test = (dataset.parts[part].table["day"] for part in ("train", "dev", "test"))
+    assert (train.max(), test.min()) == (5, 8)
+    assert set(dev) == {6, 7}
