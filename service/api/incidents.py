@@ -217,18 +217,18 @@ async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Respon
     good = next(known.name for known in enrolment.base.manifest.classes if known.good)
 
     def add(incident: Incident) -> None:
-        note = f"incident {incident.id}"
-        there = store.count_feedback(note)  # where an earlier attempt came to an end
-        for kept in incident.records[there:]:
-            store.add_feedback(
-                who=change.who,
-                request_id=change.request_id,
-                bundle=version,
-                record=dict(kept.record),
-                verdict=kept.label,
-                true_label=good,
-                note=note,
-            )
+        rows = [
+            {
+                "who": change.who,
+                "request_id": change.request_id,
+                "bundle": version,
+                "record": dict(kept.record),
+                "verdict": kept.label,
+                "true_label": good,
+            }
+            for kept in incident.records
+        ]
+        store.complete_feedback(f"incident {incident.id}", rows)
 
     return await _noted(request, _note(id, "not_a_fault", change), add)
 

@@ -31,8 +31,8 @@ __all__ = ["StoppedError", "Trial"]
 
 _STEP_SECONDS: Final = 0.05
 """Between two looks whether the service ends."""
-_SECRET: Final = ("FAULTCUBE_", "AWS_", "AZURE_", "GOOGLE_")
-"""How the variables begin that hold keys, also those of object stores."""
+_SECRET: Final = ("FAULTCUBE_", "AWS_", "AZURE_", "GOOGLE_", "PG", "OTEL_")
+"""How the variables begin that hold keys, also those of object stores, databases and tracing."""
 _KILL_SECONDS: Final = 1.0
 """Longest wait for a killed process, which may hang in a file system."""
 

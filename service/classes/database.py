@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -275,11 +275,19 @@ class Store:
             )
             return int(made.inserted_primary_key[0])  # type: ignore[index]
 
-    def count_feedback(self, note: str) -> int:
-        """Return how many corrections have a note."""
+    def complete_feedback(self, note: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store corrections that share a note: those that are not there yet, all of them or none.
+
+        Args:
+            note: that no others have.
+            rows: arguments of `add_feedback`, without the note; the same whenever they come again.
+        """
         query = sa.select(sa.func.count()).where(feedback.c.note == note)
-        with self._connect(self._backend.statement) as connection:
-            return int(connection.execute(query).scalar_one())
+        with self._transaction(lock=_FEEDBACK) as connection:
+            there = connection.execute(query).scalar_one()
+            at = datetime.now(UTC)
+            if missing := [{**row, "at": at, "note": note} for row in rows[there:]]:
+                connection.execute(sa.insert(feedback), missing)
 
     def feedback(self, after: int = 0, limit: int = 1000) -> list[Feedback]:
         """Return feedback in the order of arrival, which has larger ids than `after`."""
@@ -288,9 +296,14 @@ class Store:
             return [Feedback(*row) for row in connection.execute(query.limit(limit))]
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection for statements that see the same state."""
+    def reading(self, seconds: float | None = None) -> Iterator[sa.Connection]:
+        """Yield a connection for statements that see the same state.
+
+        Args:
+            seconds: that a statement may take, where that is longer than usual.
+        """
         with self._connect(self._backend.snapshot) as connection:
+            connection.execution_options(seconds=seconds)
             yield connection
 
     @contextmanager

@@ -45,6 +45,7 @@ def backend(url: sa.URL) -> Backend:
     )
     sa.event.listen(engine, "do_connect", _connect)
     sa.event.listen(engine, "begin", _begin)
+    sa.event.listen(engine, "checkin", _check_in)
     statement = engine.execution_options(isolation_level="AUTOCOMMIT")
     snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
     host = url.host or url.query.get("host") or "this machine"
@@ -94,11 +95,16 @@ def _connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, An
     return _Connection.connect(*args, **options)
 
 
+def _check_in(driver: Any, _record: Any) -> None:
+    """Take back the longer limit of a transaction: the next to come is asked whether it lives."""
+    if driver is not None:  # it was closed
+        vars(driver).pop("timeout", None)
+
+
 def _begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     seconds = math.inf if options.get("unlimited") else options.get("seconds")
     driver: Any = connection.connection.driver_connection
-    vars(driver).pop("timeout", None)  # of a transaction before
     if seconds:
         driver.timeout = seconds + 1
     if lock := options.get("lock"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from service.incidents.delivery import DeliveryError, RefusedError, post
+from service.incidents.delivery import LONGEST_SECONDS, DeliveryError, RefusedError, post
 from service.incidents.incident import Incident
 from service.incidents.responses import moment, summary_of
 from service.incidents.storage import Due
@@ -33,6 +33,7 @@ class AlertmanagerTarget:
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._urls = [url.rstrip("/") + "/api/v2/alerts" for url in urls]
         self._clock = clock
+        self.longest_seconds = LONGEST_SECONDS * len(urls)
 
     def deliver(self, dues: Sequence[Due]) -> None:
         """Tell all Alertmanagers; one that takes it is enough."""

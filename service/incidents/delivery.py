@@ -10,9 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 from service.incidents.storage import Due
 
-__all__ = ["DeliveryError", "RefusedError", "Target", "post"]
+__all__ = ["LONGEST_SECONDS", "DeliveryError", "RefusedError", "Target", "post"]
 
 _SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 4 * _SECONDS
+"""That a body may take: to connect to either of two addresses, to be sent, and to be answered."""
 _REFUSED: Final = frozenset({400, 413, 422})
 """Statuses that say that a body will not be taken later either; all others are tried again."""
 
@@ -40,11 +42,13 @@ class Target(Protocol):
         name: kept with what was sent.
         batch: incidents that are told at a time.
         resend_seconds: how often an open incident is told again; None if only changes are.
+        longest_seconds: that it may take to tell it of a batch.
     """
 
     name: str
     batch: int
     resend_seconds: float | None
+    longest_seconds: float
 
     def deliver(self, dues: Sequence[Due]) -> None:
         """Tell it of incidents.

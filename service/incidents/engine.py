@@ -100,6 +100,18 @@ class Engine:
         """Close an incident by hand."""
         return self._correlation.close(self.incidents[id_], time, note)
 
+    def set_back(self, now: float) -> None:
+        """Go on from an earlier time, as the clock was wrong: nothing that is known is later."""
+        self.now = min(self.now, now)
+        for state in self.states.values():
+            state.time, state.closed = min(state.time, now), min(state.closed, now)
+            state.since = min(state.since, now)
+        for incident in self.incidents.values():
+            incident.changed = min(incident.changed, now)
+            if incident.status == "pending":
+                incident.first, incident.last = min(incident.first, now), min(incident.last, now)
+        self._plan()
+
     def snapshot(self) -> bytes:
         """Return all of the state."""
         correlation = self._correlation

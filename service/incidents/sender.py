@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from service.classes.entities import AwayError
 from service.incidents.delivery import DeliveryError, RefusedError, Target
+from service.incidents.incident import Incident
 from service.incidents.storage import Storage
 
 __all__ = ["Sender"]
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS, _LOOK_SECONDS = 0.1, 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _TELL_SECONDS = 30.0
-"""For so long a process alone tells a target, unless it goes on: longer than a target may take."""
+"""For so long at least a process alone tells a target, unless it goes on."""
 
 
 @dataclass(slots=True)
@@ -35,6 +36,10 @@ class _Turn:
     waiting: int = 0
     until: float = 0.0
     """Nobody else tells the target before."""
+    is_elsewhere: bool = False
+    """Whether another process told the target when it was looked last."""
+    told: tuple[list[Incident], float] | None = None
+    """What the target was told, and when, until the storage knows."""
 
 
 class Sender:
@@ -105,6 +110,7 @@ class Sender:
         resend = None if target.resend_seconds is None else now - target.resend_seconds
         # What is further ahead than anything waits was said by a clock that has been set back.
         while now >= turn.next or turn.next > now + _LONGEST_WAIT:
+            self._note(turn)
             dues = self._storage.due(target.name, resend, target.batch, now)
             if not dues or not self._may_tell(turn):
                 break
@@ -126,21 +132,25 @@ class Sender:
             except RefusedError as error:
                 self._count(target.name, "failed", len(told))
                 log.warning("alert refused", extra={"target": target.name, "reason": str(error)})
-            self._storage.sent(target.name, [due.incident for due in dues], now)
+            turn.told = [due.incident for due in dues], now
+            self._note(turn)
             turn.wait = _FIRST_WAIT
-        is_mine = now < turn.until
-        turn.waiting = self._storage.waiting(target.name) if is_mine else 0
+        turn.waiting = 0 if turn.is_elsewhere else self._storage.waiting(target.name)
+
+    def _note(self, turn: _Turn) -> None:
+        """Note what a target was told; where that fails, it is not told again for that."""
+        if turn.told is not None:
+            self._storage.sent(turn.target.name, *turn.told)
+            turn.told = None
 
     def _may_tell(self, turn: _Turn) -> bool:
         """Return whether no other process tells a target: it could overtake this one."""
-        now = self._clock()
-        if not _TELL_SECONDS / 2 <= turn.until - now <= _TELL_SECONDS:
-            until = now + _TELL_SECONDS
-            if not self._storage.may_tell(turn.target.name, self.owner, now, until):
-                turn.until = 0.0
-                return False
-            turn.until = until
-        return True
+        now, seconds = self._clock(), max(_TELL_SECONDS, 2 * turn.target.longest_seconds)
+        if not seconds / 2 <= turn.until - now <= seconds:
+            until = now + seconds
+            may = self._storage.may_tell(turn.target.name, self.owner, now, until)
+            turn.until, turn.is_elsewhere = until if may else 0.0, not may
+        return not turn.is_elsewhere
 
     def _postpone(self, turn: _Turn) -> None:
         turn.next = self._clock() + turn.wait * (0.5 + self._jitter() / 2)

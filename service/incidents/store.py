@@ -124,7 +124,7 @@ class IncidentStore:
     def checkpoint(self, name: str) -> tuple[Checkpoint, bytes] | None:
         """Return the checkpoint of a process, and the snapshot of its engine."""
         query = sa.select(checkpoints).where(checkpoints.c.name == name)
-        with self._store.reading() as connection:
+        with self._store.reading(_CHECKPOINT_SECONDS) as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.incidents.delivery import post
+from service.incidents.delivery import LONGEST_SECONDS, post
 from service.incidents.responses import KnownIncidentInFull
 from service.incidents.storage import Due, Stored
 
@@ -30,6 +30,7 @@ class WebhookTarget:
     name = "webhook"
     batch = 1
     resend_seconds: float | None = None
+    longest_seconds = LONGEST_SECONDS
 
     def __init__(self, url: str, secret: str = "") -> None:
         self._url, self._secret = url, secret.encode()

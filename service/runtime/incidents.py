@@ -157,6 +157,11 @@ class Incidents:
             self.on_renew(renewed)
         return changes
 
+    def set_back(self, now: float) -> None:
+        """Go on from an earlier time: the clock of the records was wrong."""
+        with self._lock:
+            self._engine.set_back(now)
+
     def checkpoint(self, checkpoint: Checkpoint) -> bool:
         """Keep the state of the process that ingests, with that of the incidents.
 

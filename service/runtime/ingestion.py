@@ -74,6 +74,7 @@ class Hooks:
         scored: shows verdicts to the observers of all records; called on the event loop.
         counters: of the process.
         show: takes records of keys for the live page.
+        set_back: says that the clock that gives records their times was set back.
     """
 
     served: Callable[[], ServedModel]
@@ -83,6 +84,7 @@ class Hooks:
     scored: Callable[[ServedModel, Scored], None]
     counters: Counters
     show: Callable[[Taken], None] = lambda _taken: None
+    set_back: Callable[[float], None] = lambda _now: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ class _Mark:
     """The place of a checkpoint in the queue: what came before it is in the files before."""
 
     position: int
+
+
+class _ElsewhereError(Exception):
+    """Another process has the journal."""
 
 
 class Ingestion:
@@ -227,10 +233,10 @@ class Ingestion:
                 return False
             self._begin(served, mapping)
         except AwayError as error:
-            why = f"The database is away: {error}"
-            if str(self.refused) != why:
-                log.warning("ingestion waits", extra={"reason": str(error)})
-            self.refused = problems.not_ready(why, retry_seconds=1)
+            self._wait(f"The database is away: {error}")
+            return False
+        except _ElsewhereError as error:
+            self._wait(str(error))
             return False
         except MappingError as error:
             told = str(self.refused) == str(error)
@@ -239,6 +245,12 @@ class Ingestion:
             self.refused = Problem(problems.NOT_INGESTING, str(error))
             return False
         return True
+
+    def _wait(self, why: str) -> None:
+        """Let senders try again: here, or behind a load balancer where another process answers."""
+        if str(self.refused) != why:
+            log.warning("ingestion waits", extra={"reason": why})
+        self.refused = problems.not_ready(why, retry_seconds=1)
 
     def _mapping(self, model: Model) -> Mapping:
         if self._workers > 1 and self._folder() is None:
@@ -291,7 +303,7 @@ class Ingestion:
             if self._workers > 1:
                 self._owner = self._owner or Owner(folder)
                 return False
-            raise MappingError(
+            raise _ElsewhereError(
                 f"another process ingests with the journal {folder}: one process owns the state of "
                 "all devices; give another FAULTCUBE_JOURNAL, or send points there"
             ) from error
@@ -313,13 +325,8 @@ class Ingestion:
             restored = Assembler.restore(mapping, checkpoint.document, share=self._share)
         except SnapshotError as error:
             log.warning("state of ingestion not restored", extra={"reason": str(error)})
-            assert self._journal is not None  # noqa: S101 - else there was no checkpoint
-            assembler, position = Assembler(mapping, share=self._share), self._journal.position
-            # At once, or the next start would find the old one, and pass over what comes now.
-            new = Checkpoint(self._journal.name, position, assembler.snapshot())
-            if not self._hooks.keep(new):
-                raise AwayError("no checkpoint can be written") from error
-            return assembler, position
+            # What was taken since is taken again all the same: any mapping can read the bodies.
+            restored = Assembler(mapping, share=self._share)
         return restored, checkpoint.position
 
     def _repeat(self, assembler: Assembler, position: int) -> None:
@@ -424,6 +431,8 @@ class Ingestion:
         if now < assembler.now - _SET_BACK_SECONDS:
             log.warning("the clock was set back", extra={"seconds": round(assembler.now - now)})
             self._judge(assembler.set_back(now))
+            if assembler.mapping.clock == "arrival":
+                self._hooks.set_back(now)
 
     def _judge(self, records: Records) -> None:
         """Judge records and hand them on, however often that takes."""

@@ -244,6 +244,7 @@ class State:
             self.incidents.resume,
             show,
             self.metrics.counters,
+            set_back=self.incidents.set_back,
         )
         if self.live is not None:
             hooks = replace(hooks, show=self.live.take)

@@ -54,6 +54,7 @@ class Outlet:
             value = msgspec.json.encode({"event": change.kind, "incident": shown})
             while len(value) > _MOST_BYTES and len(shown["members"]) > 1:
                 shown["members"] = shown["members"][: len(shown["members"]) // 2]
+                shown["keys"] = shown["keys"][: len(shown["members"])]
                 shown["more_members"] = len(incident.members) - len(shown["members"])
                 value = msgspec.json.encode({"event": change.kind, "incident": shown})
             headers = [(SEQUENCE, b"%d" % incident.sequence)]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,19 +167,17 @@ def test_feedback_that_a_database_lost_is_written_by_the_repeat(
     [opened] = happen(desk, r1=[down, down, down])
     store = state_of(desk).store
     assert store is not None
-    add, left = store.add_feedback, [1]
+    complete = store.complete_feedback
 
-    def failing(**row: Any) -> int:
-        if not left:
-            raise AwayError("away")
-        left.pop()
-        return add(**row)
+    def failing(note: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        complete(note, rows[:1])
+        raise AwayError("away")
 
-    monkeypatch.setattr(store, "add_feedback", failing)
+    monkeypatch.setattr(store, "complete_feedback", failing)
     path, headers = f"/incidents/{opened.incident.id}/not-a-fault", ADMIN | {"Idempotency-Key": "k"}
     assert desk.post(path, headers=headers).status_code == 503
     assert len(store.feedback()) == 1
-    monkeypatch.setattr(store, "add_feedback", add)
+    monkeypatch.setattr(store, "complete_feedback", complete)
     for _ in range(2):
         answer = desk.post(path, headers=headers)
         assert (answer.status_code, answer.headers["Idempotency-Replayed"]) == (200, "true")

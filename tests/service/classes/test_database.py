@@ -511,6 +511,27 @@ def test_feedback_that_comes_at_once_is_seen_in_order(store: Store) -> None:
     assert seen == sorted(set(seen))
 
 
+def test_corrections_with_one_note_are_stored_once_however_often_they_come(store: Store) -> None:
+    rows = [
+        {
+            "who": None,
+            "request_id": "r",
+            "bundle": "b",
+            "record": {"number": number},
+            "verdict": None,
+            "true_label": "a",
+        }
+        for number in range(20)
+    ]
+    store.complete_feedback("n", rows[:3])
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(store.complete_feedback, "n", rows) for _ in range(6)]:
+            done.result()
+    assert [each.record["number"] for each in store.feedback()] == [*range(20)]
+    store.complete_feedback("of another", rows[:1])
+    assert len(store.feedback()) == 21
+
+
 def test_the_migrations_make_the_tables_that_are_used(store: Store) -> None:
     assert incident_tables.incidents.metadata is METADATA
     with store._engine.connect() as connection:
@@ -888,6 +909,11 @@ def test_answers_are_waited_for_5_seconds_and_changes_are_synced(remote: Store) 
             for name in ("statement_timeout", "synchronous_commit", "application_name")
         ]
     assert told == ["5s", "on", "faultcube"]
+    with remote.reading(60) as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "1min"
+        driver: Any = connection.connection.driver_connection
+        assert driver.timeout == 61
+    assert "timeout" not in vars(driver)  # whoever gets it next is not to wait that long
 
 
 def test_every_connection_taken_is_away(remote: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,24 @@ def test_an_incident_that_stands_is_stale_and_takes_no_more_members() -> None:
     assert len(engine.incidents) == 2
 
 
+def test_after_a_clock_was_set_back_incidents_go_on_and_end_at_once() -> None:
+    engine = Engine(ROLES)
+    opened = engine.observe(drawn(8200, a="CCC", b="..C"))
+    assert told(opened) == [("opened", "clear", "a")]
+    engine.set_back(1000)
+    later = engine.observe(drawn(1000, a="CC......", b="C.......", c="..XX...."))
+    assert told(later) == [
+        ("opened", "clear", "b"),
+        ("opened", "crash", "c"),
+        ("closed", "clear", "b"),
+        ("closed", "clear", "a"),
+        ("closed", "crash", "c"),
+    ]
+    assert engine.late == 0
+    assert not any(change.kind == "stale" for change in later)
+    assert engine.incidents == {}
+
+
 def test_a_fault_that_cannot_last_is_renewed_and_settles_instead_of_closing() -> None:
     engine, changes = run(drawn(a="L" * 40 + "....."), Patience(settle_seconds=100))
     assert [change.kind for change in changes] == ["opened", "renewed", "settled"]

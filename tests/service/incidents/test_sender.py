@@ -28,6 +28,7 @@ class Ear:
     name = "ear"
     batch = 2
     resend_seconds: float | None = 60.0
+    longest_seconds = 1.0
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, int]] = []
@@ -107,6 +108,52 @@ def test_the_close_of_what_may_have_been_told_is_told(
     desk.sender.step()
     assert desk.ear.heard == heard
     assert desk.storage.due("ear", 1e9, 10) == []
+
+
+def test_what_was_told_is_not_told_again_because_it_could_not_be_noted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.happen(a="CC")
+    sent, errors = desk.storage.sent, [AwayError("away")] * 2
+
+    def failing(*arguments: Any) -> None:
+        if errors:
+            raise errors.pop(0)
+        sent(*arguments)
+
+    monkeypatch.setattr(desk.storage, "sent", failing)
+    for _ in range(4):
+        with suppress(AwayError):
+            desk.sender.step()
+        desk.now += 1
+    assert desk.ear.heard == [("open", 1)]
+    assert not errors
+    assert desk.sender.waiting == 0
+
+
+def test_what_waits_for_a_target_that_is_away_is_counted_all_the_while(desk: Desk) -> None:
+    desk.happen(a="CC")
+    desk.ear.errors = [DeliveryError("away")] * 20
+    waiting = set()
+    for _ in range(300):
+        desk.sender.step()
+        waiting.add(desk.sender.waiting)
+        desk.now += 1
+    assert waiting == {1}
+
+
+def test_a_target_that_may_take_long_is_told_by_nobody_else_meanwhile(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path / 'classes.sqlite'}")) as store:
+        store.prepare()
+        desks = [Desk(IncidentStore(store)) for _ in range(2)]
+        for desk in desks:
+            desk.ear.longest_seconds = 100.0
+        desks[0].happen(a="CC", b="XX", c="FF")
+        desks[0].sender.step()
+        desks[0].happen(d="CC")
+        desks[1].now += 99
+        desks[1].sender.step()
+        assert desks[1].ear.heard == []
 
 
 def test_a_target_that_is_away_is_tried_later_and_later_and_loses_nothing(desk: Desk) -> None:
