@@ -6,9 +6,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # The dependencies have a layer of their own: a change of code installs none of them again. The
 # build backend comes after them, or what it shares with them would be left out of the prefix.
 COPY pyproject.toml constraints.txt docker/requirements.py ./
+ARG EXTRAS="service postgres"
 RUN --mount=type=cache,target=/root/.cache/pip \
     python requirements.py build >build.txt \
-    && python requirements.py service postgres >service.txt \
+    && python requirements.py $EXTRAS >service.txt \
     && pip install --quiet --prefix=/dependencies -c constraints.txt -r service.txt \
     && pip install --quiet -r build.txt
 
