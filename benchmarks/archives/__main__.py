@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import typer
 
-from benchmarks.harness.records import BUNDLE
+from benchmarks.harness.records import BUNDLE, real_records
 from benchmarks.harness.report import heading, machine, progress, table, versions
 from models import Model
 from service.offline.archive import classify_archive, job_of
@@ -27,13 +29,14 @@ from service.offline.archive import classify_archive, job_of
 U = TypeVar("U")
 R = TypeVar("R")
 _LIBRARIES = {"local": "os", "ray": "ray", "spark": "pyspark"}
-_FILES = 16
+_FILES, _RECORDS = 16, 40_000
+"""Files, and the real records that each of them repeats."""
 _HEAD = ("who", "cores", "seconds", "records/s", "times the loop's seconds", "of one worker's rate")
 
 
 def main(
     records: Annotated[int, typer.Option(min=1000, help="In all tables.")] = 2_000_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Of which the fastest counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the loop and all engines run.")] = 3,
 ) -> None:
     """Measure, and print the table."""
     report = [*heading("benchmarks.archives"), f"- {machine()}; {versions('pyarrow', 'ray')}", ""]
@@ -41,29 +44,46 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder / "in", records)
-        loop = min(_loop(folder, number) for number in range(rounds))
-        rows.append(("a loop", "1", f"{loop:.1f}", f"{records / loop:,.0f}", "1", ""))
+        engines = []
         for engine, library in _LIBRARIES.items():
             if importlib.util.find_spec(library) is None:
                 report.append(f"- {engine} is left out: {library} is not installed")
-                continue
-            one = 0.0
-            for cores in (1, 2):
-                progress(f"{engine}, {cores} cores")
-                runs = (_run(folder, engine, cores, number) for number in range(rounds))
-                seconds = min(runs)
-                one = one or seconds
-                cells = f"{seconds:.1f}", f"{records / seconds:,.0f}", f"{seconds / loop:.2f}"
-                rows.append((engine, str(cores), *cells, f"{one / seconds:.2f}"))
+            else:
+                engines.append(engine)
+        loops: list[float] = []
+        times: dict[tuple[str, int], list[float]] = {}
+        for number in range(rounds):
+            progress(f"round {number + 1} of {rounds}: the loop")
+            loops.append(_loop(folder, number))
+            for engine in engines:
+                for cores in (1, 2):
+                    progress(f"round {number + 1} of {rounds}: {engine}, {cores} cores")
+                    seconds = _run(folder, engine, cores, number)
+                    times.setdefault((engine, cores), []).append(seconds)
+        loop = statistics.median(loops)
+        rows.append(("a loop", "1", f"{loop:.1f}", f"{records / loop:,.0f}", "1", ""))
+        for (engine, cores), all_seconds in times.items():
+            seconds = statistics.median(all_seconds)
+            cells = f"{seconds:.1f}", f"{records / seconds:,.0f}", _ratio(all_seconds, loops)
+            rows.append((engine, str(cores), *cells, _ratio(times[engine, 1], all_seconds)))
     sys.stdout.write("\n".join([*report, "", *table(_HEAD, rows, "<>>>>>")]) + "\n")
 
 
+def _ratio(seconds: Sequence[float], others: Sequence[float]) -> str:
+    """Return the median of the ratios of single rounds."""
+    return f"{statistics.median(a / b for a, b in zip(seconds, others, strict=True)):.2f}"
+
+
 def _write(folder: Path, records: int) -> None:
-    examples = [dict(record) for record in Model.load(BUNDLE).examples]
-    each = pa.Table.from_pylist(examples * (records // _FILES // len(examples)))
+    each = records // _FILES
+    batch = real_records(min(_RECORDS, each))
+    columns = np.resize(batch.values, (each, len(batch.names))).T
+    table = pa.table(
+        {name: pa.array(c, from_pandas=True) for name, c in zip(batch.names, columns, strict=True)}
+    )
     folder.mkdir()
     for number in range(_FILES):
-        pa.parquet.write_table(each, folder / f"{number}.parquet")
+        pa.parquet.write_table(table, folder / f"{number}.parquet")
 
 
 def _in_this_process(_: int, work: Callable[[U], R], units: Sequence[U], /) -> Iterator[R]:

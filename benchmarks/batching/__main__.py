@@ -61,7 +61,7 @@ def main(
                         warm_up=_WARM_UP,
                         seconds=lambda _: seconds,
                     )
-                    loads.setdefault((connections, name), []).append(load)
+                    loads.setdefault((connections, name), []).append(load.answered())
     rows = [
         [
             f"{connections}",

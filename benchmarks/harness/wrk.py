@@ -43,6 +43,12 @@ class Load:
         """Requests a second."""
         return self.requests / self.seconds
 
+    def answered(self) -> Load:
+        """Return this, or raise WrkError if some requests got no answer that is 2xx."""
+        if self.errors:
+            raise WrkError(f"{self.errors} of {self.requests} requests got no answer that is 2xx")
+        return self
+
 
 def parse(text: str) -> Load:
     """Parse the line that the script prints; raise WrkError if it is missing."""

@@ -106,5 +106,5 @@ def _cost(server: Server, body: Path, connections: int, seconds: float) -> float
     """
     url = f"http://127.0.0.1:{server.port}/classify"
     before = processes.cpu_seconds(server.pids)
-    load = wrk.run(url, body, ROWS.headers, connections=connections, seconds=seconds)
+    load = wrk.run(url, body, ROWS.headers, connections=connections, seconds=seconds).answered()
     return (processes.cpu_seconds(server.pids) - before) / max(load.requests, 1)

@@ -64,7 +64,7 @@ def interleaved(name: str, size: int) -> list[tuple[float, float]]:
     ours, other = loss_of(OURS), loss_of(name)
     for loss in (ours, other):
         seconds(loss, min(size, 256))
-    seconds(ours, size)
+        seconds(loss, size)
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
     while len(times) < ROUNDS:
@@ -97,6 +97,7 @@ def extra_bytes(name: str, size: int) -> float:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_measure, args=(name, size, sender))
         process.start()
+        sender.close()  # or nothing would be told of a process that is killed
         taken.append(receiver.recv())
         process.join()
     return statistics.median(taken)

@@ -71,7 +71,7 @@ def main(
                     for server in order
                 }
                 (old, old_cpu, _), (new, new_cpu, _) = (measured[s.port] for s in servers)
-                rates.append(new.rate / old.rate)
+                rates.append(new.answered().rate / old.answered().rate)
                 costs.append((old_cpu / old.requests) / (new_cpu / new.requests))
             rows.append([f"{records} x {connections}", _ratio(rates), _ratio(costs)])
     head = ["records x connections", "requests a second", "requests a second of CPU"]

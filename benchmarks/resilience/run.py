@@ -14,7 +14,8 @@ from benchmarks.harness.server import Server, running_service
 
 DELAY_MS = 50.0
 """By how much others may delay a small request, at p99."""
-_PROBES = 50
+_PROBES, _WAITING_SECONDS = 50, 10
+"""Probes a second, and how long each may wait before there is no connection for the next."""
 _WARM_UP_SECONDS = 1.0
 
 
@@ -38,9 +39,11 @@ class Run:
 
 def probe() -> Stream:
     """Return single records at a steady rate that is nothing to the service."""
-    return Stream(singles(), 2 * _PROBES, _PROBES, urgent=True)
+    connections = _WAITING_SECONDS * _PROBES
+    return Stream(singles(), connections, _PROBES, urgent=True, from_due=True)
 
 
 def livez() -> Stream:
     """Return requests for /livez at that rate, each on a connection of its own."""
-    return Stream(repeat(LIVEZ_ANEW), 2 * _PROBES, _PROBES, urgent=True)
+    connections = _WAITING_SECONDS * _PROBES
+    return Stream(repeat(LIVEZ_ANEW), connections, _PROBES, urgent=True, from_due=True)

@@ -73,6 +73,11 @@ class Measured:
         row = (contestant, scenario)
         return [sample for sample in self.samples if (sample.contestant, sample.scenario) == row]
 
+    def whole(self, contestant: str, scenario: Scenario) -> list[Sample]:
+        """Return the samples of a row; none if it failed in some round."""
+        failed = (contestant, scenario) in self.failures
+        return [] if failed else self.of(contestant, scenario)
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:

@@ -25,13 +25,13 @@ class Target:
     times: float
 
     def by_rate(self, measured: Measured) -> Ratio | None:
-        """Return the ratio that was measured."""
-        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        """Return the ratio that was measured; None if one of them failed in some round."""
+        ours, theirs = (measured.whole(name, self.scenario) for name in (self.ours, self.theirs))
         return ratio(ours, theirs, attrgetter("rate"))
 
     def by_cpu(self, measured: Measured) -> Ratio | None:
-        """Return how many times our CPU time theirs takes for a request."""
-        ours, theirs = (measured.of(name, self.scenario) for name in (self.ours, self.theirs))
+        """Return how many times our CPU time theirs takes for a request; None as for `by_rate`."""
+        ours, theirs = (measured.whole(name, self.scenario) for name in (self.ours, self.theirs))
         return ratio(theirs, ours, attrgetter("cpu"))
 
 

@@ -21,23 +21,27 @@ def _peers(measured: Measured, scenarios: Sequence[Scenario]) -> Iterator[str]:
     for entry in CONTESTANTS:
         if entry.server in (OURS, ECHO):
             continue
-        found = {}
+        found, missing = {}, []
         for scenario in scenarios:
-            ours, theirs = (measured.of(name, scenario) for name in (entry.same, entry.name))
+            ours, theirs = (measured.whole(name, scenario) for name in (entry.same, entry.name))
             if times := ratio(ours, theirs, attrgetter("rate")):
                 found[scenario] = times.median
+            elif (entry.name, scenario) in measured.failures:
+                missing.append(scenario.words)
+        rest = f"; it failed with {'; '.join(missing)}" if missing else ""
+        every = "every load" if not missing else f"all {len(found)} other loads"
         ahead = [times for times in found.values() if times >= 1]
         behind = [f"{words.words} ({times:.2g})" for words, times in found.items() if times < 1]
         if not found:
             continue
         if not behind:
-            yield f"- ahead of `{entry.name}` in every load, {_range(ahead)}"
+            yield f"- ahead of `{entry.name}` in {every}, {_range(ahead)}{rest}"
         elif not ahead:
-            yield f"- **behind** `{entry.name}` in every load: {'; '.join(behind)}"
+            yield f"- **behind** `{entry.name}` in {every}: {'; '.join(behind)}{rest}"
         else:
             yield (
                 f"- ahead of `{entry.name}` in {len(ahead)} of {len(found)} loads, "
-                f"{_range(ahead)}; **behind** it with {'; '.join(behind)}"
+                f"{_range(ahead)}; **behind** it with {'; '.join(behind)}{rest}"
             )
 
 
