@@ -1,4 +1,4 @@
-"""The command line, as a process of its own."""
+"""The command line, as a process of its own where it serves, and in this one where it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from service.cli import serve, settings, sign, verify
 from service.settings import as_markdown
 from tests.support.bundles import put_looping_bundle
 from tests.support.certificates import self_signed
@@ -47,6 +50,21 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
         timeout=60,
         env=os.environ | environment,
     )
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command that ends by itself in this process: to start one takes a second each time."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("service.server.workers.run", lambda *_: pytest.fail("it serves"))
+    app = typer.Typer(pretty_exceptions_enable=False)
+    for each in (serve, settings, sign, verify):
+        app.command(each.__name__)(each)
+
+    def run(*arguments: object, **environment: str) -> Result:
+        return CliRunner().invoke(app, [*map(str, arguments)], env=environment)
+
+    return run
 
 
 class Running:
@@ -178,24 +196,24 @@ def test_a_key_is_made_a_bundle_signed_and_the_signature_verified(
     ],
 )
 def test_what_cannot_be_signed_or_verified_is_told_in_a_line(
-    arguments: list[str], said: str
+    invoke: Callable[..., Result], arguments: list[str], said: str
 ) -> None:
-    refused = command(*arguments)
-    assert refused.returncode == 2
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
     assert refused.stderr.startswith(f"faultcube: {said}")
     assert refused.stderr.count("\n") == 1
 
 
 def test_copies_of_bundles_need_a_folder_that_is_no_bundle_and_can_be_written(
-    bundle: Path, tmp_path: Path
+    invoke: Callable[..., Result], bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     for folder, said in [
         (bundle, f"{bundle} is one bundle; what FAULTCUBE_BUNDLES_FROM names is copied into a"),
         (tmp_path / "file/x", f"no folder {tmp_path}/file/x can be made (Not a directory)"),
     ]:
-        refused = command("serve", folder, FAULTCUBE_BUNDLES_FROM="s3://id:secret@bucket/models")
-        assert refused.returncode == 2
+        refused = invoke("serve", folder, FAULTCUBE_BUNDLES_FROM="s3://id:secret@bucket/models")
+        assert refused.exit_code == 2
         assert refused.stderr.startswith(f"faultcube: FAULTCUBE_BUNDLE: {said}")
         assert refused.stderr.count("\n") == 1
         assert "secret" not in refused.stderr
@@ -358,30 +376,35 @@ def test_a_port_that_is_taken_is_an_error_without_a_traceback(bundle: Path) -> N
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line_with_exit_code_2(
-    arguments: list[str], environment: dict[str, str], message: str
+    invoke: Callable[..., Result],
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
 ) -> None:
-    done = command("serve", *arguments, **environment)
-    assert done.returncode == 2
+    done = invoke("serve", *arguments, **environment)
+    assert done.exit_code == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
 
 
-def test_a_misspelt_variable_is_told_in_one_line_when_the_service_starts(tmp_path: Path) -> None:
-    done = command("serve", tmp_path / "none", FAULTCUBE_PROT="80", FAULTCUBE_KEY="x")
+def test_a_misspelt_variable_is_told_in_one_line_when_the_service_starts(
+    invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = invoke("serve", tmp_path / "none", FAULTCUBE_PROT="80", FAULTCUBE_KEY="x")
     warned, refused = done.stderr.splitlines()
     assert warned.startswith("faultcube: FAULTCUBE_PROT is no setting and is ignored; did you mean")
     assert warned.endswith("FAULTCUBE_PORT?")
     assert refused.startswith("faultcube: no folder ")
 
 
-def test_a_port_that_is_none_is_refused(bundle: Path) -> None:
-    done = command("serve", bundle, "--port", "70000")
-    assert done.returncode == 2
+def test_a_port_that_is_none_is_refused(invoke: Callable[..., Result], bundle: Path) -> None:
+    done = invoke("serve", bundle, "--port", "70000")
+    assert done.exit_code == 2
     assert "Traceback" not in done.stderr
 
 
-def test_settings_prints_the_table() -> None:
-    assert command("settings").stdout == as_markdown() + "\n"
+def test_settings_prints_the_table(invoke: Callable[..., Result]) -> None:
+    assert invoke("settings").stdout == as_markdown() + "\n"
 
 
 def test_help_needs_none_of_the_services_libraries() -> None:
