@@ -219,10 +219,13 @@ def test_copies_of_bundles_need_a_folder_that_is_no_bundle_and_can_be_written(
         assert "secret" not in refused.stderr
 
 
+# A thread that never ends is waited for at each end: for half a second, not for two.
 UNTRIED = """
 import json
 from service.bundles.trial import Trial
+from service.runtime import state
 Trial.version = lambda _, folder: json.loads((folder / "manifest.json").read_bytes())["version"]
+state._STOP_SECONDS = 0.5
 """
 
 
