@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from benchmarks.fuzz.toy import DOWN, GOOD, OVERLOAD
 from models import Model
@@ -50,6 +50,15 @@ def call(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command in this process: to start one takes a second each time."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(classify)
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def written(path: Path) -> list[dict[str, str]]:
@@ -237,34 +246,41 @@ def test_an_error_counts_rows_as_an_editor_does(
     [([[1], [2, 3], [], None], "large_list<element: int64>"), ([{"a": 1}] * 4, "struct<a: int64>")],
 )
 def test_a_column_that_csv_cannot_hold_is_kept_in_parquet_only(
-    values: list[Any], kind: str, table: pl.DataFrame, bundle: Path, tmp_path: Path
+    values: list[Any],
+    kind: str,
+    table: pl.DataFrame,
+    bundle: Path,
+    tmp_path: Path,
+    invoke: Callable[..., Result],
 ) -> None:
     path = tmp_path / "t.parquet"
     table.with_columns(pl.Series("nested", values)).write_parquet(path)
+    words = [path, "--keep", "nested", "--bundle", bundle]
     for out in (["--out", tmp_path / "o.csv"], ["--out", tmp_path / "o.csv.gz"], []):
-        ended = call(bundle, path, "--keep", "nested", *out)
-        assert (ended.returncode, ended.stdout) == (2, "")
+        ended = invoke(*words, *out)
+        assert (ended.exit_code, ended.stdout) == (2, "")
         assert ended.stderr.splitlines()[-1] == (
             f"faultcube: {path}: column 'nested' is {kind}, which CSV cannot hold; "
             "leave it out of --keep, or write to .parquet"
         )
         assert [*tmp_path.iterdir()] == [path]
     out_parquet = tmp_path / "o.parquet"
-    assert call(bundle, path, "--keep", "nested", "--out", out_parquet).returncode == 0
+    assert invoke(*words, "--out", out_parquet).exit_code == 0
     assert pl.read_parquet(out_parquet)["nested"].to_list() == values
 
 
 def test_a_column_that_parquet_cannot_hold_is_told_in_one_line(
-    table: pl.DataFrame, bundle: Path, tmp_path: Path
+    table: pl.DataFrame, bundle: Path, tmp_path: Path, invoke: Callable[..., Result]
 ) -> None:
     path, categories = tmp_path / "t.arrow", pl.Series(["a"] * 4, dtype=pl.Categorical)
     table.with_columns(nested=pl.struct(one=categories)).write_ipc(path)
-    ended = call(bundle, path, "--keep", "nested", "--out", tmp_path / "o.parquet")
-    assert (ended.returncode, ended.stdout) == (2, "")
+    out = tmp_path / "o.parquet"
+    ended = invoke(path, "--keep", "nested", "--out", out, "--bundle", bundle)
+    assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1].startswith(
         "faultcube: a column cannot be written; leave it out of --keep: Unsupported cast"
     )
-    assert not (tmp_path / "o.parquet").exists()
+    assert not out.exists()
 
 
 def test_views_of_text_are_kept_in_csv(table: pl.DataFrame, bundle: Path, tmp_path: Path) -> None:
@@ -325,18 +341,18 @@ REFUSED = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_cannot_be_used_ends_it_with_one_line_and_leaves_nothing(
-    why: str, bad: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    why: str,
+    bad: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    invoke: Callable[..., Result],
 ) -> None:
     arguments, told = REFUSED[why]
     monkeypatch.chdir(bad)
     before = sorted(bad.iterdir())
     out = [] if "--out" in arguments else ["--out", "o.parquet"]
     words = arguments.split() + out
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(classify)
-    words += ["--bundle", "no" if why == "no bundle" else str(bundle)]
-    ended = CliRunner().invoke(app, words)
+    ended = invoke(*words, "--bundle", "no" if why == "no bundle" else bundle)
     assert (ended.exit_code, ended.stdout) == (2, "")
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("faultcube: ")
@@ -345,21 +361,25 @@ def test_what_cannot_be_used_ends_it_with_one_line_and_leaves_nothing(
 
 
 def test_force_replaces_even_the_table_itself(
-    table: pl.DataFrame, bundle: Path, tmp_path: Path
+    table: pl.DataFrame, bundle: Path, tmp_path: Path, invoke: Callable[..., Result]
 ) -> None:
     path = tmp_path / "t.csv"
     table.write_csv(path)
-    assert call(bundle, path, "--out", path, "--force").returncode == 0
+    assert invoke(path, "--out", path, "--force", "--bundle", bundle).exit_code == 0
     assert [row["label"] for row in written(path)] == LABELS
 
 
 @pytest.mark.parametrize("name", ["o.csv", "o.parquet"])
 def test_a_table_without_rows_gives_one_without_rows(
-    name: str, table: pl.DataFrame, bundle: Path, tmp_path: Path
+    name: str,
+    table: pl.DataFrame,
+    bundle: Path,
+    tmp_path: Path,
+    invoke: Callable[..., Result],
 ) -> None:
     table.clear().write_csv(tmp_path / "t.csv")
-    ended = call(bundle, tmp_path / "t.csv", "--out", tmp_path / name)
-    assert ended.returncode == 0
+    ended = invoke(tmp_path / "t.csv", "--out", tmp_path / name, "--bundle", bundle)
+    assert ended.exit_code == 0
     assert "0 records" in ended.stderr
     empty = pl.read_parquet if name == "o.parquet" else pl.read_csv
     assert empty(tmp_path / name).shape == (0, 6)
