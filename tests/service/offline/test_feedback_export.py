@@ -12,9 +12,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from service.classes.database import Store
 from service.classes.entities import StoredClass, SupportRecord
+from service.cli import export_feedback
 from service.offline.feedback_export import write_feedback
 from service.offline.tables import TableError
 
@@ -107,23 +110,26 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(
 
 def test_the_command_writes_a_table(store: Store, url: str, good: Json, tmp_path: Path) -> None:
     say(store, good, "normal")
-
-    def run(*arguments: str, address: str = url) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PROGRAM, "export-feedback", *arguments],
-            env=os.environ | {"FAULTCUBE_DATABASE_URL": address},
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-
     out = tmp_path / "out.csv"
-    done = run(str(out))
+    done = subprocess.run(
+        [PROGRAM, "export-feedback", str(out)],
+        env=os.environ | {"FAULTCUBE_DATABASE_URL": url},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "1 records of feedback\n")
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(export_feedback)
+
+    def run(*arguments: str, address: str = url) -> Result:
+        return CliRunner().invoke(app, [*arguments], env={"FAULTCUBE_DATABASE_URL": address})
+
     again = run(str(out))
-    assert (again.returncode, again.stdout) == (2, "")
+    assert (again.exit_code, again.stdout) == (2, "")
     assert "exists" in again.stderr
-    assert run(str(out), "--force").returncode == 0
+    assert run(str(out), "--force").exit_code == 0
     away = run(str(out), "--force", address="postgresql://nobody@127.0.0.1:1/none")
-    assert away.returncode == 2
+    assert away.exit_code == 2
     assert "Traceback" not in away.stderr
 
 
