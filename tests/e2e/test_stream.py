@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from benchmarks.stream.broker import Broker
 from benchmarks.stream.points import EXCERPT, Filled, send
 from benchmarks.stream.trial import Outcome, Trial, compared
+from service import cli
 from tests.support.consuming import broker_running
 from tests.support.running import environment
 
@@ -113,13 +116,20 @@ def test_the_command_of_the_manual_works_until_it_is_told_to_end(
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(
-    tmp_path: Path, options: list[str], reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], reason: str
 ) -> None:
-    status, said = consume(tmp_path, *options)
+    """In this process: to start one takes two seconds each time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("service.observability.logs.configure", lambda _: None)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(cli.consume)
+    env = {"FAULTCUBE_DATABASE_URL": f"sqlite:///{tmp_path}/a.sqlite"}
+    done = CliRunner().invoke(app, [TOPIC, *options], env=env)
 
-    assert status == 2
-    assert said.startswith(f"faultcube: {reason}")
-    assert said.count("\n") == 1
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"faultcube: {reason}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_topic_that_there_is_not_is_told_in_one_line(broker: Broker, tmp_path: Path) -> None:
@@ -148,7 +158,7 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it(tmp_path: P
     )
 
 
-def consume(folder: Path, *options: str, topic: str = TOPIC) -> tuple[int, str]:
+def consume(folder: Path, *options: str, topic: str) -> tuple[int, str]:
     """Run the command, which must end by itself; gives its status and what it said."""
     done = subprocess.run(
         [Path(sys.executable).parent / "faultcube", "consume", topic, *options],
