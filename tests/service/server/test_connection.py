@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 import uvloop
+from fastapi import FastAPI
 
+from models import Model
+from service.app import create_app
 from service.live.hub import Event
 from service.server import connection as module
 from service.server import server
@@ -30,6 +33,11 @@ LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 class Quiet(Config):
     def configure_logging(self) -> None:
         """Leave the logs as pytest has set them up."""
+
+    def load_app(self) -> Callable[[], FastAPI]:
+        """Load the bundle without a process of its own first, which takes half a second."""
+        self.app_instance = create_app(self.settings, load=Model.load)
+        return lambda: self.app_instance
 
 
 @dataclass
