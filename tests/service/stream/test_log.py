@@ -37,11 +37,12 @@ def test_a_setting_that_there_is_not_is_named() -> None:
 
 
 def test_a_log_that_is_away_is_told_of_once_and_waited_for(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.stream.log._ANSWER_SECONDS", 1.0)
     stop = threading.Event()
     log = Log({"bootstrap.servers": "127.0.0.1:1"}, "g", stop)
-    threading.Timer(7, stop.set).start()
+    threading.Timer(2.5, stop.set).start()  # while it is asked for the second time
 
     with caplog.at_level(logging.INFO), pytest.raises(StoppedError):
         log.prepare(Topics(("points",), "out"))
