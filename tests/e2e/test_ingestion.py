@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,24 @@ from typing import Any
 import httpx2
 import pytest
 
-from models.telemetry.mapping import Mapping
 from service.offline.replay import Body, Recording, ReplayError, Sender
+from tests.support.excerpt import bodies_of_the_excerpt, recording_of_the_excerpt
 from tests.support.running import Running, environment, eventually, running
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "faultcube"
-DATA = ROOT / "training/data/cisco-iosxr"
 KILLS = 20
 
 
 @pytest.fixture(scope="module")
 def recording() -> Recording:
-    return Recording(DATA / "excerpt.parquet", Mapping.read(DATA / "mapping.toml"))
+    return recording_of_the_excerpt()
 
 
 @pytest.fixture(scope="module")
-def bodies(recording: Recording) -> list[Body]:
-    """What a collector would send; to write it takes seconds."""
-    return [*recording.bodies()]
+def bodies(once: Callable[..., Any]) -> list[Body]:
+    """What a collector would send."""
+    return bodies_of_the_excerpt(once)
 
 
 @contextmanager

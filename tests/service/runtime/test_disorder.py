@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,9 +14,8 @@ from models.telemetry.assembler import Assembler
 from models.telemetry.mapping import Mapping
 from models.telemetry.records import Records
 from service.ingest.receivers import RECEIVERS
-from service.offline.replay import Recording
+from tests.support.excerpt import DATA, bodies_of_the_excerpt
 
-DATA = Path(__file__).parents[3] / "training/data/cisco-iosxr"
 TELEGRAF = RECEIVERS["telegraf"]
 LEARNED = 330.0
 """Seconds after which every router of the excerpt has learned its baseline."""
@@ -29,9 +28,8 @@ def mapping() -> Mapping:
 
 
 @pytest.fixture(scope="module")
-def bodies(mapping: Mapping) -> list[Metrics]:
-    recording = Recording(DATA / "excerpt.parquet", mapping)
-    return [json.loads(body.data)["metrics"] for body in recording.bodies()]
+def bodies(once: Callable[..., Any]) -> list[Metrics]:
+    return [msgspec.json.decode(body.data)["metrics"] for body in bodies_of_the_excerpt(once)]
 
 
 def assembled(bodies: list[Metrics], mapping: Mapping) -> tuple[Assembler, Records]:
@@ -39,7 +37,7 @@ def assembled(bodies: list[Metrics], mapping: Mapping) -> tuple[Assembler, Recor
     now = max(metric["timestamp"] for body in bodies for metric in body) / 1000
     parts = []
     for body in bodies:
-        data = json.dumps({"metrics": body}).encode()
+        data = msgspec.json.encode({"metrics": body})
         points = TELEGRAF.decode(data, assembler.series, 0).points
         parts.append(assembler.add(points, now))
     parts.append(assembler.finish())

@@ -32,10 +32,10 @@ from service.runtime.relay import Owner
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 from service.web.problems import Problem
+from tests.support.excerpt import DATA, bodies_of_the_excerpt, recording_of_the_excerpt
 from training.assembly.points_table import PointsTable
 
 ROOT = Path(__file__).parents[3]
-DATA = ROOT / "training/data/cisco-iosxr"
 TELEGRAF = RECEIVERS["telegraf"]
 Verdicts = list[tuple[str, float, str, bool]]
 
@@ -51,8 +51,8 @@ def mapping() -> Mapping:
 
 
 @pytest.fixture(scope="module")
-def recording(mapping: Mapping) -> Recording:
-    return Recording(DATA / "excerpt.parquet", mapping)
+def recording() -> Recording:
+    return recording_of_the_excerpt()
 
 
 def verdicts_of(judged: Judged) -> Verdicts:
@@ -172,8 +172,8 @@ def start(served: ServedModel, mapping: Mapping) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def bodies(recording: Recording) -> list[bytes]:
-    return [body.data for body in recording.bodies()]
+def bodies(once: Callable[..., Any]) -> list[bytes]:
+    return [body.data for body in bodies_of_the_excerpt(once)]
 
 
 def test_verdicts_are_those_of_the_assembled_table(
