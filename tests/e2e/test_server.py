@@ -287,7 +287,8 @@ def test_the_end_under_load_loses_no_request(start: Start, examples: bytes, work
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
-    time.sleep(3)
+    eventually(lambda: all(client.answered > 1 for client in clients) or None, seconds=30)
+    time.sleep(0.5)
     told = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(20) == 0
