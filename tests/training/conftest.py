@@ -18,7 +18,7 @@ from models.model import Model
 from models.schema import Field, Schema
 from training.dataset.dataset import Dataset, load_dataset
 from training.recipe import Recipe
-from training.reports import animation, animation_data
+from training.reports import animation, animation_data, figures
 from training.train import Fitted, train
 
 DATA = Path(__file__).parents[2] / "training/data/cisco-iosxr"
@@ -181,6 +181,12 @@ def short_film(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the first and the last frame of a film, once: drawing takes longer than the fits."""
     monkeypatch.setattr(animation_data, "_FRAMES", 2)
     monkeypatch.setattr(animation, "_HOLD", 1)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing into the figures of a model card: drawing takes longer than a short fit."""
+    monkeypatch.setattr(figures, "png", lambda _: b"\x89PNG\r\n\x1a\n")
 
 
 @pytest.fixture(scope="session")

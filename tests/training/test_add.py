@@ -19,6 +19,7 @@ from training.fitting.estimator import SiameseClassifier
 from training.recipe import Recipe, RecipeError
 from training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
 MakeTable = Callable[..., pl.DataFrame]
 MakeRecipe = Callable[..., Recipe]
 Make = Callable[..., Recipe]

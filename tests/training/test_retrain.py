@@ -30,6 +30,7 @@ from training.retrain import (
 )
 from training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
 FIELDS = ["latency_ms", "drops_rate", "up", "vendor"]
 RECIPE = """
