@@ -43,10 +43,10 @@ _TICKS = 10
 """Of uvicorn, in a second."""
 _SETTLE_SECONDS = 30.0
 _TLS_SHUTDOWN_SECONDS = 2.0
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of `mallopt(3)`."""
-_KEPT_BYTES = 1 << 26
-"""That a process keeps of the memory it has freed."""
+_KEPT_BYTES, _ARENAS = 1 << 26, 2
+"""That are kept of what was freed, in each arena: one of the event loop, one of all threads."""
 _MAPPED_BYTES = 1 << 25
 """Of a single block that is given back at once; the C library takes no more."""
 
@@ -235,6 +235,7 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def listener(host: str, port: int) -> socket.socket:
