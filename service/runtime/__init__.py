@@ -1,4 +1,4 @@
 """What one application holds while it runs, and how its bundle and classes change.
 
-Imports every room but `api`, `server`, `offline` and `formats`.
+Imports every room but `api`, `server`, `stream` and `offline`.
 """

@@ -1,4 +1,4 @@
-"""The one way from chunks of records to verdicts, and the scheduler that shares it fairly.
+"""The one way from the chunks of a request to verdicts, and the scheduler that shares it fairly.
 
 Imports `service.formats` and `service.web`.
 """
