@@ -31,7 +31,7 @@ __all__ = [
     "Schema",
     "Value",
     "describe",
-    "quieted",
+    "with_quiet_nans",
 ]
 
 Matrix = npt.NDArray[np.float32]
@@ -221,7 +221,7 @@ class Field(pydantic.BaseModel):
         return _is_number(kind)
 
 
-def quieted(values: Numbers) -> Matrix:
+def with_quiet_nans(values: Numbers) -> Matrix:
     """Return values as float32, and every NaN among them as one that raises no warning later.
 
     A sender of binary numbers may have NaN of the other kind, the signaling one.
@@ -303,7 +303,7 @@ class Schema:
         fits = np.abs(matrix) < LARGEST
         if np.count_nonzero(fits) == fits.size:
             return matrix, None
-        matrix = quieted(matrix)
+        matrix = with_quiet_nans(matrix)
         misfits = np.isnan(matrix) & self.required
         if (np.abs(matrix) >= LARGEST).any():
             # float32 rounds a number that is a little beyond to the largest there is.

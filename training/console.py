@@ -34,7 +34,7 @@ from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
 from training.reports.plain_words import in_words, verdict_on_data
 from training.retrain import TOLERANCE, Outcome, fallen, recipe_changes, retrain, target_of
-from training.train import Fitted, assist
+from training.train import Fitted, join_training
 from training.train import train as train_bundle
 
 _P = ParamSpec("_P")
@@ -48,7 +48,7 @@ def _exit_code(command: Callable[_P, int]) -> Callable[_P, int]:
         try:
             return command(*args, **kwargs)
         except (RecipeError, BundleError, ExportError, ProcessError, OSError) as error:
-            if processes.is_spokesman():
+            if processes.is_local_main():
                 typer.echo(f"faultcube: {error}", err=True)
             return 1 if isinstance(error, (ExportError, ProcessError)) else 2
 
@@ -61,7 +61,7 @@ def train_and_write(recipe_file: Path | None, options: dict[str, Any], out: Path
     recipe = Recipe.read(recipe_file, options)
     with processes.joined(processes.device_of(recipe.fit.device)):
         if processes.rank():
-            assist(recipe)
+            join_training(recipe)
             return 0
         target = _new_folder(out or Path("models") / recipe.name)
         first_page(recipe)

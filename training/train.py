@@ -106,7 +106,7 @@ def train(
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
 
-def assist(recipe: Recipe) -> None:
+def join_training(recipe: Recipe) -> None:
     """Take part in the fits of `train` in another process, and make nothing of them.
 
     Raises:

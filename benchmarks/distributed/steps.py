@@ -36,7 +36,7 @@ def rows_per_second(batch: int, steps: int) -> tuple[float, float]:
     taken, begin, busy = 0, 0.0, 0.0
     for number, rows in enumerate(balanced_batches(labels, batch, steps + 2, random)):
         if number == 2:
-            processes.summed(torch.zeros(1))  # all begin together
+            processes.all_reduce(torch.zeros(1))  # all begin together
             taken, begin, busy = 0, time.perf_counter(), time.process_time()
         optimizer.zero_grad()
         backward(encoder, criterion, records, classes, rows)

@@ -109,7 +109,7 @@ class MemoryStore:
         ]
         return [due for _, _, due in sorted(found, key=lambda each: each[:2])[:limit]]
 
-    def may_tell(self, _target: str, _owner: str, _now: float, _until: float) -> bool:
+    def acquire_lease(self, _target: str, _owner: str, _now: float, _until: float) -> bool:
         """Return that this process may tell a target: there is no other."""
         return True
 

@@ -112,7 +112,7 @@ class Sender:
         while now >= turn.next or turn.next > now + _LONGEST_WAIT:
             self._note(turn)
             dues = self._storage.due(target.name, resend, target.batch, now)
-            if not dues or not self._may_tell(turn):
+            if not dues or not self._acquire_lease(turn):
                 break
             told = [due for due in dues if due.incident.status != "closed" or due.tried]
             new = [due.incident for due in told if not due.tried]
@@ -143,12 +143,12 @@ class Sender:
             self._storage.sent(turn.target.name, *turn.told)
             turn.told = None
 
-    def _may_tell(self, turn: _Turn) -> bool:
+    def _acquire_lease(self, turn: _Turn) -> bool:
         """Return whether no other process tells a target: it could overtake this one."""
         now, seconds = self._clock(), max(_TELL_SECONDS, 2 * turn.target.longest_seconds)
         if not seconds / 2 <= turn.until - now <= seconds:
             until = now + seconds
-            may = self._storage.may_tell(turn.target.name, self.owner, now, until)
+            may = self._storage.acquire_lease(turn.target.name, self.owner, now, until)
             turn.until, turn.is_elsewhere = until if may else 0.0, not may
         return not turn.is_elsewhere
 

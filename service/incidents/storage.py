@@ -278,7 +278,7 @@ class Storage(Protocol):
             now: those that were told after it are told again, too: the clock was set back.
         """
 
-    def may_tell(self, target: str, owner: str, now: float, until: float) -> bool:
+    def acquire_lease(self, target: str, owner: str, now: float, until: float) -> bool:
         """Return whether a process may tell a target until then; no other may meanwhile.
 
         Args:

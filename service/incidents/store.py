@@ -149,7 +149,7 @@ class IncidentStore:
         with self._store.reading() as connection:
             return [Due(i, sent, bool(tried)) for i, sent, tried in connection.execute(query)]
 
-    def may_tell(self, target: str, owner: str, now: float, until: float) -> bool:
+    def acquire_lease(self, target: str, owner: str, now: float, until: float) -> bool:
         """Return whether a process may tell a target until then; no other may meanwhile."""
         here = tellers.c.target == target
         with self._store.writing(_LOCK) as connection:

@@ -49,7 +49,7 @@ class Checkpoints:
         Raises:
             AwayError: the database is away, and stays so.
         """
-        return self.patiently(lambda: self._storage.checkpoint(self.name(source)))
+        return self.with_retries(lambda: self._storage.checkpoint(self.name(source)))
 
     def keep(self, source: str, position: int, document: bytes, engine: bytes) -> bool:
         """Keep that of a partition; return whether it is kept, which it is not without database."""
@@ -62,7 +62,7 @@ class Checkpoints:
             return False
         return True
 
-    def patiently(self, read: Callable[[], T]) -> T:
+    def with_retries(self, read: Callable[[], T]) -> T:
         """Return what the database has, once it is there.
 
         Raises:

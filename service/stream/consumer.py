@@ -296,7 +296,7 @@ class StreamConsumer:
         incidents.serve(self._rules.enrolment)
         merger = Merger(incidents, self._rules, self._sources)
         name = self._checkpoints.name(source)
-        position = self._checkpoints.patiently(lambda: merger.resume(name))
+        position = self._checkpoints.with_retries(lambda: merger.resume(name))
         self._judging = Judging(source, merger, position or 0)
         threading.Thread(target=incidents.run, args=[self._judging.stop], daemon=True).start()
         return position

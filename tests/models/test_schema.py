@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.schema import UNSEEN, Fault, Field, Kind, RecordError, Schema, quieted
+from models.schema import UNSEEN, Fault, Field, Kind, RecordError, Schema, with_quiet_nans
 
 Record = dict[str, object]
 
@@ -469,7 +469,7 @@ def test_the_other_kind_of_nan_is_missing_too_and_nothing_warns_of_it(
     whole = np.stack([column.astype(dtype) for column in columns.values()], axis=1)
     whole[:, 1] = signaling
     assert schema.misfits_of_encoded(whole) is None
-    quiet = quieted(whole)
+    quiet = with_quiet_nans(whole)
     assert quiet.dtype == np.float32
     np.testing.assert_array_equal(quiet - np.float32(1), matrix - np.float32(1))
     columns[2] = signaling

@@ -21,7 +21,7 @@ from training.fitting.cross import FOLDS, blocks_of
 from training.fitting.estimator import SiameseClassifier
 from training.fitting.fit import Epoch, fit
 from training.recipe import Recipe, RecipeError
-from training.train import Fitted, _reference, assist, fit_and_test, train
+from training.train import Fitted, _reference, fit_and_test, join_training, train
 
 Trained = tuple[Recipe, Bundle, Fitted]
 
@@ -455,6 +455,6 @@ def test_processes_that_assist_fit_what_the_first_one_fits_in_the_same_order(
         monkeypatch.setattr(f"training.fitting.{module}.fit", spy)
     train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
     by_the_first, fitted[:] = [*fitted], []
-    assist(recipe)
+    join_training(recipe)
     assert len(fitted) == 2 * (FOLDS + 1)
     assert fitted == by_the_first

@@ -68,7 +68,7 @@ def check_columns(schema: Schema, matrix: Matrix) -> None:
             raise FitError(f"{field.name!r} is missing in every training record; leave it out")
 
 
-def set_aside(rows: Rows, share: float, random: np.random.Generator) -> tuple[Rows, Rows]:
+def hold_out(rows: Rows, share: float, random: np.random.Generator) -> tuple[Rows, Rows]:
     """Draw a share of each class's rows, at least one, but leave at least two.
 
     Returns the rows that are left, and those drawn. Raises FitError if no class has a row to spare.

@@ -229,7 +229,7 @@ class SiameseClassifier(
             folds = folds_of(np.unique(parts, return_inverse=True)[1], settings.seed)
         elif dev is None:
             random = np.random.default_rng(settings.seed)
-            train, held_out = arrays.set_aside(train, settings.dev_share, random)
+            train, held_out = arrays.hold_out(train, settings.dev_share, random)
         else:
             dev_x, dev_y = self._checked(*dev)
             held_out = arrays.labelled(dev_x, dev_y, classes)

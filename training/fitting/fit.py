@@ -60,7 +60,7 @@ def fit(
     classes = int(train.labels.max()) + 1
     encoder = Encoder(schema, train.matrix, train.labels, shape).to(device)
     criterion = (make_loss(settings) if loss is None else loss).to(device)
-    processes.begin_alike(encoder)
+    processes.broadcast_state(encoder)
     if others := processes.rank():  # what drops out here is not what drops out elsewhere
         torch.manual_seed(settings.seed + others)
     steps = settings.epochs * settings.steps
@@ -102,7 +102,7 @@ def fit(
             centroids = centroids_of(embeddings, train.labels, classes)
             nearest = distances_between(embed(encoder, dev.matrix), centroids).argmin(axis=1)
             macro_f1 = float(f1_score(dev.labels, nearest, average="macro", zero_division=0))
-        mean_loss = excess = float(processes.summed(torch.tensor(np.mean(losses))))
+        mean_loss = excess = float(processes.all_reduce(torch.tensor(np.mean(losses))))
         if isinstance(criterion, BatchLoss):
             excess = criterion.excess(mean_loss, classes, shape.dimensions)
         history.append(Epoch(number, mean_loss, excess, macro_f1))
@@ -124,7 +124,7 @@ def backward(
     """
     share, classes = processes.share_of(len(batch)), labels[batch]
     points = encoder.learned(records[batch[share]])
-    points = processes.gathered(points, share, len(batch))
+    points = processes.all_gather(points, share, len(batch))
     part = {} if processes.count() == 1 else {"anchors": share}
     # Each member has its own loss. One loss of the joined points would let a member rest
     # on the others, and averaging members only helps as far as they err differently.
@@ -191,7 +191,7 @@ def embed_together(encoder: Encoder, matrix: Matrix) -> Matrix:
     """Embed as `embed` does, each process its share; all of them get all embeddings."""
     share = processes.share_of(len(matrix))
     points = torch.from_numpy(embed(encoder, matrix[share]))
-    return processes.gathered(points, share, len(matrix)).numpy()
+    return processes.all_gather(points, share, len(matrix)).numpy()
 
 
 def centroids_of(embeddings: Matrix, labels: Labels, classes: int) -> Matrix:

@@ -35,7 +35,7 @@ def rank() -> int:
     return dist.get_rank() if _is_up() else 0
 
 
-def is_spokesman() -> bool:
+def is_local_main() -> bool:
     """Return whether this process tells of errors: the first one on its machine."""
     return not dist.is_torchelastic_launched() or _local_rank() == 0
 
@@ -92,7 +92,7 @@ def share_of(total: int) -> slice:
     return slice(total * rank() // count(), total * (rank() + 1) // count())
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce(values: Tensor) -> Tensor:
     """Return the sum over all processes, through which gradients pass."""
     if count() == 1:
         return values
@@ -100,14 +100,14 @@ def summed(values: Tensor) -> Tensor:
     return total
 
 
-def gathered(rows: Tensor, share: slice, total: int) -> Tensor:
+def all_gather(rows: Tensor, share: slice, total: int) -> Tensor:
     """Return the rows of all processes, [total, ...], from those of this process's share."""
     if count() == 1:
         return rows
     # A sum takes shares of different lengths, and its gradient is a sum again.
     whole = rows.new_zeros(total, *rows.shape[1:])
     whole[share] = rows
-    return summed(whole)
+    return all_reduce(whole)
 
 
 def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -120,7 +120,7 @@ def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
     nn.utils.vector_to_parameters(total, gradients)
 
 
-def begin_alike(module: nn.Module) -> None:
+def broadcast_state(module: nn.Module) -> None:
     """Give all processes the parameters and buffers of the first: machines may round otherwise."""
     if count() > 1:
         for tensor in module.state_dict().values():
@@ -135,10 +135,10 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise records: float [n, features] to the same."""
         if not self.training or count() == 1:
             return super().forward(input)
-        sums = summed(torch.cat([input.sum(dim=0), input.new_tensor([len(input)])]))
+        sums = all_reduce(torch.cat([input.sum(dim=0), input.new_tensor([len(input)])]))
         mean, total = sums[:-1] / sums[-1], sums[-1].detach()
         off = input - mean
-        variance = summed(off.square().sum(dim=0)) / total
+        variance = all_reduce(off.square().sum(dim=0)) / total
         self._remember(mean.detach(), variance.detach() * total / (total - 1))
         normal = off * torch.rsqrt(variance + self.eps)
         return normal * self.weight + self.bias if self.affine else normal

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models import Fault, Field, RecordError, Schema
-from models.schema import Numbers, quieted
+from models.schema import Numbers, with_quiet_nans
 from service.formats.chunk import CHUNK_RECORDS, Chunk, reject
 from service.formats.openinference.tensor import NUMBERS, Tensor
 
@@ -59,7 +59,7 @@ class RecordTensors:
         for block in _blocks(tensor, records, len(self._schema)):
             if (misfits := self._schema.misfits_of_encoded(block)) is not None:
                 reject(misfits, partial(self._fault_of_whole, tensor, block, first))
-            yield Chunk(quieted(block))
+            yield Chunk(with_quiet_nans(block))
             first += len(block)
 
     def _from_columns(self, tensors: dict[int, Tensor], records: int) -> Iterator[Chunk]:

@@ -315,12 +315,12 @@ def test_a_key_of_any_length_is_kept(storage: Storage) -> None:
 
 def test_one_process_at_a_time_may_tell_a_target(storage: Storage) -> None:
     if isinstance(storage, MemoryStore):
-        assert storage.may_tell("t", "any", 100, 130)
+        assert storage.acquire_lease("t", "any", 100, 130)
         return
-    assert storage.may_tell("t", "one", 100, 130)
-    assert storage.may_tell("u", "two", 100, 130)
-    assert not storage.may_tell("t", "two", 129, 159)
-    assert storage.may_tell("t", "one", 129, 159)
-    assert not storage.may_tell("t", "two", 130, 160)
-    assert storage.may_tell("t", "two", 160, 190)
-    assert not storage.may_tell("t", "one", 161, 191)
+    assert storage.acquire_lease("t", "one", 100, 130)
+    assert storage.acquire_lease("u", "two", 100, 130)
+    assert not storage.acquire_lease("t", "two", 129, 159)
+    assert storage.acquire_lease("t", "one", 129, 159)
+    assert not storage.acquire_lease("t", "two", 130, 160)
+    assert storage.acquire_lease("t", "two", 160, 190)
+    assert not storage.acquire_lease("t", "one", 161, 191)

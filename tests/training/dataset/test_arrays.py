@@ -14,9 +14,9 @@ from training.dataset.arrays import (
     check_columns,
     checked_label,
     classes_of,
+    hold_out,
     labelled,
     schema_of,
-    set_aside,
 )
 from training.dataset.dataset import Rows
 from training.recipe import RecipeError
@@ -36,7 +36,7 @@ def test_each_class_gives_a_share_and_keeps_two_records(
     counts: list[int], share: float, seed: int
 ) -> None:
     rows = numbered(np.repeat(range(len(counts)), counts).tolist())
-    left, drawn = set_aside(rows, share, np.random.default_rng(seed))
+    left, drawn = hold_out(rows, share, np.random.default_rng(seed))
     places = np.concatenate([left.matrix, drawn.matrix])[:, 0].astype(int)
     assert sorted(places.tolist()) == list(range(len(rows.labels)))
     for part in (left, drawn):
@@ -51,7 +51,7 @@ def test_each_class_gives_a_share_and_keeps_two_records(
 
 def test_where_every_class_has_two_records_none_can_be_set_aside() -> None:
     with pytest.raises(FitError, match="no class has a third record"):
-        set_aside(numbered([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
+        hold_out(numbered([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
 
 
 def test_classes_are_sorted_and_indexed() -> None:

@@ -53,7 +53,7 @@ def step(loss: str) -> dict[str, Any]:
     gradients = [each.grad for each in encoder.parameters() if each.grad is not None]
     return {
         "gradients": nn.utils.parameters_to_vector(gradients).numpy(),
-        "loss": float(processes.summed(torch.tensor(value, dtype=torch.float64))),
+        "loss": float(processes.all_reduce(torch.tensor(value, dtype=torch.float64))),
         "buffers": [buffer.numpy() for buffer in encoder.buffers()],
     }
 
@@ -81,7 +81,7 @@ def die_in_the_second() -> str:
     if processes.rank() == 1:
         os._exit(1)
     with pytest.raises(ProcessError) as refusal:
-        processes.summed(torch.ones(3))
+        processes.all_reduce(torch.ones(3))
     return str(refusal.value)
 
 
@@ -169,9 +169,9 @@ def test_alone_nothing_is_exchanged() -> None:
     values = torch.ones(3)
     with processes.joined(CPU):
         assert (processes.count(), processes.rank()) == (1, 0)
-        assert processes.summed(values) is values
-        assert processes.gathered(values, share_of(3), 3) is values
-    assert processes.is_spokesman()
+        assert processes.all_reduce(values) is values
+        assert processes.all_gather(values, share_of(3), 3) is values
+    assert processes.is_local_main()
 
 
 @pytest.mark.parametrize("total", [0, 1, 7, 45])
