@@ -61,7 +61,7 @@ MOST_FIELDS = 4096
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99})?")
 
 _REQUIRED_FILES = ("encoder.onnx", "examples.json")
 
@@ -201,7 +201,8 @@ class Manifest(_Frozen):
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
             raise ValueError("a centroid's length is not the number of dimensions")
         for name in self.files:
-            if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+            is_folder = any(other.startswith(f"{name}/") for other in self.files)
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST or is_folder:
                 raise ValueError(f"file name not allowed: {name!r}")
         for name in _REQUIRED_FILES:
             if name not in self.files:

@@ -28,8 +28,7 @@ __all__ = [
 _Scores = npt.NDArray[np.float64]
 
 _MIDDLE = np.float32(0.5)
-_FEW_DISTANCES, _FEW_BESIDE_ENROLLED = 16, 48
-"""Of a batch: up to so many, plain Python is quicker than numpy."""
+_FEW_DISTANCES = 64
 _MANY_CLASSES = 64
 _TILE = 256
 """Records that are compared with many classes at a time: enough for a product at full speed, and
@@ -249,8 +248,7 @@ class NearestCentroid:
         Args:
             distances: float32 [n, k], to the centroids.
         """
-        few = _FEW_DISTANCES if self._trained is None else _FEW_BESIDE_ENROLLED
-        if distances.size <= few:
+        if distances.size <= _FEW_DISTANCES:
             return self._decide_few(distances)
         expected = self.expected(distances)
         nearest = expected.argmin(axis=1)

@@ -43,6 +43,8 @@ __all__ = [
 
 LEAST_RECORDS: Final = 100
 """Records that a profile is learned from, at least."""
+_LEAST_VALUES: Final = 20
+"""Of a field: what is there in fewer records says nothing of its level."""
 RECOMMENDED_RECORDS: Final = 2000
 _PARTS = 3
 """Of a table of records, no more than one part in so many is what a profile is learned from."""
@@ -134,7 +136,7 @@ class Profile:
             if field.is_coded:
                 continue
             present = column[~np.isnan(column)]
-            if len(present):
+            if len(present) >= _LEAST_VALUES:
                 levels[field.name] = level_of(present, field.unit)
             else:
                 missing.append(field.name)

@@ -54,7 +54,8 @@ class BundleModel:
         if params:
             raise ValueError(f"the model takes no params, not even {next(iter(params))!r}")
         known = records[[name for name in self.model.schema.names if name in records.columns]]
-        values = known.astype(object).where(known.notna(), None).to_dict("records")
+        plain = known.astype(object).where(known.notna(), None)
+        values = [dict(zip(known.columns, row, strict=True)) for row in plain.to_numpy()]
         verdicts = self.model.classify(values)
         rows = [[getattr(verdict, name) for name in _COLUMNS] for verdict in verdicts]
         return pd.DataFrame(rows, index=records.index, columns=list(_COLUMNS))

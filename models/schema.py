@@ -128,6 +128,8 @@ class Field(pydantic.BaseModel):
             raise ValueError(f"field {self.name!r}: a category field, and no other, has categories")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"field {self.name!r}: a category is listed twice")
+        if isinstance(self.typical, str) and self.kind != "category":
+            raise ValueError(f"field {self.name!r}: its typical value is text, and no number")
         return self
 
     @property

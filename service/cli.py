@@ -148,6 +148,10 @@ def classify(
         try:
             model = open_model(bundle)
             snapshot = None if classes is None else read_classes(classes, revision)
+            # Said here also of an archive, for which each worker makes a model of its own.
+            with_enrolled = with_classes(
+                model, snapshot, lambda line: typer.echo(f"faultcube: {line}", err=True)
+            )
             if is_archive(table):
                 job = job_of(
                     table,
@@ -164,7 +168,7 @@ def classify(
                 counts = _classify_archive(job, engine, jobs)
                 _print_counts(counts, perf_counter() - started)
                 return
-            model = with_classes(model, snapshot)
+            model = with_enrolled
             adaptation = open_profile(profile, model)
             records = Table(Path(table), model.schema, keep or ())
             _print_columns(records.ignored, records.absent)

@@ -227,6 +227,11 @@ class Shadow:
         """Return the mapping between two bundles; the last one is kept."""
         versions = served.version, loaded.version
         if self._mapped != versions:
+            if served.adapted != loaded.adapted:
+                raise SchemaMismatchError(
+                    "one of the two bundles was trained on records at the levels of their sites, "
+                    "and the other was not"
+                )
             self._mapping = SchemaMapping(served.fields, loaded.fields)
             self._mapped = versions
         return self._mapping

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models import Enrolled, Model, RecordError
+from models.names import clash
 from models.schema import Matrix
 from service.classes.entities import Snapshot, StoredClass
 
@@ -62,8 +63,9 @@ class Enrolment:
         for name, stored in snapshot.classes.items():
             if stored.hidden or not stored.records:
                 continue
-            if name in base.names:
-                parked[name] = "the bundle has a class of this name itself"
+            if (known := clash(name, base.names)) is not None:
+                called = "of this name" if known == name else f"called {known!r}"
+                parked[name] = f"the bundle has a class {called} itself"
             elif before and name in before.enrolled and before.snapshot.classes[name] == stored:
                 enrolled[name] = before.enrolled[name]
             else:
@@ -76,7 +78,9 @@ class Enrolment:
         for name, points in _embedded(base, matrices).items():
             enrolled[name] = base.enrol(name, points, good=snapshot.classes[name].good)
         enrolled = {name: enrolled[name] for name in snapshot.classes if name in enrolled}
-        hidden = [name for name, stored in snapshot.classes.items() if stored.hidden]
+        # Of the bundle's classes; an enrolled one that has the name of one of them hides nothing.
+        classes = snapshot.classes.items()
+        hidden = [name for name, stored in classes if stored.hidden and not stored.records]
         changed = bool(enrolled) or not set(hidden).isdisjoint(base.names)
         model = base.with_classes([*enrolled.values()], without=hidden) if changed else base
         return cls(snapshot, base, model, enrolled, parked)

@@ -150,16 +150,25 @@ def plan(job: Job, model: Model) -> list[Unit]:
     Raises:
         TableError: it holds no tables, or tables of different columns.
     """
-    units, first = list[Unit](), None
+    units, parts = list[Unit](), dict[str, str]()
+    first = typed = None
     for info, name in _tables(job.source, job.out):
         whole = Unit(info.path, f"{name}.parquet", info.size, info.mtime_ns or 0)
         table = table_of(job, whole, model)
-        columns = [*table.kept.items()], sorted(table.absent)
-        if first is None:
-            first = info.path, columns
-        elif columns != first[1]:
-            raise TableError(_difference(first, (info.path, columns)))
-        units += _cut(job, whole, name) if name.endswith(".parquet") else [whole]
+        kinds = [(kept, None if table.is_text else kind) for kept, kind in table.kept.items()]
+        read = info.path, (kinds, sorted(table.absent))
+        first = first or read
+        typed = typed or (None if table.is_text else read)
+        for before in filter(None, (first, typed)):
+            if difference := _difference(before, read):
+                raise TableError(difference)
+        of_file = [*_cut(job, whole, name)] if name.endswith(".parquet") else [whole]
+        for unit in of_file:
+            if (other := parts.setdefault(unit.part, unit.path)) != unit.path:
+                raise TableError(
+                    f"{unit.path} and {other} would have the same part {unit.part}: rename one"
+                )
+        units += of_file
     if first is None:
         raise TableError(
             f"{shown(job.source)} holds no tables: .parquet, .arrow, .csv, .tsv, .csv.gz"
@@ -172,10 +181,12 @@ def _tables(address: str, out: str) -> Iterator[tuple[pa.fs.FileInfo, str]]:
     files, path = files_of(address)
     parts = PurePosixPath(path).parts
     fixed = next((at for at, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
-    folder = str(PurePosixPath(*parts[:fixed]))
     out_files, outside = files_of(out)
     same = files.equals(out_files)
     try:
+        if files.get_file_info(path).type == pa.fs.FileType.Directory:
+            fixed = len(parts)  # whatever characters its name has
+        folder = str(PurePosixPath(*parts[:fixed]))
         found = files.get_file_info(pa.fs.FileSelector(folder, recursive=True))
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{shown(address)} cannot be read: {why(error, address)}") from error
@@ -205,16 +216,16 @@ def _cut(job: Job, whole: Unit, name: str) -> Iterator[Unit]:
             start, rows = group + 1, 0
 
 
-def _difference(first: tuple[str, Any], other: tuple[str, Any]) -> str:
-    """Say in which column two tables differ."""
+def _difference(first: tuple[str, Any], other: tuple[str, Any]) -> str | None:
+    """Say in which column two tables differ, if in any; a type of None is text, and like any."""
     (one, (kept, absent)), (two, (other_kept, other_absent)) = first, other
     for name in sorted({*absent} ^ {*other_absent}):
         lacks, has = (one, two) if name in absent else (two, one)
         return f"{lacks} lacks the column {name!r}, which {has} has"
     for (name, kind), (_, other_kind) in zip(kept, other_kept, strict=True):
-        if kind != other_kind:
+        if kind != other_kind and None not in (kind, other_kind):
             return f"column {name!r} is {other_kind} in {two}, and {kind} in {one}"
-    raise AssertionError(first, other)
+    return None
 
 
 def _described(job: Job) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 from models import Model
@@ -32,6 +33,19 @@ def read_classes(url: str, revision: int | None) -> Snapshot:
         raise TableError(f"--classes: {error}") from error
 
 
-def with_classes(model: Model, snapshot: Snapshot | None) -> Model:
-    """Return a bundle's model with enrolled classes; without any, as it is."""
-    return model if snapshot is None else Enrolment.of(model, snapshot).model
+def with_classes(
+    model: Model, snapshot: Snapshot | None, tell: Callable[[str], None] = lambda _: None
+) -> Model:
+    """Return a bundle's model with enrolled classes; without any, as it is.
+
+    Args:
+        model: of the bundle.
+        snapshot: the classes.
+        tell: told in a line of each class that the bundle cannot use.
+    """
+    if snapshot is None:
+        return model
+    enrolment = Enrolment.of(model, snapshot)
+    for name, reason in enrolment.parked.items():
+        tell(f"class {name!r} decides nothing: {reason}")
+    return enrolment.model

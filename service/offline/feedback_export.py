@@ -82,6 +82,8 @@ def _feedback(store: Store) -> Iterator[Row]:
 
 def _support(store: Store) -> Iterator[Row]:
     for stored in store.read().classes.values():
+        if stored.hidden:  # as somebody wanted it: nothing is to be learned of it
+            continue
         for support in stored.records:
             description, severity = stored.description, stored.severity
             yield support.record, stored.name, "enrolled", None, description, severity

@@ -75,6 +75,7 @@ class Table:
 
     Attributes:
         path: as given.
+        is_text: whether its cells are text.
         kept: the types of the columns to carry along.
         ignored: its columns that are not used.
         absent: fields without a column; they are missing values.
@@ -103,7 +104,12 @@ class Table:
         self.ignored = [name for name in names if name not in used]
         self.absent = [field.name for field in schema.fields if field.name not in names]
         self._check(columns, keep)
-        self.kept = {name: _decodable(columns.field(name).type) for name in keep}
+        self.is_text = self._read is _read_csv
+        # Cells of text are copied as they are, whatever they look like.
+        self.kept = {
+            name: pa.string() if self.is_text else _decodable(columns.field(name).type)
+            for name in keep
+        }
         self._encoders = {
             field.name: CategoryEncoder(field) for field in self._fields if field.categories
         }

@@ -158,7 +158,12 @@ class BundleLoader:
             model = self._loaded(entry)
         if model is None:
             return False
-        self.serve(model)
+        try:
+            self.serve(model)
+        except Exception as error:
+            # As of records that its examples do not show; the bundle before is served on.
+            self._fail(entry, error)
+            return False
         self.served = replace(entry, version=model.manifest.version)
         self.refused.pop(entry.folder, None)
         return True
@@ -180,9 +185,12 @@ class BundleLoader:
             self._refuse(entry.folder, error.reason)
             self._tried[entry.folder] = files
         except Exception as error:
-            log.exception("bundle failed", extra={"bundle": str(entry.path)})
-            self._refuse(entry.folder, f"unexpected {type(error).__name__}; the log says more")
+            self._fail(entry, error)
         return None
+
+    def _fail(self, entry: Entry, error: Exception) -> None:
+        log.error("bundle failed", extra={"bundle": str(entry.path)}, exc_info=error)
+        self._refuse(entry.folder, f"unexpected {type(error).__name__}; the log says more")
 
     def _refuse(self, folder: str, reason: str) -> None:
         if self.refused.get(folder) != reason:

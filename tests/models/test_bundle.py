@@ -393,6 +393,7 @@ def test_a_link_to_the_bundle_and_to_its_files_reads_as_what_it_leads_to(
 
 BAD_NAMES = [
     *("../x", "/etc/passwd", "..", ".", "", "a/../../x", "figures/../../x", "a/b/c", "a//b", "/"),
+    "x" * 101,
     *("./x", ".hidden", "figures/", "figures/.x", "a\\b", "..\\x", "C:x", "a b", "a\n", "a\x00b"),
 ]
 
@@ -532,10 +533,17 @@ def classes_of(make_bundle: MakeBundle) -> tuple[Class, ...]:
 def test_a_typical_value_keeps_its_kind(
     make_bundle: MakeBundle, tmp_path: Path, typical: float | str | None
 ) -> None:
-    make_bundle(fields=[Field(name="x", kind="gauge", typical=typical)]).write(tmp_path / "m")
+    of_text = {"kind": "category", "categories": ("1",)} if isinstance(typical, str) else {}
+    field = Field.model_validate({"name": "x", "kind": "gauge", "typical": typical} | of_text)
+    make_bundle(fields=[field]).write(tmp_path / "m")
     read = Bundle.read(tmp_path / "m").manifest.fields[0].typical
     assert read == typical
     assert isinstance(read, bool) == isinstance(typical, bool)
+
+
+def test_a_typical_value_of_a_number_is_no_text() -> None:
+    with pytest.raises(pydantic.ValidationError, match="its typical value is text, and no number"):
+        Field(name="x", kind="gauge", typical="n/a", spread=1.0)
 
 
 @pytest.mark.parametrize("part", [Manifest, Class, Calibration])

@@ -149,9 +149,10 @@ def test_what_never_moved_in_training_but_does_at_the_site_is_held_at_its_typica
     np.testing.assert_array_equal(adapted[:, 0], [7, np.nan, 7, 7])
 
 
-def test_a_field_that_is_always_missing_is_named_and_left_as_it_is() -> None:
+@pytest.mark.parametrize("present", [0, 1, 19])
+def test_a_field_that_is_nearly_always_missing_is_named_and_left_as_it_is(present: int) -> None:
     matrix = records(3)
-    matrix[:, 5] = np.nan
+    matrix[present:, 5] = np.nan
     profile = Profile.learn(SCHEMA, matrix)
     assert profile.missing == ("errors",)
     assert profile.levels.keys() == {"latency", "load", "old"}

@@ -101,6 +101,8 @@ def test_a_table_may_miss_cells_and_columns_and_have_others(
     without = BundleModel(model).predict(table.drop(columns="drops").iloc[2:])
     assert without["label"].tolist() == [expected[2].label]
     assert BundleModel(model).predict(table.iloc[:0]).columns.tolist() == made.columns.tolist()
+    with pytest.raises(RecordError, match="no such field"):
+        BundleModel(model).predict(pd.DataFrame({"latency;drops": ["1;2"] * 3}))
 
 
 def test_a_record_that_does_not_fit_is_named(model: Model) -> None:

@@ -95,6 +95,21 @@ def test_a_hidden_class_that_this_bundle_has_not_changes_nothing(model: Model) -
     assert made.names == TRAINED
 
 
+def test_to_hide_a_parked_class_hides_nothing_of_the_bundle(model: Model, unknown: Record) -> None:
+    for name in ("overload", "normal"):
+        made = Enrolment.of(model, snapshot(stored(name, unknown, hidden=True)))
+        assert made.model is model
+        assert made.names == TRAINED
+
+
+def test_a_class_that_differs_in_case_from_one_of_the_bundle_is_parked(
+    model: Model, unknown: Record
+) -> None:
+    made = Enrolment.of(model, snapshot(stored("Link-Down", unknown)))
+    assert made.model is model
+    assert made.parked == {"Link-Down": "the bundle has a class called 'link-down' itself"}
+
+
 def test_a_class_that_the_bundle_carries_keeps_its_few_records_and_can_be_hidden(
     bundle: Path, unknown: Record
 ) -> None:

@@ -230,6 +230,33 @@ def test_tables_of_other_columns_are_named(
         run(job_of(str(source / "*.parquet"), job.out, bundle, model, keep=["number"]))
 
 
+def test_cells_of_text_are_copied_whatever_they_look_like(
+    source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    shutil.rmtree(source / "2026")
+    table = pl.read_csv(source / "a.csv")
+    for name, cell in [("b", "x7"), ("c", None), ("d", "1.50")]:
+        table.with_columns(number=pl.lit(cell, pl.String)).write_csv(source / f"{name}.csv")
+    out = tmp_path / "out"
+    run(job_of(str(source), str(out), bundle, model, keep=["number"]))
+    kept = pl.read_parquet(out / "*.parquet")["number"].unique().to_list()
+    assert sorted(kept, key=str) == ["0", "1", "1.50", "2", None, "x7"]
+
+
+def test_two_tables_never_share_a_part(source: Path, job: Job) -> None:
+    pl.read_csv(source / "a.csv").write_parquet(source / "a.csv.parquet")
+    with pytest.raises(TableError, match=r"would have the same part a\.csv\.parquet: rename one"):
+        run(job)
+
+
+def test_a_folder_may_have_the_characters_of_a_pattern_in_its_name(
+    source: Path, bundle: Path, model: Model, tmp_path: Path
+) -> None:
+    source.rename(tmp_path / "run[1]")
+    made = run(job_of(str(tmp_path / "run[1]"), str(tmp_path / "out"), bundle, model))
+    assert made == PARTS
+
+
 def test_a_row_that_does_not_fit_is_named_and_what_was_done_stays(
     job: Job, source: Path, bundle: Path, model: Model, tmp_path: Path
 ) -> None:

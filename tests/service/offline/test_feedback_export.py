@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def test_good_classes_stay_enrolled_and_are_not_trained_as_faults(
 ) -> None:
     enrol(store, "odd", down)
     enrol(store, "maintenance", good, down, good=True)
+    enrol(store, "false alarms", down)
+    hidden = replace(store.read().classes["false alarms"], hidden=True)
+    after = {**store.read().classes, hidden.name: hidden}
+    store.commit(store.revision(), after, action="amend", who=None, request_id="r")
     say(store, good, "maintenance")
     say(store, good, "normal")
     found = write_feedback(store, out := tmp_path / "out.csv", enrolled=True, force=False)

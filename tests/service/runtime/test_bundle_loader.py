@@ -117,6 +117,27 @@ def test_whatever_goes_wrong_while_loading_refuses_the_bundle(
     assert loader.settled.is_set()
 
 
+def test_a_bundle_that_loads_and_cannot_be_served_leaves_the_one_before(
+    root: Path, put: Put
+) -> None:
+    first, served = put("a"), Served()
+
+    def serve(model: Model) -> None:
+        if model.manifest.version != first:
+            raise ZeroDivisionError
+        served(model)
+
+    loader = loader_of(root, served)
+    loader.serve = serve
+    loader.refresh()
+    put("b", day=1)
+    time.sleep(0.2)
+    loader.refresh()
+    assert (served, loader.version) == ([first], first)
+    assert loader.refused == {"b": "unexpected ZeroDivisionError; the log says more"}
+    assert loader.settled.is_set()
+
+
 def test_a_bundle_is_verified_without_being_served(root: Path, put: Put) -> None:
     put("bad", good=False)
     put("sound")
