@@ -96,27 +96,27 @@ COSTS = {
     "process": Cost(
         "MiB of a process",
         _SERVING,
-        "| faultcube | 3464 | 3,464 | 0.285 | 2.195 | 5.147 | 170 |",
+        "| faultcube | 1.367e+04 | 13,666 | 0.07257 | 0.55 | 1.436 | 170 |",
         "170",
     ),
     "live": Cost("kB of a device on the live page", "docs/settings.md", "14 kB each", "14"),
     "single": Cost(
         "records/s and core by HTTP, one a request, JSON",
         _SERVING,
-        "| faultcube | 3464 | 3,464 |",
-        "3,464",
+        "| faultcube | 1.367e+04 | 13,666 |",
+        "13,666",
     ),
     "json": Cost(
         "records/s and core by HTTP, 1,000 a request, JSON",
         _SERVING,
-        "| faultcube | 41.44 | 41,444 |",
-        "41,444",
+        "| faultcube | 185.8 | 185,821 |",
+        "185,821",
     ),
     "arrow": Cost(
         "records/s and core by HTTP, 1,000 a request, Arrow",
         _SERVING,
-        "| faultcube Arrow | 109.9 | 109,869 |",
-        "109,869",
+        "| faultcube Arrow | 392 | 391,958 |",
+        "391,958",
     ),
 }
 

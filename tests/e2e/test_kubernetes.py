@@ -286,7 +286,7 @@ def test_a_pod_has_time_to_finish_what_it_began() -> None:
 def test_a_bundle_on_trial_fits_into_the_memory_beside_the_service(name: str) -> None:
     found = variables(overlay(name))
     held: int = Settings.model_fields["max_held_bytes"].default
-    measured = 236 << 20  # benchmarks/results/serving.md, with batches of 10,000 records
+    measured = 255 << 20  # benchmarks/results/serving.md, with batches of 10,000 records
     for container in containers(overlay(name)):
         limit = bytes_of(container["resources"]["limits"]["memory"])
         assert int(found["FAULTCUBE_BUNDLE_BYTES"]) + held + measured < limit
