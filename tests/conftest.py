@@ -32,9 +32,8 @@ Once = Callable[[str, Callable[[], T]], T]
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 
-SLOW_ROOMS = ("e2e", "training", "browser", "service")
-"""They start first, so that no process ends long after the others: those of many small files last,
-and one that is a single group before them."""
+SLOW_ROOMS = ("e2e", "training", "service")
+"""They start first, slowest first, so that no process ends long after the others."""
 
 FOLDER = pytest.StashKey[TemporaryDirectory[str]]()
 
