@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from models import Enrolled, Model, RecordError
-from models.names import clash
 from models.schema import Matrix
 from service.classes.entities import Snapshot, StoredClass
 
@@ -63,9 +62,8 @@ class Enrolment:
         for name, stored in snapshot.classes.items():
             if stored.hidden or not stored.records:
                 continue
-            if (known := clash(name, base.names)) is not None:
-                called = "of this name" if known == name else f"called {known!r}"
-                parked[name] = f"the bundle has a class {called} itself"
+            if name in base.names:
+                parked[name] = "the bundle has a class of this name itself"
             elif before and name in before.enrolled and before.snapshot.classes[name] == stored:
                 enrolled[name] = before.enrolled[name]
             else:

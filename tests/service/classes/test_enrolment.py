@@ -102,14 +102,6 @@ def test_to_hide_a_parked_class_hides_nothing_of_the_bundle(model: Model, unknow
         assert made.names == TRAINED
 
 
-def test_a_class_that_differs_in_case_from_one_of_the_bundle_is_parked(
-    model: Model, unknown: Record
-) -> None:
-    made = Enrolment.of(model, snapshot(stored("Link-Down", unknown)))
-    assert made.model is model
-    assert made.parked == {"Link-Down": "the bundle has a class called 'link-down' itself"}
-
-
 def test_a_class_that_the_bundle_carries_keeps_its_few_records_and_can_be_hidden(
     bundle: Path, unknown: Record
 ) -> None:
