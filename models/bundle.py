@@ -200,9 +200,9 @@ class Manifest(_Frozen):
             raise ValueError("exactly one class must be good")
         if any(len(class_.centroid) != self.dimensions for class_ in self.classes):
             raise ValueError("a centroid's length is not the number of dimensions")
+        folders = {name.partition("/")[0] for name in self.files if "/" in name}
         for name in self.files:
-            is_folder = any(other.startswith(f"{name}/") for other in self.files)
-            if not _FILE_NAME.fullmatch(name) or name == MANIFEST or is_folder:
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST or name in folders:
                 raise ValueError(f"file name not allowed: {name!r}")
         for name in _REQUIRED_FILES:
             if name not in self.files:

@@ -26,8 +26,8 @@ def softmax_of_product(a: Matrix, b: Matrix) -> Matrix:
         a: float32 [n, d].
         b: float32 [d, k].
     """
-    product: Matrix = _session().run(None, {"a": a, "b": b})[0]
-    return product
+    probabilities: Matrix = _session().run(None, {"a": a, "b": b})[0]
+    return probabilities
 
 
 @cache

@@ -587,3 +587,9 @@ def test_a_class_that_is_fitted_is_written_as_it_always_was(bundle: Bundle) -> N
     carried = fitted.model_copy(update={"enrolled": True, "records": 3})
     assert carried.support == 3
     assert Class.model_validate_json(carried.model_dump_json()) == carried
+
+
+def test_a_file_that_is_the_folder_of_another_is_refused(folder: Path) -> None:
+    digest = hashlib.sha256(b"").hexdigest()
+    forge(folder, lambda document: document["files"].update({"x": digest, "x/y": digest}))
+    assert "file name not allowed: 'x'" in refusal(folder)
