@@ -353,6 +353,18 @@ def test_groups_that_hold_a_class_each_cannot_calibrate_and_blocks_do(
     assert "each without a quarter" in bundle.files["card.md"].decode()
 
 
+def test_faults_alone_may_have_events(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    """As most labelled tables are: good traffic belongs to no event."""
+    number = pl.int_range(pl.len()) // 10
+    event = pl.when(pl.col("label") != "good").then(number)
+    recipe = make_recipe(make_table().with_columns(event_id=event), event=["event_id"])
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert bundle.manifest.calibration.records["good"] > 50
+    assert "4 fits, each without some groups" in bundle.files["card.md"].decode()
+
+
 def test_a_class_on_one_device_leaves_the_others_measured(
     make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
 ) -> None:

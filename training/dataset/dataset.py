@@ -18,6 +18,7 @@ from training.dataset.schema_inference import choose_columns, describe_fields
 from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
 from training.dataset.tables import Added, added_tables, aligned, is_whole, read_labelled
+from training.dataset.times import seconds_of
 from training.recipe import Recipe, RecipeError, Severity, Split
 
 _RANDOM = (
@@ -325,23 +326,49 @@ def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
 
 
+def order_of(rows: Rows, time: str | None) -> Labels:
+    """Return the place of each row in time, or in the table if no column has the times."""
+    if time is None:
+        return np.arange(len(rows), dtype=np.int64)
+    times = seconds_of(rows.table[time])
+    places: Labels = times.rank("ordinal").fill_null(0).cast(pl.Int64).to_numpy()
+    return places
+
+
 def groups_of(
     rows: Rows,
     groupings: Iterable[Sequence[str]],
     least: int,
+    order: Labels,
     serves: Callable[[Labels], bool] = lambda _groups: True,
 ) -> Labels | None:
     """Return the group of each row, from 0, by the first columns that give enough groups.
 
     Columns serve if they give `least` groups and none of them has more than half of the rows: what
     is left out in turn must leave enough to fit. `serves` may ask for more.
+
+    Often only faults belong to an event. Rows without a value in the last column are no group of
+    their own: they are cut into `least` groups of neighbours, so that each leaves out another time.
+
+    Args:
+        rows: with their table.
+        groupings: columns that together may name the groups, the best first.
+        least: groups.
+        order: the place of each row in time.
+        serves: whether these groups, of each row, will do.
     """
     for columns in groupings:
         if not {*columns} <= {*rows.table.columns}:
             continue
         values = rows.table.select(columns).with_row_index("__row__")
-        by_group = values.group_by(columns, maintain_order=True).agg("__row__")["__row__"]
-        members = [of_group.to_numpy() for of_group in by_group]
+        members = []
+        for key, of_group in values.group_by(columns, maintain_order=True):
+            found = of_group["__row__"].to_numpy()
+            if key[-1] is None:
+                members += np.array_split(found[np.argsort(order[found])], least)
+            else:
+                members.append(found)
+        members = [of_group for of_group in members if len(of_group)]  # parts of very few rows
         if len(members) >= least and 2 * max(map(len, members)) <= len(rows):
             groups = np.empty(len(rows), dtype=np.int64)
             for group, of_group in enumerate(members):

@@ -28,8 +28,7 @@ from models.schema import Matrix, Schema
 from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
-from training.dataset.dataset import Dataset, Labels, Rows, groups_of
-from training.dataset.times import seconds_of
+from training.dataset.dataset import Dataset, Labels, Rows, groups_of, order_of
 from training.fitting.calibration import HeldOut, Shares, Space, decision_rule
 from training.fitting.cross import (
     FOLDS,
@@ -161,22 +160,17 @@ class SiameseClassifier(
             held_out = dev.matrix, dev.labels
             self.fit(train.matrix, train.labels, dev=held_out, shares=shares, report=report)
             return
+        order = order_of(known, recipe.time)
         serves = partial(can_measure, known.labels, recipe.fit.seed)
-        groups = groups_of(known, recipe.groupings, FOLDS, serves)
+        groups = groups_of(known, recipe.groupings, FOLDS, order, serves)
         self.calibrated_by_ = "blocks" if groups is None else "groups"
-        blocks = None
-        if groups is None:
-            if recipe.calibration == "cross":
-                raise FitError(
-                    f"cross calibration needs columns that give at least {FOLDS} groups, none of "
-                    "which has more than half of the rows, and good traffic and a fault in several "
-                    "of them: leave_out in the recipe"
-                )
-            order = np.arange(len(known), dtype=np.int64)
-            if recipe.time is not None:
-                times = seconds_of(known.table[recipe.time])
-                order = times.rank("ordinal").fill_null(0).to_numpy()
-            blocks = blocks_of(known.labels, order)
+        if groups is None and recipe.calibration == "cross":
+            raise FitError(
+                f"cross calibration needs columns that give at least {FOLDS} groups, none of "
+                "which has more than half of the rows, and good traffic and a fault in several "
+                "of them: leave_out in the recipe"
+            )
+        blocks = blocks_of(known.labels, order) if groups is None else None
         shares = _shares(recipe, dataset, known.labels)
         self.fit(
             known.matrix, known.labels, groups=groups, blocks=blocks, shares=shares, report=report

@@ -9,7 +9,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import f1_score
 
 from models.schema import Schema
-from training.dataset.dataset import Dataset, Rows, groups_of
+from training.dataset.dataset import Dataset, Rows, groups_of, order_of
 from training.dataset.families import Families, find_families, name_of
 from training.fitting.cross import FOLDS, Folds, folds_of
 from training.fitting.pooling import Pooling
@@ -43,7 +43,7 @@ def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
     if recipe.pool == "no" or not families:
         return Choice((), "")
     rows = dataset.known
-    groups = groups_of(rows, recipe.groupings, FOLDS)
+    groups = groups_of(rows, recipe.groupings, FOLDS, order_of(rows, recipe.time))
     if groups is None:
         return Choice((), f"{_described(families)} are not pooled: no groups to judge by")
     folds = folds_of(groups, recipe.fit.seed)

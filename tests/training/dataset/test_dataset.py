@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.schema import UNSEEN, Schema
-from training.dataset.dataset import Dataset, Rows, load_dataset
+from training.dataset.dataset import Dataset, Rows, groups_of, load_dataset, order_of
 from training.dataset.schema_inference import infer_fields
 from training.recipe import Recipe, RecipeError
 
@@ -363,3 +363,31 @@ def test_numbers_to_split_by_are_times_though_they_are_no_field(
     train, dev, test = (dataset.parts[part].table["day"] for part in ("train", "dev", "test"))
     assert (train.max(), test.min()) == (5, 8)
     assert set(dev) == {6, 7}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, "e1", "e2", "e3"]), st.integers(0, 99)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_rows_of_no_event_are_groups_of_neighbours_in_time(
+    records: list[tuple[str | None, int]],
+) -> None:
+    table = pl.DataFrame(records, {"event": pl.String, "time": pl.Int64}, orient="row")
+    rows = Rows(np.zeros((len(table), 1), np.float32), np.zeros(len(table), np.int64), table)
+    order = order_of(rows, "time")
+    groups = groups_of(rows, [("event",)], 4, order)
+    if groups is None:
+        sizes = table["event"].value_counts()
+        without = int(table["event"].null_count())
+        most = sizes.filter(pl.col("event").is_not_null())["count"].max() or 0
+        enough = min(without, 4) + table["event"].drop_nulls().n_unique() >= 4
+        assert not enough or 2 * max(most, -(-without // 4)) > len(table)
+        return
+    by_event = table.with_columns(order=order, group=groups)
+    assert by_event.drop_nulls("event").group_by("event").n_unique()["group"].eq(1).all()
+    assert by_event.group_by("group").n_unique()["event"].eq(1).all()
+    late = by_event.filter(pl.col("event").is_null()).sort("order")["group"].rle_id()
+    assert late.n_unique() == min(len(late), 4)
