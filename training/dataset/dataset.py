@@ -362,13 +362,13 @@ def groups_of(
             continue
         values = rows.table.select(columns).with_row_index("__row__")
         members = []
-        for key, of_group in values.group_by(columns, maintain_order=True):
-            found = of_group["__row__"].to_numpy()
-            if key[-1] is None:
+        for key, member in values.group_by(columns, maintain_order=True):
+            found = member["__row__"].to_numpy()
+            if key[-1] in (None, ""):
                 members += np.array_split(found[np.argsort(order[found])], least)
             else:
                 members.append(found)
-        members = [of_group for of_group in members if len(of_group)]  # parts of very few rows
+        members = [rows_of for rows_of in members if len(rows_of)]  # parts of very few rows
         if len(members) >= least and 2 * max(map(len, members)) <= len(rows):
             groups = np.empty(len(rows), dtype=np.int64)
             for group, of_group in enumerate(members):
