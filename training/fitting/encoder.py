@@ -32,6 +32,8 @@ _TAIL = 0.005
 """Share of a class's rows at either end of a number's range that perceptrons see as that end."""
 LINEAR_GAIN = 0.5
 """Weight of whitened fields: their shifts from run to run must not outweigh the learned part."""
+_NARROW = 1e-3
+"""Of a number's spread, the least width of a bin: a narrower one would show rounding as a step."""
 _SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
 
 
@@ -79,7 +81,7 @@ class Scaling(nn.Module):
         # Without numbers std() would warn.
         spread = squeezed.std(dim=0, correction=0) if numbers else torch.ones(0)
         self.deviation = nn.Buffer(spread.clamp_min(1e-6))
-        binned, lower, step = _bins(values, bins)
+        binned, lower, step = _bins(values, _NARROW * self.spread.numpy(), bins)
         self.binned, self.lower, self.step = _indices(binned), _statistic(lower), _statistic(step)
         self.plain = 2 * len(numbers) + len(flags) + sum(count for _, count in self.categories)
         self.width = self.plain + len(binned)
@@ -167,14 +169,20 @@ def _spread(off: Numbers) -> Numbers:
     return np.where(spread > _TINY, spread, 1.0)
 
 
-def _bins(values: Numbers, count: int) -> tuple[list[int], Numbers, Numbers]:
-    """Return each bin's column, lower end and width; bins lie between quantiles."""
+def _bins(values: Numbers, least: Numbers, count: int) -> tuple[list[int], Numbers, Numbers]:
+    """Return each bin's column, lower end and width; bins lie between quantiles.
+
+    Args:
+        values: [n, numbers], none is missing.
+        least: [numbers], the least width of a bin.
+        count: maximum bins of a number.
+    """
     columns: list[int] = []
     edges = [np.zeros((0, 2))]
     for column in range(values.shape[1]):
         cuts = np.quantile(values[:, column], np.linspace(0, 1, count + 1))
         cuts = np.unique(cuts.astype(np.float32)).astype(np.float64)
-        cuts = cuts[np.diff(cuts, prepend=-np.inf) > _TINY]
+        cuts = cuts[np.diff(cuts, prepend=-np.inf) > max(least[column], _TINY)]
         columns += [column] * (len(cuts) - 1)
         edges.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
     lower, upper = np.concatenate(edges).T

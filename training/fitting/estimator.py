@@ -98,7 +98,7 @@ class SiameseClassifier(
     members: int = 3
     linear: bool = True
     views: Sequence[str] = ("standard", "log", "bins")
-    bins: int = 8
+    bins: int = 32
     families: Sequence[Sequence[str]] = ()
     hidden: Sequence[int] = (128, 64)
     gain: float = 1.0
