@@ -203,6 +203,9 @@ def _progress(
                 tasks[fit] = progress.add_task(fit, total=total, numbers="")
             if epoch is None:
                 progress.advance(tasks[fit])
+                task = next(task for task in progress.tasks if task.id == tasks[fit])
+                if task.completed > (task.total or 0):  # another kind of encoder is measured, too
+                    progress.update(tasks[fit], total=(task.total or 0) + FOLDS)
                 return
             numbers = f"loss {epoch.loss:.3f} excess {epoch.excess_loss:.3f}"
             if epoch.dev_macro_f1 is not None:

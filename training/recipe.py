@@ -159,8 +159,9 @@ class EncoderRecipe(_Part):
     """Add the whitened fields as further dimensions: they separate what training never saw."""
     views: Annotated[tuple[View, ...], pydantic.Field(min_length=1)] = ("standard", "log", "bins")
     """Forms of a number for members: standardised, logarithmic far off, bins between quantiles."""
-    bins: Annotated[int, pydantic.Field(ge=1, le=256)] = 32
-    """Maximum bins of a number's piecewise-linear encoding."""
+    bins: Literal["auto"] | Annotated[int, pydantic.Field(ge=1, le=256)] = "auto"
+    """Maximum bins of a number's piecewise-linear encoding. auto: 8, or 32 where no trees are taken
+    and finer bins help on records left out."""
     families: tuple[tuple[str, ...], ...] = ()
     """Fields that are one metric at many places, pooled over the places. Of a recipe it is `pool`
     that decides them."""

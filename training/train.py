@@ -24,6 +24,7 @@ from training.dataset.sampling import Sample
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
 from training.evaluation.timeline import timeline
+from training.fitting.bins_choice import BinsChoice
 from training.fitting.calibration import (
     HeldOut,
     Shares,
@@ -75,13 +76,15 @@ class Fitted:
     calibration: str  # what calibrated radii and confidence, as a sentence
     choice: Choice  # which fields are pooled, and why
     forest: ForestChoice  # which trees are a member, if any, and why
+    bins: BinsChoice  # how many bins a number has, and why
     prior: PriorChoice  # how much the share of a class counts, and why
     shares: Shares | None  # of each class that was fitted, as the rule knows it
 
     @property
     def choices(self) -> tuple[str, ...]:
         """What the fit chose, a line each."""
-        return tuple(filter(None, (self.choice.note, self.forest.note, self.prior.note)))
+        chosen = (self.choice, self.forest, self.bins, self.prior)
+        return tuple(choice.note for choice in chosen if choice.note)
 
 
 def train(
@@ -181,6 +184,7 @@ def fit_and_test(
         _CALIBRATED_BY[classifier.calibrated_by_],
         classifier.choice_,
         classifier.forest_choice_,
+        classifier.bins_choice_,
         classifier.prior_choice_,
         classifier.shares_,
     )
@@ -301,6 +305,7 @@ def _provenance(recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
         "families": [list(family) for family in fitted.choice.families],
         "choice": fitted.choice.note,
         **({"trees": fitted.forest.note} if fitted.forest.note else {}),
+        **({"bins": fitted.bins.note} if fitted.bins.note else {}),
         **({"prior": fitted.prior.note} if fitted.prior.note else {}),
         "dropped": dict(dataset.dropped),
         **({"added": [asdict(addition) for addition in dataset.added]} if dataset.added else {}),

@@ -12,6 +12,7 @@ from torch import nn
 from models.decision import Decisions, NearestCentroid
 from models.schema import Matrix
 from training.dataset.dataset import Dataset, Labels, Rows
+from training.fitting.bins_choice import FINE
 from training.fitting.calibration import HeldOut, Space, decision_rule
 from training.fitting.encoder import Encoder
 from training.fitting.estimator import SiameseClassifier
@@ -52,6 +53,7 @@ def train_ours(dataset: Dataset, recipe: Recipe) -> Ours:
         "metrics pooled": float(len(classifier.choice_.families)),
         "random trees": float(classifier.forest_choice_.growth == "random"),
         "boosted trees": float(classifier.forest_choice_.growth == "boosted"),
+        "fine bins": float(classifier.bins_choice_.bins == FINE),
         "weight of the prior": classifier.prior_choice_.weight,
     }
     return Ours(classifier.encoder_, classifier.rule_, seconds, choices)

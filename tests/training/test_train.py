@@ -455,6 +455,7 @@ def test_processes_that_assist_fit_what_the_first_one_fits_in_the_same_order(
     recipe = real_recipe(
         backtests=[{"name": "by time", "split": split}],
         calibration="cross",
+        encoder={"bins": 8},
         fit={"epochs": 1, "steps": 2, "batch": 40},
     )
     fitted: list[bytes] = []

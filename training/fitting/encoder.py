@@ -32,6 +32,8 @@ _TAIL = 0.005
 """Share of a class's rows at either end of a number's range that perceptrons see as that end."""
 LINEAR_GAIN = 0.5
 """Weight of whitened fields: their shifts from run to run must not outweigh the learned part."""
+COARSE = 8
+"""Bins of a number at most, unless a recipe says otherwise or finer ones are found to help."""
 _NARROW = 1e-3
 """Of a number's spread, the least width of a bin: a narrower one would show rounding as a step."""
 _SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
@@ -258,7 +260,8 @@ class Encoder(nn.Module):
             self.pooling = Pooling(schema, matrix, recipe.families)
             matrix = self.pooling.pool(matrix)
             schema = self.pooling.schema
-        self.scaling = Scaling(schema, matrix, recipe.bins)
+        bins = COARSE if recipe.bins == "auto" else recipe.bins
+        self.scaling = Scaling(schema, matrix, bins)
         columns = self.scaling.columns(recipe.views)
         self.columns = _indices(columns)
         with torch.inference_mode():  # in blocks, since bins take most of the memory

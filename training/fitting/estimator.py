@@ -29,18 +29,20 @@ from models.support import support_radius, with_class
 from training.dataset import arrays
 from training.dataset.arrays import FitError
 from training.dataset.dataset import Dataset, Labels, Rows, groups_of, order_of
+from training.fitting.bins_choice import FINE, BinsChoice, choose_bins, may_help
 from training.fitting.calibration import HeldOut, Shares, Space, decision_rule
 from training.fitting.cross import (
     FOLDS,
+    Folds,
     blocks_of,
     can_measure,
     folds_of,
     measure_held_out,
 )
-from training.fitting.encoder import BLOCK, Encoder
+from training.fitting.encoder import BLOCK, COARSE, Encoder
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
-from training.fitting.forest_choice import choose_forest, measure_variants, variants_of
+from training.fitting.forest_choice import Variant, choose_forest, measure_variants, variants_of
 from training.fitting.prior import choose_prior, shares_of
 from training.recipe import EncoderRecipe, FitRecipe, Prior, Recipe, RecipeError
 
@@ -86,6 +88,7 @@ class SiameseClassifier(
         schema_: the fields.
         choice_: whether families are pooled; only of a model that was fitted by a recipe.
         forest_choice_: which trees are a member, if any, and why.
+        bins_choice_: how many bins a number has at most, and why.
         prior_choice_: how much the share of a class counts, and why.
         shares_: float [k], the shares that `rule_` knows; None for a rule without a prior.
         traffic_: float [k], the share of each class in traffic, where it was given.
@@ -98,7 +101,7 @@ class SiameseClassifier(
     members: int = 3
     linear: bool = True
     views: Sequence[str] = ("standard", "log", "bins")
-    bins: int = 32
+    bins: int | str = "auto"
     families: Sequence[Sequence[str]] = ()
     hidden: Sequence[int] = (128, 64)
     gain: float = 1.0
@@ -210,6 +213,7 @@ class SiameseClassifier(
             ValueError: a setting or the records are invalid, or the encoder collapsed.
         """
         settings = self._settings()
+        self.bins_choice_ = BinsChoice(COARSE if settings.bins == "auto" else settings.bins, "")
         X, y = self._checked(X, y, reset=True, ensure_min_samples=2)
         check_classification_targets(y)
         classes, labels = arrays.classes_of(y)
@@ -232,14 +236,8 @@ class SiameseClassifier(
         try:
             with torch.random.fork_rng(range(torch.cuda.device_count())), one_thread():
                 if held_out is None:
-                    measured = measure_held_out(
-                        schema,
-                        train,
-                        folds,
-                        settings,
-                        settings,
-                        variants,
-                        lambda: report(None, None),
+                    settings, chosen = self._choose(
+                        schema, train, folds, settings, variants, report
                     )
                 encoder, history = fit(schema, train, held_out, settings, settings, report)
                 if held_out is not None:
@@ -249,9 +247,9 @@ class SiameseClassifier(
                             encoder, train, held_out, variants, settings.seed
                         )
                     ]
+                    self.forest_choice_, chosen = choose_forest(measured, variants)
         except RecipeError as error:
             raise FitError(str(error)) from error
-        self.forest_choice_, chosen = choose_forest(measured, variants)
         if growth := self.forest_choice_.growth:
             encoder.grow(train.matrix, train.labels, growth, settings.seed)
         self.classes_, self.schema_, self.encoder_ = classes, schema, encoder
@@ -268,6 +266,37 @@ class SiameseClassifier(
         self.rule_ = decision_rule(space, chosen, settings.unknown_rate, self.shares_)
         self.fitted_radii_, self.history_, self.n_iter_ = self.rule_.radii, history, len(history)
         return self
+
+    def _choose(
+        self,
+        schema: Schema,
+        train: Rows,
+        folds: Folds,
+        settings: _Settings,
+        variants: Sequence[Variant],
+        report: Report,
+    ) -> tuple[_Settings, HeldOut]:
+        """Choose trees and bins by fits that each leave a fold out.
+
+        Returns:
+            The settings of the last fit, and what the others measured with these.
+        """
+        measure = partial(measure_held_out, schema, train, folds)
+
+        def show() -> None:
+            report(None, None)
+
+        measured = measure(settings, settings, variants, show)
+        self.forest_choice_, chosen = choose_forest(measured, variants)
+        # Trees have thresholds of their own.
+        is_open = settings.bins == "auto" and "bins" in settings.views
+        is_open = is_open and self.forest_choice_.growth is None
+        if is_open and may_help(schema, train, folds, settings.families):
+            finer = settings.model_copy(update={"bins": FINE})
+            [fine] = measure(finer, finer, [None], show)
+            self.bins_choice_, chosen = choose_bins(chosen, fine)
+            settings = settings.model_copy(update={"bins": self.bins_choice_.bins})
+        return settings, chosen
 
     def transform(self, X: Any) -> Matrix:
         """Embed records: [n, fields] to float32 [n, N], values in (0, 1)."""

@@ -4,6 +4,7 @@ Faults at another place than in training then look alike, and a class known from
 place is found at all others.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,10 +53,11 @@ class Pooling(nn.Module):
         places = [[index[n] for n in (*f, *[f[0]] * (width - len(f)))] for f in families]
         counts = [[1.0] * len(f) + [0.0] * (width - len(f)) for f in families]
         values = matrix.astype(np.float64)[:, np.array(places)]
-        typical = np.nan_to_num(np.nanmedian(values, axis=0))
-        size = np.where(
-            np.abs(typical) > _TINY, np.abs(typical), np.nanmean(np.abs(values - typical), axis=0)
-        )
+        with warnings.catch_warnings():  # a fold may have no value of a place
+            warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice", RuntimeWarning)
+            typical = np.nan_to_num(np.nanmedian(values, axis=0))
+            off = np.nanmean(np.abs(values - typical), axis=0)
+        size = np.where(np.abs(typical) > _TINY, np.abs(typical), off)
         size = np.where(size > _TINY, size, 1.0)
         self.others = nn.Buffer(torch.tensor(others, dtype=torch.int64))
         self.places = nn.Buffer(torch.tensor(places, dtype=torch.int64))
