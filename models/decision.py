@@ -171,9 +171,10 @@ class NearestCentroid:
             None if all are.
         scatter: mean distance of a class's records from its exact mean, 0..1.
         log_prior: float [k], by `log_prior_of`; None if all classes count alike. By Bayes' rule it
-            belongs to the logits, so that a class is as much farther as it is rarer. Nobody knows
-            how common an enrolled class is: it stands against all trained classes together as if
-            there were no prior, which then only shares out among those what is theirs.
+            belongs to the logits, so that a class is as much farther as it is rarer. Enrolled
+            classes have none, because nobody knows how common they are: the trained classes
+            together keep the probability that they have without a prior, which only shares it out
+            among them.
     """
 
     centroids: Matrix

@@ -88,9 +88,9 @@ def learned_from(records: int) -> int:
 def level_of(values: Numbers, unit: str = "1") -> Level:
     """Return the level of numbers [n], n at least 1, without missing ones.
 
-    The spread is the larger of two, neither of which a fifth of the records can decide: the median
-    absolute deviation, scaled to that of a normal distribution, and, for numbers of which about
-    half are equal, the deviation of all after those beyond the quartiles are cut to these.
+    The spread is the larger of two: the median absolute deviation, scaled to that of a normal
+    distribution, and the deviation after numbers beyond the quartiles are cut to these, for where
+    about half of them are equal. A fifth of the records can decide neither.
     """
     numbers = values.astype(np.float64)
     typical = float(np.median(numbers))

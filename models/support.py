@@ -35,9 +35,9 @@ def support_radius(points: Matrix, others: Matrix, unknown_rate: float) -> float
     (1 + 1/n) variances from a mean of n records on average.
 
     The quantile over all held-out records, which small classes borrow in calibration, is too
-    small: most of those are good traffic, which is tight. Of shipped fault classes that were
-    held out and enrolled from one record, it rejected 99, 69 and 29 % of the records nearest to
-    them, and the widened median 0, 25 and 0 %.
+    small: most of those are good traffic, which is tight. When the three shipped fault classes
+    were each held out and enrolled from one record, it rejected 99, 69 and 29 % of the records
+    nearest to them; the widened median rejected 0, 25 and 0 %.
 
     Args:
         points: float32 [n, N], the embedded support records.

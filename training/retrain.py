@@ -3,10 +3,9 @@
 Both are measured on the same test rows, by the classes that both know: a class that only one of
 them has, and that no test row is of, can only be wrong there.
 
-Added rows that the candidate was fitted on cannot measure it, so a trial fit sees only the older
-half of each label's added rows, and is compared with the running bundle on the newer half. If the
-running bundle was made with added rows itself, rows from before it was made are left out there: it
-may have learned them.
+Rows that the candidate was fitted on cannot measure it. So a trial fit takes the older half of each
+label's added rows, and is compared with the running bundle on the newer half. If that bundle was
+made with added rows, rows from before it was made do not count: it may have learned them.
 """
 
 import dataclasses

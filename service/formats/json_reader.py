@@ -4,9 +4,9 @@ A decoder made from the schema rejects a body at the first thing that does not f
 the slow pass of `json_diagnosis` search for what is wrong.
 
 A long body is never parsed as a whole, because that would block all other requests. It is cut where
-one record seems to end and the next to begin, and each chunk is parsed by itself. A chunk that was
-cut inside a string is not JSON, and is parsed again together with the next one: if every chunk is
-the content of a list, then so are all of them in a row.
+one record seems to end and the next to begin, and each chunk is parsed by itself. If the cut was
+inside a string, the chunk is no JSON, and is parsed again together with the next one: chunks that
+are each the content of a list are so together, too.
 """
 
 from __future__ import annotations

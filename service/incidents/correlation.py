@@ -1,8 +1,8 @@
 """From states of keys to incidents: which key is the root, and which only shows the echo.
 
-A fault of its own (a primary) on a key that no incident has as its root opens an incident. Echoes
-(secondary classes) and `unknown` join the newest open incident with a root that fits. Without one
-they wait for a while in an incident without a root, because echoes are often reported before their
+A primary fault, one of its own, opens an incident, unless its key is the root of one. Echoes
+(secondary classes) and `unknown` join the newest open incident whose root fits. Without one they
+wait for a while in an incident without a root, because echoes are often reported before their
 cause; the next cause takes them over.
 """
 

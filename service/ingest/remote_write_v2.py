@@ -1,10 +1,9 @@
 """Prometheus remote write 2.0: the message io.prometheus.write.v2.Request.
 
 Its labels are numbers of symbols, whose table is another in every request. To put labels together
-for each sample would take half of the time, so the token of a series is a sum over its labels, for
-all series at once: of the products of a number for the name and one for the value, which a key
-that nobody knows makes of the symbols. Series with the same sum of 128 bits are as unlikely as a
-key that is guessed.
+for each sample would take half of the time. So the token of a series is a sum over its labels, for
+all series at once, of the hash of a name times the hash of its value: 128 bits, with a secret key,
+so that nobody can make two series with the same sum.
 
 The format: https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 """

@@ -1,8 +1,8 @@
 """Assemble an archive of points, a share of the keys at a time, by an engine of workers.
 
-A key belongs to one unit, whatever else is in the archive, and a unit has a part of its own, which
-appears whole or not at all, and is the same whoever makes it. So a run that was killed is begun
-again by the same command.
+Each key belongs to exactly one unit, whatever else is in the archive. A unit writes one file, which
+appears whole or not at all and is the same whoever writes it: a run that was killed is resumed by
+the same command.
 """
 
 from __future__ import annotations

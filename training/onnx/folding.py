@@ -1,8 +1,8 @@
 """Fold a fitted encoder into as few steps as compute the same, for serving.
 
-Up to the cut of scaled values every step stays elementwise, in the order that keeps huge raw values
-apart. All that is affine behind the cut (standardising, batch normalisation, gain, whitening) is
-multiplied into the next layer's matrix and bias, in float64. Unused views are left out.
+Steps before scaled values are cut stay elementwise, in the order that keeps huge raw values apart.
+Affine steps after it (standardising, batch normalisation, gain, whitening) are merged into the
+matrix and bias of the next layer, in float64. Unused views are left out.
 """
 
 from collections.abc import Mapping
