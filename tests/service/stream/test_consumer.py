@@ -48,6 +48,11 @@ def test_one_that_comes_and_one_that_goes_change_nothing(stream: Stream, sent: l
     with stream.consumer(idle=30) as first:
         eventually(lambda: first.totals.messages >= 150 or None, seconds=60)
         with stream.consumer(idle=30) as second:
+            # Or the first one is through with them before the group has shared the partitions out.
+            eventually(
+                lambda: any(place.startswith(stream.points) for place in second.places()) or None,
+                seconds=60,
+            )
             stream.send(sent[200:400])
             eventually(lambda: second.totals.messages or None, seconds=60)
         stream.send(sent[400:])
