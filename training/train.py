@@ -55,6 +55,9 @@ _CALIBRATED_BY = {
     "dev": "dev rows calibrated radii and confidence and were not fitted",
     "groups": f"{FOLDS} fits, each without some groups, measured the train and dev rows of those "
     "groups and so calibrated radii and confidence; the last fit took all of these rows",
+    "events": f"{FOLDS} fits, each without some events and a quarter of the rows of no event, "
+    "neighbours in time, measured these and so calibrated radii and confidence; the last fit "
+    "took all train and dev rows",
     "blocks": f"{FOLDS} fits, each without a quarter of each class's train and dev rows, which "
     "stand next to each other, measured these and so calibrated radii and confidence; the last fit "
     "took all of them",

@@ -361,8 +361,21 @@ def test_faults_alone_may_have_events(
     event = pl.when(pl.col("label") != "good").then(number)
     recipe = make_recipe(make_table().with_columns(event_id=event), event=["event_id"])
     bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
-    assert bundle.manifest.calibration.records["good"] > 50
-    assert "4 fits, each without some groups" in bundle.files["card.md"].decode()
+    assert sum(bundle.manifest.calibration.records.values()) == 180
+    assert "4 fits, each without some events" in bundle.files["card.md"].decode()
+
+
+def test_a_class_of_a_single_event_is_measured_by_blocks(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    number = pl.when(pl.col("label") == "slow").then(pl.int_range(pl.len()) // 10).otherwise(-1)
+    event = pl.when(pl.col("label") != "good").then(number)
+    recipe = make_recipe(
+        make_table().with_columns(event_id=event), event=["event_id"], calibration="auto"
+    )
+    bundle, _ = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    assert sum(bundle.manifest.calibration.records.values()) == 180
+    assert "each without a quarter" in bundle.files["card.md"].decode()
 
 
 def test_a_class_on_one_device_leaves_the_others_measured(
@@ -421,6 +434,23 @@ def test_without_groups_quarters_of_neighbouring_rows_are_left_out_instead(
     note = manifest.training["prior"]
     assert note.startswith("the logarithm of a class's share counts")
     assert note in card
+
+
+def test_bins_that_were_chosen_are_told_of(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    """Of a table whose classes are stripes along a number, finer than 8 bins."""
+    value = np.random.default_rng(0).uniform(0, 1, len(table := make_table(600)))
+    stripe = pl.Series(["good", "slow"]).gather((value * 20).astype(int) % 2)
+    table = table.select("part", label=stripe, value=value)
+    shape = {"members": 1, "hidden": [32], "trees": "no"}
+    fit = {"epochs": 8, "steps": 30, "batch": 128}
+    recipe = make_recipe(table, calibration="auto", encoder=shape, fit=fit)
+    bundle, fitted = train(recipe, datetime(2026, 1, 2, tzinfo=UTC), ignore)
+    note = bundle.manifest.training["bins"]
+    assert note.startswith("a number has 32 bins at most")
+    assert note in bundle.files["card.md"].decode()
+    assert note in fitted.choices
 
 
 def test_cross_calibration_needs_groups(

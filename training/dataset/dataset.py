@@ -326,6 +326,14 @@ def _completed(table: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     return table.with_columns(pl.lit(None).alias(n) for n in names if n not in table.columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which rows belong together."""
+
+    numbers: Labels  # int64 [n], the group of each row, from 0
+    is_cut: bool  # whether rows of no group were cut into groups of neighbours
+
+
 def order_of(rows: Rows, time: str | None) -> Labels:
     """Return the place of each row in time, or in the table if no column has the times."""
     if time is None:
@@ -341,14 +349,14 @@ def groups_of(
     least: int,
     order: Labels,
     serves: Callable[[Labels], bool] = lambda _groups: True,
-) -> Labels | None:
-    """Return the group of each row, from 0, by the first columns that give enough groups.
+) -> Groups | None:
+    """Return the group of each row by the first columns that give enough groups.
 
     Columns serve if they give `least` groups and none of them has more than half of the rows: what
     is left out in turn must leave enough to fit. `serves` may ask for more.
 
-    Often only faults belong to an event. Rows without a value in the last column are no group of
-    their own: they are cut into `least` groups of neighbours, so that each leaves out another time.
+    Often only faults belong to an event. Rows that lack a value are no group of their own: they are
+    cut into `least` groups of neighbours, so that each leaves out another time.
 
     Args:
         rows: with their table.
@@ -361,11 +369,12 @@ def groups_of(
         if not {*columns} <= {*rows.table.columns}:
             continue
         values = rows.table.select(columns).with_row_index("__row__")
-        members = []
+        members, is_cut = [], False
         for key, member in values.group_by(columns, maintain_order=True):
             found = member["__row__"].to_numpy()
-            if key[-1] in (None, ""):
+            if any(part in (None, "") or part != part for part in key):  # noqa: PLR0124 - NaN
                 members += np.array_split(found[np.argsort(order[found])], least)
+                is_cut = True
             else:
                 members.append(found)
         members = [rows_of for rows_of in members if len(rows_of)]  # parts of very few rows
@@ -374,7 +383,7 @@ def groups_of(
             for group, of_group in enumerate(members):
                 groups[of_group] = group
             if serves(groups):
-                return groups
+                return Groups(groups, is_cut)
     return None
 
 

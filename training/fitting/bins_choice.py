@@ -42,6 +42,7 @@ def may_help(schema: Schema, rows: Rows, folds: Folds, families: Sequence[Sequen
         families: fields that are pooled.
     """
     predicted = {bins: np.zeros_like(rows.labels) for bins in (COARSE, FINE)}
+    measured = np.ones(len(rows), dtype=bool)  # the others are of a class in one fold only
     for fold in np.unique(folds):
         left_out = folds == fold
         seen, unseen = rows.matrix[~left_out], rows.matrix[left_out]
@@ -50,8 +51,10 @@ def may_help(schema: Schema, rows: Rows, folds: Folds, families: Sequence[Sequen
             seen, unseen = pooling.pool(seen), pooling.pool(unseen)
         for bins, classes in predicted.items():
             classes[left_out] = _predicted(seen, rows.labels[~left_out], unseen, bins)
+        measured &= ~left_out | np.isin(rows.labels, rows.labels[~left_out])
+    labels = rows.labels[measured]
     coarse, fine = (
-        float(f1_score(rows.labels, classes, average="macro", zero_division=0))
+        float(f1_score(labels, classes[measured], average="macro", zero_division=0))
         for classes in predicted.values()
     )
     return is_worth_it(coarse, fine)

@@ -63,6 +63,12 @@ def can_measure(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np
     return spread[0] and any(spread[1:])
 
 
+def measures_all(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np.int64]) -> bool:
+    """Return whether every class has records in two folds or more; arguments as `can_measure`."""
+    folds = folds_of(groups, seed)
+    return all(len(np.unique(folds[labels == c])) > 1 for c in np.unique(labels))
+
+
 def blocks_of(labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> Folds:
     """Cut the records of each class, in an order, into as many blocks as there are folds.
 

@@ -35,7 +35,8 @@ LINEAR_GAIN = 0.5
 COARSE = 8
 """Bins of a number at most, unless a recipe says otherwise or finer ones are found to help."""
 _NARROW = 1e-3
-"""Of a number's spread, the least width of a bin: a narrower one would show rounding as a step."""
+"""Of the distance between quartiles, the least width of a bin: a narrower one would show rounding
+as a step."""
 _SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
 
 
@@ -83,7 +84,7 @@ class Scaling(nn.Module):
         # Without numbers std() would warn.
         spread = squeezed.std(dim=0, correction=0) if numbers else torch.ones(0)
         self.deviation = nn.Buffer(spread.clamp_min(1e-6))
-        binned, lower, step = _bins(values, _NARROW * self.spread.numpy(), bins)
+        binned, lower, step = _bins(values, bins)
         self.binned, self.lower, self.step = _indices(binned), _statistic(lower), _statistic(step)
         self.plain = 2 * len(numbers) + len(flags) + sum(count for _, count in self.categories)
         self.width = self.plain + len(binned)
@@ -171,12 +172,11 @@ def _spread(off: Numbers) -> Numbers:
     return np.where(spread > _TINY, spread, 1.0)
 
 
-def _bins(values: Numbers, least: Numbers, count: int) -> tuple[list[int], Numbers, Numbers]:
+def _bins(values: Numbers, count: int) -> tuple[list[int], Numbers, Numbers]:
     """Return each bin's column, lower end and width; bins lie between quantiles.
 
     Args:
         values: [n, numbers], none is missing.
-        least: [numbers], the least width of a bin.
         count: maximum bins of a number.
     """
     columns: list[int] = []
@@ -184,11 +184,22 @@ def _bins(values: Numbers, least: Numbers, count: int) -> tuple[list[int], Numbe
     for column in range(values.shape[1]):
         cuts = np.quantile(values[:, column], np.linspace(0, 1, count + 1))
         cuts = np.unique(cuts.astype(np.float32)).astype(np.float64)
-        cuts = cuts[np.diff(cuts, prepend=-np.inf) > max(least[column], _TINY)]
+        # Half of the records lie in the middle: a single glitch cannot widen all bins.
+        low, high = np.quantile(values[:, column], [0.25, 0.75])
+        cuts = _apart(cuts, max(_NARROW * (high - low), _TINY))
         columns += [column] * (len(cuts) - 1)
         edges.append(np.stack([cuts[:-1], cuts[1:]], axis=1))
     lower, upper = np.concatenate(edges).T
     return columns, lower, (upper - lower).clip(_TINY, LARGEST)
+
+
+def _apart(cuts: Numbers, least: float) -> Numbers:
+    """Return the cuts, [k] and rising, that are farther than that from the one kept before."""
+    kept = cuts[:1].tolist()
+    for cut in cuts[1:].tolist():
+        if cut - kept[-1] > least:
+            kept.append(cut)
+    return np.array(kept)
 
 
 class Whitening(nn.Module):
@@ -266,7 +277,9 @@ class Encoder(nn.Module):
         self.columns = _indices(columns)
         with torch.inference_mode():  # in blocks, since bins take most of the memory
             blocks = torch.split(torch.from_numpy(matrix), BLOCK)
-            scaled = torch.cat([self.scaling(block)[:, : self.scaling.plain] for block in blocks])
+            # A copy: a slice would keep the bins of its block.
+            plain = [self.scaling(block)[:, : self.scaling.plain].clone() for block in blocks]
+            scaled = torch.cat(plain)
         low, high = self.scaling.ranges(scaled, labels)
         self.low, self.high = _statistic(low[columns]), _statistic(high[columns])
         members, width = recipe.members, len(columns)

@@ -38,6 +38,7 @@ from training.fitting.cross import (
     can_measure,
     folds_of,
     measure_held_out,
+    measures_all,
 )
 from training.fitting.encoder import BLOCK, COARSE, Encoder
 from training.fitting.families import choose_families
@@ -92,7 +93,8 @@ class SiameseClassifier(
         prior_choice_: how much the share of a class counts, and why.
         shares_: float [k], the shares that `rule_` knows; None for a rule without a prior.
         traffic_: float [k], the share of each class in traffic, where it was given.
-        calibrated_by_: what was measured for that, `groups`, `blocks` of neighbouring rows or
+        calibrated_by_: what was measured for that, `groups`, `events` where other rows are of
+            none, `blocks` of neighbouring rows or
             `dev` rows; only of such a model, too.
         history_, n_iter_: results of every epoch, and the number of epochs.
     """
@@ -166,18 +168,27 @@ class SiameseClassifier(
         order = order_of(known, recipe.time)
         serves = partial(can_measure, known.labels, recipe.fit.seed)
         groups = groups_of(known, recipe.groupings, FOLDS, order, serves)
-        self.calibrated_by_ = "blocks" if groups is None else "groups"
+        if (
+            groups
+            and groups.is_cut
+            and not measures_all(known.labels, recipe.fit.seed, groups.numbers)
+        ):
+            groups = None  # blocks measure the class of a single event, too
         if groups is None and recipe.calibration == "cross":
             raise FitError(
                 f"cross calibration needs columns that give at least {FOLDS} groups, none of "
                 "which has more than half of the rows, and good traffic and a fault in several "
                 "of them: leave_out in the recipe"
             )
-        blocks = blocks_of(known.labels, order) if groups is None else None
+        parts: dict[str, Any]
+        if groups is None:
+            self.calibrated_by_, parts = "blocks", {"blocks": blocks_of(known.labels, order)}
+        elif groups.is_cut:  # good traffic has neighbours on the other side of a cut
+            self.calibrated_by_, parts = "events", {"blocks": groups.numbers}
+        else:
+            self.calibrated_by_, parts = "groups", {"groups": groups.numbers}
         shares = _shares(recipe, dataset, known.labels)
-        self.fit(
-            known.matrix, known.labels, groups=groups, blocks=blocks, shares=shares, report=report
-        )
+        self.fit(known.matrix, known.labels, **parts, shares=shares, report=report)
 
     def fit(
         self,

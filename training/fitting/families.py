@@ -46,7 +46,7 @@ def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
     groups = groups_of(rows, recipe.groupings, FOLDS, order_of(rows, recipe.time))
     if groups is None:
         return Choice((), f"{_described(families)} are not pooled: no groups to judge by")
-    folds = folds_of(groups, recipe.fit.seed)
+    folds = folds_of(groups.numbers, recipe.fit.seed)
     apart = _macro_f1(rows, folds, None)
     pooled = _macro_f1(rows, folds, (dataset.schema, families))
     verb, chosen = ("are", families) if pooled > apart else ("are not", ())

@@ -379,14 +379,15 @@ def test_rows_of_no_event_are_groups_of_neighbours_in_time(
     table = pl.DataFrame(records, {"event": pl.String, "time": pl.Int64}, orient="row")
     rows = Rows(np.zeros((len(table), 1), np.float32), np.zeros(len(table), np.int64), table)
     order = order_of(rows, "time")
-    groups = groups_of(rows, [("event",)], 4, order)
-    if groups is None:
+    found = groups_of(rows, [("event",)], 4, order)
+    if found is None:
         events = Counter(event for event, _ in records)
         without = events.pop(None, 0)
         largest = max([*events.values(), -(-without // 4)])
         assert len(events) + min(without, 4) < 4 or 2 * largest > len(table)
         return
-    by_event = table.with_columns(order=order, group=groups)
+    assert found.is_cut == (table["event"].null_count() > 0)
+    by_event = table.with_columns(order=order, group=found.numbers)
     assert by_event.drop_nulls("event").group_by("event").n_unique()["group"].eq(1).all()
     assert by_event.group_by("group").n_unique()["event"].eq(1).all()
     late = by_event.filter(pl.col("event").is_null()).sort("order")["group"].rle_id()
