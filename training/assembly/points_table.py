@@ -20,6 +20,8 @@ from training.recipe import RecipeError
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 _NANOSECONDS: dict[str, int] = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_LAST = 2.0**63
+"""Nanoseconds since 1970 that no longer fit into 64 bits."""
 _BLOCK = 250_000
 """Points that are taken at once."""
 _METRIC, _VALUE, _TAGS = "metric", "value", "tags"
@@ -169,6 +171,12 @@ def nanoseconds(column: pl.Series, unit: TimeUnit) -> NDArray[np.int64]:
     if column.dtype.is_temporal():
         column, unit = column.cast(pl.Datetime("ns")).dt.epoch("ns"), "ns"
     factor = _NANOSECONDS[unit]
+    largest = column.cast(pl.Float64).abs().max()
+    if isinstance(largest, float) and not largest * factor < _LAST:
+        raise RecipeError(
+            f"times in {column.name!r} lie beyond the year 2262 if they are in {unit}; "
+            "give --time-unit s, ms, us or ns"
+        )
     if column.dtype.is_integer():
         whole = column.cast(pl.Int64).to_numpy().astype(np.int64)
         return whole * factor

@@ -151,7 +151,13 @@ def assemble_units(
 
 
 def _scan(job: Job) -> pl.LazyFrame:
-    return pl.scan_parquet([*job.files], missing_columns="insert", extra_columns="ignore")
+    schema: dict[str, pl.DataType] = {}
+    for file in job.files:  # or columns that the first file lacks would be left out
+        for name, kind in pl.read_parquet_schema(file).items():
+            schema.setdefault(name, kind)
+    return pl.scan_parquet(
+        [*job.files], schema=schema, missing_columns="insert", extra_columns="ignore"
+    )
 
 
 def _prepare(job: Job) -> None:

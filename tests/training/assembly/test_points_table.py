@@ -106,6 +106,21 @@ def test_half_seconds_are_exact(tmp_path: Path) -> None:
     assert found == [START * 10**9 + 250_000_000, START * 10**9 + 500_000_000]
 
 
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Float64])
+@pytest.mark.parametrize("time", [START * 1000, 20260131235900])
+def test_times_of_another_unit_are_refused_and_do_not_wrap(
+    time: int, kind: type[pl.DataType], tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"device": "a", "time": [time], "load": 1.0}).cast({"time": kind}).write_parquet(
+        path
+    )
+    with pytest.raises(
+        RecipeError, match="beyond the year 2262 if they are in s; give --time-unit"
+    ):
+        PointsTable.read(path, MAPPING, "time", "s")
+
+
 def test_a_table_without_its_times_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     WIDE.write_parquet(path)

@@ -74,6 +74,19 @@ def test_the_parts_together_are_what_all_points_give_at_once(
     assert summary.made == summary.units <= 9
 
 
+def test_a_column_that_the_first_file_lacks_is_read(mapping: Path, tmp_path: Path) -> None:
+    """As that of an interface that is new."""
+    folder = tmp_path / "points"
+    folder.mkdir()
+    times = {"device": "r1", "time": [START, START + 5]}
+    pl.DataFrame({**times, "other": 1.0}).write_parquet(folder / "1.parquet")
+    late = {"device": "r1", "time": [START + 10, START + 15]}
+    pl.DataFrame({**late, "load": 2.0}).write_parquet(folder / "2.parquet")
+    job = Job(files_of(str(folder)), mapping, tmp_path / "out", 1)
+    assemble_units(job, LOCAL, 1)
+    assert 2.0 in parts_of(tmp_path / "out").to_series(2).to_list()
+
+
 def test_what_is_missing_is_made_by_the_same_command_and_nothing_else(
     archive: Path, mapping: Path, tmp_path: Path
 ) -> None:
