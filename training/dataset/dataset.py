@@ -355,8 +355,8 @@ def groups_of(
     Columns serve if they give `least` groups and none of them has more than half of the rows: what
     is left out in turn must leave enough to fit. `serves` may ask for more.
 
-    Often only faults belong to an event. Rows that lack a value are no group of their own: they are
-    cut into `least` groups of neighbours, so that each leaves out another time.
+    Often only faults belong to an event. If rows that lack a value do not serve as one group, they
+    are cut into `least` groups of neighbours, so that each leaves out another time.
 
     Args:
         rows: with their table.
@@ -368,23 +368,27 @@ def groups_of(
     for columns in groupings:
         if not {*columns} <= {*rows.table.columns}:
             continue
-        values = rows.table.select(columns).with_row_index("__row__")
-        members, is_cut = [], False
-        for key, member in values.group_by(columns, maintain_order=True):
-            found = member["__row__"].to_numpy()
-            if any(part in (None, "") or part != part for part in key):  # noqa: PLR0124 - NaN
-                members += np.array_split(found[np.argsort(order[found])], least)
-                is_cut = True
-            else:
-                members.append(found)
-        members = [rows_of for rows_of in members if len(rows_of)]  # parts of very few rows
-        if len(members) >= least and 2 * max(map(len, members)) <= len(rows):
-            groups = np.empty(len(rows), dtype=np.int64)
-            for group, of_group in enumerate(members):
-                groups[of_group] = group
-            if serves(groups):
+        # Whole first: rows that were added, as feedback, often have no device or event.
+        for is_cut in (False, True):
+            groups = _numbered(rows.table.select(columns), order, least if is_cut else 1)
+            sizes = np.bincount(groups)
+            if len(sizes) >= least and 2 * sizes.max() <= len(rows) and serves(groups):
                 return Groups(groups, is_cut)
     return None
+
+
+def _numbered(values: pl.DataFrame, order: Labels, parts: int) -> Labels:
+    """Number the groups of rows with the same values; those that lack one are cut into parts."""
+    groups, number = np.empty(len(values), dtype=np.int64), 0
+    members = values.with_row_index("__row__").group_by(values.columns, maintain_order=True)
+    for key, member in members:
+        found = member["__row__"].to_numpy()
+        lacks_one = any(part in (None, "") or part != part for part in key)  # noqa: PLR0124 - NaN
+        if lacks_one:
+            found = found[np.argsort(order[found])]
+        for of_group in np.array_split(found, min(parts, len(found)) if lacks_one else 1):
+            groups[of_group], number = number, number + 1
+    return groups
 
 
 def encode_rows(table: pl.DataFrame, schema: Schema) -> Matrix:

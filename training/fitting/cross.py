@@ -58,15 +58,18 @@ def can_measure(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np
         seed: of the folds.
         groups: int [n], the group of each record, from 0.
     """
-    folds = folds_of(groups, seed)
-    spread = [len(np.unique(folds[labels == c])) > 1 for c in range(int(labels.max()) + 1)]
-    return spread[0] and any(spread[1:])
+    good, *faults = _spread(labels, seed, groups)
+    return good and any(faults)
 
 
 def measures_all(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np.int64]) -> bool:
     """Return whether every class has records in two folds or more; arguments as `can_measure`."""
+    return all(_spread(labels, seed, groups))
+
+
+def _spread(labels: npt.NDArray[np.int64], seed: int, groups: npt.NDArray[np.int64]) -> list[bool]:
     folds = folds_of(groups, seed)
-    return all(len(np.unique(folds[labels == c])) > 1 for c in np.unique(labels))
+    return [len(np.unique(folds[labels == c])) > 1 for c in range(int(labels.max()) + 1)]
 
 
 def blocks_of(labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> Folds:
