@@ -122,12 +122,18 @@ def activate(
     try:
         entry = state.repository.find(version)
         state.loader.verify(entry)
+        before = state.repository.pointer()
         state.repository.activate(entry.folder)
     except NotThereError as error:
         raise Problem(NO_SUCH_BUNDLE, f"There is no such bundle: {error.reason}.") from error
     except RepositoryError as error:
         raise Problem(NOT_ACTIVATED, f"Nothing was changed: {error.reason}.") from error
     state.refresh()
+    reason = state.loader.refused.get(entry.folder)
+    if reason is not None and state.loader.version != entry.version:
+        # It was verified and could not be served: a restart would find it chosen.
+        state.repository.point(before)
+        raise Problem(NOT_ACTIVATED, f"Nothing was changed: {entry.folder} is refused: {reason}.")
     return Activated.model_validate({"bundle": state.served.bundle, "previous": previous})
 
 

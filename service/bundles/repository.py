@@ -198,7 +198,7 @@ class BundleRepository:
         if self.is_bundle:
             return Choice(self._entry(self.path), self.path.resolve(), "path")
         # The pointer first: a bundle that is added before it is pointed to is always found.
-        pointer = self._pointer()
+        pointer = self.pointer()
         entries = self.entries()
         if pointer is None:
             newest = self._newest(entries)
@@ -226,16 +226,27 @@ class BundleRepository:
         entry, previous = self.find(name), None
         with suppress(RepositoryError):
             previous = self.choice().entry.version
-        line = entry.folder if name == entry.folder == name.strip() else entry.version or ""
+        self.point(entry.folder if name == entry.folder == name.strip() else entry.version or "")
+        return previous
+
+    def point(self, line: str | None) -> None:
+        """Write the pointer's line, or remove the pointer.
+
+        Raises:
+            NotWritableError: the folder is read-only or full.
+        """
         try:
-            write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
+            if line is None:
+                (self.path / POINTER).unlink(missing_ok=True)
+            else:
+                write_atomically(self.path / POINTER, os.fsencode(f"{line}\n"))
         except OSError as error:
+            by_hand = "remove that file" if line is None else f"write {line} into that file"
             reason = (
                 f"the pointer {POINTER!r} cannot be written ({error.strerror}): "
-                f"mount the folder writable, or write {line} into that file by hand"
+                f"mount the folder writable, or {by_hand} by hand"
             )
             raise NotWritableError(self.path, reason) from error
-        return previous
 
     def _entry(self, folder: Path) -> Entry:
         """Describe a folder; the same manifests are read at every look, and parsed once."""
@@ -250,8 +261,12 @@ class BundleRepository:
             known = self._known[digest] = _described(text, folder)
         return replace(known, folder=folder.name, path=folder)
 
-    def _pointer(self) -> str | None:
-        """Return the pointer's line, or None without a pointer."""
+    def pointer(self) -> str | None:
+        """Return the pointer's line, or None without a pointer.
+
+        Raises:
+            RepositoryError: the file cannot be read.
+        """
         pointer = self.path / POINTER
         try:
             return os.fsdecode(read_file(pointer, MAX_POINTER_BYTES)).strip()

@@ -104,10 +104,14 @@ class SharedReports:
         return own.counters, statuses
 
     def _run(self) -> None:
-        self.publish()
-        while not self._stop.wait(_PUBLISH_SECONDS):
-            self.publish()
-        self.publish()
+        is_last = False
+        while not is_last:
+            is_last = self._stop.is_set()
+            try:
+                self.publish()
+            except Exception:  # the next report may do, and without any this worker looks dead
+                log.exception("report not published")
+            self._stop.wait(_PUBLISH_SECONDS)
 
     def _inherited(self) -> _Inherited:
         try:

@@ -99,8 +99,12 @@ class ClassSync:
                 self._replace(snapshot)
 
     def _replace(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.changed()
+        before, self.snapshot = self.snapshot, snapshot
+        try:
+            self.changed()
+        except BaseException:
+            self.snapshot = before  # what does not decide is read again
+            raise
         log.info("classes loaded", extra={"revision": snapshot.revision})
 
     def _probe(self, store: Store) -> None:

@@ -106,9 +106,8 @@ class Incidents:
             self.storage = IncidentStore(store)
             self._sender = Sender(self.storage, self._targets, self._count_alerts, self._clock)
 
-    def serve(self, enrolment: Enrolment) -> None:
+    def serve(self, roles: Roles) -> None:
         """Take the roles of the classes that decide now."""
-        roles = roles_of(enrolment)
         with self._lock:
             # What a bundle before has judged may be observed after this.
             self._engine.roles = self._engine.roles.with_roles(roles.by_label)

@@ -25,7 +25,7 @@ from service.observability.metrics import Metrics
 from service.observability.recent import Recent
 from service.runtime.bundle_loader import BundleLoader
 from service.runtime.class_sync import ClassSync
-from service.runtime.incidents import Incidents
+from service.runtime.incidents import Incidents, roles_of
 from service.runtime.ingestion import Hooks, Ingestion
 from service.runtime.sites import Sites
 from service.scoring.scheduler import Scheduler
@@ -293,24 +293,28 @@ class State:
         manifest = base.manifest
         previous = self._served
         is_new = previous is None or previous.version != manifest.version
+        drift, recent = self._drift, self._recent
         if is_new:
-            self._drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
-            self._recent = Recent()
-        self._enrolment = Enrolment.of(base, self.classes.snapshot, self._enrolment)
-        self.incidents.serve(self._enrolment)
-        model, revision = self._enrolment.model, self._enrolment.snapshot.revision
-        self._served = ServedModel(
+            drift = Drift.of(base, window=self.settings.drift_window, clock=self.clock)
+            recent = Recent()
+        enrolment = Enrolment.of(base, self.classes.snapshot, self._enrolment)
+        roles = roles_of(enrolment)
+        model, revision = enrolment.model, enrolment.snapshot.revision
+        served = ServedModel(
             model,
             self.settings.max_records,
             revision=revision,
-            observers=self._observers(model),
-            sites=self.sites.of(base, self._enrolment.snapshot.profiles),
+            observers=self._observers(enrolment, drift, recent),
+            sites=self.sites.of(base, enrolment.snapshot.profiles),
         )
+        # All that can fail has been made; what has part of a bundle would have to lose it again.
+        self._drift, self._recent, self._enrolment, self._served = drift, recent, enrolment, served
+        self.incidents.serve(roles)
         if self.live is not None:
-            self.live.serve(self._served, self._enrolment)
-        self.metrics.show_bundle(manifest, self._drift, labels=model.names, revision=revision)
+            self.live.serve(served, enrolment)
+        self.metrics.show_bundle(manifest, drift, labels=model.names, revision=revision)
         extra = {"bundle": manifest.name, "version": manifest.version}
-        for name, why in self._enrolment.parked.items():
+        for name, why in enrolment.parked.items():
             log.warning("class parked", extra=extra | {"class": name, "reason": why})
         if not is_new:
             return
@@ -319,20 +323,22 @@ class State:
             extra["previous"] = previous.version
         log.info("bundle loaded", extra=extra)
 
-    def _observers(self, model: Model) -> list[Observer]:
+    def _observers(
+        self, enrolment: Enrolment, drift: Drift | None, recent: Recent
+    ) -> list[Observer]:
         """Return who sees every scored chunk, in order."""
-        metrics, offer_recent = self.metrics, self._recent.offer
+        model, metrics, offer_recent = enrolment.model, self.metrics, recent.offer
 
         def count(scored: Scored) -> None:
             metrics.count_verdicts(scored.decisions, scored.labels)
             offer_recent(scored.matrix)
 
         observers: list[Observer] = [count]
-        if self._drift is not None:
-            offer_drift = self._drift.offer
+        if drift is not None:
+            offer_drift = drift.offer
             observers.append(lambda scored: offer_drift(scored.matrix))
         if self.shadow is not None:
-            snapshot = self.enrolment.snapshot
+            snapshot = enrolment.snapshot
             enrol = lambda shadow: Enrolment.of(shadow, snapshot).model  # noqa: E731
             compare = self.shadow.against(model, enrol)
             observers.append(lambda scored: compare(scored.matrix, scored.labels, scored.decisions))

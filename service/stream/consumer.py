@@ -22,7 +22,7 @@ from service.classes.entities import AwayError
 from service.formats.errors import MalformedInputError
 from service.ingest.receivers import RECEIVERS
 from service.observability.counters import Counters
-from service.runtime.incidents import Incidents
+from service.runtime.incidents import Incidents, roles_of
 from service.settings import Settings
 from service.stream.checkpoints import Checkpoints
 from service.stream.judged import Batch
@@ -293,7 +293,7 @@ class StreamConsumer:
     def _take_up_judged(self, source: str) -> int | None:
         incidents = Incidents(self._settings, Counters(), self._clock)
         incidents.open(self._store)
-        incidents.serve(self._rules.enrolment)
+        incidents.serve(roles_of(self._rules.enrolment))
         merger = Merger(incidents, self._rules, self._sources)
         name = self._checkpoints.name(source)
         position = self._checkpoints.with_retries(lambda: merger.resume(name))

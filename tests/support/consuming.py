@@ -18,7 +18,7 @@ from benchmarks.stream.trial import read
 from service.classes.database import Store
 from service.ingest.receivers import RECEIVERS
 from service.observability.counters import Counters
-from service.runtime.incidents import Incidents
+from service.runtime.incidents import Incidents, roles_of
 from service.settings import Settings
 from service.stream.consumer import StreamConsumer
 from service.stream.log import Log, Topics
@@ -135,5 +135,5 @@ def bytes_of(output: Output) -> tuple[list[object], list[bytes]]:
 def incidents_of(settings: Settings, rules: Rules) -> Incidents:
     """Incidents in memory, with the roles of the rules."""
     incidents = Incidents(settings, Counters())
-    incidents.serve(rules.enrolment)
+    incidents.serve(roles_of(rules.enrolment))
     return incidents

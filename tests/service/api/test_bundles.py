@@ -360,6 +360,33 @@ def test_what_cannot_be_activated_changes_nothing(
     assert not (folder / POINTER).exists()
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_is_verified_and_cannot_be_served_leaves_the_pointer(
+    start: Serve,
+    shelve: Callable[..., str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    pinned: bool,
+) -> None:
+    old = shelve("old", year=2024)
+    client = start()
+    if pinned:
+        assert client.post("/models/old/activate", headers=ADMIN).status_code == 200
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("no room")
+
+    shelve("other", year=2023)
+    monkeypatch.setattr("service.runtime.state.Drift.of", fail)
+    response = client.post("/models/other/activate", headers=ADMIN)
+    assert (response.status_code, response.json()["reason"]) == (409, "not_activated")
+    assert "other is refused: unexpected ValueError" in response.json()["detail"]
+    assert served(client) == old
+    pointer = folder / POINTER
+    assert (pointer.read_text() if pointer.exists() else None) == ("old\n" if pinned else None)
+
+
 def test_one_bundle_by_itself_has_no_other_to_choose(bundle: Path, serve: Serve) -> None:
     client = serve(bundle, admin_keys=hashlib.sha256(KEY.encode()).hexdigest())
     version = served(client)

@@ -171,3 +171,20 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_classes_that_cannot_be_served_are_read_again(database: Database) -> None:
+    def refuse() -> None:
+        raise ValueError("no room")
+
+    sync = ClassSync(refuse)
+    sync.store, database.snapshot = database, at(3)
+    with pytest.raises(ValueError, match="no room"):
+        sync.poll()
+    with pytest.raises(ValueError, match="no room"):
+        sync.adopt(at(3))
+    assert sync.snapshot.revision == 0
+    seen: list[int] = []
+    sync.changed = lambda: seen.append(sync.snapshot.revision)
+    sync.poll()
+    assert seen == [3]

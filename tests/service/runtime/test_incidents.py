@@ -18,7 +18,7 @@ from service.incidents.roles import Role
 from service.incidents.storage import Checkpoint, Committed, Note, Query, Written
 from service.observability.counters import Counters
 from service.runtime import incidents as module
-from service.runtime.incidents import Incidents
+from service.runtime.incidents import Incidents, roles_of
 from service.runtime.judging import judge
 from service.scoring.served_model import ServedModel
 from service.settings import Settings
@@ -121,7 +121,7 @@ def test_what_a_bundle_before_called_good_stays_good(store: Store) -> None:
     incidents = incidents_of(store)
     incidents._engine.roles = incidents._engine.roles.with_roles({"ok": Role(good=True)})
     base = Model.load(Path(__file__).parents[3] / "models/iosxr")
-    incidents.serve(Enrolment.of(base, Snapshot(0, {})))
+    incidents.serve(roles_of(Enrolment.of(base, Snapshot(0, {}))))
     renamed = replace(drawn(a="........"), labels=["ok"] * 8)
     assert incidents.observe(renamed) == []
 
@@ -167,7 +167,7 @@ def test_the_roles_are_those_of_the_bundle_and_of_the_enrolled_classes(
     model = Model.load(bundle)
     odd = StoredClass("odd", severity="minor", records=(SupportRecord(1, unknown),))
     incidents = Incidents(Settings(), Counters())
-    incidents.serve(Enrolment.of(model, Snapshot(1, {"odd": odd})))
+    incidents.serve(roles_of(Enrolment.of(model, Snapshot(1, {"odd": odd}))))
     roles = incidents._engine.roles
     assert roles.good == {"normal"}
     assert (roles["odd"].severity, roles["overload"].severity) == ("minor", "major")

@@ -116,6 +116,36 @@ def test_a_bundle_that_loads_slowly_does_not_hold_up_the_classes(
     assert (state.served.version, state.served.revision) == (version, 1)
 
 
+@pytest.mark.parametrize("what", ["Drift.of", "Enrolment.of", "ServedModel", "Sites.of"])
+def test_a_bundle_that_cannot_be_swapped_in_leaves_no_part_of_it(
+    state: State,
+    root: Path,
+    bundle: Path,
+    unknown: Record,
+    good: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    state.refresh()
+    state.adopt(jitter(1, unknown))
+    before, enrolment = state.served, state.enrolment
+    observe(before, enrolment.base.schema.encode([good]))
+    drift, recent = state.metrics.drift, state.recent()
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("no room")
+
+    monkeypatch.setattr(f"service.runtime.state.{what}", fail)
+    put_bundle(bundle, root / "second", day=1)
+    state.refresh()
+    assert "second" in state.loader.refused
+    assert (state.served, state.enrolment, state.metrics.drift) == (before, enrolment, drift)
+    np.testing.assert_array_equal(state.recent(), recent)
+    monkeypatch.undo()
+    state.adopt(jitter(2, good))
+    assert (state.served.version, state.served.revision) == (before.version, 2)
+
+
 @pytest.mark.alone
 def test_all_its_threads_end_soon_after_they_are_told_to(
     root: Path, bundle: Path, tmp_path: Path
