@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -31,7 +32,7 @@ from service.api.forms import Form
 from service.classes.entities import AwayError
 from service.classes.responses import Changed
 from service.incidents import storage
-from service.incidents.incident import Incident
+from service.incidents.incident import MAX_KEPT, Incident
 from service.incidents.responses import FoundIncidents, KnownIncident, KnownIncidentInFull
 from service.incidents.storage import (
     MAX_COMMENTS,
@@ -86,6 +87,9 @@ class NewComment(Form):
     text: Text
 
 
+Place = Annotated[int, pydantic.Field(ge=0, lt=MAX_KEPT)]
+
+
 class Lesson(Form):
     """A class to enrol from the records of an incident."""
 
@@ -93,6 +97,9 @@ class Lesson(Form):
     severity: Severity | None = None
     """Perceived severity (ITU-T X.733); `major` unless given."""
     description: Description = ""
+    records: Annotated[list[Place], pydantic.Field(min_length=1, max_length=MAX_KEPT)] | None = None
+    """Places, from 0, in the incident's `records` of those to learn from; those that have its label
+    unless given."""
 
 
 class MessageOfAlertmanager(Form):
@@ -255,10 +262,8 @@ async def teach(request: Request, id: InId, change: WithOptions) -> Response:  #
     form, content = await forms.read(request, Lesson)
     state = state_of(request)
     incident = (await to_thread.run_sync(_stored, state, id)).incident
-    records = _own_records(incident)
-    if not records:
-        raise RecordError.of_request("id", "an incident with records", "one without any")
-    new = NewClass(**form.model_dump(), records=records)
+    records = _own_records(incident) if form.records is None else _chosen(incident, form.records)
+    new = NewClass(**form.model_dump(exclude={"records"}), records=records)
     plan = enrolling(new, state.settings.max_classes)
     response = await apply_change(request, change, plan, content)
     if not change.dry_run and "Idempotency-Replayed" not in response.headers:
@@ -370,8 +375,18 @@ def _incident_of(alert: dict[str, Any]) -> str:
 
 def _own_records(incident: Incident) -> list[dict[str, Any]]:
     """Return the records that show the fault itself, not its echo; all if none does."""
+    if not incident.records:
+        raise RecordError.of_request("id", "an incident with records", "one without any")
     own = [kept.record for kept in incident.records if kept.label == incident.label]
     return [dict(record) for record in own or [kept.record for kept in incident.records]]
+
+
+def _chosen(incident: Incident, places: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the records at these places, which are what somebody has looked at."""
+    count = len(incident.records)
+    if max(places) >= count:
+        raise RecordError.of_request("records", f"places of its {count} records", f"{max(places)}")
+    return [dict(incident.records[place].record) for place in dict.fromkeys(places)]
 
 
 def _cursor(last: Incident) -> str:

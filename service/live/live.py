@@ -260,10 +260,10 @@ class Live:
 
     def _scene_events(self, scene: Scene | None) -> list[Event]:
         before, self._shown = self._shown, scene
-        if scene is None or before is None or scene is before:
+        if scene is None or scene is before:
             return []
         served = scene.served
-        if served.version != before.served.version:
+        if before is not None and served.version != before.served.version:
             self._drift.clear()
         return [Event("model", {"version": served.version, "revision": served.revision})]
 

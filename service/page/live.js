@@ -2,10 +2,13 @@
 
 import { get } from "./api.js";
 import { seconds } from "./format.js";
+import { notice, withdraw } from "./notices.js";
 import { follow } from "./stream.js";
 
 const MOST_RECORDS = 20_000;
 const HEALTH_KEPT = 900; // seconds
+const FIRST_WAIT = 2000; // ms
+const LONGEST_WAIT = 30_000;
 
 export const live = {
   scene: null,
@@ -37,6 +40,8 @@ function tell(topic, detail) {
 
 let end = null;
 let filled = null;
+let again = 0; // timer of the next try
+let wait = FIRST_WAIT;
 
 export function start() {
   stop();
@@ -46,6 +51,8 @@ export function start() {
 export function stop() {
   end?.();
   end = null;
+  clearTimeout(again);
+  withdraw("loading");
 }
 
 /** Whoever signs out leaves nothing behind to be read. */
@@ -66,13 +73,31 @@ function connected(state, status) {
   if (status === 401) get("live/health").catch(() => {});
 }
 
-/** Take everything anew: after a start, a reset, or a lost connection. */
+/** Take everything anew: after a start, a reset, or a lost connection; what fails, until it does not. */
 export async function load() {
-  const loading = [loadScene(), loadDevices(), loadIncidents(), loadHealth()];
+  clearTimeout(again);
+  const loading = [loadDevices(), loadIncidents(), loadScene(), loadHealth()];
   if (filled) loading.push(loadRecords());
-  await Promise.allSettled(loading);
-  live.loaded = true;
+  const results = await Promise.allSettled(loading);
+  if (!end) return; // signed out meanwhile
+  // Without these two the page would say that there is no incident, or that nothing has come in.
+  live.loaded ||= results.slice(0, 2).every(({ status }) => status === "fulfilled");
   tell("loaded");
+  const failed = results.find(({ status }) => status === "rejected")?.reason;
+  if (!failed) {
+    wait = FIRST_WAIT;
+    withdraw("loading");
+  } else if (failed.status !== 401) {
+    if (failed.status) notice(`Not everything could be loaded, which is tried again: ${failed.message}`, { kind: "bad", name: "loading", stays: true });
+    loadLater();
+  }
+}
+
+function loadLater() {
+  clearTimeout(again);
+  if (!end) return;
+  again = setTimeout(load, wait);
+  wait = Math.min(wait * 2, LONGEST_WAIT);
 }
 
 async function loadScene() {
@@ -160,7 +185,7 @@ const TAKERS = {
 };
 
 function take(kind, data) {
-  Promise.resolve(TAKERS[kind]?.(data)).catch(() => {}); // what fails comes again with the next event or load
+  Promise.resolve(TAKERS[kind]?.(data)).catch(({ status }) => status !== 401 && loadLater());
 }
 
 /** Time of the newest record: the clock of recorded traffic, which may not be that on the wall. */

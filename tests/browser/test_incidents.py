@@ -63,6 +63,24 @@ def test_an_incident_is_acknowledged_and_closes_when_its_devices_are_well(
     expect(page.locator("#open-count")).to_be_hidden()
 
 
+def test_what_cannot_be_loaded_is_said_and_tried_again(
+    network: tuple[str, Traffic], looking: Callable[..., Look]
+) -> None:
+    url, traffic = network
+    traffic.go_on()
+    page = looking(url).page
+    refusal = json.dumps({"detail": "The database is away."})
+    asked = re.compile(r"/incidents\?")
+    page.route(asked, lambda route: route.fulfill(status=503, body=refusal))
+    page.goto(f"{url}/#/network")
+    expect(page.locator("#notices")).to_contain_text("tried again: The database is away.")
+    expect(page.get_by_role("region", name="Devices")).to_contain_text("leaf1")
+    expect(page.locator("#now")).to_be_empty()
+    page.unroute(asked)
+    expect(page.locator("#now")).not_to_be_empty()
+    expect(page.locator("#notices")).not_to_contain_text("The database is away.")
+
+
 def test_a_taught_class_names_the_next_record_and_is_taken_back(
     network: tuple[str, Traffic], looking: Callable[..., Look]
 ) -> None:

@@ -42,7 +42,7 @@ export function open(place, route) {
   function draw() {
     const none = live.loaded && !live.devices.size;
     empty.hidden = !none;
-    split.hidden = none || !live.loaded;
+    split.hidden = none || !(live.loaded || live.devices.size);
     if (split.hidden) return;
     drawChips();
     const lists = byKind(filter);

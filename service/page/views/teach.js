@@ -40,15 +40,11 @@ export function teach(incident) {
 
   function read() {
     const chosen = boxes.filter((box) => box.checked).map((box) => entries[Number(box.value)]);
-    return { name: name.value.trim(), severity: severity.value, description: description.value, records: chosen.map(({ record }) => clean(record)) };
+    // By their places: an incident that goes on may have more records by now, at which nobody looked.
+    return { name: name.value.trim(), severity: severity.value, description: description.value, records: chosen.map((entry) => incident.records.indexOf(entry)) };
   }
 
-  // Where the incident's own records are taught, its history says so.
-  function send(option) {
-    const { records, ...form } = lesson;
-    const asPicked = own.length && boxes.every((box) => box.checked === picked.has(entries[Number(box.value)]));
-    return asPicked ? post(`incidents/${encodeURIComponent(incident.id)}/teach${option}`, form) : post(`classes${option}`, { ...form, records });
-  }
+  const send = (option) => post(`incidents/${encodeURIComponent(incident.id)}/teach${option}`, lesson);
 
   // What was looked at is what is taught: after a change one has to look again.
   function stale() {
@@ -106,9 +102,6 @@ export function teach(incident) {
   dialog.showModal();
   name.focus();
 }
-
-// A record as the service takes it: what is missing is left out.
-const clean = (record) => Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null));
 
 function offerUndo({ name, records }, revision) {
   const before = revision - 1;

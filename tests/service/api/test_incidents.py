@@ -202,6 +202,20 @@ def test_an_incident_of_an_unknown_kind_teaches_a_class(desk: TestClient, unknow
     assert (taken.status_code, taken.json()["reason"]) == (409, "name_taken")
 
 
+def test_what_was_looked_at_is_taught_and_not_what_came_meanwhile(
+    desk: TestClient, unknown: Json
+) -> None:
+    [opened] = happen(desk, r1=[unknown] * 8)
+    path = f"/incidents/{opened.incident.id}/teach"
+    shown = desk.get(f"/incidents/{opened.incident.id}").json()["records"]
+    places = [0, len(shown) - 1]
+    taught = desk.post(path, json={"name": "odd", "records": [*places, 0]}, headers=ADMIN)
+    assert (taught.status_code, taught.json()["class"]["records"]) == (201, 2)
+    for wrong in ([len(shown)], [-1], [], [0.5]):
+        body = {"name": "even", "records": wrong}
+        assert desk.post(path, json=body, headers=ADMIN).status_code == 422
+
+
 def test_the_new_normal_is_learned_again(desk: TestClient, down: Json) -> None:
     [opened] = happen(desk, r1=[down, down])
     renewed: list[str] = []

@@ -180,6 +180,20 @@ def test_who_comes_back_late_begins_anew() -> None:
     run(work)
 
 
+def test_who_saw_the_last_event_and_comes_back_late_begins_anew_too() -> None:
+    async def work() -> None:
+        clock = Clock()
+        hub = Hub(1, clock)
+        viewer = hub.join()
+        await published(hub, Event("health", {}))
+        hub.leave(viewer)
+        clock.now += 31  # what happens now is told to nobody
+        [_, event] = await read(hub.join(f"{hub._run}-1"))
+        assert event["event"] == "reset"
+
+    run(work)
+
+
 def test_a_viewer_that_waits_for_long_gets_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_COMMENT_SECONDS", 0.01)
 

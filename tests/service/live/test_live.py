@@ -198,6 +198,20 @@ def test_another_model_is_told_and_drawn(live: Live, model: Model, unknown: Reco
     watch(live, work)
 
 
+def test_who_looks_before_there_is_a_model_is_told_of_the_first(
+    around: Around, model: Model
+) -> None:
+    live = around.live()
+
+    async def work(viewer: Viewer) -> None:
+        assert named(await told(live, viewer), "model") == []
+        serve(live, model)
+        version = model.manifest.version
+        assert named(await told(live, viewer), "model") == [{"version": version, "revision": 0}]
+
+    watch(live, work)
+
+
 def test_a_scene_is_there_as_soon_as_there_is_a_model(around: Around, model: Model) -> None:
     live = around.live()
     assert live.scene() is None
