@@ -22,7 +22,7 @@ def differences(raw: Path, folder: Path = FOLDER) -> Iterator[tuple[str, float]]
         ValueError: they are not the same records.
     """
     mapping = Mapping.read(folder / "mapping.toml")
-    rows = assemble(PointsTable.read(raw, mapping, "time", "s"), keep=["run"]).rows
+    rows = assemble(PointsTable.read(raw, mapping, "time", "s", ["run"])).rows
     table = pl.read_csv(folder / "cisco_iosxr_features.csv.gz", infer_schema_length=None)
     rows, table = (frame.with_columns(pl.col("time").cast(pl.Float64)) for frame in (rows, table))
     by = ["run", "device", "time"]

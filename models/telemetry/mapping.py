@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 import tomllib
+import zlib
 from collections.abc import Container
 from collections.abc import Mapping as Mappings
 from contextlib import suppress
@@ -30,7 +31,11 @@ __all__ = [
     "Relation",
     "Seconds",
     "Wide",
-    "codes_of",
+    "code_of",
+    "escaped",
+    "fits",
+    "is_text",
+    "meanings",
 ]
 
 MAPPING: Final = "mapping.toml"
@@ -43,7 +48,7 @@ Seconds = Annotated[float, pydantic.Field(ge=0, le=1e8)]
 Name = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
 _PLACE = "{metric}"
 _LATEST = 100
-_NO_CODE = -1e9
+_NO_STATE = -1e9
 """No device sends a state as this number, or one below it."""
 
 
@@ -106,6 +111,13 @@ class FieldRule(_Part):
         ):
             if given and not has:
                 raise ValueError(f"field {self.name!r} has {key}, which only {needs} takes")
+        texts: dict[float, str] = {}
+        for text, meant in self.states.items():
+            other = texts.setdefault(code_of(text), text)
+            if self.states[other] != meant:
+                raise ValueError(
+                    f"field {self.name!r}: states {other!r} and {text!r} are sent alike"
+                )
         if self.aggregate == "share_below" and self.below is None:
             raise ValueError(f"field {self.name!r} needs below, the value to stay under")
         return self
@@ -264,10 +276,8 @@ class Mapping(_Part):
 
     def state(self, metric: str, text: str) -> float:
         """Return the number that the text of a state is sent as; NaN if no field knows it."""
-        for field in self.fields:
-            if text in field.states and fnmatchcase(metric, field.metric):
-                return codes_of(field.states)[text]
-        return float("nan")
+        known = any(text in field.states and fits(metric, field.metric) for field in self.fields)
+        return code_of(text) if known else float("nan")
 
     def record_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the time of the record that each point belongs to, all in nanoseconds."""
@@ -277,23 +287,42 @@ class Mapping(_Part):
         return (times // step + 1) * step
 
 
-def codes_of(states: Mappings[str, float]) -> dict[str, float]:
-    """Return the number that each state is sent as: its own, or for text one that means the same.
+def fits(name: str, pattern: str) -> bool:
+    """Return whether a name fits a pattern with * and ?."""
+    return fnmatchcase(name, escaped(pattern))
+
+
+def escaped(pattern: str) -> str:
+    """Return a pattern as `fnmatch` takes it, where brackets are no brackets of a name."""
+    return pattern.replace("[", "[[]")
+
+
+def code_of(text: str) -> float:
+    """Return the number that a state is sent as: its own, or for text one that no device sends.
+
+    It is the same in every field: two fields may mean opposite things by one text.
+    """
+    with suppress(ValueError):
+        return float(text)
+    return _NO_STATE - zlib.crc32(text.encode())
+
+
+def is_text(code: float) -> bool:
+    """Return whether a number is that of a state's text."""
+    return code <= _NO_STATE
+
+
+def meanings(states: Mappings[str, float]) -> dict[float, float]:
+    """Return what each number that is sent means.
 
     Args:
         states: number that each state means, by its text or by the number that devices send.
     """
-    codes: dict[str, float] = {}
-    for text in states:
-        with suppress(ValueError):
-            codes[text] = float(text)
-    numbers = {code: states[text] for text, code in codes.items()}
-    for at, (text, meant) in enumerate(sorted(states.items())):
-        if text not in codes:
-            alike = [code for code, number in numbers.items() if number == meant]
-            free = meant if meant not in numbers else _NO_CODE - at
-            codes[text] = alike[0] if alike else free
-    return codes
+    found = {code_of(text): meant for text, meant in states.items()}
+    numbers = {code: meant for code, meant in found.items() if not is_text(code)}
+    for meant in {*found.values()} - {*numbers.values()}:
+        found.setdefault(meant, meant)  # a device may send what the text means
+    return found
 
 
 def _expanded(field: object) -> list[object]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.telemetry.aggregation import LACKING, RATELESS, SILENT
 from models.telemetry.counters import increases
-from models.telemetry.mapping import codes_of
+from models.telemetry.mapping import is_text, meanings
 from models.telemetry.open_records import NEVER
 from models.telemetry.places import Places
 from models.telemetry.records import Counts
@@ -68,6 +68,9 @@ class Readings:
             for number, reading in enumerate(views.readings)
             if reading.states
         ]
+        self._has_states = np.array([bool(reading.states) for reading in views.readings])
+        codes = {code for _, (sent, _) in self._states for code in sent.tolist()}
+        self._texts = np.array([code for code in codes if is_text(code)])
         self.value = np.empty(places.max_series)
         self.time = np.empty(places.max_series, np.int64)
         self.rises = np.zeros(len(views.views), np.int64)
@@ -129,6 +132,9 @@ class Readings:
             of = np.flatnonzero((reading == number) & finite)
             at = np.minimum(np.searchsorted(sent, raw[of]), len(sent) - 1)
             values[of] = np.where(sent[at] == raw[of], meant[at], RATELESS)
+        if len(self._texts):  # to a field without states, text says nothing
+            alien = finite & ~self._has_states[reading]
+            values[alien & np.isin(raw, self._texts)] = RATELESS
         self._remember(series, raw, times, finite)
         return values
 
@@ -168,6 +174,6 @@ class Readings:
 
 def _numbers(states: dict[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the numbers that states are sent as, ascending, and what they mean."""
-    meant = {code: states[text] for text, code in codes_of(states).items()}
+    meant = meanings(states)
     sent = sorted(meant)
     return np.array(sent), np.array([meant[code] for code in sent])

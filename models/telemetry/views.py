@@ -10,14 +10,14 @@ from fnmatch import translate
 import numpy as np
 from numpy.typing import NDArray
 
-from models.telemetry.mapping import FieldRule, Mapping
+from models.telemetry.mapping import FieldRule, Mapping, escaped
 from models.telemetry.points import Series
 
 __all__ = ["Reading", "View", "Views"]
 
 _REMEMBERED = 10_000
 """Names of metrics whose candidates are remembered."""
-_WILD = re.compile(r"[*?\[]")
+_WILD = re.compile(r"[*?]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class View:
         each: whether each is related to its own median.
         active: its median must be above this.
         lenient: a series without a rate is left out; else what it is part of is missing.
+        reading: number of how they are read.
     """
 
     metric: str
@@ -46,6 +47,7 @@ class View:
     each: bool
     active: float
     lenient: bool
+    reading: int
 
 
 class Views:
@@ -70,12 +72,9 @@ class Views:
         self._of_fields: list[tuple[int, int]] = []
         for field in mapping.fields:
             reading = Reading(field.kind, field.bits, tuple(sorted(field.states.items())))
-            self._of_fields.append(
-                (
-                    readings.setdefault(reading, len(readings)),
-                    views.setdefault(_view_of(field), len(views)),
-                )
-            )
+            number = readings.setdefault(reading, len(readings))
+            view = views.setdefault(_view_of(field, number), len(views))
+            self._of_fields.append((number, view))
         self.readings, self.views = (*readings,), (*views,)
         self.of_field = np.array([view for _, view in self._of_fields], np.intp)
         self.fields_by_aggregate: dict[str, NDArray[np.intp]] = {}
@@ -127,7 +126,7 @@ class Views:
         )
 
 
-def _view_of(field: FieldRule) -> View:
+def _view_of(field: FieldRule, reading: int) -> View:
     each = field.relation == "each"
     unlimited = -np.inf if field.aggregate == "sum" else 0.0
     return View(
@@ -136,6 +135,7 @@ def _view_of(field: FieldRule) -> View:
         each,
         (unlimited if field.active is None else field.active) if each else -np.inf,
         field.absent is not None,
+        reading,
     )
 
 
@@ -148,4 +148,4 @@ def _way(field: FieldRule) -> str:
 
 def _pattern(text: str) -> Callable[[str], object]:
     """Return a test for names that fit a pattern."""
-    return re.compile(translate(text)).match if _WILD.search(text) else text.__eq__
+    return re.compile(translate(escaped(text))).match if _WILD.search(text) else text.__eq__

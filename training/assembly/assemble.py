@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,6 @@ class NoRecordError(RecipeError):
 
 def assemble(
     points: PointsTable,
-    keep: Sequence[str] = (),
     report: Callable[[int], object] = lambda _: None,
     arrived: float | None = None,
 ) -> Assembled:
@@ -51,19 +50,16 @@ def assemble(
 
     Args:
         points: in the order of time.
-        keep: columns of the points' table whose last value in a record is kept.
         report: called with the number of points so far.
         arrived: when all points had arrived, seconds since the Unix epoch; at the latest of them
             unless given.
 
     Raises:
         NoRecordError: there is no record.
-        RecipeError: there is no column to keep.
+        RecipeError: the mapping calls a field as another column is called.
     """
-    mapping = points.rules
-    for name in keep:
-        if name not in points.rows.columns:
-            raise RecipeError(f"there is no column {name!r} to keep")
+    # A recording has no times of arrival.
+    mapping = points.rules.model_copy(update={"clock": "points"})
     assembler = Assembler(mapping, max_keys=_KEYS, max_series=_SERIES)
     parts = []
     if arrived is None:
@@ -73,13 +69,13 @@ def assemble(
         report(assembler.counts.points)
     parts.append(assembler.finish())
     records = Records.joined([part for part in parts if len(part)], len(mapping.fields))
-    findings = tuple(assembler.findings())
+    findings = (*assembler.findings(), *points.findings())
     if not len(records):
         why = f"; {findings[0]}" if findings else ": no metric of the mapping is among its columns"
         raise NoRecordError(f"no record came of the points{why}")
     rows = _table(assembler, records)
-    if keep:
-        rows = _with_kept(rows, points, keep)
+    if points.keep:
+        rows = _with_kept(rows, points)
     return Assembled(rows, len(np.unique(records.keys)), assembler.counts, findings)
 
 
@@ -118,14 +114,16 @@ def _whole(seconds: NDArray[np.float64]) -> pl.Series:
     return times.cast(pl.Int64) if not (seconds % 1).any() else times
 
 
-def _with_kept(rows: pl.DataFrame, points: PointsTable, keep: Sequence[str]) -> pl.DataFrame:
+def _with_kept(rows: pl.DataFrame, points: PointsTable) -> pl.DataFrame:
     """Add columns of the points' table: of each record the values of its last row."""
-    mapping = points.rules
-    by = [tag for tag in mapping.key if tag in points.rows.columns]
-    seconds = mapping.record_times(points.times) / 1e9
-    kept = points.rows.select(
-        *(pl.col(tag).cast(pl.String) for tag in by),
-        *(pl.col(name).alias(f"{name}_kept" if name in rows.columns else name) for name in keep),
+    seconds = points.rules.record_times(points.times) / 1e9
+    keys = points.keys()
+    kept = keys.hstack(
+        points.rows.select(
+            pl.col(name).alias(f"{name}_kept" if name in rows.columns else name)
+            for name in points.keep
+        )
     ).with_columns(pl.Series(TIME, seconds).cast(rows.schema[TIME]))
-    last = kept.unique([*by, TIME], keep="last", maintain_order=True)
-    return rows.join(last, on=[*by, TIME], how="left", maintain_order="left")
+    by = [*keys.columns, TIME]
+    last = kept.unique(by, keep="last", maintain_order=True)
+    return rows.join(last, on=by, how="left", maintain_order="left")

@@ -31,8 +31,8 @@ def assemble_and_write(
     try:
         with status("reading points") as say:
             rules = Mapping.read(mapping)
-            table = PointsTable.read(points, rules, time_column, unit)
-            made = assemble(table, keep, lambda done: say(f"{done:,} points"))
+            table = PointsTable.read(points, rules, time_column, unit, keep)
+            made = assemble(table, lambda done: say(f"{done:,} points"))
             write(made.rows, out)
     except (RecipeError, MappingError, OSError) as error:
         typer.echo(f"faultcube: {error}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,31 +36,48 @@ class PointsTable:
         times: nanoseconds since the Unix epoch of each row: int64 [n].
         tags: columns whose values are tags of every point of a row.
         time: name of the time column.
+        keep: columns that records keep; they are no tags unless the mapping asks for them.
         rules: the mapping that is to be applied.
+        unknown: how many values of each metric are text that names no state, and the first of them;
+            once the points were taken.
     """
 
     rows: pl.DataFrame
     times: NDArray[np.int64]
     tags: tuple[str, ...]
     time: str
+    keep: tuple[str, ...]
     rules: Rules
+    unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, rules: Rules, time: str, unit: TimeUnit) -> PointsTable:
+    def read(
+        cls, path: Path, rules: Rules, time: str, unit: TimeUnit, keep: Sequence[str] = ()
+    ) -> PointsTable:
         """Read a table, or raise RecipeError."""
         rows = read_file(path).rows
         if time not in rows.columns:
             raise RecipeError(f"{path} has no column {time!r}; name the time column with --time")
-        return cls.of(rows, rules, time, unit)
+        return cls.of(rows, rules, time, unit, keep)
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, rules: Rules, time: str, unit: TimeUnit) -> PointsTable:
+    def of(
+        cls,
+        rows: pl.DataFrame,
+        rules: Rules,
+        time: str,
+        unit: TimeUnit,
+        keep: Sequence[str] = (),
+    ) -> PointsTable:
         """Sort rows that have a time, or raise RecipeError."""
+        for name in keep:
+            if name not in rows.columns:
+                raise RecipeError(f"there is no column {name!r} to keep")
         times = nanoseconds(rows[time], unit)
         order = np.argsort(times, kind="stable")
         rows = rows[order]
-        tags = _tag_columns(rows, rules, time)
-        return cls(rows, times[order], tags, time, rules)
+        tags = _tag_columns(rows, rules, time, keep)
+        return cls(rows, times[order], tags, time, (*keep,), rules)
 
     def points(self, table: SeriesTable) -> Iterator[Points]:
         """Yield all points, with ids from a table."""
@@ -68,10 +85,51 @@ class PointsTable:
             pl.struct(self.tags).rank("dense") - 1 if self.tags else pl.lit(0)
         ).to_series()
         group = np.broadcast_to(groups.to_numpy().astype(np.int64), len(self.rows))
-        if {_METRIC, _VALUE} <= set(self.rows.columns):
+        if self.is_long:
             yield from self._long(table)
         else:
             yield from self._wide(table, group)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a row is one point."""
+        return _is_long(self.rows)
+
+    def keys(self) -> pl.DataFrame:
+        """Return those tags of the key, as text, that a whole row has: a row for each row."""
+        kinds, numbers = self._kinds([tag for tag in self.rules.key if tag in self.tags])
+        rows = [_tags_of(row) for row in kinds.to_dicts()]
+        found = [tag for tag in self.rules.key if any(tag in row for row in rows)]
+        texts = {tag: pl.Series([row.get(tag) for row in rows], dtype=pl.String) for tag in found}
+        return pl.DataFrame({tag: column[numbers] for tag, column in texts.items()})
+
+    def findings(self) -> list[str]:
+        """Return what was odd in the points that were taken, a line each."""
+        return [
+            f"{count:,} values of {metric!r} are text that names no state, such as {text!r}; "
+            "they were left out"
+            for metric, (count, text) in self.unknown.items()
+        ]
+
+    def _kinds(self, names: Sequence[str]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+        """Return the different rows of some columns, and which of them each row has.
+
+        The column of tags is one of them if a row is one point.
+        """
+        if self.is_long and _TAGS in self.rows.columns:
+            names = [*names, _TAGS]
+        if not names:
+            return pl.DataFrame(), np.zeros(len(self.rows), np.int64)
+        rows = self.rows.select(names)
+        kinds = rows.unique(maintain_order=True)
+        numbers = rows.join(
+            kinds.with_row_index("number of its kind"),
+            on=names,
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
+        )["number of its kind"]
+        return kinds, numbers.to_numpy().astype(np.int64)
 
     def _wide(self, table: SeriesTable, group: NDArray[np.int64]) -> Iterator[Points]:
         first = np.unique(group, return_index=True)[1]
@@ -87,7 +145,8 @@ class PointsTable:
             ]
             if max(placed) >= 0:
                 ids.append(placed)
-                columns.append(_numbers(self.rows[name], [metric] * len(self.rows), self.rules))
+                every = np.ones(len(self.rows), np.bool_)
+                columns.append(self._numbers(self.rows[name], [metric] * len(every), every)[0])
         if not ids:
             return
         of_column = np.array(ids, np.int32).T
@@ -101,34 +160,64 @@ class PointsTable:
             )
 
     def _long(self, table: SeriesTable) -> Iterator[Points]:
-        names = [*self.tags, *({_TAGS} & set(self.rows.columns)), _METRIC]
-        series, ids = self.rows.select(names), np.empty(len(self.rows), np.int32)
-        kinds = series.unique(maintain_order=True)
-        numbers = series.join(
-            kinds.with_row_index("id"),
-            on=names,
-            how="left",
-            nulls_equal=True,
-            maintain_order="left",
-        )["id"].to_numpy()
+        kinds, numbers = self._kinds([*self.tags, _METRIC])
         placed = np.empty(len(kinds), np.int32)
         for at, row in enumerate(kinds.iter_rows(named=True)):
-            metric = str(row.pop(_METRIC))
-            more = _parsed(row.pop(_TAGS, None))
-            tags = _texts({**row, **more})
+            metric, tags = str(row.pop(_METRIC)), _tags_of(row)
             placed[at] = table.add((metric, *sorted(tags.items())), Series(metric, tags))
-        ids = placed[numbers]
-        values = _numbers(self.rows[_VALUE], self.rows[_METRIC].to_list(), self.rules)
+        ids, times = placed[numbers], self.times
+        column, metrics = self.rows[_VALUE], self.rows[_METRIC].to_list()
+        values, unknown = self._numbers(column, metrics, ids >= 0)
+        if unknown.any():  # a point without a number would end its series
+            ids, times, values = ids[~unknown], times[~unknown], values[~unknown]
         for start in range(0, len(ids), _BLOCK):
             block = slice(start, start + _BLOCK)
-            yield Points(ids[block], self.times[block], values[block])
+            yield Points(ids[block], times[block], values[block])
+
+    def _numbers(
+        self, column: pl.Series, metrics: Sequence[str], taken: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return a column as numbers; text that names a state is the number of the state.
+
+        Args:
+            column: of values.
+            metrics: of each value.
+            taken: which values a field takes, bool [n].
+
+        Returns:
+            The numbers, NaN where there is none, and where text names no state: [n].
+        """
+        numbers = column.cast(pl.Float64, strict=False)
+        unknown = (numbers.is_null() & column.is_not_null()).to_numpy() & taken
+        values = numbers.fill_null(np.nan).to_numpy().copy()
+        for row in np.flatnonzero(unknown).tolist():
+            metric, text = metrics[row], str(column[row])
+            values[row] = self.rules.number(metric, text)
+            unknown[row] = np.isnan(values[row])
+            if unknown[row]:
+                count, first = self.unknown.get(metric, (0, text))
+                self.unknown[metric] = count + 1, first
+        return values, unknown
 
 
-def _tag_columns(rows: pl.DataFrame, rules: Rules, time: str) -> tuple[str, ...]:
-    if {_METRIC, _VALUE} <= set(rows.columns):
-        return tuple(name for name in rows.columns if name not in {time, _METRIC, _VALUE, _TAGS})
-    wanted = {*rules.key, *(tag for field in rules.fields for tag in field.tags)}
+def _is_long(rows: pl.DataFrame) -> bool:
+    return {_METRIC, _VALUE} <= set(rows.columns)
+
+
+def _tag_columns(
+    rows: pl.DataFrame, rules: Rules, time: str, keep: Sequence[str]
+) -> tuple[str, ...]:
+    wanted = {*rules.key, *(tag for rule in rules.fields for tag in rule.tags)}
+    if _is_long(rows):
+        none = {time, _METRIC, _VALUE, _TAGS, *(set(keep) - wanted)}
+        return tuple(name for name in rows.columns if name not in none)
     return tuple(name for name in rows.columns if name in wanted)
+
+
+def _tags_of(row: dict[str, object]) -> dict[str, str]:
+    """Return the tags of a row's columns, the column of tags among them."""
+    more = _parsed(row.pop(_TAGS, None))
+    return _texts({**row, **more})
 
 
 def _texts(tags: Mapping[str, object]) -> dict[str, str]:
@@ -145,16 +234,6 @@ def _parsed(tags: object) -> dict[str, object]:
     if not isinstance(found, dict):
         raise RecipeError('the column "tags" holds JSON that is no object')
     return found
-
-
-def _numbers(column: pl.Series, metrics: Sequence[str], rules: Rules) -> NDArray[np.float64]:
-    """Return a column as numbers; text that names a state is the number of the state."""
-    numbers = column.cast(pl.Float64, strict=False)
-    text = numbers.is_null() & column.is_not_null()
-    values = numbers.fill_null(np.nan).to_numpy().copy()
-    for row in np.flatnonzero(text.to_numpy()).tolist():
-        values[row] = rules.number(metrics[row], str(column[row]))
-    return values
 
 
 def nanoseconds(column: pl.Series, unit: TimeUnit) -> NDArray[np.int64]:

@@ -202,9 +202,9 @@ def _assemble(job: Job, latest: float, unit: _Unit) -> None:
     """Write the part of a unit, unless no record comes of its points."""
     rules, part = Mapping.read(job.mapping), job.part(unit.number)
     points = _scan(job).join(unit.keys.lazy(), on=unit.keys.columns, how="semi").collect()
-    table = PointsTable.of(points, rules, job.time, job.unit)
+    table = PointsTable.of(points, rules, job.time, job.unit, job.keep)
     try:
-        made = assemble(table, job.keep, arrived=latest)
+        made = assemble(table, arrived=latest)
     except NoRecordError:
         return
     # By chance all times of one unit may be whole, and not those of another.

@@ -75,6 +75,28 @@ def test_every_state_means_what_the_mapping_says_as_text_and_as_a_number(
     assert feed.values() == [*states.values()]
 
 
+def test_one_text_may_mean_opposite_things_in_two_fields() -> None:
+    rule = '[[fields]]\nname = "{0}"\nmetric = "oper"\ntags = {{ port = "{0}" }}\n{1}'
+    states = 'kind = "state"\nstates = { UP = %d, DOWN = %d }'
+    feed = feed_of(
+        "\n".join(
+            [
+                rule.format("a", states % (1, 0)),
+                rule.format("b", states % (0, 1)),
+                rule.format("c", ""),
+            ]
+        )
+    )
+    sent = [feed.assembler.mapping.number("oper", text) for text in ("UP", "DOWN")]
+    for at, value in enumerate([*sent, 1.0]):
+        feed.add(*(("oper", {"device": "d", "port": port}, 5 * at, value) for port in "abc"))
+    feed.finish()
+    assert feed.values("a") == [1, 0, 1]
+    assert feed.values("b") == [0, 1, 1]
+    # Text says nothing to a field of numbers.
+    assert np.array_equal(feed.values("c"), [np.nan, np.nan, 1], equal_nan=True)
+
+
 def test_values_too_large_to_add_are_missing() -> None:
     feed = feed_of(FIELDS)
     feed.add(*(("load", {"device": "a", "port": port}, 0, 1e308) for port in "12"))

@@ -8,7 +8,7 @@ import pytest
 
 from models.model import Model
 from models.schema import Field, Schema
-from models.telemetry.mapping import Mapping, MappingError, Wide
+from models.telemetry.mapping import Mapping, MappingError, Wide, meanings
 from tests.support.feeds import GAUGE, mapping_of
 
 ROOT = Path(__file__).parents[3]
@@ -108,11 +108,25 @@ def test_a_mapping_without_some_fields_is_another_one() -> None:
 
 def test_a_state_that_is_text_has_a_number() -> None:
     mapping = mapping_of(f'{GAUGE}\nkind = "state"\nstates = {{ up = 1, down = 0, "2" = 0 }}')
-    assert mapping.number("load", "up") == 1
-    assert mapping.number("load", "down") == 2
     assert mapping.number("load", "2") == 2
+    meant = meanings({"up": 1, "down": 0, "2": 0})
+    assert [meant[mapping.number("load", text)] for text in ("up", "down", "2")] == [1, 0, 0]
+    assert meant[1.0] == 1  # what devices send may be what the text means
+    assert 0.0 not in meant  # but 2 is sent for it, as the mapping says
     assert math.isnan(mapping.number("load", "dormant"))
     assert math.isnan(mapping.number("cpu", "up"))
+
+
+def test_states_that_are_sent_alike_and_mean_different_things_are_refused() -> None:
+    with pytest.raises(MappingError, match=r"states '1' and '1\.0' are sent alike"):
+        mapping_of(f'{GAUGE}\nkind = "state"\nstates = {{ "1" = 0, "1.0" = 1 }}')
+
+
+def test_brackets_in_the_name_of_a_metric_are_brackets() -> None:
+    states = 'kind = "state"\nstates = { up = 1 }'
+    mapping = mapping_of(f'[[fields]]\nname = "x"\nmetric = "alive [s]*"\n{states}')
+    assert not math.isnan(mapping.number("alive [s] now", "up"))
+    assert math.isnan(mapping.number("alive s now", "up"))
 
 
 def test_a_record_of_an_interval_has_the_time_of_its_end() -> None:

@@ -47,6 +47,21 @@ def test_a_series_is_read_in_one_way_and_another_is_told_of() -> None:
     assert "fields 'sum' and 'least' read the same series in two ways" in conflict
 
 
+def test_a_gauge_and_a_counter_of_one_metric_share_no_view() -> None:
+    pair = [f'[[fields]]\nname = "{k}"\nmetric = "x"\nkind = "{k}"' for k in ("gauge", "counter")]
+    views = Views(mapping_of("\n".join(pair)))
+    assert views.match(Series("x", {})) == (0, (0,))
+    assert views.of_field.tolist() == [0, 1]  # the counter gets none of them, as the finding says
+    assert len(views.conflicts) == 1
+
+
+def test_brackets_in_the_name_of_a_metric_are_brackets() -> None:
+    for metric in ("alive [s]", "alive [s]*"):
+        views = Views(mapping_of(f'[[fields]]\nname = "x"\nmetric = "{metric}"'))
+        assert views.match(Series("alive [s]", {})) == (0, (0,))
+        assert views.match(Series("alive s", {})) is None
+
+
 def test_names_of_metrics_are_remembered_without_growing_for_ever() -> None:
     views = Views(mapping_of(FIELDS))
     for number in range(20_001):

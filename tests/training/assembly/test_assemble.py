@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ def mapping(tmp_path: Path) -> Path:
     return path
 
 
-def table_of(path: Path, mapping: Mapping) -> PointsTable:
-    return PointsTable.read(path, mapping, "time", "s")
+def table_of(path: Path, mapping: Mapping, keep: Sequence[str] = ()) -> PointsTable:
+    return PointsTable.read(path, mapping, "time", "s", keep)
 
 
 def test_the_excerpt_gives_the_records_of_the_shipped_table() -> None:
@@ -53,10 +54,8 @@ def test_the_excerpt_gives_the_records_of_the_shipped_table() -> None:
 
 
 def test_the_excerpt_brings_its_labels_along() -> None:
-    made = assemble(
-        table_of(SHIPPED / "excerpt.parquet", Mapping.read(SHIPPED / "mapping.toml")),
-        keep=["run", "label"],
-    )
+    mapping = Mapping.read(SHIPPED / "mapping.toml")
+    made = assemble(table_of(SHIPPED / "excerpt.parquet", mapping, ["run", "label"]))
     table = pl.read_csv(SHIPPED / "cisco_iosxr_features.csv.gz", infer_schema_length=None)
     table = table.with_columns(pl.col("time").cast(pl.Int64))
     both = made.rows.join(table, on=["run", "device", "time"], suffix="_shipped")
@@ -76,10 +75,77 @@ def test_records_are_in_the_order_of_key_and_time(points: Path) -> None:
 
 def test_a_kept_column_is_the_last_of_its_record(points: Path) -> None:
     intervals = mapping_of(GAUGE, 'align = "interval"')
-    made = assemble(table_of(points, intervals), keep=["label", "learning"])
+    made = assemble(table_of(points, intervals, ["label", "learning"]))
     assert made.rows["load"].to_list() == [4, 2, 3]
     assert made.rows["label"].to_list() == ["good", "good", "bad"]
     assert made.rows["learning_kept"].to_list() == ["w", "y", "z"]
+
+
+@pytest.mark.parametrize("place", ["column", "json", "both"])
+def test_a_kept_column_of_a_long_table_is_no_tag_and_is_that_of_the_key(
+    place: str, tmp_path: Path
+) -> None:
+    rows = pl.DataFrame(
+        {
+            "time": [START, START, START + 5, START + 5],
+            "metric": ["load"] * 4,
+            "value": [1.0, 2.0, 3.0, 4.0],
+            "label": ["good", "bad", "bad", "good"],
+        }
+    )
+    devices = ["a", "b", "a", "b"]
+    if place != "json":
+        rows = rows.with_columns(pl.Series("device", devices if place == "column" else ["x"] * 4))
+    if place != "column":
+        tags = [f'{{"device": "{device}"}}' for device in devices]
+        rows = rows.with_columns(pl.Series("tags", tags))
+    path = tmp_path / "long.parquet"
+    rows.write_parquet(path)
+    made = assemble(table_of(path, mapping_of(GAUGE), ["label"]))
+    # As tags, the labels would have made a series each, of which the next one does not know.
+    assert made.rows.rows() == [
+        ("a", START, 1.0, False, "good"),
+        ("a", START + 5, 3.0, False, "bad"),
+        ("b", START, 2.0, False, "bad"),
+        ("b", START + 5, 4.0, False, "good"),
+    ]
+
+
+def test_a_kept_column_that_the_mapping_asks_for_is_a_tag_too(tmp_path: Path) -> None:
+    path = tmp_path / "long.parquet"
+    pl.DataFrame(
+        {"time": [START], "device": ["a"], "port": ["e1"], "metric": ["load"], "value": [1.0]}
+    ).write_parquet(path)
+    rules = mapping_of(f'{GAUGE}\ntags = {{ port = "e*" }}')
+    made = assemble(table_of(path, rules, ["port"]))
+    assert made.rows.select("load", "port").rows() == [(1.0, "e1")]
+
+
+def test_a_recording_has_the_times_of_its_points_whatever_the_mapping_says(points: Path) -> None:
+    arrival = mapping_of(GAUGE, 'clock = "arrival"')
+    made = assemble(table_of(points, arrival))
+    assert made.rows.equals(assemble(table_of(points, mapping_of(GAUGE))).rows)
+    assert len(made.rows) == 4
+
+
+def test_text_that_is_no_state_ends_no_series_and_is_told_of(tmp_path: Path) -> None:
+    state = 'kind = "state"\nstates = { up = 1, down = 0 }'
+    rules = mapping_of(f"{GAUGE}\n{state}", "wait = 0")
+    path = tmp_path / "long.parquet"
+    values = ["up", "dormant", "down", "dormant"]
+    pl.DataFrame(
+        {
+            "time": [START, START + 5, START + 10, START + 10],
+            "device": ["a"] * 4,
+            "metric": ["load", "load", "load", "version"],
+            "value": values,
+        }
+    ).write_parquet(path)
+    made = assemble(table_of(path, rules))
+    assert made.rows["load"].to_list() == [1, 0]
+    [finding] = made.findings
+    assert "1 values of 'load' are text" in finding
+    assert "'dormant'" in finding
 
 
 def test_missing_values_are_empty_cells(points: Path) -> None:

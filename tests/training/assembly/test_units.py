@@ -55,8 +55,8 @@ def job_of(archive: Path, mapping: Path, out: Path, units: int = 3) -> Job:
 
 def at_once(archive: Path, mapping: Path) -> pl.DataFrame:
     rows = pl.concat([pl.read_parquet(path) for path in files_of(str(archive))])
-    table = PointsTable.of(rows, Mapping.read(mapping), "time", "s")
-    return assemble(table, ["label"]).rows
+    table = PointsTable.of(rows, Mapping.read(mapping), "time", "s", ["label"])
+    return assemble(table).rows
 
 
 def parts_of(out: Path) -> pl.DataFrame:
