@@ -82,7 +82,7 @@ class IngestEndpoint:
             problem = _usable(problem_of(error)).with_traceback(None)
             self.state.metrics.count_rejected(problem)
             if receiver is not None:
-                self.ingestion.counts[receiver.name].refused[problem.reason] += 1
+                self.ingestion.count_refused(receiver.name, problem.reason)
             response = problem.response(info.request_id)
         except Exception:
             await Problem(problems.INTERNAL_ERROR).response(info.request_id)(scope, receive, send)

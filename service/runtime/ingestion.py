@@ -152,6 +152,7 @@ class Ingestion:
         # Decoding adds series to the assembler, which must not run meanwhile. Reentrant, because
         # who observes may ask for baselines to be learned anew.
         self._lock = threading.RLock()
+        self._refusing = threading.Lock()  # the event loop must not wait for the other one
         # From the start, so that the first point of a format is seen as an increase.
         hooks.counters.points |= dict.fromkeys(RECEIVERS, 0)
         hooks.counters.samples_rejected |= dict.fromkeys(RECEIVERS, 0)
@@ -168,6 +169,11 @@ class Ingestion:
         loop = self._loop = asyncio.get_running_loop()
         take = self._take if self._owner is None else self._owner.take
         return await loop.run_in_executor(self._decoding, take, receiver.name, body)
+
+    def count_refused(self, receiver: str, reason: str) -> None:
+        """Count a body that was refused; from any thread."""
+        with self._refusing:
+            self.counts[receiver].refused[reason] += 1
 
     async def status(self) -> dict[str, Any]:
         """Return what became of points since the process that ingests began, for `api`.
@@ -285,7 +291,9 @@ class Ingestion:
             self._step()
         with self._lock:
             self._judge(before.finish())
-            self.assembler, self._counted = after, {}
+            self.assembler = after
+            total = self._hooks.counters.assembled  # which goes on
+            self._counted = {what: -number for what, number in total.items()}
             self.assembler.judge_by(self._is_good)
             self.last.clear()
         if self._journal is not None:  # whose bodies are of the mapping before
@@ -365,19 +373,19 @@ class Ingestion:
             self.queued += len(decoded.points)
             self._queue.put(_Taken(decoded.points, arrived))
             self._mark_if_due(arrived)
-        counts.bodies += 1
-        counts.points += len(decoded.points)
-        counts.rejected.update(decoded.reasons)
-        counters = self._hooks.counters
-        counters.points[name] = counts.points
-        counters.samples_rejected[name] = counts.rejected.total()
+            counts.bodies += 1
+            counts.points += len(decoded.points)
+            counts.rejected.update(decoded.reasons)
+            counters = self._hooks.counters
+            counters.points[name] = counts.points
+            counters.samples_rejected[name] = counts.rejected.total()
         return Receipt(len(decoded.points), dict(decoded.reasons))
 
     def _take_passed_on(self, name: str, body: bytes) -> Receipt:
         try:
             return self._take(name, body)
         except (Problem, MalformedInputError) as error:
-            self.counts[name].refused[problem_of(error).reason] += 1
+            self.count_refused(name, problem_of(error).reason)
             raise
 
     def _status(self) -> dict[str, Any]:

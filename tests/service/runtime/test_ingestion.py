@@ -451,9 +451,14 @@ def test_a_swap_to_another_mapping_judges_what_waits_and_begins_anew(
     Assembler.restore(models[1].mapping, checkpoint.document)
     judged = sum(len(judged) for judged in process.judged)
     assert judged > 0
+    assembled = process.ingestion._hooks.counters.assembled["records"]
+    assert assembled >= judged
     process.send(bodies[60:100], 0.1)
     process.settle()
-    assert sum(len(judged) for judged in process.judged) > judged
+    more = sum(len(judged) for judged in process.judged)
+    assert more > judged
+    # A counter never falls.
+    assert process.ingestion._hooks.counters.assembled["records"] == assembled + more - judged
 
 
 def test_what_was_taken_after_a_swap_while_the_database_was_away_is_taken_again(
