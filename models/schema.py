@@ -31,6 +31,7 @@ __all__ = [
     "Schema",
     "Value",
     "describe",
+    "unusable_character",
     "with_quiet_nans",
 ]
 
@@ -91,6 +92,17 @@ class RecordError(ValueError):
         return cls([Fault(None, field, expected, got)])
 
 
+def unusable_character(name: str) -> str | None:
+    """Return a character that no field's name may have, because JSON would escape it; or None."""
+    return next((character for character in name if character in '"\\' or character < " "), None)
+
+
+def _usable(name: str) -> str:
+    if (bad := unusable_character(name)) is not None:
+        raise ValueError(f"the field name {name!r} has the character {bad!r}, which none may have")
+    return name
+
+
 class Field(pydantic.BaseModel):
     """One named column of a record.
 
@@ -109,7 +121,9 @@ class Field(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+    name: Annotated[
+        str, pydantic.Field(min_length=1, max_length=200), pydantic.AfterValidator(_usable)
+    ]
     kind: Kind
     unit: str = "1"
     required: bool = True

@@ -144,7 +144,11 @@ def classify(
         from service.offline.tables import Table, TableError
 
         started = perf_counter()
-        report = on_invalid == "report"
+        report, in_parts = on_invalid == "report", is_archive(table)
+        _check_used("--revision", given=revision is not None, needs="--classes", has=bool(classes))
+        several = jobs is not None or engine != "local"
+        _check_used("--engine or --jobs", given=several, needs="an archive", has=in_parts)
+        _check_used("--force", given=force, needs="one table, no archive", has=not in_parts)
         try:
             model = open_model(bundle)
             snapshot = None if classes is None else read_classes(classes, revision)
@@ -152,7 +156,7 @@ def classify(
             with_enrolled = with_classes(
                 model, snapshot, lambda line: typer.echo(f"faultcube: {line}", err=True)
             )
-            if is_archive(table):
+            if in_parts:
                 job = job_of(
                     table,
                     out,
@@ -195,6 +199,12 @@ def classify(
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(130) from interrupt
     _print_counts(counts, perf_counter() - started)
+
+
+def _check_used(option: str, *, given: bool, needs: str, has: bool) -> None:
+    """Refuse an option that would do nothing."""
+    if given and not has:
+        raise _refusal(f"{option} needs {needs}")
 
 
 def adapt(

@@ -204,6 +204,7 @@ class Sender:
             raise ReplayError(f"{url!r} is no address of a service, as http://127.0.0.1:8000 is")
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         self._connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT)
+        self._base, self._is_used = parts.path.rstrip("/"), False
         self._url, self._sleep = url, sleep
         self._headers = {"X-API-Key": key} if key else {}
 
@@ -254,15 +255,29 @@ class Sender:
         self, method: str, path: str, data: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes, float]:
         try:
-            self._connection.request(method, path, data, headers)
-            response = self._connection.getresponse()
-            content = response.read()
+            try:
+                response, content = self._answer(method, path, data, headers)
+            except (ConnectionError, http.client.BadStatusLine):
+                # The service closes a connection that is idle, as in a long silence.
+                if not self._is_used:
+                    raise
+                self._connection.close()
+                response, content = self._answer(method, path, data, headers)
+            self._is_used = True
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
+            self._is_used = False
             raise ReplayError(
                 f"nobody answers at {self._url} ({error}): start the service with `faultcube serve`"
             ) from error
         return response.status, content, float(response.headers.get("Retry-After", 1))
+
+    def _answer(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        self._connection.request(method, self._base + path, data, headers)
+        response = self._connection.getresponse()
+        return response, response.read()
 
 
 def _detail(data: bytes) -> str:

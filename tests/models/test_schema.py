@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.schema import UNSEEN, Fault, Field, Kind, RecordError, Schema, with_quiet_nans
+from models.schema import (
+    UNSEEN,
+    Fault,
+    Field,
+    Kind,
+    RecordError,
+    Schema,
+    unusable_character,
+    with_quiet_nans,
+)
 
 Record = dict[str, object]
 
@@ -52,7 +61,8 @@ def some_fields(draw: st.DrawFn, name: str) -> Field:
 
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
-    names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=5, unique=True))
+    name = st.text(min_size=1, max_size=8).filter(lambda name: unusable_character(name) is None)
+    names = draw(st.lists(name, min_size=1, max_size=5, unique=True))
     return Schema([draw(some_fields(name)) for name in names])
 
 
@@ -486,6 +496,12 @@ def test_a_schema_needs_a_field() -> None:
 def test_two_fields_of_a_schema_cannot_share_a_name() -> None:
     with pytest.raises(ValueError, match="share a name"):
         Schema([Field(name="up", kind="boolean"), Field(name="up", kind="gauge")])
+
+
+@pytest.mark.parametrize("name", ['rx "a"', "rx\\tx", "rx\ttx", "\x00"])
+def test_a_name_that_json_would_escape_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="which none may have"):
+        Field(name=name, kind="gauge")
 
 
 def test_a_schema_gives_its_fields_by_name_and_in_order(schema: Schema) -> None:

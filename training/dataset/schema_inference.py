@@ -10,7 +10,7 @@ import polars.selectors as cs
 
 from models.names import LONGEST_NAME
 from models.profile import level_of
-from models.schema import LARGEST, Field, Kind, Numbers
+from models.schema import LARGEST, Field, Kind, Numbers, unusable_character
 from training.dataset.clocks import RATE_SUFFIX, Clock, find_clocks, with_rates
 from training.recipe import FieldOverride, Recipe, RecipeError
 
@@ -99,6 +99,11 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe, is_sample: bool = False)
             reason = reason or _reason_to_drop(column, labels, is_good) or _twin(column, first_of)
         if reason:
             dropped[column.name] = reason
+        elif bad := unusable_character(column.name):
+            raise RecipeError(
+                f"the name of column {column.name!r} has the character {bad!r}, which none of a "
+                "field may have: rename it, or leave it out with --ignore"
+            )
         else:
             kinds[column.name] = override_of(column.name, recipe).kind or _kind(column)
     clocks = _clocks(train, kinds, recipe)

@@ -106,6 +106,32 @@ def test_every_kind_of_table_gets_the_verdicts_of_its_records(
     assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("what", "options", "words"),
+    [
+        ("t.csv", ["--revision", 3], "--revision needs --classes"),
+        ("t.csv", ["--jobs", 2], "--jobs needs an archive"),
+        ("t.csv", ["--engine", "ray"], "needs an archive"),
+        (".", ["--force"], "--force needs one table"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    invoke: Callable[..., Result],
+    table: pl.DataFrame,
+    bundle: Path,
+    tmp_path: Path,
+    what: str,
+    options: list[object],
+    words: str,
+) -> None:
+    table.write_csv(tmp_path / "t.csv")
+    out = tmp_path / "out"
+    ended = invoke(tmp_path / what, "--bundle", bundle, "--out", out, *options)
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("name", ["o.csv", "o.csv.gz", "o.parquet"])
 def test_the_command_writes_what_the_ending_says_and_counts_on_stderr(
     name: str, table: pl.DataFrame, bundle: Path, tmp_path: Path

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
 
 from models.telemetry.mapping import Mapping
-from service.offline.replay import Recording, ReplayError
+from service.offline.replay import Body, Recording, ReplayError, Sender
 
 MAPPING = Mapping.parse(
     """
@@ -54,3 +58,31 @@ def test_a_table_without_times_is_refused_in_a_line(
 ) -> None:
     with pytest.raises(ReplayError, match=words):
         recording(tmp_path, time=times)
+
+
+def test_a_sender_keeps_the_path_of_its_address_and_connects_again_after_a_silence() -> None:
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version, timeout = "HTTP/1.1", 0.05  # idle connections are closed
+
+        def do_POST(self) -> None:
+            paths.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        with closing(Sender(f"http://127.0.0.1:{server.server_port}/faultcube/")) as sender:
+            for _ in range(2):
+                sender.send(Body(0.0, 1, b"{}"))
+                time.sleep(0.5)
+        server.shutdown()
+        with pytest.raises(ReplayError, match="nobody answers"):
+            Sender("http://127.0.0.1:9").send(Body(0.0, 1, b"{}"))
+    assert paths == ["/faultcube/ingest/telegraf"] * 2

@@ -384,7 +384,14 @@ def test_numbers_that_name_rows_things_or_times_are_no_fields(
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"), [("x" * 201, "201 characters"), ("rx_duplicated_0", "called 'rx'")]
+    ("name", "complaint"),
+    [
+        ("x" * 201, "201 characters"),
+        ("rx_duplicated_0", "called 'rx'"),
+        ('rx "a"', "rename it, or leave it out"),
+        ("rx\\tx", "rename it"),
+        ("rx\ttx", "rename it"),
+    ],
 )
 def test_a_column_name_that_cannot_be_served_is_refused(name: str, complaint: str) -> None:
     table = table_with(name, [float(i % 3) for i in range(40)])
