@@ -72,10 +72,11 @@ class RequestLog:
 
     def __call__(self, scope: Scope, status: int, seconds: float) -> None:
         """Log a request."""
-        if RequestInfo.of(scope).is_change and (status < _FAILED or self._may_write()):
-            audit.info("change", extra=_line(scope, status, seconds))
-        elif self.all or (not self.none and status >= _FAILED and self._may_write()):
-            log.info("request", extra=_line(scope, status, seconds))
+        is_change, failed = RequestInfo.of(scope).is_change, status >= _FAILED
+        named = is_change or (failed and not self.none)
+        if self.all or (named and (not failed or self._may_write())):
+            logger, event = (audit, "change") if is_change else (log, "request")
+            logger.info(event, extra=_line(scope, status, seconds))
 
     def _may_write(self) -> bool:
         second = int(self.clock())

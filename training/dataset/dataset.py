@@ -176,8 +176,11 @@ def load_dataset(
     _check_width(schema, recipe)
     rows: dict[Part, Rows] = {}
     notes = [*read.notes]
-    if split.by == "random":
-        notes.append(_RANDOM_DEV if recipe.test_table else _RANDOM)
+    dev_calibrates = recipe.calibration == "dev"
+    if split.by == "random" and not recipe.test_table:
+        notes.append(_RANDOM)
+    elif split.by == "random" and dev_calibrates:
+        notes.append(_RANDOM_DEV)
     for part, table in parts.items():
         rows[part], infinite = _encode(table, schema, classes, recipe.label, part)
         if infinite:
@@ -186,7 +189,8 @@ def load_dataset(
         rows = _at_common_levels(rows, schema, recipe)
         named = " / ".join(recipe.sites)
         notes.append(_ADAPTED.format(named))
-    notes += small_classes(classes, carried, counts, recipe.least_records)
+    least = recipe.least_records
+    notes += small_classes(classes, carried, counts, least, dev_calibrates=dev_calibrates)
     return Dataset(
         schema,
         classes,
@@ -265,7 +269,7 @@ def _check_width(schema: Schema, recipe: Recipe) -> None:
             f"{len(schema):,} columns are fields, a model takes {MOST_FIELDS:,}: leave some out "
             "with --ignore"
         )
-    width = sum(2 if field.required else 3 for field in schema.fields)
+    width = sum(len(field.categories) or (2 if field.required else 3) for field in schema.fields)
     if recipe.encoder.linear and 4 * width**2 > MOST_BYTES:
         raise RecipeError(
             f"{len(schema):,} fields are too many to be whitened: leave some out with --ignore, or "

@@ -110,15 +110,21 @@ def carried_classes(counts: Counts, recipe: Recipe) -> tuple[str, ...]:
 
 
 def small_classes(
-    classes: Sequence[str], carried: Collection[str], counts: Counts, least: int
+    classes: Sequence[str],
+    carried: Collection[str],
+    counts: Counts,
+    least: int,
+    *,
+    dev_calibrates: bool = True,
 ) -> Iterator[str]:
-    """Yield a note on each class that is carried, has few train rows, or no dev row.
+    """Yield a note on each class that is carried, has few train rows, or no row to calibrate it.
 
     Args:
         classes: their names, that of good traffic first.
         carried: those that are not fitted.
         counts: of their rows.
         least: train and dev rows that a fit needs.
+        dev_calibrates: whether radii are those of the dev rows.
     """
     if all(counts[name] < least for name in classes[1:]):
         yield f"no fault class has {least} train and dev rows (least_records): fitted all the same"
@@ -131,5 +137,5 @@ def small_classes(
             continue
         if counts.train[name] < _FEW:
             yield f"class {name!r} has {counts.train[name]} train rows: too few to know it by"
-        if not counts.dev[name]:
+        if dev_calibrates and not counts.dev[name]:
             yield f"class {name!r} has no dev row: its radius is that of all classes together"

@@ -20,8 +20,8 @@ from training.recipe import EncoderRecipe, Growth, View
 
 Numbers = npt.NDArray[np.float64]
 
-BLOCK = 16384
-"""Records that are scaled or embedded at a time: a million would take gigabytes."""
+_BLOCK, _CELLS = 16384, 1 << 23
+"""Records that are worked on at a time, and values of them: a million would take gigabytes."""
 CUT = 10.0
 """Scaled values are cut here, in standard deviations: no input can overflow."""
 _TINY, FAR = 1e-30, 1e30
@@ -38,6 +38,12 @@ _NARROW = 1e-3
 """Of the distance between quartiles, the least width of a bin: a narrower one would show rounding
 as a step."""
 _SHRINKAGE = 0.01  # Share of the mean variance in the diagonal of a covariance
+
+
+def in_blocks(matrix: Matrix) -> tuple[Tensor, ...]:
+    """Split float32 [n, fields] into blocks of records that are worked on at a time."""
+    records = max(1, min(_BLOCK, _CELLS // matrix.shape[1]))
+    return torch.split(torch.from_numpy(matrix), records)
 
 
 class Scaling(nn.Module):
@@ -276,7 +282,7 @@ class Encoder(nn.Module):
         columns = self.scaling.columns(recipe.views)
         self.columns = _indices(columns)
         with torch.inference_mode():  # in blocks, since bins take most of the memory
-            blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+            blocks = in_blocks(matrix)
             # A copy: a slice would keep the bins of its block.
             plain = [self.scaling(block)[:, : self.scaling.plain].clone() for block in blocks]
             scaled = torch.cat(plain)
@@ -321,7 +327,7 @@ class Encoder(nn.Module):
             growth: random or boosted trees.
             seed: of the trees.
         """
-        blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+        blocks = in_blocks(matrix)
         with torch.inference_mode():
             values = torch.cat([self.scaling.unscaled(self._pooled(block)) for block in blocks])
         self.forest = Forest.grow(values.numpy(), labels, growth, seed)

@@ -40,7 +40,7 @@ from training.fitting.cross import (
     measure_held_out,
     measures_all,
 )
-from training.fitting.encoder import BLOCK, COARSE, Encoder
+from training.fitting.encoder import COARSE, Encoder, in_blocks
 from training.fitting.families import choose_families
 from training.fitting.fit import Epoch, fit
 from training.fitting.forest_choice import Variant, choose_forest, measure_variants, variants_of
@@ -401,7 +401,7 @@ class SiameseClassifier(
         # A row's last float32 digit depends on the rows beside it; rounded from float64 it does
         # not.
         encoder = copy.deepcopy(self.encoder_).double()
-        blocks = torch.split(torch.from_numpy(matrix), BLOCK)
+        blocks = in_blocks(matrix)
         with one_thread():
             points = torch.cat([encoder(block.double()).float() for block in blocks])
         embeddings: Matrix = points.numpy()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
@@ -11,7 +12,7 @@ from sklearn.metrics import f1_score
 from models.schema import Schema
 from training.dataset.dataset import Dataset, Rows, groups_of, order_of
 from training.dataset.families import Families, find_families, name_of
-from training.fitting.cross import FOLDS, Folds, folds_of
+from training.fitting.cross import FOLDS, Folds, can_measure, folds_of
 from training.fitting.pooling import Pooling
 from training.recipe import Recipe, RecipeError
 
@@ -43,7 +44,8 @@ def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
     if recipe.pool == "no" or not families:
         return Choice((), "")
     rows = dataset.known
-    groups = groups_of(rows, recipe.groupings, FOLDS, order_of(rows, recipe.time))
+    serves = partial(can_measure, rows.labels, recipe.fit.seed)  # as where radii are measured
+    groups = groups_of(rows, recipe.groupings, FOLDS, order_of(rows, recipe.time), serves)
     if groups is None:
         return Choice((), f"{_described(families)} are not pooled: no groups to judge by")
     folds = folds_of(groups.numbers, recipe.fit.seed)

@@ -12,7 +12,7 @@ from models.decision import distances_between
 from models.schema import Matrix, Schema
 from training.dataset.dataset import Labels, Rows
 from training.fitting import processes
-from training.fitting.encoder import BLOCK, Encoder
+from training.fitting.encoder import Encoder, in_blocks
 from training.fitting.losses import BatchLoss, make_loss
 from training.recipe import EncoderRecipe, FitRecipe, RecipeError
 
@@ -182,8 +182,8 @@ def embed(encoder: Encoder, matrix: Matrix) -> Matrix:
     """Embed without gradients: float32 [n, fields] to float32 [n, N]."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    blocks = torch.split(torch.from_numpy(matrix), BLOCK)
-    embeddings: Matrix = torch.cat([encoder(block.to(device)).cpu() for block in blocks]).numpy()
+    blocks = [encoder(block.to(device)).cpu() for block in in_blocks(matrix)]
+    embeddings: Matrix = torch.cat(blocks).numpy()
     return embeddings
 
 

@@ -99,6 +99,23 @@ def fail(record: dict[str, str]) -> None:
     raise ValueError(f"broken {len(record)}")
 
 
+@pytest.mark.parametrize("which", ["failed", "all"])
+def test_a_failed_change_counts_once(caplog: pytest.LogCaptureFixture, which: str) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    watch = RequestLog(which, lambda: now)
+    scope = {"method": "POST", "path": "/classes"}
+    RequestInfo({}, "x", is_change=True).attach(scope)
+    for _ in range(70):
+        watch(scope, 503, 0.001)
+    changes = [r for r in caplog.records if r.getMessage() == "change"]
+    assert len(changes) == (70 if which == "all" else 50)
+    now = 1.5
+    watch(scope, 503, 0.001)
+    left_out = [vars(r)["number"] for r in caplog.records if "not logged" in r.getMessage()]
+    assert left_out == ([] if which == "all" else [20])
+
+
 @pytest.mark.usefixtures("root_logger")
 def test_json_logs_are_one_object_a_line_for_us_and_for_uvicorn(
     capsys: pytest.CaptureFixture[str],

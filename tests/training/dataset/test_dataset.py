@@ -264,7 +264,8 @@ def test_random_dev_rows_beside_a_test_table_are_warned_of_for_what_they_are(
     )
     read = load_dataset(recipe)
     assert (len(read.train), len(read.dev), len(read.test)) == (192, 48, 60)  # nothing is lost
-    (note,) = load_dataset(recipe).notes
+    assert read.notes == ()  # they are trained on, and calibrate nothing
+    (note,) = load_dataset(recipe.model_copy(update={"calibration": "dev"})).notes
     assert "dev rows were drawn at random" in note
     assert "flatter" not in note
 

@@ -89,3 +89,9 @@ def test_too_little_good_traffic_is_refused_with_what_is_needed() -> None:
     )
     with pytest.raises(RecipeError, match="'good', has 9 train and dev rows, 10 are needed"):
         carried_classes(counts({"good": 4, "slow": 30}, {"good": 5}), recipe)
+
+
+def test_a_class_without_dev_rows_is_only_noted_where_they_calibrate() -> None:
+    rows = counts({"good": 50, "new": 50}, {"good": 9})
+    assert [*small_classes(["good", "new"], [], rows, 10, dev_calibrates=False)] == []
+    assert len([*small_classes(["good", "new"], [], rows, 10)]) == 1
