@@ -13,7 +13,7 @@ from models.encoder import Encoder, EncoderError
 from models.model import Enrolled, Model, Verdict
 from models.names import UNKNOWN
 from models.reference import Reference
-from models.schema import Fault, Field, RecordError, Schema
+from models.schema import Field, FieldError, RecordError, Schema
 
 __all__ = [
     "UNKNOWN",
@@ -25,8 +25,8 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Enrolled",
-    "Fault",
     "Field",
+    "FieldError",
     "Manifest",
     "Model",
     "NearestCentroid",

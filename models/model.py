@@ -21,7 +21,7 @@ from models.decision import Decisions, NearestCentroid, log_prior_of
 from models.encoder import Encoder, EncoderError
 from models.names import UNKNOWN
 from models.reference import REFERENCE, Reference
-from models.schema import Fault, Matrix, RecordError, Schema
+from models.schema import FieldError, Matrix, RecordError, Schema
 from models.support import ROUNDING, support_radius
 from models.telemetry import mapping as telemetry
 
@@ -297,5 +297,5 @@ def _records(examples: bytes) -> list[dict[str, Any]]:
     except (ValueError, TypeError, KeyError, RecursionError):
         records = None
     if not isinstance(records, list) or not records:
-        raise RecordError([Fault(0, None, "an object of fields", "no such record")])
+        raise RecordError([FieldError(0, None, "an object of fields", "no such record")])
     return records

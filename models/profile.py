@@ -34,7 +34,7 @@ __all__ = [
     "Level",
     "Profile",
     "ProfileError",
-    "Trial",
+    "ProfileTrial",
     "compare",
     "learned_from",
     "level_of",
@@ -257,7 +257,7 @@ def compare(profile: Profile, schema: Schema) -> list[Comparison]:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ProfileTrial:
     """What a model says of the records that a profile was learned from.
 
     Attributes:
@@ -281,9 +281,11 @@ class Trial:
             )
 
 
-def try_out(model: Model, profile: Profile, matrix: Matrix) -> Trial:
+def try_out(model: Model, profile: Profile, matrix: Matrix) -> ProfileTrial:
     """Classify the records that a profile was learned from: float32 [n, fields]."""
     before = Counter(model.labels(model.decide(matrix)))
     decisions = model.decide(Adaptation.of(profile, model.schema)(matrix))
     good = int(np.count_nonzero(model.are_good(decisions)))
-    return Trial(len(matrix), before, Counter(model.labels(decisions)), 1 - good / len(matrix))
+    return ProfileTrial(
+        len(matrix), before, Counter(model.labels(decisions)), 1 - good / len(matrix)
+    )

@@ -21,8 +21,8 @@ import pydantic
 __all__ = [
     "LARGEST",
     "UNSEEN",
-    "Fault",
     "Field",
+    "FieldError",
     "Kind",
     "Matrix",
     "Misfits",
@@ -58,7 +58,7 @@ _EXTRA = ("only fields of the schema", "a field it does not have")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FieldError:
     """What is wrong with one field of one record; holds no value the sender sent.
 
     Attributes:
@@ -82,14 +82,14 @@ class Fault:
 class RecordError(ValueError):
     """Records that do not fit the schema; `faults` lists what is wrong with them."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[FieldError]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(map(str, self.faults)))
 
     @classmethod
     def of_request(cls, field: str | None, expected: str, got: str) -> RecordError:
         """Return an error about the request itself instead of one of its records."""
-        return cls([Fault(None, field, expected, got)])
+        return cls([FieldError(None, field, expected, got)])
 
 
 def unusable_character(name: str) -> str | None:
@@ -202,9 +202,9 @@ class Field(pydantic.BaseModel):
                 return self.categories[int(number)]
         return float(str(number))
 
-    def fault(self, record: int, got: str) -> Fault:
+    def fault(self, record: int, got: str) -> FieldError:
         """Return the fault of a record that has something else in this field."""
-        return Fault(record, self.name, self.expected, got)
+        return FieldError(record, self.name, self.expected, got)
 
     def encode(self, values: Sequence[object]) -> Matrix | None:
         """Encode the column's values as float32 [n], NaN where missing.
@@ -371,7 +371,7 @@ class Schema:
             columns.append(column)
         return columns
 
-    def _faults(self, records: Sequence[object], ignore_extra: bool) -> Iterator[Fault]:
+    def _faults(self, records: Sequence[object], ignore_extra: bool) -> Iterator[FieldError]:
         """Search records that `_columns` rejected for what is wrong, block by block."""
         for start in range(0, len(records), _BLOCK):
             block = records[start : start + _BLOCK]
@@ -381,11 +381,11 @@ class Schema:
                 if isinstance(record, Mapping):
                     yield from self._faults_of(index, record, ignore_extra)
                 else:
-                    yield Fault(index, None, "an object of fields", describe(record))
+                    yield FieldError(index, None, "an object of fields", describe(record))
 
     def _faults_of(
         self, index: int, record: Mapping[object, object], ignore_extra: bool
-    ) -> Iterator[Fault]:
+    ) -> Iterator[FieldError]:
         for field in self.fields:
             if field.name not in record:
                 if field.required:
@@ -395,11 +395,11 @@ class Schema:
         if not ignore_extra:
             yield from self.extra_faults(index, record)
 
-    def extra_faults(self, index: int, record: Mapping[object, object]) -> Iterator[Fault]:
+    def extra_faults(self, index: int, record: Mapping[object, object]) -> Iterator[FieldError]:
         """Yield a fault for each field of a record that the schema does not have."""
         for name in record:
             if name not in self._by_name:
-                yield Fault(index, str(name)[:100], *_EXTRA)
+                yield FieldError(index, str(name)[:100], *_EXTRA)
 
 
 def describe(value: object) -> str:

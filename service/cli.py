@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from models.profile import Comparison, Trial
+    from models.profile import Comparison, ProfileTrial
     from service.offline.archive_units import Job
     from service.offline.batch import Counts
     from service.settings import Settings
@@ -517,7 +517,7 @@ def _print_levels(compared: list[Comparison], missing: tuple[str, ...]) -> None:
         typer.echo(f"missing in every record, left as they are: {', '.join(missing)}")
 
 
-def _print_trial(trial: Trial) -> None:
+def _print_trial(trial: ProfileTrial) -> None:
     labels = sorted(trial.before.keys() | trial.after.keys())
     width = max(5, *map(len, labels))
     typer.echo(f"\n{'label':<{width}}  {'before':>7}  {'after':>7}")

@@ -33,7 +33,7 @@ from training.onnx.export import ExportError
 from training.recipe import FewShot, Recipe, RecipeError
 from training.reports.comparison_page import run_comparison
 from training.reports.plain_words import in_words, verdict_on_data
-from training.retrain import TOLERANCE, Outcome, fallen, recipe_changes, retrain, target_of
+from training.retrain import TOLERANCE, Outcome, describe_falls, recipe_changes, retrain, target_of
 from training.train import Fitted, join_training
 from training.train import train as train_bundle
 
@@ -246,7 +246,7 @@ def _compare(outcome: Outcome, running: str, good: str) -> None:
     _print_scores("test rows", good, *outcome.test)
     if outcome.new:
         named = ", ".join(outcome.new)
-        falls = fallen(outcome.test[1], outcome.whole) or "nothing falls"
+        falls = describe_falls(outcome.test[1], outcome.whole) or "nothing falls"
         typer.echo(
             f"(both without {named}, of which there is no test row and which the running bundle "
             f"does not know; with it: {falls})"

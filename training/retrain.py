@@ -93,7 +93,7 @@ def retrain(
     return Outcome(bundle, fitted, test, new, whole, feedback, worse)
 
 
-def fallen(before: Scores, after: Scores) -> str:
+def describe_falls(before: Scores, after: Scores) -> str:
     """Return the classes whose recall fell, the one that fell most first; empty if none did."""
     falls = {label: recall - after.recall[label] for label, recall in before.recall.items()}
     named = [
@@ -239,12 +239,12 @@ def _worse(
     test: tuple[Scores, Scores], feedback: tuple[Scores, Scores] | None, tolerance: float
 ) -> tuple[str, ...]:
     before, after = (scores.macro_f1 for scores in test)
-    allowed = f", where {tolerance:g} is allowed" + _in_brackets(fallen(*test))
+    allowed = f", where {tolerance:g} is allowed" + _in_brackets(describe_falls(*test))
     checks = [("macro-F1 on the test rows", before, after, tolerance, allowed)]
     if feedback:
         before, after = (scores.accuracy for scores in feedback)
         name = "accuracy on the added rows that were held back"
-        checks.append((name, before, after, 0, _in_brackets(fallen(*feedback))))
+        checks.append((name, before, after, 0, _in_brackets(describe_falls(*feedback))))
     return tuple(
         f"{name} fell from {before:.4f} to {after:.4f}, by {before - after:.4f}{more}"
         for name, before, after, limit, more in checks

@@ -12,7 +12,7 @@ from fastapi import Path as InPath
 from starlette.requests import Request
 
 from service.api.docs import answers
-from service.api.schemas import Activated, OnShelf, Shadowed, Shelved
+from service.api.schemas import Activated, BundleList, ListedBundle, Shadowed
 from service.bundles.repository import (
     POINTER,
     Choice,
@@ -43,9 +43,9 @@ router = APIRouter(tags=["Models"])
     "/models",
     summary="The bundles at hand",
     response_model_exclude_unset=True,
-    **answers(Shelved, NOT_READY),
+    **answers(BundleList, NOT_READY),
 )
-def models(request: Request) -> Shelved:
+def models(request: Request) -> BundleList:
     """List the folders that are watched: each is served, pending, idle or refused, and says why."""
     state = state_of(request)
     try:
@@ -58,8 +58,8 @@ def models(request: Request) -> Shelved:
     refused = {} if state.mirror is None else state.mirror.found().refused
     listed = [_described(state, entry, choice, refused.pop(entry.folder, "")) for entry in entries]
     for folder, reason in refused.items():  # only in the object store
-        listed.append(OnShelf(folder=folder, served=False, state="refused", reason=reason))
-    return Shelved(models=sorted(listed, key=lambda entry: entry.folder))
+        listed.append(ListedBundle(folder=folder, served=False, state="refused", reason=reason))
+    return BundleList(models=sorted(listed, key=lambda entry: entry.folder))
 
 
 @router.get(
@@ -154,7 +154,7 @@ def _choice(state: State) -> Choice | RepositoryError:
 
 def _described(
     state: State, entry: Entry, choice: Choice | RepositoryError, refused: str
-) -> OnShelf:
+) -> ListedBundle:
     """Describe a folder; `refused` says why what the object store has for it now is refused."""
     is_pinned = (
         isinstance(choice, Choice)
@@ -172,6 +172,6 @@ def _described(
     served = condition == "served"
     if refused:
         reason = f"{reason}; what is in the object store now is refused: {refused}"
-    return OnShelf.model_validate(
+    return ListedBundle.model_validate(
         {"folder": entry.folder, "served": served, "state": condition, "reason": reason, **present}
     )

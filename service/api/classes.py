@@ -21,7 +21,7 @@ from service.api.docs import answers
 from service.api.forms import Form
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, NoSuchRevisionError, StoredClass, SupportRecord
-from service.classes.responses import Changed, History, Known, KnownClass, KnownInFull
+from service.classes.responses import Changed, ClassDetail, ClassList, History, ListedClass
 from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, Plan, describe
 from service.runtime.profile_changes import in_training_units
 from service.runtime.state import state_of
@@ -168,22 +168,22 @@ class Amendment(Form):
     """Whether it is out of use."""
 
 
-@router.get("/classes", summary="The classes", **answers(Known, problems.NOT_READY))
+@router.get("/classes", summary="The classes", **answers(ClassList, problems.NOT_READY))
 def classes(request: Request) -> Response:
     """List the classes that decide, and those that are hidden or parked, at one revision."""
     enrolment = state_of(request).enrolment
-    described = [KnownClass.of(enrolment, name) for name in enrolment.names]
-    return Known(revision=enrolment.snapshot.revision, classes=described).response()
+    described = [ListedClass.of(enrolment, name) for name in enrolment.names]
+    return ClassList(revision=enrolment.snapshot.revision, classes=described).response()
 
 
 @router.get(
     "/classes/{name}",
     summary="A class",
-    **answers(KnownInFull, problems.NO_SUCH_CLASS, problems.NOT_READY, problems.INVALID_RECORDS),
+    **answers(ClassDetail, problems.NO_SUCH_CLASS, problems.NOT_READY, problems.INVALID_RECORDS),
 )
 def one_class(request: Request, name: InName) -> Response:
     """Show a class with its support records and its distance to every other class."""
-    return describe(state_of(request).enrolment, name, KnownInFull).response()
+    return describe(state_of(request).enrolment, name, ClassDetail).response()
 
 
 @router.post(

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models import Fault, RecordError
+from models import FieldError, RecordError
 from models.names import composed
 from service.api.docs import ARROW
 from service.formats import arrow_reader
@@ -343,14 +343,14 @@ def _options(query: bytes) -> Options:
         if name == "site":
             site = composed(value)
             if not site:
-                faults.append(Fault(None, name, "the name of a site", "nothing"))
+                faults.append(FieldError(None, name, "the name of a site", "nothing"))
             continue
         values = _VALUES.get(name)
         if values is None:
-            faults.append(Fault(None, name, f"only {_KNOWN}", "a parameter not known"))
+            faults.append(FieldError(None, name, f"only {_KNOWN}", "a parameter not known"))
         elif value not in values:
             expected = " or ".join(sorted(values, reverse=True))
-            faults.append(Fault(None, name, expected, "something else"))
+            faults.append(FieldError(None, name, expected, "something else"))
         else:
             chosen[name] = value == values[1]
     if faults:

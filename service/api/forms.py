@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import pydantic
 from starlette.requests import Request
 
-from service.formats.json_text import check_unique, unmarked
+from service.formats.json_text import check_unique, without_bom
 from service.runtime.state import state_of
 from service.web import body
 from service.web.middleware import RequestInfo
@@ -58,8 +58,8 @@ async def read(request: Request, form: type[F]) -> tuple[F, bytes]:
         seconds=state.settings.body_seconds,
     )
     try:
-        read = form.model_validate_json(unmarked(content))
-        check_unique(unmarked(content), "records")
+        read = form.model_validate_json(without_bom(content))
+        check_unique(without_bom(content), "records")
         return read, bytes(content)
     except pydantic.ValidationError as error:
         raise _problem(error) from error

@@ -33,7 +33,7 @@ from service.classes.entities import AwayError
 from service.classes.responses import Changed
 from service.incidents import storage
 from service.incidents.incident import MAX_KEPT, Incident
-from service.incidents.responses import FoundIncidents, KnownIncident, KnownIncidentInFull
+from service.incidents.responses import IncidentDetail, IncidentPage, ListedIncident
 from service.incidents.storage import (
     MAX_COMMENTS,
     NoSuchIncidentError,
@@ -62,9 +62,9 @@ _CHANGE_PROBLEMS = (
     problems.NOT_READY,
     problems.DATABASE_UNAVAILABLE,
 )
-_CHANGE = answers(KnownIncidentInFull, *_CHANGE_PROBLEMS) | {"dependencies": [Depends(admin)]}
+_CHANGE = answers(IncidentDetail, *_CHANGE_PROBLEMS) | {"dependencies": [Depends(admin)]}
 _CHANGE_BY_FORM = _CHANGE | answers(
-    KnownIncidentInFull, *problems.BODY_PROBLEMS, *_CHANGE_PROBLEMS, problems.LIMIT_REACHED
+    IncidentDetail, *problems.BODY_PROBLEMS, *_CHANGE_PROBLEMS, problems.LIMIT_REACHED
 )
 _ALERTMANAGER = "alertmanager"
 
@@ -90,7 +90,7 @@ class NewComment(Form):
 Place = Annotated[int, pydantic.Field(ge=0, lt=MAX_KEPT)]
 
 
-class Lesson(Form):
+class ClassToTeach(Form):
     """A class to enrol from the records of an incident."""
 
     name: GivenName
@@ -121,7 +121,7 @@ class Acknowledged(ResponseModel):
 @router.get(
     "/incidents",
     summary="The incidents",
-    **answers(FoundIncidents, problems.INVALID_RECORDS, problems.DATABASE_UNAVAILABLE),
+    **answers(IncidentPage, problems.INVALID_RECORDS, problems.DATABASE_UNAVAILABLE),
 )
 async def incidents(
     request: Request,
@@ -160,8 +160,8 @@ async def incidents(
         raise _away(error) from error
     shown, last = found[:limit], found[limit - 1 : limit]
     more = _cursor(last[0].incident) if len(found) > limit else None
-    return FoundIncidents(
-        kept=state.incidents.kept, incidents=[KnownIncident.of(each) for each in shown], next=more
+    return IncidentPage(
+        kept=state.incidents.kept, incidents=[ListedIncident.of(each) for each in shown], next=more
     ).response()
 
 
@@ -169,7 +169,7 @@ async def incidents(
     "/incidents/{id}",
     summary="An incident",
     **answers(
-        KnownIncidentInFull,
+        IncidentDetail,
         problems.NO_SUCH_INCIDENT,
         problems.INVALID_RECORDS,
         problems.DATABASE_UNAVAILABLE,
@@ -244,7 +244,7 @@ async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Respon
     "/incidents/{id}/teach",
     summary="Enrol its records as a class",
     status_code=201,
-    openapi_extra=forms.described(Lesson),
+    openapi_extra=forms.described(ClassToTeach),
     **_CHANGE
     | answers(
         Changed,
@@ -259,7 +259,7 @@ async def not_a_fault(request: Request, id: InId, change: WithHeaders) -> Respon
 )
 async def teach(request: Request, id: InId, change: WithOptions) -> Response:  # noqa: A002
     """Teach the service what this was, from its first records; as `POST /classes` does."""
-    form, content = await forms.read(request, Lesson)
+    form, content = await forms.read(request, ClassToTeach)
     state = state_of(request)
     incident = (await to_thread.run_sync(_stored, state, id)).incident
     records = _own_records(incident) if form.records is None else _chosen(incident, form.records)
@@ -358,7 +358,7 @@ def _shown(state: State, id_: str) -> Response:
         history = state.incidents.storage.history(id_)
     except AwayError as error:
         raise _away(error) from error
-    return KnownIncidentInFull.of(stored, history=history).response()
+    return IncidentDetail.of(stored, history=history).response()
 
 
 def _note(

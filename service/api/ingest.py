@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.docs import answers
 from service.api.endpoint import decompressed, refuse_method
 from service.formats.errors import MalformedInputError
-from service.formats.json_text import unmarked
+from service.formats.json_text import without_bom
 from service.ingest import snappy
 from service.ingest.receivers import ANY, RECEIVERS, Receiver, receiver_of
 from service.runtime.relay import Receipt
@@ -107,7 +107,7 @@ class IngestEndpoint:
             elif encoding != "identity":
                 steps = decompressed(data, encoding, limit, budget)
                 data = await self.state.scheduler.run_sliced(steps)
-            content = bytes(unmarked(data))
+            content = bytes(without_bom(data))
             return _accepted(receiver, await self.ingestion.take(receiver, content))
         finally:
             budget.release(len(data))

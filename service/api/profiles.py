@@ -19,7 +19,7 @@ from service.api.docs import answers
 from service.api.forms import Form
 from service.classes.enrolment import Enrolment
 from service.classes.entities import NoSuchRevisionError, StoredProfile
-from service.classes.profile_responses import KnownProfile, KnownProfileInFull, KnownProfiles
+from service.classes.profile_responses import ListedProfile, ProfileDetail, ProfileList
 from service.classes.responses import Changed
 from service.runtime.class_changes import Change
 from service.runtime.profile_changes import learn_from
@@ -75,7 +75,7 @@ def _whole(number: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-class Lesson(Form):
+class ProfileSource(Form):
     """What to learn a profile from: records, or traffic to come."""
 
     model_config = pydantic.ConfigDict(json_schema_extra=_one_of_both)
@@ -97,20 +97,20 @@ class Lesson(Form):
         return self
 
 
-@router.get("/profiles", summary="The sites", **answers(KnownProfiles, problems.NOT_READY))
+@router.get("/profiles", summary="The sites", **answers(ProfileList, problems.NOT_READY))
 def profiles(request: Request) -> Response:
     """List the sites that have a profile, or are learning one, at one revision."""
     enrolment = state_of(request).enrolment
     snapshot, schema = enrolment.snapshot, enrolment.base.schema
-    described = [KnownProfile.of(stored, schema) for stored in snapshot.profiles.values()]
-    return KnownProfiles(revision=snapshot.revision, profiles=described).response()
+    described = [ListedProfile.of(stored, schema) for stored in snapshot.profiles.values()]
+    return ProfileList(revision=snapshot.revision, profiles=described).response()
 
 
 @router.get(
     "/profiles/{site}",
     summary="A site",
     **answers(
-        KnownProfileInFull,
+        ProfileDetail,
         problems.NO_SUCH_PROFILE,
         problems.NOT_READY,
         problems.INVALID_RECORDS,
@@ -122,7 +122,7 @@ def one_profile(request: Request, site: InSite) -> Response:
     enrolment = state.enrolment
     stored = _stored(enrolment, site)
     local = state.sites.get(site)
-    return KnownProfileInFull.of(
+    return ProfileDetail.of(
         stored,
         enrolment.base.schema,
         collected=local.records if local and stored.learn else None,
@@ -133,7 +133,7 @@ def one_profile(request: Request, site: InSite) -> Response:
 @router.post(
     "/profiles/{site}",
     summary="Learn the profile of a site",
-    openapi_extra=forms.described(Lesson),
+    openapi_extra=forms.described(ProfileSource),
     **_LEARN,
 )
 async def learn(request: Request, site: NewSite, change: WithOptions) -> Response:
@@ -143,7 +143,7 @@ async def learn(request: Request, site: NewSite, change: WithOptions) -> Respons
     until then they are taken as they are. Records of which most stay other than good are refused,
     unless `force` is given.
     """
-    form, content = await forms.read(request, Lesson)
+    form, content = await forms.read(request, ProfileSource)
 
     def plan(enrolment: Enrolment) -> Change:
         sites = enrolment.snapshot.profiles

@@ -17,16 +17,16 @@ __all__ = [
     "About",
     "Activated",
     "Alive",
+    "BundleList",
     "BundleName",
     "Classified",
     "Embedded",
     "Error",
+    "ListedBundle",
     "Noted",
-    "OnShelf",
     "Problem",
     "Ready",
     "Shadowed",
-    "Shelved",
 ]
 
 
@@ -123,7 +123,7 @@ class Ready(ResponseModel):
     """Why it is degraded."""
 
 
-class OnShelf(ResponseModel):
+class ListedBundle(ResponseModel):
     """One bundle at hand."""
 
     folder: str
@@ -144,10 +144,10 @@ class OnShelf(ResponseModel):
     """True for the one that the folder's file `current` names: a newer one does not replace it."""
 
 
-class Shelved(ResponseModel):
+class BundleList(ResponseModel):
     """The bundles at hand."""
 
-    models: list[OnShelf]
+    models: list[ListedBundle]
 
 
 class ShadowClass(ResponseModel):

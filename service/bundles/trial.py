@@ -27,7 +27,7 @@ from models import BundleError, Model
 if TYPE_CHECKING:
     from models.signature import TrustedKeys
 
-__all__ = ["StoppedError", "Trial"]
+__all__ = ["StoppedError", "TrialLoader"]
 
 _STEP_SECONDS: Final = 0.05
 """Between two looks whether the service ends."""
@@ -44,7 +44,7 @@ class StoppedError(BundleError):
         super().__init__(path, "the service is ending")
 
 
-class Trial:
+class TrialLoader:
     """Loads bundles, each in a process of its own first.
 
     Args:

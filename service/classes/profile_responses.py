@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from models import Schema
-from models.profile import Comparison, Trial, compare
+from models.profile import Comparison, ProfileTrial, compare
 from service.classes.entities import StoredProfile
 from service.web.response_model import Omittable, ResponseModel, Share
 
-__all__ = ["KnownProfile", "KnownProfileInFull", "KnownProfiles", "Tried"]
+__all__ = ["ListedProfile", "ProfileDetail", "ProfileList", "Tried"]
 
 
-class KnownProfile(ResponseModel):
+class ListedProfile(ResponseModel):
     """A site."""
 
     site: str
@@ -53,12 +53,12 @@ class KnownProfile(ResponseModel):
         )
 
 
-class KnownProfiles(ResponseModel):
+class ProfileList(ResponseModel):
     """The sites at one revision."""
 
     revision: int
     """Of classes and profiles; they have one history."""
-    profiles: list[KnownProfile]
+    profiles: list[ListedProfile]
 
 
 class AdaptedField(ResponseModel):
@@ -80,7 +80,7 @@ class AdaptedField(ResponseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
-class KnownProfileInFull(KnownProfile):
+class ProfileDetail(ListedProfile):
     """A site with all that is known of it."""
 
     fields: list[AdaptedField]
@@ -121,6 +121,6 @@ class Tried(ResponseModel):
     """Share that is called other than good, adapted."""
 
     @classmethod
-    def of(cls, trial: Trial) -> Self:
+    def of(cls, trial: ProfileTrial) -> Self:
         """Describe a trial."""
         return cls.model_validate(trial, from_attributes=True)

@@ -10,13 +10,13 @@ from models.decision import distances_between
 from service.classes.enrolment import Enrolment
 from service.classes.entities import RevisionEntry, SupportRecord
 from service.classes.preview import Report, RoundedShare
-from service.classes.profile_responses import KnownProfile, Tried
+from service.classes.profile_responses import ListedProfile, Tried
 from service.web.response_model import Omittable, ResponseModel
 
-__all__ = ["Changed", "History", "Known", "KnownClass", "KnownInFull"]
+__all__ = ["Changed", "ClassDetail", "ClassList", "History", "ListedClass"]
 
 
-class KnownClass(ResponseModel):
+class ListedClass(ResponseModel):
     """A class."""
 
     name: str
@@ -66,21 +66,21 @@ class KnownClass(ResponseModel):
         )
 
 
-class Known(ResponseModel):
+class ClassList(ResponseModel):
     """The classes at one revision."""
 
     revision: int
     """Counts the changes; every answer's header `Faultcube-Revision` names the one it used."""
-    classes: list[KnownClass]
+    classes: list[ListedClass]
 
 
 class AtRevision(ResponseModel):
-    """First of two bases of `KnownInFull`, so that the revision is sent first."""
+    """First of two bases of `ClassDetail`, so that the revision is sent first."""
 
     revision: int
 
 
-class KnownInFull(KnownClass, AtRevision):
+class ClassDetail(ListedClass, AtRevision):
     """A class with all that is known of it."""
 
     distances: dict[str, RoundedShare]
@@ -111,9 +111,9 @@ class Changed(ResponseModel):
     """Of classes and profiles, from now on."""
     dry_run: Omittable[bool] = None
     """True when nothing was changed."""
-    described: Annotated[Omittable[KnownClass], pydantic.Field(alias="class")] = None
+    described: Annotated[Omittable[ListedClass], pydantic.Field(alias="class")] = None
     report: Omittable[Report] = None
-    profile: Omittable[KnownProfile] = None
+    profile: Omittable[ListedProfile] = None
     trial: Omittable[Tried] = None
 
 

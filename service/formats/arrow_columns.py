@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models import Fault, Field, RecordError, Schema
+from models import Field, FieldError, RecordError, Schema
 from models.schema import Matrix, Numbers
 from service.formats.errors import MalformedInputError
 
@@ -33,19 +33,19 @@ def check_columns(schema: Schema, columns: pa.Schema, *, ignore_extra: bool) -> 
     """
     names, types = columns.names, dict(zip(columns.names, columns.types, strict=True))
     faults = [
-        Fault(None, name, "only fields of the schema", "a column it does not have")
+        FieldError(None, name, "only fields of the schema", "a column it does not have")
         for name in types.keys() - set(schema.names)
         if not ignore_extra
     ]
     for field in schema.fields:
         kind = types.get(field.name)
         if kind is None and field.required:
-            faults.append(Fault(None, field.name, _expected(field), "no such column"))
+            faults.append(FieldError(None, field.name, _expected(field), "no such column"))
         elif kind is not None and not _fits(field, kind):
             got = f"a column of {_KINDS.get(kind.id, 'another type')}"
-            faults.append(Fault(None, field.name, _expected(field), got))
+            faults.append(FieldError(None, field.name, _expected(field), got))
         elif len(types) < len(names) and names.count(field.name) > 1:
-            faults.append(Fault(None, field.name, "one column", "several"))
+            faults.append(FieldError(None, field.name, "one column", "several"))
     if faults:
         raise RecordError(faults[:_MAX_FAULTS])
 

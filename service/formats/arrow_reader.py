@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from models import Fault, Schema
+from models import FieldError, Schema
 from models.schema import Numbers, describe
 from service.formats.arrow_columns import CategoryEncoder, check_columns, numbers_of
 from service.formats.arrow_ipc import Stream, reading
@@ -105,7 +105,7 @@ class _Columns:
         start: int,
         row: int,
         at: int,
-    ) -> Fault:
+    ) -> FieldError:
         field, number = self._schema.fields[at], columns[at][start + row]
         if field.is_coded:
             got = "null" if np.isnan(number) else "a string"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models import UNKNOWN, Decisions, Fault, Model
+from models import UNKNOWN, Decisions, FieldError, Model
 from models.schema import Matrix
 from service.formats.errors import entry_of
 
@@ -22,7 +22,7 @@ def verdict_batch(
     model: Model,
     *,
     distances: bool = False,
-    faults: Sequence[Fault] | None = None,
+    faults: Sequence[FieldError] | None = None,
 ) -> pa.RecordBatch:
     """Turn decisions into a record batch.
 
@@ -52,7 +52,7 @@ def verdict_batch(
 
 
 def embedding_batch(
-    embeddings: Matrix, model: Model, *, faults: Sequence[Fault] | None = None
+    embeddings: Matrix, model: Model, *, faults: Sequence[FieldError] | None = None
 ) -> pa.RecordBatch:
     """Turn embeddings, float32 [n, N], into a record batch with the column embedding.
 
@@ -79,7 +79,7 @@ class _Rows:
         faults: of the other rows.
     """
 
-    def __init__(self, results: int, faults: Sequence[Fault] | None) -> None:
+    def __init__(self, results: int, faults: Sequence[FieldError] | None) -> None:
         self._faults = faults
         self._is_fault = np.zeros(results + len(faults or ()), np.bool_)
         self._is_fault[[fault.record or 0 for fault in faults or ()]] = True
@@ -125,7 +125,7 @@ class _Rows:
         bundle = {"bundle_name": manifest.name, "bundle_version": manifest.version}
         return pa.record_batch([*columns.values()], pa.schema(fields, bundle))
 
-    def _errors(self, faults: Sequence[Fault]) -> pa.Array:
+    def _errors(self, faults: Sequence[FieldError]) -> pa.Array:
         texts: dict[tuple[str | None, str], str] = {}  # many rows have the same fault
         by_row = {}
         for fault in faults:
@@ -142,7 +142,7 @@ class _Rows:
         return spread
 
 
-def _text(fault: Fault) -> str:
+def _text(fault: FieldError) -> str:
     entry = entry_of(fault)
     prefix = f"field {entry['field']!r}: " if "field" in entry else ""
     return f"{prefix}expected {entry['expected']}, got {entry['got']}"

@@ -9,9 +9,9 @@ from typing import NoReturn
 import numpy as np
 
 from models import RecordError
-from models.schema import Fault, Matrix, Misfits
+from models.schema import FieldError, Matrix, Misfits
 
-__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk", "FaultOf", "reject"]
+__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "Chunk", "FieldErrorOf", "reject"]
 
 CHUNK_RECORDS = 256
 """Records of a chunk whose format is cheap to read, at most."""
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 18
 """Bytes of a chunk that has to be parsed, at most: about two milliseconds of work."""
 _MAX_FAULTS = 10
 
-FaultOf = Callable[[int, int], Fault]
+FieldErrorOf = Callable[[int, int], FieldError]
 """Returns the fault of a cell, by its row in the chunk and the index of its field."""
 
 
@@ -33,11 +33,16 @@ class Chunk:
     """
 
     matrix: Matrix
-    faults: Mapping[int, Fault] = field(default_factory=dict)
+    faults: Mapping[int, FieldError] = field(default_factory=dict)
 
     @classmethod
     def checked(
-        cls, matrix: Matrix, misfits: Misfits | None, fault_of: FaultOf, *, report: bool = False
+        cls,
+        matrix: Matrix,
+        misfits: Misfits | None,
+        fault_of: FieldErrorOf,
+        *,
+        report: bool = False,
     ) -> Chunk:
         """Make a chunk of the records that fit.
 
@@ -70,7 +75,7 @@ class Chunk:
             done = end
 
 
-def reject(misfits: Misfits, fault_of: FaultOf) -> NoReturn:
+def reject(misfits: Misfits, fault_of: FieldErrorOf) -> NoReturn:
     """Raise the first faults as a `RecordError`."""
     raise RecordError(
         [fault_of(row, at) for row, at in np.argwhere(misfits)[:_MAX_FAULTS].tolist()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models import Fault, RecordError
+from models import FieldError, RecordError
 
 __all__ = ["MalformedInputError", "count_error", "entry_of", "printable"]
 
@@ -22,7 +22,7 @@ def count_error(max_records: int, got: str) -> RecordError:
     return RecordError.of_request("records", f"a list of 1 to {max_records} records", got)
 
 
-def entry_of(fault: Fault) -> dict[str, Any]:
+def entry_of(fault: FieldError) -> dict[str, Any]:
     """Return a fault as it is sent: `record` and `field` where it has them, `expected`, `got`."""
     entry: dict[str, Any] = {} if fault.record is None else {"record": fault.record}
     if fault.field is not None:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from pydantic_core import from_json
 
-from models import Fault, RecordError, Schema
+from models import FieldError, RecordError, Schema
 from models.schema import Matrix, describe
 from service.formats.chunk import CHUNK_RECORDS, Chunk
 from service.formats.errors import MalformedInputError, count_error
@@ -29,7 +29,7 @@ _MAX_FAULTS = 10
 _FIRST_LOOK = 1 << 18
 """Bytes that are parsed first; eight times as many follow when they show no fault."""
 _ABSENT: Final = object()
-_VAGUE = Fault(0, None, "a record of the schema", "something else")
+_VAGUE = FieldError(0, None, "a record of the schema", "something else")
 
 
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -130,17 +130,17 @@ class Diagnosis:
         """
         for start in range(0, len(entries), CHUNK_RECORDS):
             matrices = [np.empty((0, len(self._schema)), np.float32)]
-            faults: dict[int, Fault] = {}
+            faults: dict[int, FieldError] = {}
             for index, entry in enumerate(entries[start : start + CHUNK_RECORDS]):
                 row = self._row(entry, detailed=len(faults) < max_detailed)
-                if isinstance(row, Fault):
+                if isinstance(row, FieldError):
                     faults[index] = replace(row, record=first + start + index)
                 else:
                     matrices.append(row)
             max_detailed -= len(faults)
             yield Chunk(np.concatenate(matrices), faults)
 
-    def _row(self, entry: object, *, detailed: bool) -> Matrix | Fault:
+    def _row(self, entry: object, *, detailed: bool) -> Matrix | FieldError:
         if isinstance(entry, msgspec.Raw):
             if (row := self._encode(entry)) is not None:
                 return row
@@ -179,7 +179,7 @@ class Diagnosis:
         if faults := [*islice(self._faults(document, partial=partial), _MAX_FAULTS)]:
             raise RecordError(faults)
 
-    def _faults(self, document: Mapping[str, object], *, partial: bool) -> Iterator[Fault]:
+    def _faults(self, document: Mapping[str, object], *, partial: bool) -> Iterator[FieldError]:
         records = document.get("records", [] if partial else _ABSENT)
         got = None
         if records is _ABSENT:
@@ -196,9 +196,9 @@ class Diagnosis:
         names = f"{', '.join(others)} and {last}" if others else last
         for key, value in document.items():
             if key != "records" and key not in self._options:
-                yield Fault(None, key, f"only {names} in the body", "a key that is not known")
+                yield FieldError(None, key, f"only {names} in the body", "a key that is not known")
             elif key != "records" and not isinstance(value, bool):
-                yield Fault(None, key, "true or false", describe(value))
+                yield FieldError(None, key, "true or false", describe(value))
 
 
 def parse(text: bytes | bytearray, *, partial: bool = False) -> Any:

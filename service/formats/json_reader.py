@@ -26,7 +26,7 @@ from models.schema import LARGEST, Matrix
 from service.formats.chunk import CHUNK_BYTES, Chunk
 from service.formats.errors import MalformedInputError, count_error
 from service.formats.json_diagnosis import DECODE_ERRORS, MAX_DETAILED, Diagnosis, parse
-from service.formats.json_text import check_unique, unmarked
+from service.formats.json_text import check_unique, without_bom
 
 __all__ = ["Body", "JsonDecoder"]
 
@@ -85,7 +85,7 @@ class JsonDecoder:
                 chunk may raise it too.
         """
         reader = self._lenient if ignore_extra else self._strict
-        return reader.read(unmarked(body), report=report)
+        return reader.read(without_bom(body), report=report)
 
     @cached_property
     def _lenient(self) -> _BodyReader:

@@ -8,13 +8,13 @@ from functools import cache
 
 from models import RecordError
 
-__all__ = ["check_unique", "unmarked"]
+__all__ = ["check_unique", "without_bom"]
 
 _MARK = b"\xef\xbb\xbf"
 """What PowerShell and .NET write before UTF-8; parsers may ignore it (RFC 8259, 8.1)."""
 
 
-def unmarked(text: bytes | bytearray) -> bytes | bytearray:
+def without_bom(text: bytes | bytearray) -> bytes | bytearray:
     """Return JSON without a byte-order mark."""
     return text[len(_MARK) :] if text.startswith(_MARK) else text
 

@@ -9,10 +9,10 @@ from service.incidents.incident import Incident
 from service.incidents.storage import HistoryEntry, Stored
 from service.web.response_model import Omittable, ResponseModel
 
-__all__ = ["FoundIncidents", "KnownIncident", "KnownIncidentInFull", "summary_of"]
+__all__ = ["IncidentDetail", "IncidentPage", "ListedIncident", "summary_of"]
 
 
-class KnownMember(ResponseModel):
+class IncidentMember(ResponseModel):
     """A key that takes part in an incident."""
 
     key: str
@@ -27,7 +27,7 @@ class KnownMember(ResponseModel):
     """Whether it is in trouble still."""
 
 
-class KnownEvidence(ResponseModel):
+class IncidentEvidence(ResponseModel):
     """Why a record that opened or changed an incident was judged bad."""
 
     key: str
@@ -37,7 +37,7 @@ class KnownEvidence(ResponseModel):
     """The fields that drove the verdict, as `explain` lists them."""
 
 
-class KnownComment(ResponseModel):
+class IncidentComment(ResponseModel):
     """What somebody wrote."""
 
     at: datetime
@@ -45,7 +45,7 @@ class KnownComment(ResponseModel):
     text: str
 
 
-class KnownChange(ResponseModel):
+class IncidentChange(ResponseModel):
     """A change of an incident."""
 
     sequence: Omittable[int] = None
@@ -77,7 +77,7 @@ class KnownChange(ResponseModel):
         )
 
 
-class KnownIncident(ResponseModel):
+class ListedIncident(ResponseModel):
     """Something that began, where, what, and whether it ended. Times are those of the records."""
 
     id: str
@@ -133,15 +133,15 @@ class KnownIncident(ResponseModel):
         )
 
 
-class KnownIncidentInFull(KnownIncident):
+class IncidentDetail(ListedIncident):
     """An incident with all that is known of it."""
 
-    members: list[KnownMember]
-    evidence: list[KnownEvidence]
-    comments: list[KnownComment]
+    members: list[IncidentMember]
+    evidence: list[IncidentEvidence]
+    comments: list[IncidentComment]
     records: list[dict[str, Any]]
     """Its first records, as the model read them."""
-    history: list[KnownChange]
+    history: list[IncidentChange]
 
     @classmethod
     def of(cls, stored: Stored, *, history: list[HistoryEntry] | None = None, **more: Any) -> Self:
@@ -150,7 +150,7 @@ class KnownIncidentInFull(KnownIncident):
         return super().of(
             stored,
             members=[
-                KnownMember(
+                IncidentMember(
                     key=key,
                     labels=member.labels,
                     first=moment(member.first),
@@ -161,27 +161,27 @@ class KnownIncidentInFull(KnownIncident):
                 for key, member in incident.members.items()
             ],
             evidence=[
-                KnownEvidence(key=e.key, time=moment(e.time), label=e.label, fields=e.fields)
+                IncidentEvidence(key=e.key, time=moment(e.time), label=e.label, fields=e.fields)
                 for e in incident.evidence
             ],
             comments=[
-                KnownComment(at=c.at, who=c.who, text=c.text) for c in stored.people.comments
+                IncidentComment(at=c.at, who=c.who, text=c.text) for c in stored.people.comments
             ],
             records=[
                 {"key": r.key, "time": moment(r.time), "label": r.label, "record": r.record}
                 for r in incident.records
             ],
-            history=[KnownChange.of(entry) for entry in history or []],
+            history=[IncidentChange.of(entry) for entry in history or []],
             **more,
         )
 
 
-class FoundIncidents(ResponseModel):
+class IncidentPage(ResponseModel):
     """Incidents, the latest first."""
 
     kept: Literal["database", "memory"]
     """Where they are kept; those in memory end with the process."""
-    incidents: list[KnownIncident]
+    incidents: list[ListedIncident]
     next: Omittable[str] = None
     """Cursor of the next page; absent on the last one."""
 

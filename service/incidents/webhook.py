@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.incidents.delivery import LONGEST_SECONDS, post
-from service.incidents.responses import KnownIncidentInFull
+from service.incidents.responses import IncidentDetail
 from service.incidents.storage import Due, Stored
 
 __all__ = ["SIGNATURE", "WebhookTarget", "signature_of"]
@@ -40,7 +40,7 @@ class WebhookTarget:
         for due in dues:
             incident = due.incident
             event = "closed" if incident.status == "closed" else "updated" if due.sent else "opened"
-            shown = KnownIncidentInFull.of(Stored(incident)).model_dump(exclude={"history"})
+            shown = IncidentDetail.of(Stored(incident)).model_dump(exclude={"history"})
             body = msgspec.json.encode({"event": event, "incident": shown})
             headers = {
                 "X-Faultcube-Incident": incident.id,

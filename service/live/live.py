@@ -43,7 +43,7 @@ from service.observability.drift import Drifts
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
 
-__all__ = ["Live", "Surroundings"]
+__all__ = ["Live", "LiveSources"]
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ _SILENT_INTERVALS, _SILENT_SECONDS = 3, 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LiveSources:
     """What the live page asks of the service.
 
     Attributes:
@@ -108,7 +108,7 @@ class Live:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: LiveSources,
         counters: Counters,
         *,
         viewers: int,

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from models import UNKNOWN, BundleError, Fault, Model
+from models import UNKNOWN, BundleError, FieldError, Model
 from models.profile import Adaptation
 from service.bundles.repository import BundleRepository, RepositoryError
 from service.formats.arrow_writer import verdict_batch
@@ -176,7 +176,7 @@ def verdicts_of(
     counts.labels.update(dict.fromkeys([*names, UNKNOWN], 0))
     counts.labels.update(model.labels(decisions))
     counts.faulty += len(part.faults)
-    faults: list[Fault] | None = [*part.faults.values()] if report else None
+    faults: list[FieldError] | None = [*part.faults.values()] if report else None
     answer = verdict_batch(decisions, model, faults=faults)
     own = {"row": pa.array(np.arange(first, first + len(part)))}
     own |= {name: _flat(answer[name]) for name in answer.schema.names}

@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
-from models import Fault, Field, Schema
+from models import Field, FieldError, Schema
 from models.schema import Numbers, describe
 from service.formats.arrow_columns import CategoryEncoder
 from service.formats.chunk import Chunk
@@ -185,7 +185,7 @@ class Table:
         kept = {name: arrays[name] for name in self.kept}
         return Part(chunk.matrix, chunk.faults, kept=kept, read=read)
 
-    def _fault(self, arrays: Mapping[str, pa.Array], row: int, at: int) -> Fault:
+    def _fault(self, arrays: Mapping[str, pa.Array], row: int, at: int) -> FieldError:
         field = self._schema.fields[at]
         cell = arrays[field.name][row].as_py() if field.name in arrays else None
         return field.fault(row, _describe(cell))

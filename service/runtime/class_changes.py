@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from models.profile import Trial
+from models.profile import ProfileTrial
 from service.classes.enrolment import Enrolment
 from service.classes.entities import (
     AwayError,
@@ -23,8 +23,8 @@ from service.classes.entities import (
     StoredProfile,
 )
 from service.classes.preview import Report, preview
-from service.classes.profile_responses import KnownProfile, Tried
-from service.classes.responses import Changed, KnownClass
+from service.classes.profile_responses import ListedProfile, Tried
+from service.classes.responses import Changed, ListedClass
 from service.runtime.state import State
 from service.web import problems
 from service.web.problems import Problem
@@ -36,7 +36,7 @@ __all__ = ["Change", "ChangeRequest", "ClassEditor", "Outcome", "Plan", "describ
 
 _ATTEMPTS = 20
 
-K = TypeVar("K", bound=KnownClass)
+K = TypeVar("K", bound=ListedClass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Change:
     name: str | None = None
     status: int = 200
     profiles: Mapping[str, StoredProfile | None] = field(default_factory=dict)
-    trial: Trial | None = None
+    trial: ProfileTrial | None = None
 
     def __bool__(self) -> bool:
         return bool(self.after or self.profiles)
@@ -216,9 +216,9 @@ def _response(after: Enrolment, change: Change, report: Report | None) -> Change
     if change.name is not None and (
         change.name in after.base.names or change.name in after.snapshot.classes
     ):
-        described = describe(after, change.name, KnownClass)
+        described = describe(after, change.name, ListedClass)
     learned = [stored for stored in change.profiles.values() if stored is not None]
-    profile = KnownProfile.of(learned[0], after.base.schema) if len(learned) == 1 else None
+    profile = ListedProfile.of(learned[0], after.base.schema) if len(learned) == 1 else None
     return Changed(
         revision=after.snapshot.revision,
         described=described,

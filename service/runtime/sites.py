@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from models import Model
-from models.profile import Adaptation, Profile, Trial, level_of, try_out
+from models.profile import Adaptation, Profile, ProfileTrial, level_of, try_out
 from models.schema import Matrix
 from service.classes.entities import StoredProfile
 from service.observability.recent import Recent
@@ -124,7 +124,7 @@ class Sites:
         return [site for site in self._sites.values() if site.is_complete()]
 
 
-def learn(model: Model, matrix: Matrix, *, force: bool) -> tuple[Profile, Trial]:
+def learn(model: Model, matrix: Matrix, *, force: bool) -> tuple[Profile, ProfileTrial]:
     """Learn a profile, and see what it does to the records it was learned from.
 
     Args:

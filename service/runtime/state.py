@@ -17,9 +17,9 @@ from models.schema import Matrix
 from models.telemetry.share import Share
 from service.bundles.repository import BundleRepository
 from service.bundles.shadow import Shadow
-from service.bundles.trial import Trial
+from service.bundles.trial import TrialLoader
 from service.classes.enrolment import Enrolment
-from service.live.live import Live, Surroundings
+from service.live.live import Live, LiveSources
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.recent import Recent
@@ -79,7 +79,7 @@ class State:
         self.keys = settings.keys()
         settle = _COPIED_SECONDS if settings.bundles_from else _WRITTEN_SECONDS
         self.repository = BundleRepository(settings.shelf(), settle_seconds=settle)
-        self.trial = Trial(
+        self.trial = TrialLoader(
             settings.bundle_seconds, settings.bundle_bytes, settings.threads, settings.trust()
         )
         self.mirror = self._mirror()
@@ -264,7 +264,7 @@ class State:
         def store() -> Literal["memory", "ok", "away"]:
             return "memory" if self.store is None else "away" if self.away else "ok"
 
-        around = Surroundings(
+        around = LiveSources(
             self.incidents.members,
             interval,
             keys=lambda: len(self.ingestion.last),

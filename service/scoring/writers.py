@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from pydantic import Field
 
-from models import Decisions, Fault
+from models import Decisions, FieldError
 from models.schema import Matrix
 from service.formats.arrow_writer import embedding_batch, to_stream, verdict_batch
 from service.formats.chunk import Chunk
@@ -136,7 +136,7 @@ class _ArrowWriter:
 
     def __init__(self, served: ServedModel, *, report: bool) -> None:
         self._model = served.model
-        self._faults: list[Fault] | None = [] if report else None
+        self._faults: list[FieldError] | None = [] if report else None
 
     def _add(self, scored: Scored) -> None:
         """Keep the faults of a chunk; its records are let go, which are most of its memory."""

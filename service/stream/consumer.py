@@ -79,7 +79,7 @@ class StreamConsumer:
         self._sources: list[str] = []
         self._owned: dict[str, Owned] = {}
         self._judging: Judging | None = None
-        self._tended = self._told = self._kept = time.monotonic()
+        self._last_tick = self._told = self._kept = time.monotonic()
         self._has_failed = False
 
     def places(self) -> dict[str, Owned | Judging]:
@@ -110,7 +110,7 @@ class StreamConsumer:
                 message = consumer.poll(_POLL_SECONDS)
                 if message is not None:
                     self._take(message)
-                self._tend(consumer)
+                self._tick(consumer)
         except BaseException as error:
             self._has_failed = True
             if isinstance(error, AwayError):
@@ -184,12 +184,12 @@ class StreamConsumer:
         for verdict in output.verdicts:
             self.totals.verdicts[verdict.label] += 1
 
-    def _tend(self, consumer: Consumer) -> None:
+    def _tick(self, consumer: Consumer) -> None:
         """Do what is due by the clock."""
         now = time.monotonic()
-        if now - self._tended < _POLL_SECONDS:
+        if now - self._last_tick < _POLL_SECONDS:
             return
-        self._tended = now
+        self._last_tick = now
         self._writer.serve()
         if self._judging is not None:
             changes = self._judging.merger.release()

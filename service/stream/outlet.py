@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.incidents.incident import Change
-from service.incidents.responses import KnownIncidentInFull
+from service.incidents.responses import IncidentDetail
 from service.incidents.storage import Stored
 from service.stream.judged import Batch
 from service.stream.log import Topics, Writer
@@ -50,7 +50,7 @@ class Outlet:
         """Write incidents as they are after each change."""
         for change in changes:
             incident = change.incident
-            shown = KnownIncidentInFull.of(Stored(incident)).model_dump(exclude={"history"})
+            shown = IncidentDetail.of(Stored(incident)).model_dump(exclude={"history"})
             value = msgspec.json.encode({"event": change.kind, "incident": shown})
             while len(value) > _MOST_BYTES and len(shown["members"]) > 1:
                 shown["members"] = shown["members"][: len(shown["members"]) // 2]

@@ -26,7 +26,7 @@ from service.formats.arrow_reader import read
 from service.formats.chunk import Chunk
 from service.formats.errors import MalformedInputError, printable
 from service.formats.json_diagnosis import DECODE_ERRORS
-from service.formats.json_text import unmarked
+from service.formats.json_text import without_bom
 from service.ingest.arrow_series import MAX_TEXT, check_texts
 from service.runtime.judging import key_of
 from service.scoring.served_model import ServedModel
@@ -73,7 +73,7 @@ def read_records(body: bytes, served: ServedModel, mapping: Mapping, arrived: fl
         MalformedInputError: it is something else, a record does not fit the schema, or a time is
             farther ahead of the arrival than points may be.
     """
-    is_json = unmarked(body)[:64].lstrip()[:1] in (b"{", b"[")
+    is_json = without_bom(body)[:64].lstrip()[:1] in (b"{", b"[")
     try:
         chunks, parts, times = (_of_json if is_json else _of_arrow)(body, served, mapping.key)
     except RecordError as error:
@@ -94,7 +94,7 @@ _Read = tuple[list[Chunk], Sequence[Sequence[str | int | None]], _Times]
 def _of_json(body: bytes, served: ServedModel, key: tuple[str, ...]) -> _Read:
     chunks = [*served.classify_decoder.read(body, ignore_extra=True).chunks]
     try:
-        heads = _heads(key).decode(unmarked(body)).records
+        heads = _heads(key).decode(without_bom(body)).records
     except DECODE_ERRORS as error:
         raise MalformedInputError(f"{_INCOMPLETE}: {error}.") from error
     *parts, times = zip(*map(msgspec.structs.astuple, heads), strict=True)

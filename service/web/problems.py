@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models import Fault, RecordError
+from models import FieldError, RecordError
 from service.formats.errors import MalformedInputError, entry_of
 from service.web.validation import faults_of
 
@@ -258,7 +258,7 @@ def not_ready(detail: str, *, retry_seconds: int) -> Problem:
     return Problem(NOT_READY, detail, headers={"Retry-After": str(retry_seconds)})
 
 
-def invalid_records(faults: Sequence[Fault]) -> Problem:
+def invalid_records(faults: Sequence[FieldError]) -> Problem:
     """Return the problem of records or options that do not fit.
 
     Args:
@@ -309,7 +309,7 @@ def documented(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
 def _described(kind: Kind) -> dict[str, Any]:
     example = Problem(kind, kind.summary).document()
     if kind is INVALID_RECORDS:
-        fault = Fault(0, "name of a field", "a finite number (%)", "a string")
+        fault = FieldError(0, "name of a field", "a finite number (%)", "a string")
         example = invalid_records([fault]).document()
     example["request_id"] = "5f0c1d2e3a4b-17"
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}

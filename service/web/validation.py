@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from pydantic_core.core_schema import ErrorType
 
-from models import Fault
+from models import FieldError
 from models.schema import describe
 
 __all__ = ["faults_of"]
@@ -51,7 +51,7 @@ _EXPECTED: Final = {
 _OF_PYDANTIC = frozenset(get_args(ErrorType))
 
 
-def faults_of(errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
+def faults_of(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
     """Return each error as a fault; an error that a validator of ours raised keeps its words.
 
     Args:
@@ -60,7 +60,7 @@ def faults_of(errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
     return [_fault(error) for error in errors]
 
 
-def _fault(error: Mapping[str, Any]) -> Fault:
+def _fault(error: Mapping[str, Any]) -> FieldError:
     path, record, field = error["loc"], None, None
     # What follows the name of a parameter is which of its types was tried.
     if path and path[0] in _LOCATIONS:
@@ -68,7 +68,7 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     else:
         record = next((part for part in path if isinstance(part, int)), None)
         field = next((part for part in reversed(path) if isinstance(part, str)), None)
-    return Fault(record, field, _expected(error), _got(error))
+    return FieldError(record, field, _expected(error), _got(error))
 
 
 def _expected(error: Mapping[str, Any]) -> str:

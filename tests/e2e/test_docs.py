@@ -118,7 +118,7 @@ cat file
    ```
 
 ```python
-print("unmarked")
+print("without_bom")
 ```
 """
 

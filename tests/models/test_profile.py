@@ -14,7 +14,7 @@ from models.profile import (
     Level,
     Profile,
     ProfileError,
-    Trial,
+    ProfileTrial,
     compare,
     level_of,
     try_out,
@@ -208,6 +208,6 @@ def test_a_trial_counts_labels_before_and_after(model: Model) -> None:
 
 
 def test_a_trial_with_more_faults_than_good_traffic_is_refused() -> None:
-    Trial(10, {}, {}, 0.5).check()
+    ProfileTrial(10, {}, {}, 0.5).check()
     with pytest.raises(ProfileError, match=r"51% of these records .* or force it"):
-        Trial(100, {}, {}, 0.51).check()
+        ProfileTrial(100, {}, {}, 0.51).check()

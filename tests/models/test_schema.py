@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from models.schema import (
     UNSEEN,
-    Fault,
     Field,
+    FieldError,
     Kind,
     RecordError,
     Schema,
@@ -107,7 +107,9 @@ def any_records(schema: Schema) -> st.SearchStrategy[object]:
     )
 
 
-def faults_of(schema: Schema, records: Sequence[object], most: int = 10_000) -> tuple[Fault, ...]:
+def faults_of(
+    schema: Schema, records: Sequence[object], most: int = 10_000
+) -> tuple[FieldError, ...]:
     try:
         schema.encode(records, max_faults=most)
     except RecordError as error:
@@ -149,7 +151,7 @@ def test_a_batch_is_accepted_exactly_when_each_of_its_records_is(
     records = data.draw(st.lists(any_records(schema), min_size=1, max_size=5))
     alone = [faults_of(schema, [record]) for record in records]
     expected = [
-        Fault(index, fault.field, fault.expected, fault.got)
+        FieldError(index, fault.field, fault.expected, fault.got)
         for index, faults in enumerate(alone)
         for fault in faults
     ]
@@ -192,7 +194,7 @@ def test_a_missing_required_field_is_refused_with_its_record_and_name(
     records[index].pop(field.name, None)
     faults = faults_of(schema, records)
     if field.required:
-        assert faults == (Fault(index, field.name, field.expected, "no such field"),)
+        assert faults == (FieldError(index, field.name, field.expected, "no such field"),)
     else:
         assert faults == ()
 
@@ -234,7 +236,7 @@ def test_only_the_beginning_of_a_long_unknown_name_is_told(
 def test_a_record_that_is_no_object_is_refused_as_a_whole(
     schema: Schema, examples: list[Record], record: object, got: str
 ) -> None:
-    expected = Fault(1, None, "an object of fields", got)
+    expected = FieldError(1, None, "an object of fields", got)
     assert faults_of(schema, [examples[0], record]) == (expected,)
     assert str(expected) == f"record 1: expected an object of fields, got {got}"
 

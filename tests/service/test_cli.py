@@ -222,9 +222,10 @@ def test_copies_of_bundles_need_a_folder_that_is_no_bundle_and_can_be_written(
 # A thread that never ends is waited for at each end: for half a second, not for two.
 UNTRIED = """
 import json
-from service.bundles.trial import Trial
+from service.bundles.trial import TrialLoader
 from service.runtime import state
-Trial.version = lambda _, folder: json.loads((folder / "manifest.json").read_bytes())["version"]
+version_in = lambda path: json.loads(path.read_bytes())["version"]
+TrialLoader.version = lambda _, folder: version_in(folder / "manifest.json")
 state._STOP_SECONDS = 0.5
 """
 

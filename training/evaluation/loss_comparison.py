@@ -23,9 +23,9 @@ from training.recipe import EncoderRecipe, FewShot, Recipe, RecipeError
 
 __all__ = [
     "DRAWS",
+    "LossTrial",
     "Plan",
     "Report",
-    "Trial",
     "compare",
     "loss_and_zero_share",
     "run_tasks",
@@ -83,7 +83,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class LossTrial:
     """Results of one loss with one seed; shares are in 0..1."""
 
     # loss and seed: the loss and the seed
@@ -99,7 +99,7 @@ class Trial:
     one_shot: Mapping[str, Draws]
 
 
-def compare(recipe: Recipe, dataset: Dataset, plan: Plan, report: Report) -> list[Trial]:
+def compare(recipe: Recipe, dataset: Dataset, plan: Plan, report: Report) -> list[LossTrial]:
     """Fit every loss with every seed, and score the results; the recipe's own loss is not used.
 
     Raises:
@@ -144,7 +144,7 @@ def _try(
     hold_out: tuple[str, ...],
     task: tuple[str, int],
     report: Report,
-) -> Trial:
+) -> LossTrial:
     loss, seed = task
     recipe = with_loss(recipe, loss, seed)
     # First, because it may reject a class to hold out: no fit is wasted.
@@ -164,7 +164,7 @@ def _try(
     centroids = centroids_of(embed(encoder, train.matrix), train.labels, len(dataset.classes))
     points = embed(encoder, test.matrix)
     losses, zero_loss = zip(*by_epoch, strict=True)
-    return Trial(
+    return LossTrial(
         loss=loss,
         seed=seed,
         scores=score(test.labels, distances_between(points, centroids).argmin(axis=1)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from training.dataset.dataset import Dataset, load_dataset
-from training.evaluation.loss_comparison import DRAWS, Plan, Report, Trial, compare
+from training.evaluation.loss_comparison import DRAWS, LossTrial, Plan, Report, compare
 from training.fitting.losses import LosslessTripletLoss
 from training.recipe import EncoderRecipe, Recipe
 from training.reports.animation import as_gif, as_page
@@ -62,7 +62,7 @@ def _text(
     recipe: Recipe,
     plan: Plan,
     dataset: Dataset,
-    trials: Sequence[Trial],
+    trials: Sequence[LossTrial],
     animation: Animation | None,
     command: str,
 ) -> str:
@@ -108,7 +108,7 @@ def _encoder(shape: EncoderRecipe) -> str:
     )
 
 
-def _results(trials: Sequence[Trial]) -> str:
+def _results(trials: Sequence[LossTrial]) -> str:
     held_out = bool(trials[0].one_shot)
     header = ["loss", "accuracy", "balanced accuracy", "macro-F1", "tightness"]
     header += ["zero loss", "zero gradient"]
@@ -126,11 +126,11 @@ def _results(trials: Sequence[Trial]) -> str:
     return table(header, rows)
 
 
-def _numbers(trial: Trial) -> tuple[float, ...]:
+def _numbers(trial: LossTrial) -> tuple[float, ...]:
     return *trial.scores.overall, trial.tightness, trial.zero_loss[-1], trial.zero_gradient
 
 
-def _one_shot(trials: Sequence[Trial], space: str) -> list[str]:
+def _one_shot(trials: Sequence[LossTrial], space: str) -> list[str]:
     draws = [trial.one_shot[space] for trial in trials]
     return _means([(draw.macro_f1[0], draw.held_out_recall[0]) for draw in draws])
 

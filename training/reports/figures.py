@@ -15,7 +15,7 @@ from models.names import UNKNOWN
 from models.schema import Matrix
 from training.dataset.dataset import Labels
 from training.evaluation.evaluate import Evaluation
-from training.evaluation.loss_comparison import Trial
+from training.evaluation.loss_comparison import LossTrial
 from training.fitting.fit import Epoch
 from training.fitting.losses import LOSSES
 
@@ -183,7 +183,7 @@ def log_curve_figure() -> bytes:
     return png(figure)
 
 
-def loss_by_epoch_figure(trials: Sequence[Trial], floors: Mapping[str, float]) -> bytes:
+def loss_by_epoch_figure(trials: Sequence[LossTrial], floors: Mapping[str, float]) -> bytes:
     """Draw loss and share of zero-loss triplets by epoch: mean of seeds as line, range as band."""
     figure, [left, right] = _subplots(10, 4.2, columns=2)
     epochs = range(1, len(trials[0].losses) + 1)

@@ -11,7 +11,7 @@ import msgspec
 
 from models import RecordError
 from service.formats.errors import MalformedInputError
-from service.formats.json_text import check_unique, unmarked
+from service.formats.json_text import check_unique, without_bom
 
 __all__ = [
     "CHUNK",
@@ -119,7 +119,7 @@ def decode(header: bytes | bytearray, max_inputs: int) -> tuple[Document, dict[b
         MalformedInputError: it is not JSON.
         RecordError: it is, but not a request.
     """
-    header = unmarked(header)
+    header = without_bom(header)
     header, cuts = _cut(header) if len(header) > CHUNK else (header, {})
     try:
         if len(header) > CHUNK:

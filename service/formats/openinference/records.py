@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models import Fault, Field, RecordError, Schema
+from models import Field, FieldError, RecordError, Schema
 from models.schema import Numbers, with_quiet_nans
 from service.formats.chunk import CHUNK_RECORDS, Chunk, reject
 from service.formats.openinference.tensor import NUMBERS, Tensor
@@ -91,12 +91,12 @@ class RecordTensors:
 
     def _fault_of_whole(
         self, tensor: Tensor, block: Numbers, first: int, row: int, at: int
-    ) -> Fault:
+    ) -> FieldError:
         field, expected = self._schema.fields[at], self._schema.fields[at].expected
         if field.is_coded:
             low, high = field.bounds
             expected = f"a code from {low:g} to {high:g}"
-        return Fault(first + row, field.name, expected, tensor.describe(block[row, at]))
+        return FieldError(first + row, field.name, expected, tensor.describe(block[row, at]))
 
     def _fault_of_column(
         self,
@@ -105,7 +105,7 @@ class RecordTensors:
         first: int,
         row: int,
         at: int,
-    ) -> Fault:
+    ) -> FieldError:
         got = tensors[at].describe(columns[at][first + row])
         return self._schema.fields[at].fault(first + row, got)
 

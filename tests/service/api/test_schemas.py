@@ -9,7 +9,7 @@ import msgspec
 import pydantic
 import pytest
 
-from models import Fault
+from models import FieldError
 from service.api import schemas
 from service.formats.errors import entry_of
 from service.scoring import explain, writers
@@ -37,7 +37,7 @@ def validate(value: object, model: type[ResponseModel]) -> None:
 def test_verdicts_are_documented_as_they_are_sent(verdict: writers.Verdict) -> None:
     sent = json.loads(msgspec.json.encode(verdict))
     bundle = {"name": "toy", "version": "abc"}
-    error = {"error": entry_of(Fault(1, "a", "a number", "null"))}
+    error = {"error": entry_of(FieldError(1, "a", "a number", "null"))}
     validate({"bundle": bundle, "results": [sent, error]}, schemas.Classified)
 
 
@@ -61,20 +61,20 @@ def test_verdicts_are_documented_no_looser_than_they_are(change: dict[str, Any])
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(0, "a", "a number", "null"),
-        Fault(3, None, "an object", "null"),
-        Fault(None, "records", "a list", "null"),
-        Fault(None, None, "an object", "null"),
+        FieldError(0, "a", "a number", "null"),
+        FieldError(3, None, "an object", "null"),
+        FieldError(None, "records", "a list", "null"),
+        FieldError(None, None, "an object", "null"),
     ],
 )
-def test_an_error_is_sent_the_same_by_every_route(fault: Fault) -> None:
+def test_an_error_is_sent_the_same_by_every_route(fault: FieldError) -> None:
     entry = entry_of(fault)
     validate(entry, schemas.Error)
     assert json.loads(schemas.Error(**entry).content()) == entry
 
 
 def test_a_problem_is_documented_as_it_is_sent() -> None:
-    faults = [Fault(at, "a", "a number", "null") for at in range(11)]
+    faults = [FieldError(at, "a", "a number", "null") for at in range(11)]
     sent = json.loads(bytes(invalid_records(faults).response("id-1").body))
     validate(sent, schemas.Problem)
     with pytest.raises(jsonschema.ValidationError):

@@ -13,15 +13,15 @@ import pytest
 
 from models import BundleError
 from models.signature import TrustedKeys, new_key, sign
-from service.bundles.trial import StoppedError, Trial
+from service.bundles.trial import StoppedError, TrialLoader
 from tests.support.bundles import put_greedy_bundle, put_looping_bundle
 
 Put = Callable[..., str]
 Program = Callable[[str], None]
 
 
-def trial(seconds: float = 60, most_bytes: int = 1 << 30) -> Trial:
-    return Trial(seconds, most_bytes, threads=1)
+def trial(seconds: float = 60, most_bytes: int = 1 << 30) -> TrialLoader:
+    return TrialLoader(seconds, most_bytes, threads=1)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_with_trusted_keys_the_process_refuses_what_none_of_them_has_signed(
     root: Path, put: Put, tmp_path: Path
 ) -> None:
     version, key = put("a"), TrustedKeys((new_key(tmp_path / "key"),))
-    trying = Trial(60, 1 << 30, 1, key)
+    trying = TrialLoader(60, 1 << 30, 1, key)
     with pytest.raises(BundleError, match="it is not signed"):
         trying.version(root / "a")
     sign(root / "a", tmp_path / "key")
@@ -61,7 +61,7 @@ def test_a_signature_that_is_gone_after_the_trial_refuses_the_bundle(
     version, key = put("a"), TrustedKeys((new_key(tmp_path / "key"),))
     program(f"""echo '{{"version": "{version}"}}'""")
     with pytest.raises(BundleError, match="it is not signed"):
-        Trial(60, 1 << 30, 1, key).load(root / "a")
+        TrialLoader(60, 1 << 30, 1, key).load(root / "a")
 
 
 @pytest.mark.parametrize("file", ["encoder.onnx", "examples.json", "manifest.json"])

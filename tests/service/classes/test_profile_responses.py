@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from models import Field, Schema
-from models.profile import Level, Profile, Trial
+from models.profile import Level, Profile, ProfileTrial
 from service.classes.entities import StoredProfile
-from service.classes.profile_responses import KnownProfile, KnownProfileInFull, Tried
+from service.classes.profile_responses import ListedProfile, ProfileDetail, Tried
 from service.web.response_model import ResponseModel
 
 SCHEMA = Schema(
@@ -25,32 +25,30 @@ def sent(model: ResponseModel) -> Any:
 
 
 def test_a_site_has_the_state_that_it_is_in() -> None:
-    assert sent(KnownProfile.of(NORTH, SCHEMA)) == {
+    assert sent(ListedProfile.of(NORTH, SCHEMA)) == {
         "site": "north", "state": "active", "revision": 3, "records": 200, "adapted": 1
     }  # fmt: skip
-    assert sent(KnownProfile.of(StoredProfile("north", 4, learn=500), SCHEMA)) == {
+    assert sent(ListedProfile.of(StoredProfile("north", 4, learn=500), SCHEMA)) == {
         "site": "north", "state": "learning", "revision": 4, "learn": 500, "adapted": 0
     }  # fmt: skip
-    assert sent(KnownProfile.of(StoredProfile("north", 5, refused="odd"), SCHEMA)) == {
+    assert sent(ListedProfile.of(StoredProfile("north", 5, refused="odd"), SCHEMA)) == {
         "site": "north", "state": "refused", "revision": 5, "reason": "odd", "adapted": 0
     }  # fmt: skip
 
 
 def test_a_profile_is_shown_field_by_field() -> None:
-    full = sent(KnownProfileInFull.of(NORTH, SCHEMA, moved=["latency"]))
+    full = sent(ProfileDetail.of(NORTH, SCHEMA, moved=["latency"]))
     assert full["fields"] == [
         {"field": "latency", "typical": 70.0, "training": 10.0, "spread": 8.0, "ratio": 0.25}
     ]
     assert (full["unchanged"], full["unused"], full["moved"]) == (["share"], ["gone"], ["latency"])
     assert "collected" not in full
-    learning = KnownProfileInFull.of(
-        StoredProfile("north", 4, learn=500), SCHEMA, moved=[], collected=0
-    )
+    learning = ProfileDetail.of(StoredProfile("north", 4, learn=500), SCHEMA, moved=[], collected=0)
     assert (sent(learning)["fields"], sent(learning)["collected"]) == ([], 0)
 
 
 def test_a_trial_is_shown_with_its_counts() -> None:
-    trial = Trial(10, {"unknown": 10}, {"normal": 9, "down": 1}, 0.1)
+    trial = ProfileTrial(10, {"unknown": 10}, {"normal": 9, "down": 1}, 0.1)
     assert sent(Tried.of(trial)) == {
         "records": 10, "before": {"unknown": 10}, "after": {"normal": 9, "down": 1}, "odd": 0.1
     }  # fmt: skip

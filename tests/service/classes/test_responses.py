@@ -9,7 +9,7 @@ import pytest
 from models import Model
 from service.classes.enrolment import Enrolment
 from service.classes.entities import Snapshot, StoredClass, SupportRecord
-from service.classes.responses import Changed, KnownClass, KnownInFull
+from service.classes.responses import Changed, ClassDetail, ListedClass
 
 Record = dict[str, Any]
 
@@ -31,12 +31,12 @@ def enrolment(model: Model, unknown: Record) -> Enrolment:
     return Enrolment.of(model, Snapshot(6, {entry.name: entry for entry in entries}))
 
 
-def sent(model: KnownClass | Changed) -> Any:
+def sent(model: ListedClass | Changed) -> Any:
     return json.loads(model.content())
 
 
 def test_a_class_of_the_bundle_is_described_by_its_manifest(enrolment: Enrolment) -> None:
-    assert sent(KnownClass.of(enrolment, "normal")) == {
+    assert sent(ListedClass.of(enrolment, "normal")) == {
         "name": "normal",
         "good": True,
         "severity": "none",
@@ -49,7 +49,7 @@ def test_a_class_of_the_bundle_is_described_by_its_manifest(enrolment: Enrolment
 
 
 def test_an_enrolled_class_is_described_as_it_is_stored(enrolment: Enrolment) -> None:
-    made = sent(KnownClass.of(enrolment, "jitter"))
+    made = sent(ListedClass.of(enrolment, "jitter"))
     assert made.pop("radius") == pytest.approx(enrolment.model.rule.radii[-1], abs=1e-6)
     assert made == {
         "name": "jitter",
@@ -68,13 +68,13 @@ def test_an_enrolled_class_is_described_as_it_is_stored(enrolment: Enrolment) ->
 def test_a_hidden_class_has_no_radius(
     name: str, source: str, records: int, enrolment: Enrolment
 ) -> None:
-    made = sent(KnownClass.of(enrolment, name))
+    made = sent(ListedClass.of(enrolment, name))
     assert (made["state"], made["source"], made["records"]) == ("hidden", source, records)
     assert {"radius", "reason"}.isdisjoint(made)
 
 
 def test_a_parked_class_says_why(enrolment: Enrolment) -> None:
-    made = sent(KnownClass.of(enrolment, "odd"))
+    made = sent(ListedClass.of(enrolment, "odd"))
     assert (made["state"], made["source"], made["records"]) == ("parked", "enrolled", 2)
     assert made["reason"] == enrolment.parked["odd"]
     assert "radius" not in made
@@ -84,7 +84,7 @@ def test_a_class_of_the_bundle_is_not_parked_for_an_enrolled_one_of_its_name(
     model: Model, unknown: Record
 ) -> None:
     twin = StoredClass("normal", records=(SupportRecord(1, unknown),))
-    made = KnownClass.of(Enrolment.of(model, Snapshot(1, {"normal": twin})), "normal")
+    made = ListedClass.of(Enrolment.of(model, Snapshot(1, {"normal": twin})), "normal")
     assert (made.state, made.source) == ("parked", "enrolled")
     assert made.reason == "the bundle has a class of this name itself"
 
@@ -92,7 +92,7 @@ def test_a_class_of_the_bundle_is_not_parked_for_an_enrolled_one_of_its_name(
 def test_in_full_the_revision_comes_first_and_distances_from_the_nearest_on(
     enrolment: Enrolment, unknown: Record
 ) -> None:
-    made = sent(KnownInFull.of(enrolment, "jitter"))
+    made = sent(ClassDetail.of(enrolment, "jitter"))
     assert (next(iter(made)), made["revision"]) == ("revision", 6)
     assert made["support"] == [{"id": 3, "record": unknown}]
     assert [*made["distances"]] == ["link-down", "normal"]
@@ -100,14 +100,14 @@ def test_in_full_the_revision_comes_first_and_distances_from_the_nearest_on(
 
 
 def test_in_full_a_class_that_does_not_decide_has_no_distances(enrolment: Enrolment) -> None:
-    assert sent(KnownInFull.of(enrolment, "odd"))["distances"] == {}
-    made = sent(KnownInFull.of(enrolment, "overload"))
+    assert sent(ClassDetail.of(enrolment, "odd"))["distances"] == {}
+    made = sent(ClassDetail.of(enrolment, "overload"))
     assert made["distances"] == {}
     assert "support" not in made
 
 
 def test_a_change_names_its_class_and_leaves_out_what_does_not_apply(enrolment: Enrolment) -> None:
     assert sent(Changed(revision=7)) == {"revision": 7}
-    described = KnownClass.of(enrolment, "jitter")
+    described = ListedClass.of(enrolment, "jitter")
     made = sent(Changed(revision=7, dry_run=True, described=described))
     assert made == {"revision": 7, "dry_run": True, "class": sent(described)}

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from models import Fault
+from models import FieldError
 from service.formats.arrow_writer import embedding_batch, to_stream, verdict_batch
 from tests.support.decisions import decided, named
 
@@ -21,8 +21,8 @@ COLUMNS = {
 }
 EVERY = np.arange(12, dtype=np.float32).reshape(4, 3)
 FAULTS = [
-    Fault(0, "rx rate", "a finite number", "null"),
-    Fault(3, "link", "one of " + "x" * 5000, "a string"),
+    FieldError(0, "rx rate", "a finite number", "null"),
+    FieldError(3, "link", "one of " + "x" * 5000, "a string"),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_report_without_a_fault_has_a_column_of_errors_too() -> None:
 
 
 def test_a_report_may_hold_nothing_but_faults() -> None:
-    faults = [Fault(i, None, "a record", "null") for i in range(3)]
+    faults = [FieldError(i, None, "a record", "null") for i in range(3)]
     none = decided(EVERY)[:0]
     table = read(verdict_batch(none, MODEL, distances=True, faults=faults))
     assert table["error"].to_pylist() == ["expected a record, got null"] * 3

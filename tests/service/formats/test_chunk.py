@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import Fault, RecordError
+from models import FieldError, RecordError
 from models.schema import Misfits
 from service.formats.chunk import Chunk, reject
 
 MATRIX = np.arange(8, dtype=np.float32).reshape(4, 2)
 
 
-def fault_of(row: int, at: int) -> Fault:
-    return Fault(100 + row, f"field {at}", "a number", "a string")
+def fault_of(row: int, at: int) -> FieldError:
+    return FieldError(100 + row, f"field {at}", "a number", "a string")
 
 
 def misfits(*cells: tuple[int, int], rows: int = 4) -> Misfits:
@@ -53,7 +53,7 @@ def test_without_a_report_every_fault_of_a_record_is_raised() -> None:
 def test_no_more_than_ten_faults_are_looked_for() -> None:
     asked: list[int] = []
 
-    def slow(row: int, at: int) -> Fault:
+    def slow(row: int, at: int) -> FieldError:
         asked.append(row)
         return fault_of(row, at)
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import Fault, Field, RecordError, Schema
+from models import Field, FieldError, RecordError, Schema
 from models.schema import Matrix
 from service.formats.errors import MalformedInputError
 from service.formats.json_diagnosis import Diagnosis, parse
@@ -123,7 +123,7 @@ def test_a_list_of_a_longer_request_is_told_by_its_place_there() -> None:
     assert refusal.value.faults == (
         SCHEMA["up"].fault(41, "a number"),
         SCHEMA["up"].fault(42, "no such field"),
-        Fault(42, "x", "only fields of the schema", "a field it does not have"),
+        FieldError(42, "x", "only fields of the schema", "a field it does not have"),
     )
 
 

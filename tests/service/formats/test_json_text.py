@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import RecordError
-from service.formats.json_text import check_unique, unmarked
+from service.formats.json_text import check_unique, without_bom
 
 KEYS = st.sampled_from(["records", "record", "x", "records ", "ä", '"records"'])
 PAIRS: st.SearchStrategy[list[tuple[str, object]]] = st.lists(
@@ -16,11 +16,11 @@ PAIRS: st.SearchStrategy[list[tuple[str, object]]] = st.lists(
 
 
 def test_one_mark_is_dropped_and_nothing_else() -> None:
-    assert unmarked(b"\xef\xbb\xbf{}") == b"{}"
-    assert unmarked(bytearray(b"\xef\xbb\xbf\xef\xbb\xbf{}")) == b"\xef\xbb\xbf{}"
-    assert unmarked(b"\xef\xbb{}") == b"\xef\xbb{}"
+    assert without_bom(b"\xef\xbb\xbf{}") == b"{}"
+    assert without_bom(bytearray(b"\xef\xbb\xbf\xef\xbb\xbf{}")) == b"\xef\xbb\xbf{}"
+    assert without_bom(b"\xef\xbb{}") == b"\xef\xbb{}"
     text = b'{"a": "\xef\xbb\xbf"}'
-    assert unmarked(text) is text
+    assert without_bom(text) is text
 
 
 @given(PAIRS, st.booleans())

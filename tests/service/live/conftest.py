@@ -14,7 +14,7 @@ from models import Model
 from service.classes.enrolment import Enrolment
 from service.classes.entities import Snapshot
 from service.live.kept import Taken
-from service.live.live import Live, Surroundings
+from service.live.live import Live, LiveSources
 from service.live.scene import Scene
 from service.observability.counters import Counters
 from service.observability.drift import Drifts
@@ -79,7 +79,7 @@ class Around:
     counters: Counters = field(default_factory=Counters)
 
     def live(self, **options: Any) -> Live:
-        around = Surroundings(
+        around = LiveSources(
             lambda: self.members,
             lambda: self.interval,
             keys=lambda: 7,

@@ -12,7 +12,7 @@ from models import Model
 from service.classes.database import Store
 from service.classes.enrolment import Enrolment
 from service.classes.entities import AwayError, StoredClass, SupportRecord
-from service.classes.responses import KnownClass
+from service.classes.responses import ListedClass
 from service.observability.metrics import Metrics
 from service.runtime.class_changes import Change, ChangeRequest, ClassEditor, Plan, describe
 from service.runtime.state import State
@@ -190,7 +190,7 @@ def test_without_a_database_nothing_can_be_changed(bundle: Path, unknown: Record
 
 
 def test_only_a_class_that_is_known_is_described(state: State) -> None:
-    assert describe(state.enrolment, "normal", KnownClass).source == "bundle"
+    assert describe(state.enrolment, "normal", ListedClass).source == "bundle"
     with pytest.raises(Problem, match="There is no class 'jitter'") as caught:
-        describe(state.enrolment, "jitter", KnownClass)
+        describe(state.enrolment, "jitter", ListedClass)
     assert caught.value.kind is problems.NO_SUCH_CLASS

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import Fault, Model
+from models import FieldError, Model
 from service.formats.chunk import Chunk
 from service.scoring.scored import Scored
 
@@ -18,7 +18,7 @@ def scored(bundle: Path, good: Record, down: Record) -> Scored:
     """Two records that fit, the first behind one that does not."""
     model = Model.load(bundle)
     matrix = model.schema.encode([good, down])
-    chunk = Chunk(matrix, {0: Fault(7, None, "an object of fields", "null")})
+    chunk = Chunk(matrix, {0: FieldError(7, None, "an object of fields", "null")})
     decisions = model.decide(matrix)
     return Scored(chunk, matrix, decisions, model.labels(decisions))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import Fault
+from models import FieldError
 from models.profile import Adaptation
 from models.schema import Matrix
 from service.formats.chunk import Chunk
@@ -14,7 +14,7 @@ HEADER = (b"faultcube-profile", b"north@1")
 def test_chunks_are_adapted_and_shown_as_they_were_sent() -> None:
     seen: list[Matrix] = []
     adapt = Adaptation(np.array([2.0, 1.0]), np.array([-1.0, 0.0]))
-    chunk = Chunk(np.array([[1, 2], [np.nan, 4]], np.float32), {1: Fault(1, "a", "b", "c")})
+    chunk = Chunk(np.array([[1, 2], [np.nan, 4]], np.float32), {1: FieldError(1, "a", "b", "c")})
     (read,) = Site(HEADER, adapt, seen.append).read(iter([chunk]))
     np.testing.assert_array_equal(read.matrix, [[1, 2], [np.nan, 4]])
     assert read.faults == chunk.faults

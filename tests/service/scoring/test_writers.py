@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models import Fault, Model
+from models import FieldError, Model
 from models.schema import Matrix
 from service.formats.chunk import Chunk
 from service.scoring.explain import Driver
@@ -31,7 +31,7 @@ class Scorer:
     def __init__(self, model: Model) -> None:
         self.model, self.served = model, ServedModel(model, 10)
 
-    def __call__(self, *records: Record, faults: dict[int, Fault] | None = None) -> Scored:
+    def __call__(self, *records: Record, faults: dict[int, FieldError] | None = None) -> Scored:
         model, matrix = self.model, self.model.schema.encode(records)
         embeddings: Matrix = model.encoder.embed(matrix)
         decisions = model.rule.decide(embeddings)
@@ -44,8 +44,8 @@ def score(bundle: Path) -> Scorer:
     return Scorer(Model.load(bundle))
 
 
-def fault(record: int, field: str | None = None) -> Fault:
-    return Fault(record, field, "a number", "null")
+def fault(record: int, field: str | None = None) -> FieldError:
+    return FieldError(record, field, "a number", "null")
 
 
 def finished(writer: Any, *chunks: Scored) -> Json:

@@ -5,7 +5,7 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from models import Fault
+from models import FieldError
 from service.web import problems
 from service.web.problems import (
     INTERNAL_ERROR,
@@ -97,7 +97,7 @@ def test_a_wrong_method_is_told_the_right_one() -> None:
 
 def test_each_fault_has_its_place() -> None:
     problem = invalid_records(
-        [Fault(3, "a", "a number", "a string"), Fault(4, None, "an object", "null")]
+        [FieldError(3, "a", "a number", "a string"), FieldError(4, None, "an object", "null")]
     )
     assert problem.document()["errors"] == [
         {"record": 3, "field": "a", "expected": "a number", "got": "a string"},
@@ -108,7 +108,7 @@ def test_each_fault_has_its_place() -> None:
 
 @pytest.mark.parametrize("char", ["a", '"', "\\", "\n", "\x00", "é", "\N{GRINNING FACE}", "\u202e"])
 def test_an_answer_stays_under_8_kb_whatever_the_names_are(char: str) -> None:
-    faults = [Fault(10**9, char * 1000, char * 5000, "a string")] * 50
+    faults = [FieldError(10**9, char * 1000, char * 5000, "a string")] * 50
     body = bytes(invalid_records(faults).response("id-1").body)
     errors = json.loads(body)["errors"]
     assert len(body) < 8000

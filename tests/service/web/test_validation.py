@@ -7,7 +7,7 @@ import pydantic
 import pytest
 from pydantic_core import PydanticCustomError
 
-from models import Fault
+from models import FieldError
 from service.web.validation import faults_of
 
 
@@ -38,7 +38,7 @@ class Order(pydantic.BaseModel):
     link: pydantic.HttpUrl | None = None
 
 
-def faults(**values: object) -> list[Fault]:
+def faults(**values: object) -> list[FieldError]:
     with pytest.raises(pydantic.ValidationError) as refusal:
         Order.model_validate_json(pydantic.TypeAdapter(dict[str, Any]).dump_json(values))
     return faults_of(refusal.value.errors())
@@ -70,21 +70,21 @@ def faults(**values: object) -> list[Fault]:
 def test_what_is_wrong_is_said_in_plain_words(
     field: str, value: object, expected: str, got: str
 ) -> None:
-    assert faults(**{field: value}) == [Fault(None, field, expected, got)]
+    assert faults(**{field: value}) == [FieldError(None, field, expected, got)]
 
 
 def test_a_record_is_named_by_its_place() -> None:
-    assert faults(items=[{}, 5]) == [Fault(1, "items", "an object", "a number")]
+    assert faults(items=[{}, 5]) == [FieldError(1, "items", "an object", "a number")]
 
 
 def test_a_parameter_is_named_and_not_the_type_that_was_tried() -> None:
     tried = {"type": "string_pattern_mismatch", "ctx": {"pattern": "^a$"}, "input": "b"}
     for loc in (("header", "If-Match", "constrained-str"), ("header", "If-Match")):
         assert faults_of([tried | {"loc": loc}]) == [
-            Fault(None, "If-Match", "text of the form ^a$", "something else")
+            FieldError(None, "If-Match", "text of the form ^a$", "something else")
         ]
 
 
 def test_what_is_missing_is_named() -> None:
     missing = {"type": "missing", "loc": ("query", "most"), "input": None}
-    assert faults_of([missing]) == [Fault(None, "most", "a value", "nothing")]
+    assert faults_of([missing]) == [FieldError(None, "most", "a value", "nothing")]

@@ -20,8 +20,8 @@ from training.evaluation.evaluate import evaluate, score, tightness
 from training.evaluation.few_shot import few_shot
 from training.evaluation.loss_comparison import (
     DRAWS,
+    LossTrial,
     Plan,
-    Trial,
     compare,
     run_tasks,
     with_loss,
@@ -61,12 +61,12 @@ def dataset(recipe: Recipe) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trials(recipe: Recipe, dataset: Dataset) -> list[Trial]:
+def trials(recipe: Recipe, dataset: Dataset) -> list[LossTrial]:
     """Every loss, once, on a few hundred real records."""
     return compare(recipe, dataset, Plan(seeds=1), quiet)
 
 
-def test_loss_and_share_are_told_after_every_epoch(trials: list[Trial]) -> None:
+def test_loss_and_share_are_told_after_every_epoch(trials: list[LossTrial]) -> None:
     for trial in trials:
         assert len(trial.losses) == len(trial.zero_loss) == 4
         if trial.loss == "lossless":
@@ -74,7 +74,7 @@ def test_loss_and_share_are_told_after_every_epoch(trials: list[Trial]) -> None:
 
 
 def test_shares_are_shares_and_the_losses_differ_only_where_they_should(
-    trials: list[Trial],
+    trials: list[LossTrial],
 ) -> None:
     for trial in trials:
         scores = trial.scores
@@ -88,14 +88,14 @@ def test_shares_are_shares_and_the_losses_differ_only_where_they_should(
     assert len({trial.losses for trial in trials}) == len(trials)
 
 
-def test_no_lossless_loss_is_under_its_floor(trials: list[Trial]) -> None:
+def test_no_lossless_loss_is_under_its_floor(trials: list[LossTrial]) -> None:
     for trial in trials:
         if trial.loss == "lossless":
             assert min(trial.losses) > LosslessTripletLoss.floor(4)
 
 
 def test_a_trial_is_the_fit_that_the_recipe_gives_with_that_loss_and_seed(
-    recipe: Recipe, dataset: Dataset, trials: list[Trial]
+    recipe: Recipe, dataset: Dataset, trials: list[LossTrial]
 ) -> None:
     trial = next(each for each in trials if each.loss == "triplet")
     recipe, train, test = with_loss(recipe, "triplet", 0), dataset.train, dataset.test
@@ -145,7 +145,7 @@ def test_every_loss_meets_every_seed_and_several_processes_change_no_number(
     small_recipe: Recipe, small_dataset: Dataset
 ) -> None:
     told: dict[int, list[tuple[str, Epoch]]] = {1: [], 2: []}
-    found: dict[int, list[Trial]] = {}
+    found: dict[int, list[LossTrial]] = {}
     for jobs, said in told.items():
         plan = Plan(losses=("triplet", "lossless"), seeds=2, jobs=jobs)
         found[jobs] = compare(

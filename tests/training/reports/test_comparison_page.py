@@ -11,7 +11,7 @@ import pytest
 from training.dataset.dataset import Dataset, load_dataset
 from training.evaluation.evaluate import Scores
 from training.evaluation.few_shot import Draws
-from training.evaluation.loss_comparison import Plan, Trial
+from training.evaluation.loss_comparison import LossTrial, Plan
 from training.recipe import Recipe, RecipeError
 from training.reports import comparison_page
 from training.reports.comparison_page import run_comparison
@@ -23,9 +23,9 @@ def quiet(*_: object) -> None:
     """Report nothing."""
 
 
-def a_trial(loss: str, seed: int, accuracy: float, one_shot: Mapping[str, Draws]) -> Trial:
+def a_trial(loss: str, seed: int, accuracy: float, one_shot: Mapping[str, Draws]) -> LossTrial:
     scores = Scores(accuracy, 0.5, 0.25, {}, 60)
-    return Trial(loss, seed, scores, 0.125, (0.5, 0.4), (0.75, 0.875), 0.8125, one_shot)
+    return LossTrial(loss, seed, scores, 0.125, (0.5, 0.4), (0.75, 0.875), 0.8125, one_shot)
 
 
 def draws(macro_f1: float, recall: float) -> Draws:
@@ -40,7 +40,7 @@ def compared(
     monkeypatch.setattr(comparison_page, "load_dataset", lambda _: small_dataset)
     monkeypatch.setattr(comparison_page, "select", lambda *_: None)
 
-    def write(trials: list[Trial], recipe: Recipe = small_recipe, **asked: Any) -> str:
+    def write(trials: list[LossTrial], recipe: Recipe = small_recipe, **asked: Any) -> str:
         monkeypatch.setattr(comparison_page, "compare", lambda *_: trials)
         files = run_comparison(recipe, Plan(**asked), COMMAND, quiet)
         assert set(files) == {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.evaluation.evaluate import Scores
-from training.evaluation.loss_comparison import Trial
+from training.evaluation.loss_comparison import LossTrial
 from training.reports.figures import log_curve_figure, loss_by_epoch_figure
 
 
@@ -21,9 +21,9 @@ def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
     return image
 
 
-def trial(loss: str, seed: int, losses: list[float]) -> Trial:
+def trial(loss: str, seed: int, losses: list[float]) -> LossTrial:
     shares = tuple(min(1.0, i / len(losses)) for i in range(len(losses)))
-    return Trial(loss, seed, Scores(0.5, 0.5, 0.5, {}, 60), 0.1, tuple(losses), shares, 0.0, {})
+    return LossTrial(loss, seed, Scores(0.5, 0.5, 0.5, {}, 60), 0.1, tuple(losses), shares, 0.0, {})
 
 
 def test_the_shapes_of_the_losses_are_drawn_the_same_every_time() -> None:

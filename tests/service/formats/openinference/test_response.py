@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient
 
-from models import Fault, Field, Model
+from models import Field, FieldError, Model
 from service.api.openinference import error_response
 from service.formats.openinference.document import OUTPUTS, RequestedOutput
 from service.formats.openinference.request import Request, read
@@ -110,7 +110,7 @@ def test_a_problem_is_told_in_the_protocols_words() -> None:
     assert json.loads(bytes(error_response(Problem(BODY_TOO_LARGE, "Too much."), "id").body)) == {
         "error": "Too much."
     }
-    unfit = invalid_records([Fault(3, "loss", "a number", "null")])
+    unfit = invalid_records([FieldError(3, "loss", "a number", "null")])
     assert json.loads(bytes(error_response(unfit, "id").body)) == {
         "error": "record 3, field 'loss': expected a number, got null"
     }
