@@ -122,6 +122,19 @@ SETS: Sequence[Set] = (
         "as kddi-7, without BGP faults: trained on faults at *-01 devices, tested at *-02",
         tables.kddi_location,
     ),
+    _kddi(
+        "kddi-mapped",
+        "as kddi-7, from points by a mapping that takes the places of a metric together",
+        tables.kddi_mapped,
+        time="time",
+    ),
+    _kddi(
+        "kddi-places",
+        "as kddi-location, by this mapping: trained on the points of the *-01 devices alone (66 "
+        "series), tested on those of all (121)",
+        tables.kddi_places,
+        time="time",
+    ),
     _cisco(
         "cisco-shipped",
         "4 classes; every run cut in time between events, as the model that ships",

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from models.telemetry.mapping import Mapping
+from training.assembly.assemble import assemble
+from training.assembly.points_table import PointsTable
 from training.dataset.tables import read_table
 
 Derive = Callable[[Path], list[pl.DataFrame]]
@@ -25,6 +28,7 @@ def _kddi(folder: Path) -> pl.DataFrame:
     return table.with_columns(time)
 
 
+_LABEL = pl.col("label")
 _KDDI_META = ("status", "node", "interface", "sp", "original_sp")
 
 
@@ -46,6 +50,32 @@ def kddi_location(folder: Path) -> list[pl.DataFrame]:
     return [_kddi(folder).filter(there | (pl.col("label") == "normal")).drop(_KDDI_META)]
 
 
+def _kddi_by_mapping(table: pl.DataFrame, *, of_first: bool = False) -> pl.DataFrame:
+    """Make records of the whole network by a mapping, of the points at *-01 devices if so asked."""
+    rules = Mapping.read(Path(__file__).with_name("kddi_mapping.toml"))
+    about = ["campaign", "timestamp", "part", "event_id", "label", "node"]
+    places = [name for name in table.columns if name not in {*about, *_KDDI_META}]
+    if of_first:
+        places = [name for name in places if "-01" in name and "-02" not in name]
+    rows = table.select(*about, *places)
+    made = assemble(PointsTable.of(rows, rules, "timestamp", "s", about[2:])).rows
+    return made.filter(~pl.col("learning")).drop("learning")
+
+
+def kddi_mapped(folder: Path) -> list[pl.DataFrame]:
+    """Keep every class; the records are made of points."""
+    return [_kddi_by_mapping(_kddi(folder)).drop("node")]
+
+
+def kddi_places(folder: Path) -> list[pl.DataFrame]:
+    """Train on points and faults of the *-01 devices; test on points of all, faults at *-02."""
+    table, part, node = _kddi(folder), pl.col("part"), pl.col("node")
+    good, first, second = _LABEL == "normal", node.str.ends_with("-01"), node.str.ends_with("-02")
+    seen = _kddi_by_mapping(table, of_first=True).filter(part != "test", good | first)
+    whole = _kddi_by_mapping(table).filter(part == "test", good | second)
+    return [pl.concat([seen, whole]).drop("node")]
+
+
 _CISCO_META = (
     *("event", "event_role", "event_device", "seconds_since_event_start", "rates_missing"),
 )
@@ -54,7 +84,6 @@ _LAST_EVENT_OF_RUN_1, _LAST_EVENTS_OF_RUN_2 = 1498755960, 1501868020
 _RUN_1, _RUN_2, _RUN_3 = (
     pl.col("run") == name for name in ("bgpclear_first", "bgpclear_second", "portflap_first")
 )
-_LABEL = pl.col("label")
 
 
 def _cisco(folder: Path, **parts: pl.Expr) -> pl.DataFrame:
