@@ -212,7 +212,10 @@ class Assembler:
         made = cls(mapping, max_keys=max_keys, max_series=max_series, share=share)
         for name, count in meta["counts"].items():
             setattr(made.counts, name, count)
-        made._take_up(meta, arrays)
+        try:
+            made._take_up(meta, arrays)
+        except (KeyError, ValueError, IndexError) as error:  # of a version that kept other things
+            raise SnapshotError(f"the snapshot of telemetry does not fit: {error}") from error
         return made
 
     def _take_up(self, meta: Mappings[str, Any], arrays: Mappings[str, NDArray[Any]]) -> None:

@@ -293,7 +293,7 @@ def fits(name: str, pattern: str) -> bool:
 
 
 def escaped(pattern: str) -> str:
-    """Return a pattern as `fnmatch` takes it, where brackets are no brackets of a name."""
+    """Return a pattern with * and ? as `fnmatch` takes it: a bracket stands for itself."""
     return pattern.replace("[", "[[]")
 
 

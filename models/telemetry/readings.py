@@ -134,7 +134,9 @@ class Readings:
             values[of] = np.where(sent[at] == raw[of], meant[at], RATELESS)
         if len(self._texts):  # to a field without states, text says nothing
             alien = finite & ~self._has_states[reading]
-            values[alien & np.isin(raw, self._texts)] = RATELESS
+            alien &= np.isin(raw, self._texts)
+            values[alien] = RATELESS
+            finite &= ~alien
         self._remember(series, raw, times, finite)
         return values
 

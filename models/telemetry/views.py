@@ -39,7 +39,8 @@ class View:
         each: whether each is related to its own median.
         active: its median must be above this.
         lenient: a series without a rate is left out; else what it is part of is missing.
-        reading: number of how they are read.
+        kind: how their values are read.
+        states: what they mean.
     """
 
     metric: str
@@ -47,7 +48,8 @@ class View:
     each: bool
     active: float
     lenient: bool
-    reading: int
+    kind: str
+    states: tuple[tuple[str, float], ...]
 
 
 class Views:
@@ -73,7 +75,7 @@ class Views:
         for field in mapping.fields:
             reading = Reading(field.kind, field.bits, tuple(sorted(field.states.items())))
             number = readings.setdefault(reading, len(readings))
-            view = views.setdefault(_view_of(field, number), len(views))
+            view = views.setdefault(_view_of(field, reading), len(views))
             self._of_fields.append((number, view))
         self.readings, self.views = (*readings,), (*views,)
         self.of_field = np.array([view for _, view in self._of_fields], np.intp)
@@ -122,11 +124,11 @@ class Views:
         one, other = self.mapping.fields[first], self.mapping.fields[second]
         self.conflicts.add(
             f"fields {one.name!r} and {other.name!r} read the same series in two ways, and the "
-            f"second gets none of them; give metric or tags of one of them more exactly"
+            f"first decides; give metric or tags of one of them more exactly"
         )
 
 
-def _view_of(field: FieldRule, reading: int) -> View:
+def _view_of(field: FieldRule, reading: Reading) -> View:
     each = field.relation == "each"
     unlimited = -np.inf if field.aggregate == "sum" else 0.0
     return View(
@@ -135,7 +137,8 @@ def _view_of(field: FieldRule, reading: int) -> View:
         each,
         (unlimited if field.active is None else field.active) if each else -np.inf,
         field.absent is not None,
-        reading,
+        reading.kind,
+        reading.states,
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -132,7 +133,9 @@ def activate(
     reason = state.loader.refused.get(entry.folder)
     if reason is not None and state.loader.version != entry.version:
         # It was verified and could not be served: a restart would find it chosen.
-        state.repository.point(before)
+        with suppress(RepositoryError):
+            if state.repository.pointer() == entry.folder:  # or somebody has chosen meanwhile
+                state.repository.point(before)
         raise Problem(NOT_ACTIVATED, f"Nothing was changed: {entry.folder} is refused: {reason}.")
     return Activated.model_validate({"bundle": state.served.bundle, "previous": previous})
 

@@ -19,7 +19,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from signal import Signals
+from signal import SIGXCPU, Signals
 from typing import TYPE_CHECKING, Any, Final
 
 from models import BundleError, Model
@@ -122,6 +122,8 @@ class TrialLoader:
                 output, _ = process.communicate(timeout=_STEP_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
+            if process.returncode == -SIGXCPU:  # its own limit came first
+                break
             return _parsed(output, process.returncode)
         return {"reason": f"it took too long: more than {self.seconds:g} s to be loaded"}
 

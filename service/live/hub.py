@@ -122,7 +122,7 @@ class Hub:
         if not self.watched:
             self._kept.clear()
             self._kept_bytes = 0
-            if self._last > 0:  # nothing was told meanwhile: who saw the last event missed some
+            if self._loop is not None:  # nothing was told since somebody looked: all missed some
                 self._last += 1
         self._loop = asyncio.get_running_loop()
         viewer = Viewer()

@@ -41,6 +41,7 @@ function tell(topic, detail) {
 let end = null;
 let filled = null;
 let again = 0; // timer of the next try
+let missing = new Set();
 let wait = FIRST_WAIT;
 
 export function start() {
@@ -52,6 +53,7 @@ export function stop() {
   end?.();
   end = null;
   clearTimeout(again);
+  again = 0;
   withdraw("loading");
 }
 
@@ -75,29 +77,33 @@ function connected(state, status) {
 
 /** Take everything anew: after a start, a reset, or a lost connection; what fails, until it does not. */
 export async function load() {
+  missing = new Set([loadDevices, loadIncidents, loadScene, loadHealth]);
+  if (filled) missing.add(loadRecords);
+  wait = FIRST_WAIT;
+  await loadMissing();
+}
+
+/** Load what is missing; what fails stays so, and is tried again. */
+async function loadMissing() {
   clearTimeout(again);
-  const loading = [loadDevices(), loadIncidents(), loadScene(), loadHealth()];
-  if (filled) loading.push(loadRecords());
-  const results = await Promise.allSettled(loading);
+  again = 0;
+  const failures = await Promise.all([...missing].map((part) => part().then(() => missing.delete(part) && null, (failure) => failure)));
   if (!end) return; // signed out meanwhile
   // Without these two the page would say that there is no incident, or that nothing has come in.
-  live.loaded ||= results.slice(0, 2).every(({ status }) => status === "fulfilled");
+  live.loaded ||= !missing.has(loadDevices) && !missing.has(loadIncidents);
   tell("loaded");
-  const failed = results.find(({ status }) => status === "rejected")?.reason;
-  if (!failed) {
-    wait = FIRST_WAIT;
-    withdraw("loading");
-  } else if (failed.status !== 401) {
+  const failed = failures.find((failure) => failure);
+  if (!failed) withdraw("loading");
+  else if (failed.status !== 401) {
     if (failed.status) notice(`Not everything could be loaded, which is tried again: ${failed.message}`, { kind: "bad", name: "loading", stays: true });
+    wait = Math.min(wait * 2, LONGEST_WAIT);
     loadLater();
   }
 }
 
-function loadLater() {
-  clearTimeout(again);
-  if (!end) return;
-  again = setTimeout(load, wait);
-  wait = Math.min(wait * 2, LONGEST_WAIT);
+function loadLater(...parts) {
+  for (const part of parts) missing.add(part);
+  if (end && !again) again = setTimeout(loadMissing, wait);
 }
 
 async function loadScene() {
@@ -135,10 +141,11 @@ export function fillRecords() {
 }
 
 async function loadRecords() {
-  live.records = []; // those there are may be of another bundle, or of a service before: their numbers say nothing
+  const latest = live.records.at(-1); // those before may be of another bundle, or of a service before: their numbers say nothing
   const { records } = await get("live/records?limit=20000").catch(() => get("live/records?limit=5000"));
   const last = records.at(-1)?.n ?? -1;
-  live.records = records.concat(live.records.filter((record) => record.n > last));
+  const since = live.records.slice(live.records.lastIndexOf(latest) + 1);
+  live.records = records.concat(since.filter((record) => record.n > last));
   tell("records", []);
 }
 
@@ -185,7 +192,7 @@ const TAKERS = {
 };
 
 function take(kind, data) {
-  Promise.resolve(TAKERS[kind]?.(data)).catch(({ status }) => status !== 401 && loadLater());
+  Promise.resolve(TAKERS[kind]?.(data)).catch(({ status }) => status !== 401 && loadLater(kind === "model" ? loadScene : loadIncidents));
 }
 
 /** Time of the newest record: the clock of recorded traffic, which may not be that on the wall. */

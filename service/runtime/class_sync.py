@@ -81,16 +81,16 @@ class ClassSync:
             if not self._is_prepared:
                 self.store.prepare()
                 self._is_prepared = True
-            if self.store.revision() != self.snapshot.revision:
+            revision = self.store.revision()
+            if self.away is not None:
+                log.info("store back", extra={"revision": revision})
+            self.away = None
+            self._probe(self.store)
+            if revision != self.snapshot.revision:
                 with self._lock:  # or a change by this process might come between
                     self._replace(self.store.read())
-            self._probe(self.store)
         except AwayError as error:
             self._lose(error)
-        else:
-            if self.away is not None:
-                log.info("store back", extra={"revision": self.snapshot.revision})
-            self.away = None
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Take these classes, unless later ones have been read already."""

@@ -300,16 +300,12 @@ class State:
         enrolment = Enrolment.of(base, self.classes.snapshot, self._enrolment)
         roles = roles_of(enrolment)
         model, revision = enrolment.model, enrolment.snapshot.revision
-        served = ServedModel(
-            model,
-            self.settings.max_records,
-            revision=revision,
-            observers=self._observers(enrolment, drift, recent),
-            sites=self.sites.of(base, enrolment.snapshot.profiles),
-        )
-        # All that can fail has been made; what has part of a bundle would have to lose it again.
+        served = ServedModel(model, self.settings.max_records, revision=revision)
+        served.sites = self.sites.of(base, enrolment.snapshot.profiles)
+        # All that can fail has been made: what had part of a bundle would have to lose it again.
+        served.observers = tuple(self._observers(enrolment, drift, recent))
+        self.incidents.serve(roles)  # before any record is judged, or good ones would be faults
         self._drift, self._recent, self._enrolment, self._served = drift, recent, enrolment, served
-        self.incidents.serve(roles)
         if self.live is not None:
             self.live.serve(served, enrolment)
         self.metrics.show_bundle(manifest, drift, labels=model.names, revision=revision)

@@ -118,12 +118,9 @@ def _with_kept(rows: pl.DataFrame, points: PointsTable) -> pl.DataFrame:
     """Add columns of the points' table: of each record the values of its last row."""
     seconds = points.rules.record_times(points.times) / 1e9
     keys = points.keys()
-    kept = keys.hstack(
-        points.rows.select(
-            pl.col(name).alias(f"{name}_kept" if name in rows.columns else name)
-            for name in points.keep
-        )
-    ).with_columns(pl.Series(TIME, seconds).cast(rows.schema[TIME]))
+    kept = points.rows.select(
+        pl.col(name).alias(f"{name}_kept" if name in rows.columns else name) for name in points.keep
+    ).with_columns(*keys.get_columns(), pl.Series(TIME, seconds).cast(rows.schema[TIME]))
     by = [*keys.columns, TIME]
     last = kept.unique(by, keep="last", maintain_order=True)
     return rows.join(last, on=by, how="left", maintain_order="left")

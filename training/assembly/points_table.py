@@ -38,8 +38,7 @@ class PointsTable:
         time: name of the time column.
         keep: columns that records keep; they are no tags unless the mapping asks for them.
         rules: the mapping that is to be applied.
-        unknown: how many values of each metric are text that names no state, and the first of them;
-            once the points were taken.
+        unknown: of each metric a value that is text and names no state; once the points were taken.
     """
 
     rows: pl.DataFrame
@@ -48,7 +47,7 @@ class PointsTable:
     time: str
     keep: tuple[str, ...]
     rules: Rules
-    unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -106,9 +105,8 @@ class PointsTable:
     def findings(self) -> list[str]:
         """Return what was odd in the points that were taken, a line each."""
         return [
-            f"{count:,} values of {metric!r} are text that names no state, such as {text!r}; "
-            "they were left out"
-            for metric, (count, text) in self.unknown.items()
+            f"values of {metric!r}, such as {text!r}, are text that names no state: left out"
+            for metric, text in sorted(self.unknown.items())
         ]
 
     def _kinds(self, names: Sequence[str]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
@@ -134,9 +132,13 @@ class PointsTable:
     def _wide(self, table: SeriesTable, group: NDArray[np.int64]) -> Iterator[Points]:
         first = np.unique(group, return_index=True)[1]
         tags = self.rows.select(self.tags)[first].to_dicts() if self.tags else [{}]
+        metrics = {rule.metric for rule in self.rules.fields}
+        # A label fits a pattern such as *, too.
+        kept = {name for name in self.keep if self.rules.wide.series_of(name)[0] not in metrics}
+        others = {*self.tags, self.time, *kept}
         ids, columns = [], []
         for name in self.rows.columns:
-            if name in {*self.tags, self.time}:
+            if name in others:
                 continue
             metric, more = self.rules.wide.series_of(name)
             placed = [
@@ -195,8 +197,7 @@ class PointsTable:
             values[row] = self.rules.number(metric, text)
             unknown[row] = np.isnan(values[row])
             if unknown[row]:
-                count, first = self.unknown.get(metric, (0, text))
-                self.unknown[metric] = count + 1, first
+                self.unknown[metric] = min(text, self.unknown.get(metric, text))
         return values, unknown
 
 

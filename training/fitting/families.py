@@ -44,7 +44,7 @@ def choose_families(recipe: Recipe, dataset: Dataset) -> Choice:
     if recipe.pool == "no" or not families:
         return Choice((), "")
     rows = dataset.known
-    serves = partial(can_measure, rows.labels, recipe.fit.seed)  # as where radii are measured
+    serves = partial(can_measure, rows.labels, recipe.fit.seed)
     groups = groups_of(rows, recipe.groupings, FOLDS, order_of(rows, recipe.time), serves)
     if groups is None:
         return Choice((), f"{_described(families)} are not pooled: no groups to judge by")

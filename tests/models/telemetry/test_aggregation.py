@@ -97,6 +97,18 @@ def test_one_text_may_mean_opposite_things_in_two_fields() -> None:
     assert np.array_equal(feed.values("c"), [np.nan, np.nan, 1], equal_nan=True)
 
 
+def test_text_says_nothing_to_a_counter_either() -> None:
+    states = 'kind = "state"\nstates = { up = 1 }'
+    feed = feed_of(
+        f'[[fields]]\nname = "a"\nmetric = "x"\ntags = {{ port = "a" }}\n{states}\n'
+        '[[fields]]\nname = "b"\nmetric = "x"\ntags = { port = "b" }\nkind = "counter"'
+    )
+    for at, value in enumerate([10.0, 20.0, feed.assembler.mapping.number("x", "up"), 40.0]):
+        feed.add(("x", {"device": "d", "port": "b"}, 5 * at, value))
+    feed.finish()
+    assert np.array_equal(feed.values("b"), [np.nan, 2, np.nan, 2], equal_nan=True)
+
+
 def test_values_too_large_to_add_are_missing() -> None:
     feed = feed_of(FIELDS)
     feed.add(*(("load", {"device": "a", "port": port}, 0, 1e308) for port in "12"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import numpy as np
 import pytest
 
 from models.telemetry.assembler import Assembler
 from models.telemetry.points import Series
-from models.telemetry.snapshot import SnapshotError, pack_tokens, unpack_tokens
+from models.telemetry.snapshot import SnapshotError, pack, pack_tokens, unpack, unpack_tokens
 from tests.support.feeds import GAUGE, Feed, feed_of, mapping_of
 
 A = {"device": "a"}
@@ -42,6 +43,20 @@ def test_a_restored_assembler_goes_on_as_if_nothing_had_been() -> None:
     assert back.values() == [2.0, 2.0]
     back.add(("load", A, 5, 1.0), arrived=11)
     assert back.assembler.counts.late == 1
+
+
+def test_a_snapshot_of_a_version_that_kept_other_things_is_refused_in_one_line() -> None:
+    feed = feed_of(GAUGE)
+    feed.add(("load", A, 0, 1.0))
+    mapping = feed.assembler.mapping
+    for name, array in (("rises", np.zeros(9, np.int64)), ("last value", None)):
+        meta, arrays = unpack(feed.assembler.snapshot(), mapping.fingerprint)
+        arrays = {key: each for key, each in arrays.items() if key != name}
+        if array is not None:
+            arrays[name] = array
+        with pytest.raises(SnapshotError, match="does not fit") as error:
+            Assembler.restore(mapping, pack(meta, arrays))
+        assert "\n" not in str(error.value)
 
 
 def test_a_snapshot_that_does_not_fit_is_refused_in_one_line() -> None:

@@ -55,6 +55,14 @@ def test_a_gauge_and_a_counter_of_one_metric_share_no_view() -> None:
     assert len(views.conflicts) == 1
 
 
+def test_counters_that_differ_in_their_bits_alone_share_a_view() -> None:
+    rule = '[[fields]]\nname = "{}"\nmetric = "x"\nkind = "counter"\nbits = {}'
+    views = Views(mapping_of("\n".join([rule.format("a", 64), rule.format("b", 0)])))
+    assert views.match(Series("x", {})) == (0, (0,))
+    assert views.of_field.tolist() == [0, 0]
+    assert len(views.conflicts) == 1
+
+
 def test_brackets_in_the_name_of_a_metric_are_brackets() -> None:
     for metric in ("alive [s]", "alive [s]*"):
         views = Views(mapping_of(f'[[fields]]\nname = "x"\nmetric = "{metric}"'))

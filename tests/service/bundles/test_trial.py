@@ -95,6 +95,12 @@ def test_a_process_that_crashes_refuses_the_bundle(root: Path, program: Program)
         trial().load(root)
 
 
+def test_a_process_that_uses_up_its_own_time_took_too_long(root: Path, program: Program) -> None:
+    program("kill -XCPU $$")
+    with pytest.raises(BundleError, match="it took too long: more than 60 s"):
+        trial().load(root)
+
+
 def test_a_process_that_cannot_be_started_refuses_the_bundle(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ def test_while_the_database_is_away_the_classes_stay_and_it_is_logged_once(
     sync.poll()
     assert sync.snapshot == at(1)
     messages = [record.message for record in caplog.records]
-    assert messages == ["store away", "classes loaded", "store back", "store away"]
+    assert messages == ["store away", "store back", "classes loaded", "store away"]
 
 
 def test_whether_the_database_can_be_written_is_looked_at_now_and_then_and_logged_once(
