@@ -172,7 +172,7 @@ def _library(name: str, extra: str = "") -> Any:
     except ModuleNotFoundError as error:
         extra = extra or name
         raise EngineError(
-            f"this engine needs more libraries: pip install 'faultcube[{extra}]'"
+            f"this engine needs more libraries: pip install -c constraints.txt '.[{extra}]'"
         ) from error
 
 

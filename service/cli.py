@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _TELL_SECONDS = 2.0
 """Between two lines of progress."""
+_PROFILES = (".json",)
+"""How files of profiles end."""
 
 __all__ = [
     "adapt",
@@ -89,7 +91,9 @@ def classify(
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(help="Profile of the site, by `faultcube adapt`.", show_default="none"),
+        typer.Option(
+            help="Profile of the records' site, made by `faultcube adapt`.", show_default="none"
+        ),
     ] = None,
     distances: Annotated[
         bool, typer.Option("--distances", help="Write the distance to every class.")
@@ -112,15 +116,18 @@ def classify(
         ),
     ] = None,
     revision: Annotated[
-        int | None, typer.Option(min=0, help="Of these classes.", show_default="the newest")
+        int | None,
+        typer.Option(
+            min=0, help="Revision of the classes that --classes has.", show_default="the newest"
+        ),
     ] = None,
     engine: Annotated[
         Literal["local", "ray", "spark"],
-        typer.Option(help="What classifies an archive; ray and spark are extras."),
+        typer.Option(help="Engine that classifies an archive; ray and spark are extras."),
     ] = "local",
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Workers on this machine.", show_default="one a core"),
+        typer.Option(min=1, help="Number of workers on this machine.", show_default="one a core"),
     ] = None,
 ) -> None:
     """Give every record of TABLE its verdict, without a server.
@@ -213,21 +220,24 @@ def adapt(
         Path, typer.Argument(help="The first records of a site: CSV, TSV (.gz), Parquet or Arrow.")
     ],
     out: Annotated[Path, typer.Option(help="A .json file, for `faultcube classify --profile`.")],
-    records: Annotated[int, typer.Option(min=1, help="Rows to learn from, at most.")] = 2000,
+    records: Annotated[int, typer.Option(min=1, help="Most rows to learn from.")] = 2000,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Though most records stay faulty; and replace what is at --out already."
+            "--force",
+            help="Write the profile even if most records stay faulty, and replace what is at --out "
+            "already.",
         ),
     ] = False,
 ) -> None:
     """Learn the profile of a site from unlabelled records, so that BUNDLE fits its levels."""
     from models.profile import Profile, ProfileError, compare, try_out
-    from service.offline.batch import destination, open_model
+    from service.offline.batch import check_destination, destination, open_model
     from service.offline.profiles import first_records
     from service.offline.tables import Table, TableError
 
     try:
+        check_destination(out, _PROFILES, force=force)
         model = open_model(bundle)
         rows = Table(table, model.schema)
         _print_columns(rows.ignored, rows.absent)
@@ -240,7 +250,7 @@ def adapt(
         _print_trial(trial)
         if not force:
             trial.check()
-        with destination(out, (".json",), force=force) as draft:
+        with destination(out, _PROFILES, force=force) as draft:
             draft.write_bytes(profile.to_json())
     except (ProfileError, TableError) as error:
         raise _refusal(str(error)) from error
@@ -248,20 +258,30 @@ def adapt(
 
 def replay(
     points: Annotated[Path, typer.Argument(help="Recorded points: Parquet or CSV, wide or long.")],
-    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
     speed: Annotated[
-        float, typer.Option(min=0.001, help="Recorded seconds in a second; inf: at once.")
+        float,
+        typer.Option(
+            min=0.001, help="Recorded seconds to send in a second; inf sends all at once."
+        ),
     ] = 60,
     mapping: Annotated[
         Path | None,
-        typer.Option(help="TOML file that names the points.", show_default="that of the bundle"),
+        typer.Option(
+            help="TOML file of the mapping, which names the points.",
+            show_default="that of the bundle",
+        ),
     ] = None,
     key: Annotated[str, typer.Option(help="API key that may read.", envvar="FAULTCUBE_KEY")] = "",
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for the service to be ready.")
     ] = 0,
     keep_times: Annotated[
-        bool, typer.Option("--keep-times", help="Else they are moved, so that the last is now.")
+        bool,
+        typer.Option(
+            "--keep-times",
+            help="Send the recorded times; without it all are moved, so that the last is now.",
+        ),
     ] = False,
 ) -> None:
     """Send recorded metric points to a service as a collector would, and tell of incidents."""
@@ -304,20 +324,26 @@ def consume(
     topic: Annotated[list[str], typer.Argument(help="Topics of metric points, keyed by device.")],
     brokers: Annotated[
         str | None,
-        typer.Option(help="Of the log, as HOST:PORT,HOST:PORT.", show_default="those of --config"),
+        typer.Option(
+            help="Brokers of the log, as HOST:PORT,HOST:PORT.", show_default="those of --config"
+        ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings of librdkafka, name=value: TLS, users, time limits."),
+        typer.Option(
+            help="File with settings of librdkafka, name=value in each line: TLS, users, time "
+            "limits."
+        ),
     ] = None,
     group: Annotated[
-        str, typer.Option(help="Of the processes that share the partitions.")
+        str, typer.Option(help="Consumer group: the processes that share the partitions.")
     ] = "faultcube",
     prefix: Annotated[
-        str, typer.Option(help="Of the topics that are written: PREFIX.verdicts and others.")
+        str, typer.Option(help="Prefix of the topics to write: PREFIX.verdicts and others.")
     ] = "faultcube",
     format_: Annotated[
-        str, typer.Option("--format", help="Of messages without the header `faultcube-format`.")
+        str,
+        typer.Option("--format", help="Format of messages without the header `faultcube-format`."),
     ] = "telegraf",
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")
@@ -338,7 +364,9 @@ def consume(
     ] = 30,
     metrics: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT where Prometheus may scrape it.", show_default="nowhere"),
+        typer.Option(
+            help="Address where Prometheus may scrape it, as HOST:PORT.", show_default="nowhere"
+        ),
     ] = None,
 ) -> None:
     """Read metric points from topics of a Kafka-compatible log, and write verdicts and incidents.
@@ -358,7 +386,8 @@ def consume(
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise
-        raise _refusal("consume needs more libraries: pip install 'faultcube[kafka]'") from error
+        why = "consume needs more libraries: pip install -c constraints.txt '.[kafka]'"
+        raise _refusal(why) from error
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -377,11 +406,14 @@ def consume(
 def export_feedback(
     out: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
     enrolled: Annotated[
-        bool, typer.Option(help="The records of enrolled classes, too.", show_default=True)
+        bool, typer.Option(help="Write the records of enrolled classes, too.", show_default=True)
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT already.")] = False,
 ) -> None:
-    """Write what operators taught the service, as a table for `faultcube train --add`."""
+    """Write what operators taught the service, as a table for `faultcube train --add`.
+
+    It reads the database that FAULTCUBE_DATABASE_URL names.
+    """
     from service.classes.entities import StoreError
     from service.offline.feedback_export import write_feedback
     from service.offline.tables import TableError
@@ -393,9 +425,11 @@ def export_feedback(
 
     try:
         with closing(Store(url)) as store:
-            store.prepare()
+            store.prepare(migrate=False)
             counts, left_out = write_feedback(store, out, enrolled=enrolled, force=force)
-    except (StoreError, TableError) as error:
+    except StoreError as error:
+        raise _refusal(f"FAULTCUBE_DATABASE_URL: {error}") from error
+    except TableError as error:
         raise _refusal(str(error)) from error
     for source, count in counts.items():
         typer.echo(f"{count:,} records of {source}", err=True)
@@ -405,7 +439,10 @@ def export_feedback(
 
 
 def openapi() -> None:
-    """Print the OpenAPI document of a service with this bundle, as JSON."""
+    """Print the OpenAPI document of a service, as JSON.
+
+    The fields are those of the bundle that FAULTCUBE_BUNDLE names, or else of the one that ships.
+    """
     from pydantic_core import to_json
 
     from service.app import create_app
@@ -421,7 +458,7 @@ def openapi() -> None:
 
 
 def settings() -> None:
-    """Print what can be set by environment variables, as a Markdown table."""
+    """Print the environment variables that set the service, as a Markdown table."""
     from service.settings import as_markdown
 
     typer.echo(as_markdown())

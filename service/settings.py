@@ -34,7 +34,7 @@ def _check_exporter(endpoint: str) -> str:
     with suppress(ModuleNotFoundError):
         if not endpoint or find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter"):
             return endpoint
-    message = "tracing needs more libraries: pip install 'faultcube[tracing]'"
+    message = "tracing needs more libraries: pip install -c constraints.txt '.[tracing]'"
     raise PydanticCustomError("extra", message)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.telemetry.mapping import MappingError
 from training.dataset.doctor import NO_LABEL, NO_SPLIT, Column, Examination, examine
 from training.recipe import Recipe, RecipeError, TableError
 
@@ -31,7 +32,7 @@ def check_and_print(recipe_file: Path | None, options: dict[str, Any]) -> int:
         with status() as say:
             examination = examine(recipe, say)
     except (RecipeError, OSError) as error:
-        typer.echo(f"faultcube: {error}", err=True)
+        typer.echo(f"faultcube: {reason_of(error)}", err=True)
         return 1 if isinstance(error, TableError) else 2
     _print(examination, recipe)
     return 1 if examination.stops else 0
@@ -57,6 +58,14 @@ def first_page(recipe: Recipe) -> None:
     for title, some in (("read as numbers", read), ("left out", left)):
         for reason, names in _by_reason(some).items():
             typer.echo(f"{title}: {', '.join(names)} ({reason})")
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says; of a recipe or mapping that is not there, only that."""
+    cause = error.__cause__
+    if isinstance(error, (RecipeError, MappingError)) and isinstance(cause, FileNotFoundError):
+        return f"there is no file {cause.filename}"
+    return str(error)
 
 
 @contextmanager
@@ -92,7 +101,8 @@ def _print(examination: Examination, recipe: Recipe) -> None:
         for line in lines:
             console.print(f"{mark}: {escape(line)}", soft_wrap=True)
     if examination.stops:
-        console.print(f"{len(examination.stops)} findings would stop training")
+        several = "s" if len(examination.stops) > 1 else ""
+        console.print(f"{len(examination.stops)} finding{several} would stop training")
     elif recipe.good == NO_LABEL:
         console.print("give --label and --good to have the classes looked at, too")
     elif recipe.split == NO_SPLIT:

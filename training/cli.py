@@ -24,7 +24,7 @@ Table = Annotated[
 Text = str | None
 Texts = list[str] | None
 Number = int | None
-RecipeFile = Annotated[Path, _option("TOML file: table, split, how to fit.", "--recipe")]
+RecipeFile = Annotated[Path, _option("TOML file of the recipe.", "--recipe")]
 AnyRecipeFile = Annotated[
     Path | None, _option("TOML file that holds any of the options.", "--recipe")
 ]
@@ -57,18 +57,27 @@ MergeLabels = Annotated[
     bool, _option("Unite labels that differ only in case or blanks.", "--merge-labels")
 ]
 Separator = Annotated[
-    Text, _reading("Character between the cells of a text; tab. Else it is detected.")
+    Text,
+    _reading("Character between the cells of a text, or the word tab; detected if not given."),
 ]
-DecimalMark = Annotated[Text, _reading("Decimal mark of numbers, '.' or ','. Else it is detected.")]
-Encoding = Annotated[Text, _reading("Encoding of a text: utf-16, cp1252. Else it is detected.")]
+DecimalMark = Annotated[
+    Text, _reading("Decimal mark of numbers, '.' or ','; detected if not given.")
+]
+Encoding = Annotated[
+    Text, _reading("Encoding of a text, such as utf-16 or cp1252; detected if not given.")
+]
 Missing = Annotated[
     Texts, _reading("Cell that is a missing value, beside N/A, - and the like (repeatable).")
 ]
 SplitTable = Annotated[Path | None, _split("Table that holds --split-column, row for row.")]
-SplitTime = Annotated[Text, _split("Time column: train before dev before test.")]
-SplitWithin = Annotated[Text, _split("With --split-time: cut each value on its own.")]
+SplitTime = Annotated[
+    Text, _split("Column with the time to split by: train before dev before test.")
+]
+SplitWithin = Annotated[
+    Text, _split("Column whose values --split-time cuts on their own: run, device.")
+]
 SplitGroup = Annotated[Text, _split("Column whose values stay whole: event, device.")]
-SplitRandom = Annotated[bool, _split("At random: results will flatter.", "--split-random")]
+SplitRandom = Annotated[bool, _split("Split at random: results will flatter.", "--split-random")]
 Shares = Annotated[Text, _split("Shares of train, dev, test: 0.6,0.15,0.25.")]
 SplitColumn = Annotated[Text, _split("Column that says train, dev or test.")]
 FitDevice = Annotated[
@@ -77,13 +86,11 @@ FitDevice = Annotated[
 ]
 FitJobs = Annotated[
     int | None,
-    _option(
-        "Fits of cross calibration that run side by side, at most.", min=1, show_default="cores"
-    ),
+    _option("Most fits of cross calibration to run side by side.", min=1, show_default="cores"),
 ]
 FitsOn = Annotated[
     Literal["local", "ray"] | None,
-    _option("Where these fits run; ray is an extra.", show_default="local"),
+    _option("Where fits of cross calibration run; ray is an extra.", show_default="local"),
 ]
 Seed = Annotated[Number, _option("Seed of everything random.")]
 
@@ -121,7 +128,7 @@ def train(
     shares: Shares = None,
     dimensions: Annotated[Number, _option("N, width of the embedding.")] = None,
     beta: Annotated[float | None, _option("beta of the loss, at least N.")] = None,
-    epochs: Annotated[Number, _option("Most epochs.")] = None,
+    epochs: Annotated[Number, _option("Most epochs of a fit.")] = None,
     seed: Seed = None,
     device: FitDevice = None,
     jobs: FitJobs = None,
@@ -198,12 +205,12 @@ def assemble(
             "folder or pattern of Parquet files."
         ),
     ],
-    mapping: Annotated[Path, _option("TOML file: how points become records.")],
+    mapping: Annotated[Path, _option("TOML file of the mapping: how points become records.")],
     out: Annotated[
         Path,
         _option(
-            "Table to write: .parquet, .csv or .csv.gz; of many files or units, or by an engine "
-            "other than local, a folder."
+            "Table to write: .parquet, .csv or .csv.gz. For many files or units, or an engine "
+            "other than local: folder to write to."
         ),
     ],
     keep: Annotated[
@@ -218,9 +225,9 @@ def assemble(
     ] = 1,
     engine: Annotated[
         Literal["local", "ray", "spark"],
-        _option("What assembles units; ray and spark are extras."),
+        _option("Engine that assembles units; ray and spark are extras."),
     ] = "local",
-    jobs: Annotated[int, _option("Units that are assembled side by side.", min=1)] = 1,
+    jobs: Annotated[int, _option("Number of units to assemble side by side.", min=1)] = 1,
 ) -> None:
     """Make records of metric POINTS, as the service makes them by the same mapping."""
     from training.assembly.command import assemble_and_write, assemble_archive
@@ -253,7 +260,7 @@ def retrain(
 def evaluate(
     recipe: RecipeFile,
     hold_out: Annotated[list[str], _option("Fault class that training must not see (repeatable).")],
-    shots: Annotated[str, _option("Numbers of support records.")] = "1,5",
+    shots: Annotated[str, _option("Numbers of support records, separated by commas.")] = "1,5",
     draws: Annotated[int, _option("How often support records are drawn.", min=1)] = 30,
     split_column: SplitColumn = None,
     seed: Seed = None,
@@ -269,7 +276,9 @@ def evaluate(
 def compare(
     recipe: RecipeFile,
     out: Annotated[Path, _option("Folder to write the comparison to.")],
-    losses: Annotated[str, _option("Losses to compare.")] = "lossless,linear,triplet,contrastive",
+    losses: Annotated[
+        str, _option("Losses to compare, separated by commas.")
+    ] = "lossless,linear,triplet,contrastive",
     seeds: Annotated[int, _option("Fits of each loss, each with its own seed.")] = 5,
     split_column: SplitColumn = None,
     hold_out: Annotated[
@@ -278,12 +287,16 @@ def compare(
     epochs: Annotated[Number, _option("Epochs of every fit.")] = None,
     linear: Annotated[
         bool | None,
-        _option("With or without the dimensions that no loss learns; as the recipe has."),
+        _option(
+            "Fit with or without the dimensions that no loss learns.",
+            show_default="as the recipe has",
+        ),
     ] = None,
     animate: Annotated[
-        Texts, _option("Fault class of the animation (twice); the two with most test rows.")
+        Texts,
+        _option("Fault class to animate (give two).", show_default="the two with most test rows"),
     ] = None,
-    jobs: Annotated[int, _option("Processes that fit at the same time.")] = 1,
+    jobs: Annotated[int, _option("Number of processes that fit side by side.")] = 1,
 ) -> None:
     """Compare losses: the same encoder, budget and seeds under each of them."""
     from training.console import compare_and_write

@@ -17,7 +17,7 @@ from rich.table import Column
 
 from models.bundle import Bundle, BundleError
 from models.model import Model
-from training.check import first_page
+from training.check import first_page, reason_of
 from training.dataset.labels import class_names
 from training.dataset.schema_inference import infer_fields
 from training.dataset.tables import added_tables, read_labelled
@@ -49,7 +49,7 @@ def _exit_code(command: Callable[_P, int]) -> Callable[_P, int]:
             return command(*args, **kwargs)
         except (RecipeError, BundleError, ExportError, ProcessError, OSError) as error:
             if processes.is_local_main():
-                typer.echo(f"faultcube: {error}", err=True)
+                typer.echo(f"faultcube: {reason_of(error)}", err=True)
             return 1 if isinstance(error, (ExportError, ProcessError)) else 2
 
     return run

@@ -7,7 +7,7 @@ order within the lateness that the mapping allows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from collections.abc import Mapping as Mappings
 from dataclasses import asdict
 from typing import Any, Self
@@ -93,6 +93,11 @@ class Assembler:
         """Return the values of a key's tags."""
         return self._places.keys[slot]
 
+    @property
+    def keys(self) -> Sequence[tuple[str, ...]]:
+        """All keys that points have come of, by slot."""
+        return self._places.keys
+
     def slot(self, key: tuple[str, ...]) -> int | None:
         """Return the slot of a key, None if no point of it has come."""
         return self._places.slots.get(key)
@@ -133,11 +138,12 @@ class Assembler:
     def set_back(self, now: float) -> Records:
         """Go on from an earlier time, as the clock on the wall was wrong.
 
-        Where points have the times of their arrival, all that is open is closed, and the next
-        record of each key follows none: there is no time between them.
+        Where points have the times of their arrival, or times that are ahead now, all that is open
+        is closed, and the next record of each key follows none: there is no time between them.
         """
+        are_wrong = self.mapping.clock == "arrival" or self.is_ahead(now)
         by, self._now = now - self._now, now
-        if self.mapping.clock != "arrival":
+        if not are_wrong:
             self._deadline[: len(self._places.keys)] += by
             self._deadlines = deque((due + by, keys) for due, keys in self._deadlines)
             return self._waves.nothing
@@ -145,6 +151,11 @@ class Assembler:
         self._newest[: len(self._places.keys)] = NEVER
         self._waves.forget_times()
         return records
+
+    def is_ahead(self, now: float) -> bool:
+        """Return whether points have come that would be dated too far ahead by now."""
+        newest = self._newest[: len(self._places.keys)]
+        return bool(newest.max(initial=NEVER) > round((now + self.mapping.ahead) * 1e9))
 
     def finish(self) -> Records:
         """Return all records that are open or held, complete or not."""

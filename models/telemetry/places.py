@@ -79,7 +79,7 @@ class Places:
         slots: slots by these.
         count: number of series.
         key: slot of each series' key: int32 [max_series].
-        reading: number of its reading: int8 [max_series].
+        reading: number of its reading: int16 [max_series].
         view: number of its first view: int16 [max_series].
         delta: whether its values are increases: bool [max_series].
         deltas: whether any series' are.
@@ -96,7 +96,7 @@ class Places:
         self.slots: dict[tuple[str, ...], int] = {}
         self.count = 0
         self.key = np.empty(max_series, np.int32)
-        self.reading = np.empty(max_series, np.int8)
+        self.reading = np.empty(max_series, np.int16)
         self.view = np.empty(max_series, np.int16)
         self.delta = np.empty(max_series, np.bool_)
         self.deltas = False
@@ -132,7 +132,7 @@ class Places:
         if self.count >= self.max_series:
             self._counts.refused_series += 1
             return REFUSED
-        placed, self.count = self.count, self.count + 1
+        placed = self.count
         reading, views = found
         self.key[placed], self.reading[placed] = slot, reading
         self.view[placed], self.delta[placed] = views[0], series.delta
@@ -140,6 +140,7 @@ class Places:
         self.name[placed] = name
         members.fresh = members.fresh or array("q")
         members.fresh.extend([view << 32 | placed for view in views])
+        self.count += 1  # only now, so that a try that fails uses up no id
         if len(members.fresh) >= max(_FRESH, len(members) // _PART):
             self._members[slot] = self._settled(members, members.fresh)
         return placed

@@ -141,7 +141,7 @@ class Readings:
         return values
 
     def _risen(
-        self, before: NDArray[np.float64], step: NDArray[np.float64], reading: NDArray[np.int8]
+        self, before: NDArray[np.float64], step: NDArray[np.float64], reading: NDArray[np.int16]
     ) -> NDArray[np.float64]:
         """Return the increase of counters, NaN where they were reset."""
         risen, resets, wraps = increases(before, step, self._bits[reading])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Arrays",
     "SnapshotError",
+    "TransientToken",
     "cut",
     "pack",
     "pack_tokens",
@@ -31,6 +32,15 @@ Arrays = Mapping[str, NDArray[Any]]
 
 class SnapshotError(Exception):
     """A snapshot cannot be used; one line that says why."""
+
+
+class TransientToken(bytes):
+    """A token that only this process makes, so that a snapshot does not keep it.
+
+    It is equal to its plain bytes, so that the series is found by these.
+    """
+
+    __slots__ = ()
 
 
 def pack(meta: Mapping[str, object], arrays: Arrays) -> bytes:
@@ -77,12 +87,16 @@ def cut(name: str, arrays: Arrays) -> list[NDArray[Any]]:
 
 
 def pack_tokens(ids: Mapping[Hashable, int]) -> dict[str, NDArray[Any]]:
-    """Return tokens of series that have an id; tokens are bytes, or of what JSON has, or tuples."""
+    """Return tokens of series that have an id, without those that end with the process.
+
+    Args:
+        ids: by token: bytes, or of what JSON has, or tuples.
+    """
     plain: list[bytes] = []
     nested: list[Hashable] = []
     of_plain, of_nested = [], []
     for token, series in ids.items():
-        if series < 0:
+        if series < 0 or isinstance(token, TransientToken):
             continue
         if isinstance(token, bytes):
             plain.append(token)

@@ -34,10 +34,11 @@ from service.web.problems import (
     Problem,
     not_ready,
 )
+from service.web.validation import known_parameters
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["Models"])
+router = APIRouter(tags=["Models"], dependencies=[Depends(known_parameters)])
 
 
 @router.get(

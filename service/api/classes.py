@@ -30,6 +30,7 @@ from service.web.auth import admin
 from service.web.middleware import RequestInfo
 from service.web.problems import Problem
 from service.web.response_model import Absent
+from service.web.validation import known_parameters
 
 __all__ = [
     "Description",
@@ -44,7 +45,7 @@ __all__ = [
     "router",
 ]
 
-router = APIRouter(tags=["Classes"])
+router = APIRouter(tags=["Classes"], dependencies=[Depends(known_parameters)])
 
 _MAX_RECORDS = 100
 """Support records of a class; one with more should be trained."""

@@ -24,10 +24,11 @@ from service.web import problems
 from service.web.auth import admin
 from service.web.middleware import RequestInfo
 from service.web.problems import Problem
+from service.web.validation import known_parameters
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["Classes"])
+router = APIRouter(tags=["Classes"], dependencies=[Depends(known_parameters)])
 
 
 class Correction(Form):

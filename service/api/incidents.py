@@ -47,11 +47,12 @@ from service.web import problems
 from service.web.auth import admin
 from service.web.problems import Problem
 from service.web.response_model import Absent, ResponseModel
+from service.web.validation import known_parameters
 
 __all__ = ["router"]
 
 log = logging.getLogger(__name__)
-router = APIRouter(tags=["Incidents"])
+router = APIRouter(tags=["Incidents"], dependencies=[Depends(known_parameters)])
 
 _CHANGE_PROBLEMS = (
     problems.UNAUTHORIZED,

@@ -27,10 +27,11 @@ from service.runtime.state import state_of
 from service.web import problems
 from service.web.auth import admin
 from service.web.problems import Problem
+from service.web.validation import known_parameters
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["Profiles"])
+router = APIRouter(tags=["Profiles"], dependencies=[Depends(known_parameters)])
 
 _MAX_RECORDS = 10_000
 """To learn a profile from."""

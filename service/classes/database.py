@@ -418,7 +418,7 @@ def _backend(url: sa.URL) -> Backend:
     except ImportError as error:
         raise UnusableError(
             "PostgreSQL is spoken through psycopg, which is not installed: "
-            "pip install 'faultcube[postgres]'"
+            "pip install -c constraints.txt '.[postgres]'"
         ) from error
     return postgres.backend(url)
 

@@ -19,7 +19,10 @@ _SHOWN_FIELDS = 5
 
 
 class AlertmanagerTarget:
-    """The Alertmanagers of one cluster: one that is reached tells the others.
+    """The Alertmanagers of one cluster, all of which are told, for they do not share alerts.
+
+    One that takes it is enough. Another gets an open alert with the next resend; if it misses the
+    end of one, it resolves it when nothing more comes (`resolve_timeout`).
 
     Args:
         urls: of each, as http://host:9093.

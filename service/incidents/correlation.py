@@ -8,7 +8,8 @@ cause; the next cause takes them over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,16 +126,49 @@ class Correlation:
             note = f"{key} has stood unchanged: its level is learned again"
             yield Change.of("renewed", time, incident, key, note)
 
-    def mark_stale(self, time: float) -> Iterator[Change]:
-        """Mark every incident that has stood without a change for too long."""
-        for incident in self.incidents.values():
-            if incident.status == "open" and not incident.stale and time >= self.stale_at(incident):
+    def due_at(self, incident: Incident, time: float) -> float:
+        """Return when time alone does something to an incident, unless it changes before.
+
+        Args:
+            incident: that is not closed.
+            time: now.
+        """
+        if incident.status == "pending":
+            told_at = incident.first + self.patience.root_seconds
+            return told_at if time < told_at else max(told_at, self._stale_at(incident))
+        stands = incident.status == "open" and not incident.stale
+        return self._stale_at(incident) if stands else math.inf
+
+    def waiting(self, key: str) -> Incident | None:
+        """Return the incident of a key that nobody was told of; None if there is none."""
+        incident = self.incidents.get(self.where.get(key, ""))
+        return incident if incident is not None and incident.status == "pending" else None
+
+    def pass_time(self, time: float, is_bad: Callable[[str], bool]) -> Iterator[Change]:
+        """Do what time alone does: keys that say nothing any more say neither bad nor good.
+
+        Args:
+            time: now.
+            is_bad: says whether the last record of a key was bad.
+        """
+        for incident in [*self.incidents.values()]:
+            if time < self.due_at(incident, -math.inf):
+                continue
+            if incident.status == "pending":
+                members = incident.members.items()
+                bad = next((key for key, m in members if m.active and is_bad(key)), None)
+                if bad is not None:
+                    self._open(incident, time)
+                    yield Change.of("opened", time, incident, bad)
+                elif time >= self._stale_at(incident):
+                    self._drop(incident)
+            else:
                 incident.stale = True
                 yield Change.of("stale", time, incident, note="it stands without any change")
 
-    def stale_at(self, incident: Incident) -> float:
-        """Return when an open incident becomes stale unless it changes."""
-        return incident.changed + self.patience.stale_seconds
+    def _stale_at(self, incident: Incident) -> float:
+        since = incident.last if incident.status == "pending" else incident.changed
+        return since + self.patience.stale_seconds
 
     def close(self, incident: Incident, time: float, note: str) -> Change:
         """Close an incident by hand; its keys open another one only with another label."""
@@ -247,6 +281,8 @@ class Correlation:
         elif is_new and incident.status != "pending" and (is_first or is_time):
             # Of thousands that join at once only the first is told.
             yield self._tell("updated", incident, judged, row, label, f"{key} shows {label}")
+        elif not incident.evidence:  # it may be told when no further record comes
+            self._add_evidence(incident, judged, row, label)
 
     def _tell(
         self,
@@ -258,26 +294,42 @@ class Correlation:
         note: str = "",
     ) -> Change:
         key, time = judged.keys[row], float(judged.times[row])
-        if len(incident.evidence) < MAX_KEPT:
-            incident.evidence.append(Evidence(key, time, label, judged.evidence(row)))
+        self._add_evidence(incident, judged, row, label)
         incident.stale = False
         if incident.status == "pending":
-            incident.status, incident.told = "open", time
-            first = incident.root or next(iter(incident.members))
-            incident.names = {
-                "class": incident.label,
-                "key": first,
-                "severity": incident.severity,
-            }
+            self._open(incident, time)
         return Change.of(kind, time, incident, key, note)
+
+    def _add_evidence(self, incident: Incident, judged: Judged, row: int, label: str) -> None:
+        key, time = judged.keys[row], float(judged.times[row])
+        last = incident.evidence[-1] if incident.evidence else None
+        is_there = last is not None and (last.key, last.time) == (key, time)
+        if len(incident.evidence) < MAX_KEPT and not is_there:
+            incident.evidence.append(Evidence(key, time, label, judged.evidence(row)))
+
+    def _open(self, incident: Incident, time: float) -> None:
+        incident.status, incident.told = "open", time
+        first = incident.root or next(iter(incident.members))
+        incident.names = {
+            "class": incident.label,
+            "key": first,
+            "severity": incident.severity,
+        }
+
+    def _drop(self, incident: Incident) -> None:
+        """Forget an incident that nobody was told of."""
+        for key in incident.members:
+            if self.where.get(key) == incident.id:
+                del self.where[key]
+        del self.incidents[incident.id]
+        self.dropped += 1
 
     def _end(self, incident: Incident, time: float) -> Iterator[Change]:
         """Close an incident that no key is in trouble of any more."""
         if incident.active or incident.status in ("settled", "closed"):
             return
         if incident.status == "pending":
-            del self.incidents[incident.id]
-            self.dropped += 1
+            self._drop(incident)
         elif any(member.renewed for member in incident.members.values()):
             incident.status = "settled"
             yield Change.of("settled", time, incident, note="the level that is new has stayed")

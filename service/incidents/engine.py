@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -14,6 +14,11 @@ from service.incidents.incident import Change, Incident, Judged
 from service.incidents.roles import Roles
 
 __all__ = ["Engine"]
+
+_SILENT_RECORDS = 3
+"""Records that do not come of a key that is silent."""
+_LEAST_SECONDS = 1.0
+"""Between two looks at what time alone does."""
 
 
 @dataclass(slots=True)
@@ -51,10 +56,11 @@ class Engine:
     ) -> None:
         self.hysteresis = hysteresis or Hysteresis()
         self._correlation = Correlation(roles, patience or Patience())
+        self._rules = self.hysteresis, self._correlation.patience
         self.states: dict[str, KeyState] = {}
         self.now = -math.inf
         self.late = 0
-        self._stale_at = math.inf
+        self._due_at = math.inf
 
     @property
     def roles(self) -> Roles:
@@ -75,6 +81,18 @@ class Engine:
         """Incidents that ended before there was anything to tell."""
         return self._correlation.dropped
 
+    def expect(self, seconds: float) -> None:
+        """Take it that a record of each key comes every so many seconds.
+
+        A key that was forgotten between two of its records would never be in trouble, and an
+        incident would be stale before it can change.
+        """
+        hysteresis, patience = self._rules
+        least = _SILENT_RECORDS * seconds
+        forget, stale = max(hysteresis.forget_seconds, least), max(patience.stale_seconds, least)
+        self.hysteresis = replace(hysteresis, forget_seconds=forget)
+        self._correlation.patience = replace(patience, stale_seconds=stale)
+
     def observe(self, judged: Judged) -> list[Change]:
         """Take judged records, and return what they change, in order."""
         changes: list[Change] = []
@@ -84,16 +102,17 @@ class Engine:
             if skipped is not None and skipped[row]:
                 continue
             self.now = max(self.now, time)
-            if self.now >= self._stale_at:
-                changes += self._correlation.mark_stale(self.now)
+            if self.now >= self._due_at:
+                changes += self._correlation.pass_time(self.now, self._is_bad)
                 self._plan()
             is_good = label in good
             if is_good and key not in states:
                 continue  # nearly every record
             for change in self._step(judged, row, "" if is_good else label, time):
                 changes.append(change)
-                stale_at = self._correlation.stale_at(change.incident)
-                self._stale_at = min(self._stale_at, stale_at)
+                self._expect(change.incident)
+            if waiting := self._correlation.waiting(key):
+                self._expect(waiting)
         return changes
 
     def close(self, id_: str, time: float, note: str) -> Change:
@@ -168,8 +187,18 @@ class Engine:
             state.renewed = True
             yield from self._correlation.renew(key, time)
 
+    def _is_bad(self, key: str) -> bool:
+        """Return whether the last record of a key was bad."""
+        state = self.states.get(key)
+        return state is not None and bool(state.label) and not state.clean
+
+    def _expect(self, incident: Incident) -> None:
+        self._due_at = min(self._due_at, self._correlation.due_at(incident, self.now))
+
     def _plan(self) -> None:
-        """Note when the next incident becomes stale, or earlier: one that changes does so later."""
-        stale_at = self._correlation.stale_at
-        waiting = (i for i in self.incidents.values() if i.status == "open" and not i.stale)
-        self._stale_at = min(map(stale_at, waiting), default=math.inf)
+        """Note when time does something next, or earlier: to what changes it does so later."""
+        self._due_at = math.inf
+        for incident in self.incidents.values():
+            self._expect(incident)
+        # There may be thousands, each with a time of its own.
+        self._due_at = max(self._due_at, self.now + _LEAST_SECONDS)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.1, 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_TURN_SECONDS = 5.0
+"""Then the next target has its turn: one that is slow must not let another's alerts expire."""
 _TELL_SECONDS = 30.0
 """For so long at least a process alone tells a target, unless it goes on."""
 
@@ -110,6 +112,9 @@ class Sender:
         resend = None if target.resend_seconds is None else now - target.resend_seconds
         # What is further ahead than anything waits was said by a clock that has been set back.
         while now >= turn.next or turn.next > now + _LONGEST_WAIT:
+            if abs(self._clock() - now) > _TURN_SECONDS:
+                self._woken.set()  # there may be more, but others wait
+                break
             self._note(turn)
             dues = self._storage.due(target.name, resend, target.batch, now)
             if not dues or not self._acquire_lease(turn):

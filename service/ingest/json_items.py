@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -35,11 +36,14 @@ class Items(Generic[_T]):
     Args:
         item: type of an item.
         what: plural, for messages.
+        decode_one: of an item alone, if more fit than the type says; it raises `DECODE_ERRORS`.
     """
 
-    def __init__(self, item: type[_T], what: str) -> None:
+    def __init__(
+        self, item: type[_T], what: str, decode_one: Callable[[msgspec.Raw], _T] | None = None
+    ) -> None:
         self._list: Any = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
-        self._item: Any = msgspec.json.Decoder(item)
+        self._decode_one = decode_one or msgspec.json.Decoder(item).decode
         self._what = what
 
     def decode(self, body: bytes, batch: Batch) -> list[_T]:
@@ -59,7 +63,7 @@ class Items(Generic[_T]):
         items = []
         for text in self._texts(body):
             try:
-                items.append(self._item.decode(text))
+                items.append(self._decode_one(text))
             except DECODE_ERRORS:
                 batch.reject(f"{self._what} of another form")
         return items

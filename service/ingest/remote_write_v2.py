@@ -3,7 +3,8 @@
 Its labels are numbers of symbols, whose table is another in every request. To put labels together
 for each sample would take half of the time. So the token of a series is a sum over its labels, for
 all series at once, of the hash of a name times the hash of its value: 128 bits, with a secret key,
-so that nobody can make two series with the same sum.
+so that nobody can make two series with the same sum. The key is another in every process, so no
+snapshot keeps these tokens.
 
 The format: https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/
 """
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.telemetry.points import SeriesTable
+from models.telemetry.snapshot import TransientToken
 from service.formats.errors import MalformedInputError
 from service.ingest.decoded import Decoded, UnusableError
 from service.ingest.labels import Label, series_with
@@ -196,7 +198,7 @@ def _add_any(
     found = table.ids.get(token)
     if found is None:
         try:
-            found = table.add(token, series_with(labels()))
+            found = table.add(TransientToken(token), series_with(labels()))
         except UnusableError as error:
             samples.reject(str(error), len(cuts))
             return

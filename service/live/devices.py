@@ -24,13 +24,14 @@ _LATEST = np.dtype(
         *(("changed", "u1"), ("silent", "?")),
     ]
 )
-# 19 bytes a record: 137 MB for 10,000 devices of 720 records each.
-_RECORD = np.dtype(
-    [
-        *(("n", "u4"), ("time", "f8"), ("code", "u2"), ("state", "u1")),
-        *(("distance", "f2"), ("confidence", "f2")),
-    ]
-)
+_OTHERS = [
+    *(("time", "f8"), ("code", "u2"), ("state", "u1")),
+    *(("distance", "f2"), ("confidence", "f2")),
+]
+# 19 bytes a record: 137 MB for 10,000 devices of 720 records each. Of a number the last 32 bits
+# are kept: the records of an hour are never so many.
+_RECORD, _HISTORY_ROW = np.dtype([("n", "u4"), *_OTHERS]), np.dtype([("n", "i8"), *_OTHERS])
+_BITS = (1 << 32) - 1
 _SILENT = len(STATES)
 _REFRESHED, _CHANGED = 1, 2
 HistoryRows = npt.NDArray[np.void]
@@ -136,7 +137,9 @@ class Devices:
         rows = self._history[slot // _BLOCK][slot % _BLOCK]
         rows = rows[:count] if count < HISTORY else np.roll(rows, -(count % HISTORY))
         rows = rows[rows["time"] > self._latest["time"][slot] - KEPT_SECONDS]
-        copied: HistoryRows = rows.copy()
+        copied: HistoryRows = rows.astype(_HISTORY_ROW)
+        latest = int(self._latest["n"][slot])
+        copied["n"] = latest - ((latest - copied["n"]) & _BITS)
         return copied
 
     def _slot(self, key: str, now: float) -> int:
@@ -207,7 +210,7 @@ class Devices:
         last = ordinal >= np.repeat(counts, counts) - HISTORY
         at, rows, ordinal = at[last], rows[last], ordinal[last]
         records = np.empty(len(at), _RECORD)
-        records["n"], records["time"] = numbers[rows], batch.times[rows]
+        records["n"], records["time"] = numbers[rows] & _BITS, batch.times[rows]
         records["code"], records["state"] = batch.codes[rows], batch.states[rows]
         records["distance"] = batch.decisions.distance[rows]
         records["confidence"] = batch.decisions.confidence[rows]

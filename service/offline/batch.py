@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Counts",
     "ahead",
+    "check_destination",
     "chosen_bundle",
     "classify_table",
     "destination",
@@ -274,6 +275,20 @@ def writing(out: Path | BinaryIO, schema: pa.Schema) -> Iterator[_Writer]:
         writer.flush()
 
 
+def check_destination(out: Path, endings: Sequence[str], *, force: bool) -> str:
+    """Return the ending of a file to write: to be called before the work, see `destination`.
+
+    Raises:
+        TableError: `out` has another ending, or exists already.
+    """
+    ending = next((ending for ending in endings if out.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise TableError(f"{out} ends in none of {', '.join(endings)}")
+    if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
+        raise TableError(f"{out} exists; give another --out, or --force")
+    return ending
+
+
 @contextmanager
 def destination(out: Path, endings: Sequence[str] = _ENDINGS, *, force: bool) -> Iterator[Path]:
     """Yield a file to write to, which becomes `out` when it is complete; else nothing remains.
@@ -286,11 +301,7 @@ def destination(out: Path, endings: Sequence[str] = _ENDINGS, *, force: bool) ->
     Raises:
         TableError: `out` has another ending, exists already, or cannot be written.
     """
-    ending = next((ending for ending in endings if out.name.lower().endswith(ending)), None)
-    if ending is None:
-        raise TableError(f"{out} ends in none of {', '.join(endings)}")
-    if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
-        raise TableError(f"{out} exists; give another --out, or --force")
+    ending = check_destination(out, endings, force=force)
     draft = out.with_name(f".{out.name}-{secrets.token_hex(4)}{ending}")
     try:
         draft.touch(exist_ok=False)

@@ -162,6 +162,8 @@ def _read(path: Path) -> pa.Table:
         if path.suffix == ".parquet":
             return pyarrow.parquet.read_table(path)
         return pyarrow.csv.read_csv(path)
+    except FileNotFoundError as error:
+        raise ReplayError(f"there is no table {path}") from error
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ReplayError(f"{path} cannot be read as Parquet or CSV: {reason}") from error

@@ -32,6 +32,8 @@ __all__ = ["Part", "Table", "TableError"]
 
 _ROWS = 1 << 14
 """Rows of a part, at most, where the format leaves it open."""
+_NAMED = 5
+"""Columns that a message names, at most."""
 _BLOCK = 1 << 20
 """Bytes of CSV that are parsed at a time; a line may not be longer."""
 _ARROW_FILE = b"ARROW1"
@@ -158,8 +160,13 @@ class Table:
     def _check(self, columns: pa.Schema, keep: Sequence[str]) -> None:
         names = columns.names
         if lost := [name for name in self.absent if self._schema[name].required]:
-            listed = ", ".join(map(repr, lost[:20])) + (", ..." if len(lost) > 20 else "")
-            raise TableError(f"{self.path} lacks {len(lost)} required columns: {listed}")
+            listed = ", ".join(map(repr, lost[:_NAMED]))
+            more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+            why = f"{self.path} lacks {len(lost)} required columns: {listed}{more}"
+            if self._read is _read_csv and len(names) == 1:
+                between = "tabs" if _delimiter(self.path) == "\t" else "commas"
+                why += f"; it has one column: are its cells separated by {between}?"
+            raise TableError(why)
         if lost := [name for name in keep if name not in names]:
             raise TableError(f"{self.path} has no column {lost[0]!r} to keep")
         if twice := [name for name in self._columns if names.count(name) > 1]:
@@ -313,13 +320,15 @@ def _read_csv(
             file,
             # With one thread, the library numbers the row of an error.
             pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK),
-            pa.csv.ParseOptions(
-                delimiter="\t" if ".tsv" in path.name.lower() else ",", newlines_in_values=True
-            ),
+            pa.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
             converting,
         )
     )
     return reader.schema, ((batch, raw.tell() / size) for batch in reader)
+
+
+def _delimiter(path: PurePath) -> str:
+    return "\t" if ".tsv" in path.name.lower() else ","
 
 
 def _inflated(raw: pa.NativeFile, ending: str) -> pa.NativeFile:

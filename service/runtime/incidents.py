@@ -35,6 +35,7 @@ __all__ = ["Incidents", "hysteresis_of", "patience_of", "roles_of"]
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.2
+_REFRESH_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 2.0
 """Until a database that was away is asked again: each time costs as much as it takes to give up."""
 _MAX_UNWRITTEN: Final = 10_000
@@ -67,7 +68,7 @@ class Incidents:
         self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
         self._unwritten: list[Change] = []
-        self._retry_at = -math.inf
+        self._retry_at = self._refresh_at = -math.inf
         self._observes = threading.Event()
         self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
         self.on_change: Callable[[str, str, str], None] = lambda _id, _status, _kind: None
@@ -136,7 +137,10 @@ class Incidents:
             return None
         checkpoint, engine = found
         with self._lock:
-            self._engine.restore(engine)
+            try:
+                self._engine.restore(engine)
+            except ValueError as error:  # the incidents themselves are in the database
+                log.warning("state of incidents not restored", extra={"reason": str(error)})
         return checkpoint
 
     def observe(self, judged: Judged) -> list[Change]:
@@ -150,11 +154,16 @@ class Incidents:
         self._observes.set()
         with self._lock:
             changes = self._engine.observe(judged)
-            if changes or self._unwritten:
+            if changes or self._unwritten or self._is_old():
                 self._keep(changes, None)
         if renewed := [c.key for c in changes if c.kind == "renewed" and c.key is not None]:
             self.on_renew(renewed)
         return changes
+
+    def expect(self, seconds: float) -> None:
+        """Take it that a record of each key comes every so many seconds."""
+        with self._lock:
+            self._engine.expect(seconds)
 
     def set_back(self, now: float) -> None:
         """Go on from an earlier time: the clock of the records was wrong."""
@@ -217,12 +226,15 @@ class Incidents:
         if checkpoint is None and time.monotonic() < self._retry_at:
             return False
         written = self._writing(self._unwritten)
+        if self._is_old():
+            written = replace(written, refreshed=self._told())
+            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
         if checkpoint is not None:
             written = replace(
                 written,
                 checkpoint=checkpoint,
                 engine=self._engine.snapshot(),
-                refreshed=[i for i in self._engine.incidents.values() if i.status != "pending"],
+                refreshed=self._told(),
                 forget_before=written.at - self._keep_for,
             )
         try:
@@ -236,6 +248,13 @@ class Incidents:
         for id_ in committed.closed_by_hand & self._engine.incidents.keys():
             self._end_by_hand(id_)
         return True
+
+    def _is_old(self) -> bool:
+        """Whether what is in memory is to be brought up to date: no checkpoint does that."""
+        return self.kept == "memory" and time.monotonic() >= self._refresh_at
+
+    def _told(self) -> list[Incident]:
+        return [i for i in self._engine.incidents.values() if i.status != "pending"]
 
     def _end_by_hand(self, id_: str) -> None:
         """Do to an incident what somebody did in another process."""

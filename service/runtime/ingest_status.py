@@ -77,7 +77,7 @@ def status_document(
             name: each.document() for name, each in counts.items() if each.bodies or each.refused
         },
         "points": {} if assembler is None else asdict(assembler.counts),
-        "keys": len(known),
+        "keys": 0 if assembler is None else len(assembler.keys),
         "latest": [{"key": key} | asdict(one) for key, one in latest],
         "findings": [] if assembler is None else assembler.findings(),
     }

@@ -39,7 +39,7 @@ from service.live.kept import Taken
 from service.observability.counters import Counters
 from service.runtime.ingest_status import MAX_LISTED, Latest, ReceiverCounts, status_document
 from service.runtime.journal import Entry, Journal
-from service.runtime.judging import Columns, judge_assembled, key_of, mapping_of, parts_of
+from service.runtime.judging import Columns, judge_assembled, key_of, mapping_of
 from service.runtime.relay import Owner, Receipt, RelayServer
 from service.scoring.scored import Scored
 from service.scoring.served_model import ServedModel
@@ -75,6 +75,7 @@ class Hooks:
         counters: of the process.
         show: takes records of keys for the live page.
         set_back: says that the clock that gives records their times was set back.
+        expect: says how many seconds are between two records of a key.
     """
 
     served: Callable[[], ServedModel]
@@ -85,6 +86,7 @@ class Hooks:
     counters: Counters
     show: Callable[[Taken], None] = lambda _taken: None
     set_back: Callable[[float], None] = lambda _now: None
+    expect: Callable[[float], None] = lambda _seconds: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class _Mark:
     position: int
 
 
-class _ElsewhereError(Exception):
-    """Another process has the journal."""
+class _NoJournalError(Exception):
+    """The journal is another process's, or cannot be read."""
 
 
 class Ingestion:
@@ -196,8 +198,8 @@ class Ingestion:
         """Learn the baselines of keys anew: what they do now is their new normal."""
         with self._lock:
             if self.assembler is not None:
-                slots = (self.assembler.slot(parts_of(key, self.assembler.mapping)) for key in keys)
-                self.assembler.renew([slot for slot in slots if slot is not None])
+                slots = {key: slot for slot, key in enumerate(map(key_of, self.assembler.keys))}
+                self.assembler.renew([slots[key] for key in keys if key in slots])
 
     def run(self, stop: threading.Event) -> None:
         """Assemble and judge what was taken, until `stop` is set."""
@@ -241,7 +243,7 @@ class Ingestion:
         except AwayError as error:
             self._wait(f"The database is away: {error}")
             return False
-        except _ElsewhereError as error:
+        except _NoJournalError as error:
             self._wait(str(error))
             return False
         except MappingError as error:
@@ -275,13 +277,20 @@ class Ingestion:
             self._counted = asdict(self.assembler.counts)
             self.assembler.judge_by(self._is_good)
             self._judging = served, columns
-            self._repeat(self.assembler, position)
+            self._hooks.expect(mapping.interval)
+            try:
+                self._repeat(self.assembler, position)
+            except OSError as error:  # as long as it is not taken again, nothing else is
+                self.assembler = self._judging = None
+                why = f"The journal cannot be read ({error.strerror})."
+                raise _NoJournalError(why) from error
         elif self.assembler.mapping.fingerprint != mapping.fingerprint:
             self._change_over(self.assembler, Assembler(mapping, share=self._share))
+            self._hooks.expect(mapping.interval)
         self._judging = served, columns
         self.refused = None
         self._marked = self._clock()
-        log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.last)})
+        log.info("ingesting", extra={"mapping": mapping.name, "keys": len(self.assembler.keys)})
 
     def _change_over(self, before: Assembler, after: Assembler) -> None:
         """Begin with another mapping: what came before is judged as it would have been."""
@@ -311,7 +320,7 @@ class Ingestion:
             if self._workers > 1:
                 self._owner = self._owner or Owner(folder)
                 return False
-            raise _ElsewhereError(
+            raise _NoJournalError(
                 f"another process ingests with the journal {folder}: one process owns the state of "
                 "all devices; give another FAULTCUBE_JOURNAL, or send points there"
             ) from error
@@ -438,9 +447,12 @@ class Ingestion:
         """Follow a clock that was set back, or nothing would be due until it is that late again."""
         if now < assembler.now - _SET_BACK_SECONDS:
             log.warning("the clock was set back", extra={"seconds": round(assembler.now - now)})
+            mapping, is_ahead = assembler.mapping, assembler.is_ahead(now)
             self._judge(assembler.set_back(now))
-            if assembler.mapping.clock == "arrival":
+            if mapping.clock == "arrival":
                 self._hooks.set_back(now)
+            elif is_ahead:  # so that is what incidents know
+                self._hooks.set_back(now + mapping.ahead)
 
     def _judge(self, records: Records) -> None:
         """Judge records and hand them on, however often that takes."""

@@ -13,6 +13,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +120,16 @@ class Journal:
         """Yield the entries from a position on that earlier processes wrote, in order.
 
         An entry that was cut off or altered ends its file: it was never acknowledged.
+
+        Raises:
+            OSError: a file cannot be read.
         """
-        for number in sorted(self._numbers()):
-            if position <= number < self.position:
-                yield from _entries(self._path(number).read_bytes())
+        numbers = [n for n in sorted(self._numbers()) if position <= n < self.position]
+        with ExitStack() as stack:
+            # Before any of them is taken: who begins again takes none twice.
+            files = [stack.enter_context(self._path(number).open("rb")) for number in numbers]
+            for file in files:
+                yield from _entries(file.read())
 
     def close(self) -> None:
         """Close the file, and leave the folder to others."""

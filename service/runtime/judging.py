@@ -26,22 +26,13 @@ __all__ = [
     "judge_assembled",
     "key_of",
     "mapping_of",
-    "parts_of",
     "record_of",
 ]
-
-_BETWEEN = " / "
-"""Between the parts of a key."""
 
 
 def key_of(parts: Sequence[str]) -> str:
     """Return a key as people read it, from the values of its tags."""
-    return _BETWEEN.join(parts)
-
-
-def parts_of(key: str, mapping: Mapping) -> tuple[str, ...]:
-    """Return the values of the tags that make a key."""
-    return (key,) if len(mapping.key) == 1 else tuple(key.split(_BETWEEN))
+    return " / ".join(parts)
 
 
 def mapping_of(model: Model, own: Mapping | None) -> Mapping:

@@ -245,6 +245,7 @@ class State:
             show,
             self.metrics.counters,
             set_back=self.incidents.set_back,
+            expect=self.incidents.expect,
         )
         if self.live is not None:
             hooks = replace(hooks, show=self.live.take)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import gc
 import logging
 import multiprocessing
@@ -28,7 +29,7 @@ from service.runtime.state import State
 from service.server import tls
 from service.server.connection import Connection, Connections
 from service.settings import Settings
-from service.web.problems import Problem
+from service.web.problems import OVERLOADED, Problem
 
 __all__ = ["Config", "Server", "greeting", "listener"]
 
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _ACCEPTED_AT_ONCE = 100
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of the system that leave a client waiting to be accepted."""
+_EXHAUSTED_SECONDS = 0.5
+"""Until it is tried again."""
 _OTHER_FILES = 100
 """That the process may open beside its connections."""
 _MAX_FILES = 65_536
@@ -126,8 +131,7 @@ class Server(uvicorn.Server):
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux drops clients that acknowledge nothing
                 milliseconds = int(1000 * settings.body_seconds)
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(listening, self._accept, listening, _ACCEPTED_AT_ONCE)
+            self._listen(listening)
         self.started = True
 
     async def _settle(self) -> None:
@@ -178,13 +182,30 @@ class Server(uvicorn.Server):
         for task in self._connecting:
             task.cancel()
 
+    def _listen(self, listening: socket.socket) -> None:
+        """Accept whoever connects, unless the end has begun meanwhile."""
+        if not self.server_state.shutting_down:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(listening, self._accept, listening, _ACCEPTED_AT_ONCE)
+
     def _accept(self, listening: socket.socket, limit: int) -> None:
-        loop = asyncio.get_running_loop()
+        loop, state = asyncio.get_running_loop(), self.server_state
         for _ in range(limit):
             try:
                 accepted, _address = listening.accept()
-            except OSError:  # none is left
-                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    # The client keeps the socket readable: the loop would call this all the time.
+                    loop.remove_reader(listening)
+                    loop.call_later(_EXHAUSTED_SECONDS, self._listen, listening)
+                    log.warning("connections wait", extra={"reason": str(error.strerror)})
+                return  # none is left, or none can be accepted
+            # In its handshake a client holds a file, too, and cannot be told why it is refused.
+            open_ = len(state.connections) + len(self._connecting)
+            if self._tls is not None and open_ >= state.max_connections:
+                self.state.metrics.count_rejected(Problem(OVERLOADED))
+                accepted.close()
+                continue
             task = loop.create_task(self._connect(accepted))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)

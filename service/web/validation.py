@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
+from fastapi.dependencies.models import Dependant
 from pydantic_core.core_schema import ErrorType
+from starlette.requests import Request
 
-from models import FieldError
+from models import FieldError, RecordError
 from models.schema import describe
 
-__all__ = ["faults_of"]
+__all__ = ["faults_of", "known_parameters"]
 
+_UNKNOWN = "a parameter not known"
 _LOCATIONS = frozenset({"body", "cookie", "header", "path", "query"})
 _EXPECTED: Final = {
     "bool_parsing": "true or false",
@@ -49,6 +52,25 @@ _EXPECTED: Final = {
 }
 """By the type of pydantic's error."""
 _OF_PYDANTIC = frozenset(get_args(ErrorType))
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse query parameters that a route with others does not take: `dryrun` is no dry run.
+
+    Raises:
+        RecordError: a parameter is not known.
+    """
+    given = request.query_params.keys()
+    known = sorted(_parameters(request.scope["route"].dependant)) if given else []
+    if known and (other := [name for name in given if name not in known]):
+        only = f"only {', '.join(known)}"
+        raise RecordError([FieldError(None, name[:100], only, _UNKNOWN) for name in other])
+
+
+def _parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _parameters(each)
 
 
 def faults_of(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:

@@ -154,7 +154,7 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it(tmp_path: P
 
     assert done.returncode == 2
     assert done.stderr == (
-        "faultcube: consume needs more libraries: pip install 'faultcube[kafka]'\n"
+        "faultcube: consume needs more libraries: pip install -c constraints.txt '.[kafka]'\n"
     )
 
 

@@ -92,5 +92,5 @@ def test_an_engine_that_is_not_installed_names_its_extra(
 ) -> None:
     for name in ("ray", "pyspark", "pyspark.sql"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(EngineError, match=rf"pip install 'faultcube\[{engine}\]'"):
+    with pytest.raises(EngineError, match=rf"pip install -c constraints.txt '\.\[{engine}\]'"):
         list(ENGINES[engine](1, halved, [1]))

@@ -124,7 +124,7 @@ BAD: dict[str, tuple[str, str]] = {
     "broken recipe": (f"{GIVEN} --recipe broken.toml", "broken.toml cannot be read"),
     "wrong recipe": (f"{REST} --recipe wrong.toml --name x", "table"),
     "strange recipe": (f"{GIVEN} --recipe strange.toml --name x", "colour"),
-    "missing recipe": (f"{GIVEN} --recipe none.toml --name x", "none.toml cannot be read"),
+    "missing recipe": (f"{GIVEN} --recipe none.toml --name x", "there is no file none.toml"),
     "no name": (f"{GIVEN} --recipe quick.toml", "--name"),
     "bad name": (f"{GIVEN} --name a/b", "name"),
     "few rows": (f"{GIVEN} --rows 5", "rows: Input should be greater than or equal to 100"),
@@ -354,7 +354,7 @@ def test_schema_has_the_unit_that_stands_in_the_cells(
     assert tomllib.loads(said.out)["fields"]["size"]["unit"] == "kB"
 
 
-NAMES = ["a.b", 'say "hi"', "back\\slash", "tab\there", "ünïcode", "emoji 😀", "new\nline", "#"]
+NAMES = ["a.b", "say 'hi'", "sla/sh", "ünïcode", "emoji 😀", "[x]", "#"]
 
 
 def test_schema_is_toml_whatever_the_columns_are_called(
@@ -363,7 +363,7 @@ def test_schema_is_toml_whatever_the_columns_are_called(
     columns = {
         name: [float((i * (n + 2)) % 19) for i in range(240)] for n, name in enumerate(NAMES)
     }
-    flat = {"flat\nline": [1] * 240}
+    flat = {"flat line": [1] * 240}
     make_table(**columns, **flat).write_parquet(folder / "odd.parquet")
     said = faultcube("schema", "odd.parquet", "--label", "label", "--good", "good")
     assert said.code == 0, said.err
@@ -393,6 +393,7 @@ def test_schema_takes_a_recipe_and_leaves_out_the_column_it_splits_by(
         ("t.csv --label kind --good good", "no label column 'kind'"),
         ("all-missing.csv --label label --good good --keep gone", "--ignore 'gone'"),
         ("--recipe broken.toml", "broken.toml cannot be read"),
+        ("--recipe none.toml", "there is no file none.toml"),
     ],
 )
 def test_schema_answers_bad_input_in_one_line_with_code_2(
@@ -464,6 +465,10 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
         r"faultcube: odd.csv: column 'load' [^\n]+ \(and 1 more: [^\n]+\n", said.err
     )
 
+    some = ["--merge-labels", "--split-random"]
+    said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", *some)
+    assert said.out.endswith("\n1 finding would stop training\n")
+
     mended = ["--merge-labels", "--missing", "ERR", "--split-random"]
     said = faultcube("check", "odd.csv", "--label", "label", "--good", "good", *mended)
     assert said.code == 0, said
@@ -474,6 +479,7 @@ def test_findings_that_stop_training_are_all_listed_with_code_1(
     [
         ("", 2, "give the table's path"),
         ("none.csv", 2, "there is no table none.csv"),
+        ("--recipe none.toml", 2, "faultcube: there is no file none.toml\n"),
         ("there", 2, "it is a folder"),
         ("t.csv --label kind", 2, "no label column 'kind'"),
         ("t.csv --split-column fold", 2, "no split column 'fold'"),
@@ -562,7 +568,7 @@ def test_compare_prints_what_it_writes_and_the_command_that_gives_it_again(
         ("--animate slow --animate fire", "'fire' cannot be animated"),
         ("--split-column fold", "no split column 'fold'"),
         ("--out there", "there exists"),
-        ("--recipe none.toml", "none.toml cannot be read"),
+        ("--recipe none.toml", "there is no file none.toml"),
     ],
 )
 def test_compare_answers_bad_input_in_one_line_with_code_2_before_any_fit(

@@ -16,6 +16,8 @@ from training.assembly.points_table import PointsTable
 from training.recipe import RecipeError
 
 TIME, LEARNING = "time", "learning"
+ENDINGS = (".parquet", ".csv", ".csv.gz")
+"""Of tables that are written."""
 _SERIES = 5_000_000
 _KEYS = 1_000_000
 
@@ -81,16 +83,23 @@ def assemble(
 
 def write(rows: pl.DataFrame, path: Path) -> None:
     """Write a table as Parquet or CSV, as the ending of its path says, or raise RecipeError."""
+    ending = ending_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    match "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower():
+    match ending:
         case ".parquet":
             rows.write_parquet(path, compression="zstd")
         case ".csv":
             rows.write_csv(path)
         case ".csv.gz":
             rows.write_csv(path, compression="gzip")
-        case _:
-            raise RecipeError(f"{path}: a table is written as .parquet, .csv or .csv.gz")
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending that says how a table is written, or raise RecipeError."""
+    for ending in ENDINGS:
+        if path.name.lower().endswith(ending):
+            return ending
+    raise RecipeError(f"{path}: a table is written as .parquet, .csv or .csv.gz")
 
 
 def _table(assembler: Assembler, records: Records) -> pl.DataFrame:

@@ -13,10 +13,10 @@ import typer
 from models.engines import ENGINES
 from models.telemetry.mapping import Mapping, MappingError
 from models.telemetry.records import Counts
-from training.assembly.assemble import assemble, write
+from training.assembly.assemble import ENDINGS, assemble, ending_of, write
 from training.assembly.points_table import PointsTable, TimeUnit
 from training.assembly.units import Job, assemble_units, files_of
-from training.check import status
+from training.check import reason_of, status
 from training.recipe import RecipeError
 
 _TOLD = {"points", "records", "missing", "anew"}
@@ -29,13 +29,14 @@ def assemble_and_write(
     """Assemble and write a table; returns the exit code, 2 for what cannot be used."""
     started = time.perf_counter()
     try:
+        ending_of(out)
         with status("reading points") as say:
             rules = Mapping.read(mapping)
             table = PointsTable.read(points, rules, time_column, unit, keep)
             made = assemble(table, lambda done: say(f"{done:,} points"))
             write(made.rows, out)
     except (RecipeError, MappingError, OSError) as error:
-        typer.echo(f"faultcube: {error}", err=True)
+        typer.echo(f"faultcube: {reason_of(error)}", err=True)
         return 2
     learning, seconds = int(made.rows["learning"].sum()), time.perf_counter() - started
     _print(made.counts, made.keys, learning, made.findings, rules, seconds)
@@ -69,9 +70,11 @@ def assemble_archive(
     """
     started = time.perf_counter()
     try:
+        files = files_of(points)
+        _check_folder(out)
         with status("reading points") as say:
             job = Job(
-                files_of(points),
+                files,
                 mapping.absolute(),
                 out.absolute(),
                 units,
@@ -84,13 +87,21 @@ def assemble_archive(
             )
             rules = Mapping.read(mapping)
     except (RecipeError, MappingError, OSError, pl.exceptions.PolarsError) as error:
-        typer.echo(f"faultcube: {str(error).splitlines()[0]}", err=True)
+        typer.echo(f"faultcube: {reason_of(error).splitlines()[0]}", err=True)
         return 2
     seconds = time.perf_counter() - started
     _print(found.counts, found.keys, found.learning, found.findings, rules, seconds)
     there = found.units - found.made
     typer.echo(f"wrote {found.made} parts into {out}" + (f"; {there} were there" if there else ""))
     return 0
+
+
+def _check_folder(out: Path) -> None:
+    if out.name.lower().endswith(ENDINGS):
+        raise RecipeError(
+            f"{out}: parts are written into a folder, and this is the name of a table; give "
+            "another --out"
+        )
 
 
 def _print(

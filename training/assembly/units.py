@@ -28,6 +28,8 @@ from training.recipe import RecipeError
 __all__ = ["Job", "Summary", "assemble_units", "files_of"]
 
 _JOB = "_job.json"
+_WILD = frozenset("*?[")
+"""Characters of a pattern."""
 _ABOUT = "faultcube.unit"
 """Key of a part's metadata."""
 
@@ -114,6 +116,8 @@ def files_of(points: str) -> tuple[Path, ...]:
         found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
     files = tuple(sorted(one for one in found if one.is_file()))
     if not files:
+        if not path.is_dir() and not set(points) & _WILD:
+            raise RecipeError(f"there is no table {points}")
         raise RecipeError(f"there are no Parquet files of points in {points}")
     return files
 

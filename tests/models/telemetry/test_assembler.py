@@ -466,6 +466,22 @@ def test_a_clock_that_was_set_back_moves_what_is_waited_for() -> None:
     assert feed.assembler.now == START + 2.1
 
 
+def test_points_that_were_ahead_with_a_wrong_clock_are_not_waited_for() -> None:
+    day = 86_400
+    feed = feed_of(f'{GAUGE}\nkind = "counter"', "wait = 2")
+    feed.add(("load", LOAD, day, 10.0), ("load", LOAD, day + 5, 20.0), arrived=day + 5)
+    feed.assembler.set_back(START)
+    for number in range(3):
+        feed.add(("load", LOAD, 5 * number, 10.0 + 50 * number), arrived=5 * number)
+    feed.advance(40)
+    at = feed.records.times.tolist()
+    assert at[-3:] == [START, START + 5, START + 10]
+    first, *rates = feed.values()[-3:]
+    assert np.isnan(first)
+    assert rates == [10.0, 10.0]
+    assert feed.assembler.counts.late == 0
+
+
 def test_by_arrival_records_go_on_at_the_time_to_which_the_clock_was_set_back() -> None:
     counter = f'{GAUGE}\nkind = "counter"'
     feed = feed_of(counter, 'clock = "arrival"\nwait = 2')

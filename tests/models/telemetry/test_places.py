@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.telemetry.assembler import Assembler
 from models.telemetry.mapping import Mapping
 from models.telemetry.places import Places, series_of
 from models.telemetry.points import REFUSED, UNMAPPED, Series
 from models.telemetry.records import Counts
 from models.telemetry.share import Share
+from models.telemetry.snapshot import pack, unpack
 from models.telemetry.views import Views
 
 MAPPING = Mapping.parse(
@@ -92,3 +95,40 @@ def test_what_has_no_place_is_told_from_what_is_one_too_many() -> None:
     assert found.unkeyed == Series("cpu", {"host": "r1"})
     assert [found.place(series(f"r{n}", "cpu", "")) for n in range(3)] == [0, 1, REFUSED]
     assert [found.place(series("r0", "rate", str(n))) for n in range(3)] == [2, 3, REFUSED]
+
+
+def of_many_states(count: int) -> Mapping:
+    """A mapping of fields that are each read in a way of its own."""
+    fields = [
+        f'[[fields]]\nname = "f{n}"\nmetric = "m{n}"\nkind = "state"\nstates = {{ s{n} = {n} }}'
+        for n in range(count)
+    ]
+    return Mapping.parse("\n".join(['name = "states"\nkey = ["device"]\ninterval = 5', *fields]))
+
+
+def test_series_may_be_read_in_more_ways_than_a_byte_tells_apart() -> None:
+    found = Places(Views(of_many_states(130)), Counts(), 100, 1000, Share())
+    ids = [found.place(series("r1", f"m{n}", "")) for n in range(130)]
+    assert ids == [*range(130)]
+    assert found.count == 130
+    assert found.reading[:130].tolist() == [*range(130)]
+
+
+def test_a_try_that_fails_uses_up_no_id() -> None:
+    found = places()
+    found.view = np.empty(0, np.int16)
+    for _ in range(3):
+        with pytest.raises(IndexError):
+            found.place(series("r1", "cpu", ""))
+    assert found.count == 0
+
+
+def test_a_snapshot_that_had_a_byte_for_the_reading_is_taken_up() -> None:
+    assembler = Assembler(of_many_states(3))
+    for n in range(3):
+        assembler.place(series("r1", f"m{n}", ""))
+    meta, arrays = unpack(assembler.snapshot(), assembler.mapping.fingerprint)
+    arrays["series reading"] = arrays["series reading"].astype(np.int8)
+    back = Assembler.restore(assembler.mapping, pack(meta, arrays))
+    assert back._places.reading.dtype == np.int16
+    assert back._places.reading[:3].tolist() == [0, 1, 2]

@@ -9,7 +9,14 @@ import pytest
 
 from models.telemetry.assembler import Assembler
 from models.telemetry.points import Series
-from models.telemetry.snapshot import SnapshotError, pack, pack_tokens, unpack, unpack_tokens
+from models.telemetry.snapshot import (
+    SnapshotError,
+    TransientToken,
+    pack,
+    pack_tokens,
+    unpack,
+    unpack_tokens,
+)
 from tests.support.feeds import GAUGE, Feed, feed_of, mapping_of
 
 A = {"device": "a"}
@@ -25,6 +32,12 @@ def test_tokens_come_back_as_what_they_were() -> None:
     }
     back = unpack_tokens(pack_tokens(ids))
     assert back == {token: number for token, number in ids.items() if number >= 0}
+
+
+def test_a_token_of_this_process_alone_is_found_by_its_bytes_and_not_kept() -> None:
+    ids: dict[Hashable, int] = {b"plain": 0, TransientToken(b"own"): 1}
+    assert ids.get(b"own") == 1
+    assert unpack_tokens(pack_tokens(ids)) == {b"plain": 0}
 
 
 def test_a_restored_assembler_goes_on_as_if_nothing_had_been() -> None:

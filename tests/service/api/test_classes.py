@@ -619,3 +619,23 @@ def test_a_class_that_was_hidden_in_an_earlier_bundle_does_not_block_its_name(
         time.sleep(0.02)
     assert enrol(desk, "gone", odd).status_code == 201
     assert labels(desk, odd) == ["gone"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("POST", "/classes?dryrun=true", "dry_run, force"),
+        ("GET", "/incidents?statu=open", "class, cursor, key, "),
+        ("GET", "/revisions?mots=1", "before, most"),
+    ],
+)
+def test_a_parameter_that_is_not_known_is_refused(
+    client: TestClient, unknown: dict[str, Any], method: str, path: str, known: str
+) -> None:
+    body = {"name": "odd", "records": [unknown]} if method == "POST" else None
+    response = client.request(method, path, json=body, headers=ADMIN)
+    assert (response.status_code, response.json()["reason"]) == (422, "unfit")
+    [error] = response.json()["errors"]
+    assert error["got"] == "a parameter not known"
+    assert error["expected"].startswith(f"only {known}")
+    assert "odd" not in client.get("/classes").text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.incidents.correlation import Patience
 from service.incidents.engine import Engine
+from service.incidents.hysteresis import Hysteresis
 from service.incidents.incident import MAX_KEPT, Change, Judged
 from tests.support.incidents import ROLES, drawn, part
 
@@ -301,3 +302,42 @@ def test_a_bundle_of_another_width_goes_on_with_the_incidents_of_the_one_before(
 
 def kinds(changes: list[Change]) -> list[str]:
     return [change.kind for change in changes]
+
+
+@pytest.mark.parametrize("mark", ["?", "e"])
+def test_who_shows_an_echo_and_then_nothing_any_more_is_told_of_and_takes_no_later_fault(
+    mark: str,
+) -> None:
+    silent = f"{mark * 3}" + " " * 400
+    engine, changes = run(drawn(a=silent, b="." * 200 + "XXXX......"), Patience(stale_seconds=600))
+    label = "unknown" if mark == "?" else "clear"
+    assert told(changes) == [
+        ("opened", label, None),
+        ("stale", label, None),
+        ("opened", "crash", "b"),
+        ("closed", "crash", "b"),
+    ]
+    opened = changes[0].incident
+    assert (opened.first, opened.told, opened.names["key"]) == (1000, 1030, "a")
+    assert [each.fields for each in opened.evidence] == [[{"field": "rpm"}]]
+    assert [*engine.incidents] == [opened.id]
+
+
+def test_who_was_getting_well_and_then_says_nothing_is_forgotten_untold() -> None:
+    engine, changes = run(drawn(a="??..", b="." * 300), Patience(stale_seconds=600))
+    assert (changes, engine.incidents, engine.dropped) == ([], {}, 1)
+    assert engine._correlation.where == {}
+
+
+@pytest.mark.parametrize("step", [301, 600, 86_400])
+def test_keys_that_are_polled_rarely_get_into_trouble_and_out_of_it(step: int) -> None:
+    judged = drawn(0, a="XXXX......")
+    judged = replace(judged, times=judged.times / 5 * step)
+    assert Engine(ROLES).observe(judged) == []
+    engine = Engine(ROLES)
+    engine.expect(step)
+    changes = engine.observe(judged)
+    assert kinds(changes) == ["opened", "stale", "closed"]  # it stood for three records
+    assert [change.time for change in changes] == [step, 4 * step, 7 * step]
+    engine.expect(5)
+    assert engine.hysteresis == Hysteresis()

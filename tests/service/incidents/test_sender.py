@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,36 @@ def test_an_incident_is_told_again_while_it_is_open_and_its_close_once(desk: Des
         desk.sender.step()
     assert desk.ear.heard[3:] == [("closed", 2)]
     assert desk.sender.waiting == 0
+
+
+def test_a_target_that_is_slow_does_not_keep_another_from_its_turn(desk: Desk) -> None:
+    heard_at: list[float] = []
+
+    class Slow(Ear):
+        name, batch = "slow", 1
+
+        def deliver(self, dues: Sequence[Due]) -> None:
+            del dues
+            desk.now += 3
+
+    class Quick(Ear):
+        name = "quick"
+
+        def deliver(self, dues: Sequence[Due]) -> None:
+            del dues
+            heard_at.append(desk.now)
+
+    slow, quick = Slow(), Quick()
+    sender = Sender(desk.storage, [slow, quick], clock=lambda: desk.now, jitter=lambda: 1.0)
+    desk.sender = sender
+    desk.happen(**{f"k{number}": "XX" for number in range(100)})
+    begin = desk.now
+    for _ in range(40):
+        sender.step()
+    assert heard_at[0] - begin < 10
+    gaps = [after - before for before, after in pairwise(heard_at)]
+    assert max(gaps) < 60 + 10
+    assert sender._woken.is_set()
 
 
 def test_a_close_of_what_was_never_told_is_never_told(desk: Desk) -> None:

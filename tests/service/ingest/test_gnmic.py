@@ -61,6 +61,95 @@ def test_a_path_that_was_deleted_ends_its_series(receiving: Receiving) -> None:
     assert receiving.decode(body(deletes=None)).reasons == {}
 
 
+def test_a_path_that_was_deleted_may_have_its_keys_in_it(receiving: Receiving) -> None:
+    path = "/interfaces/interface/state/counters/in-octets"
+    for name in ("e1", "e2"):
+        tags = {"source": "r1", "interface_name": name}
+        receiving.decode(body(tags=tags, values={path: 1, "/interfaces/interface": 2}))
+    deleted = "interfaces/interface[name=e2]/state/counters/in-octets"
+    [(name, tags, _, value)] = receiving.rows(
+        body(tags={"source": "r1"}, values={}, deletes=[deleted])
+    )
+    assert (name, tags["interface_name"]) == (path, "e2")
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "path", "keys"),
+    [
+        ("a/b[k=1][l=2]/c", "/a/b/c", {"b_k": "1", "b_l": "2"}),
+        ("/a/b[l=2][k=1]/c", "/a/b/c", {"b_k": "1", "b_l": "2"}),
+        ("a[k=1]/b[k=2]/c", "/a/b/c", {"a_k": "1", "b_k": "2"}),
+        ("m:a/m:b[k=et-0/0/1:2]/c", "/m:a/m:b/c", {"b_k": "et-0/0/1:2"}),
+        (r"a/b[k=x\[0\]]/c", "/a/b/c", {"b_k": "x[0]"}),
+        (r"a/b[k=x\y=z]/c", "/a/b/c", {"b_k": r"x\y=z"}),
+        ("a/b[k=]/c", "/a/b/c", {"b_k": ""}),
+        ("a/b/c", "/a/b/c", {}),
+    ],
+)
+def test_a_delete_is_read_as_the_path_and_tags_of_values(
+    receiving: Receiving, deleted: str, path: str, keys: dict[str, str]
+) -> None:
+    receiving.decode(body(tags={"source": "r1"} | keys, values={path: 1}))
+    deletion = body(tags={"source": "r1"}, values={}, deletes=[deleted])
+    [(name, tags, _, value)] = receiving.rows(deletion)
+    assert (name, tags) == (path, {"source": "r1", "subscription-name": "default"} | keys)
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    "deleted",
+    [
+        "a/b[k=2]/c",
+        "a/b[k=1]",
+        "a/b[l=1]/c",
+        "a/b[k=1/c",
+        "a/b[k]/c",
+        "a/b[k=1]x/c",
+        "a/b[k=[1]]/c",
+        "a/b[k=1]/c[",
+        "a//b[k=1]/c",
+        "[k=1]",
+        "a/b[source=1]/c",
+        "a/b[k=1]/c" * 1000,
+        "",
+    ],
+)
+def test_a_delete_of_anything_else_ends_nothing(receiving: Receiving, deleted: str) -> None:
+    tags = {"b_source": "r1"}
+    receiving.decode(body(tags=tags | {"b_k": "1"}, values={"/a/b/c": 1}))
+    receiving.decode(body(tags=tags | {"b_source": "1"}, values={"/a/b/c": 1}))
+    decoded = receiving.decode(body(tags=tags, values={}, deletes=[deleted]))
+    assert (len(decoded.points), decoded.reasons, len(receiving.placed)) == (0, {}, 2)
+
+
+def test_a_delete_with_more_keys_than_a_series_has_tags_ends_nothing(receiving: Receiving) -> None:
+    keys = "".join(f"[k{number}=1]" for number in range(100))
+    assert len(receiving.decode(body(values={}, deletes=[f"a{keys}/b"])).points) == 0
+
+
+@pytest.mark.parametrize("value", [[1, 2], [], {"digits": 15, "precision": 1}, [[{"a": [1]}]]])
+def test_a_structured_value_costs_only_itself(receiving: Receiving, value: object) -> None:
+    values = {"/in": 1, "/list": value, "/out-state": "up"}
+    for content in (body(values=values), json.dumps(EVENT | {"values": values}).encode()):
+        decoded = receiving.decode(content)
+        assert decoded.points.values.tolist() == [1.0, 1.0]
+        assert decoded.points.times.tolist() == [EVENT["timestamp"]] * 2
+        assert decoded.reasons == {NO_NUMBER: 1}
+    assert [dict(series.tags) for series in receiving.placed] == [EVENT["tags"]] * 2
+
+
+def test_a_delete_beside_a_structured_value_counts(receiving: Receiving) -> None:
+    receiving.decode(body(values={"/in": 1}))
+    decoded = receiving.decode(body(values={"/list": [1]}, deletes=["/in"]))
+    assert repr(decoded.points.values.tolist()) == "[nan]"
+
+
+def test_a_number_beyond_all_floats_costs_only_itself(receiving: Receiving) -> None:
+    decoded = receiving.decode(b'[{"values":{"/a":1e999,"/b":1}}]')
+    assert (len(decoded.points), decoded.reasons) == (1, {NO_NUMBER: 1})
+
+
 @pytest.mark.parametrize(
     ("value", "number"),
     [("18446744073709551615", 2.0**64), ("-1.5", -1.5), ("1e3", 1000.0), (True, 1.0), (0.5, 0.5)],

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.ingest.prometheus import Request
+from models.telemetry.assembler import Assembler
 from service.formats.errors import MalformedInputError
 from service.ingest import remote_write, remote_write_v2
 from tests.service.ingest.test_remote_write import LABELS, SERIES, Samples, T
 from tests.service.ingest.test_remote_write import body as body_v1
+from tests.support.feeds import GAUGE, mapping_of
 from tests.support.points import Receiving
 
 
@@ -141,3 +143,24 @@ def test_a_request_that_breaks_off_anywhere_is_malformed_or_shorter(receiving: R
         except MalformedInputError:
             malformed += 1
     assert malformed > len(content) * 0.8
+
+
+def test_restarts_leave_no_tokens_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping = mapping_of(GAUGE)
+    assembler = Assembler(mapping)
+    series = [
+        ({"__name__": "load", "device": f"r{number}"}, [(1.0, T)] * (1 + number % 2))
+        for number in range(20)
+    ]
+    remote_write.decode(body_v1(*series[:5]), assembler.series, 0)  # of which tokens are kept
+    sizes = []
+    for key in (b"first", b"second", b"third"):
+        monkeypatch.setattr(remote_write_v2, "_KEY", key)
+        remote_write_v2._kept_factors.cache_clear()
+        assembler = Assembler.restore(mapping, assembler.snapshot())
+        for _ in range(2):  # first unknown tokens, then known ones
+            points = remote_write_v2.decode(body(*series), assembler.series, 0).points
+            assert {*points.series.tolist()} == {*range(20)}
+        sizes.append(len(assembler.series.ids))
+    remote_write_v2._kept_factors.cache_clear()
+    assert sizes == [25, 25, 25]

@@ -154,6 +154,13 @@ def test_beyond_the_limit_a_device_is_left_out_until_another_is_silent_for_an_ho
     assert set(fed.devices.take_changed(9, 9)) == {"a", "c"}
 
 
+def test_a_history_has_the_numbers_of_its_records_however_many_there_were() -> None:
+    fed = Fed()
+    fed.next = first = 2**32 - 1
+    fed.add([("a", 1.0, 0), ("a", 2.0, 0), ("b", 2.0, 0), ("a", 3.0, 0)])
+    assert fed.devices.history("a")["n"].tolist() == [first, first + 1, first + 3]
+
+
 def test_many_devices_have_their_own_histories() -> None:
     fed = Fed(limit=2000)
     keys = [f"device {n}" for n in range(1500)]

@@ -323,7 +323,7 @@ def test_without_the_extra_the_service_says_what_to_install_and_does_not_start()
     assert started.stdout == ""
     assert started.stderr == (
         "faultcube: FAULTCUBE_OTLP_ENDPOINT: tracing needs more libraries: "
-        "pip install 'faultcube[tracing]'\n"
+        "pip install -c constraints.txt '.[tracing]'\n"
     )
 
 

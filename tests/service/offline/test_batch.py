@@ -343,11 +343,15 @@ def bad(table: pl.DataFrame, tmp_path: Path) -> Path:
     (tmp_path / "junk.arrow").write_bytes(b"junk" * 9)
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
     (tmp_path / "t.xlsx").write_text(text)
+    (tmp_path / "semicolons.csv").write_text(text.replace(",", ";"))
+    (tmp_path / "commas.tsv").write_text(text)
     return tmp_path
 
 
 REFUSED = {
     "required": ("narrow.csv", "lacks 2 required columns: 'cpu load', 'state'"),
+    "semicolons": ("semicolons.csv", "; it has one column: are its cells separated by commas?"),
+    "commas": ("commas.tsv", "; it has one column: are its cells separated by tabs?"),
     "type": ("list.parquet", "column 'cpu load': expected a finite number (%), got large_list"),
     "ragged": ("ragged.csv", "cannot be read: CSV parse error: Row #6: Expected 7 columns, got 2"),
     "twice": ("twice.csv", "several columns 'cpu load'"),

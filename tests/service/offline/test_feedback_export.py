@@ -138,6 +138,19 @@ def test_the_command_writes_a_table(store: Store, url: str, good: Json, tmp_path
     assert "Traceback" not in away.stderr
 
 
+def test_the_command_makes_no_database(tmp_path: Path) -> None:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(export_feedback)
+    address = f"sqlite:///{tmp_path / 'clases.sqlite'}"
+    said = CliRunner().invoke(
+        app, [str(tmp_path / "out.csv")], env={"FAULTCUBE_DATABASE_URL": address}
+    )
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert said.stderr.startswith("faultcube: FAULTCUBE_DATABASE_URL: ")
+    assert said.stderr.endswith("there is no such file\n")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_the_committed_openapi_document_is_that_of_the_service() -> None:
     document = Path(__file__).parents[3] / "service" / "openapi.json"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FAULTCUBE_")}

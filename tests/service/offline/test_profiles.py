@@ -117,6 +117,12 @@ def test_what_cannot_be_learned_or_written_is_refused_in_a_line(
     assert why in said.stderr.splitlines()[-1]
 
 
+def test_another_ending_is_refused_before_anything_is_learned(folder: Path, tmp_path: Path) -> None:
+    said = call("adapt", folder, tmp_path / "none.csv", "--out", tmp_path / "site.txt")
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert said.stderr == f"faultcube: {tmp_path / 'site.txt'} ends in none of .json\n"
+
+
 def test_a_bundle_without_spreads_takes_no_profile(
     bundle: Path, site: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,12 @@ def test_a_table_without_times_is_refused_in_a_line(
         recording(tmp_path, time=times)
 
 
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet"])
+def test_a_table_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReplayError, match=f"^there is no table .*/{name}$"):
+        Recording(tmp_path / name, MAPPING)
+
+
 def test_a_sender_keeps_the_path_of_its_address_and_connects_again_after_a_silence() -> None:
     paths: list[str] = []
 

@@ -33,6 +33,15 @@ def test_columns_are_fields_by_name_and_the_others_are_told(path: Path) -> None:
     np.testing.assert_array_equal(part.matrix, np.array([[3.5, np.nan, 0, 1, np.nan]], np.float32))
 
 
+def test_of_many_columns_that_are_lacking_five_are_named(path: Path) -> None:
+    path.write_text("a,b\n1,2\n")
+    many = Schema([FIELDS[0].model_copy(update={"name": f"f{at}"}) for at in range(8)])
+    with pytest.raises(TableError) as refused:
+        Table(path, many)
+    names = "'f0', 'f1', 'f2', 'f3', 'f4' and 3 more"
+    assert str(refused.value) == f"{path} lacks 8 required columns: {names}"
+
+
 @pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "T.TSV.GZ", "t.csv.gz"])
 def test_the_ending_names_the_separator_and_the_compression(name: str, tmp_path: Path) -> None:
     text = HEADER + 'idle,true,12.5,"a, b\tc"\n'

@@ -136,6 +136,28 @@ def test_a_person_closes_in_another_process_than_the_one_that_observes(store: St
     assert [status for _, status, *_ in told(ingesting)] == ["closed"]
 
 
+def test_without_a_database_what_is_shown_goes_on_with_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_REFRESH_SECONDS", 0.0)
+    incidents = Incidents(Settings(), Counters())
+    incidents._engine.roles = ROLES
+    for start in range(1000, 2000, 20):
+        incidents.observe(drawn(start, a="CCCC"))
+    [stored] = incidents.storage.find(Query())
+    assert (stored.incident.last, stored.incident.counts) == (1995, {"clear": 199})
+
+
+def test_keys_that_are_polled_rarely_get_into_trouble() -> None:
+    incidents = Incidents(Settings(), Counters())
+    incidents._engine.roles = ROLES
+    incidents.expect(600)
+    found = []
+    for number in range(4):
+        found += incidents.observe(drawn(600.0 * number, a="C"))
+    assert [change.kind for change in found] == ["opened"]
+
+
 def test_a_settled_incident_closes_when_it_is_acknowledged(store: Store) -> None:
     incidents = incidents_of(store)
     renewed: list[str] = []

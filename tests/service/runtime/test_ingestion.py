@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import threading
 import time
@@ -92,6 +93,7 @@ class Process:
     workers: int = 1
     keeps: bool = True
     set_back: list[float] = field(default_factory=list)
+    expected: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         hooks = Hooks(
@@ -103,6 +105,7 @@ class Process:
             Counters(),
             self.shown.append,
             self.set_back.append,
+            self.expected.append,
         )
         self.ingestion = Ingestion(
             self.mapping, lambda: self.folder, hooks, lambda: self.now, self.workers
@@ -183,6 +186,7 @@ def test_verdicts_are_those_of_the_assembled_table(
     process.send(bodies, 0.1)
     process.settle()
     assert process.verdicts == expected
+    assert process.expected == [5]  # seconds between two records
     assert len(expected) == 1754
     assert sum(skipped for *_, skipped in expected) == 440  # the learning periods
     assert {label for _, _, label, skipped in expected if not skipped} >= {"normal", "bgp_clear"}
@@ -537,6 +541,77 @@ def test_a_clock_that_is_set_back_stops_nothing(
     process.settle()
     assert process.verdicts == expected
     assert process.set_back == []  # the points have their own times
+
+
+def test_points_that_were_ahead_with_the_clock_are_not_waited_for(
+    start: Start, recording: Recording, bodies: list[bytes]
+) -> None:
+    now = float(recording.times[-1])
+    process = start(now=now)
+    day = 86_400
+    ahead = b'{"metrics": [{"name": "x", "tags": {}, "fields": {"value": 1}, "timestamp": 1}]}'
+    process.send([ahead])
+    process.wait(lambda: process.ingestion.queued == 0)
+    process.now += day
+    moved = [_moved(body, day) for body in bodies[:60]]
+    process.send(moved, 0.1)
+    process.wait(lambda: process.ingestion.queued == 0 and process.judged)
+    process.now = now
+    process.send(bodies[60:], 0.1)
+    process.settle()
+    assert process.set_back[0] == pytest.approx(now + 300, abs=10)
+    judged = [time for each in process.judged for time in each.times.tolist()]
+    assert sum(time <= now for time in judged) > 1000
+
+
+def _moved(body: bytes, seconds: float) -> bytes:
+    document = json.loads(body)
+    for metric in document["metrics"]:
+        metric["timestamp"] += seconds * 1000
+    return json.dumps(document).encode()
+
+
+def test_a_journal_that_cannot_be_read_at_once_is_taken_later(
+    start: Start,
+    bodies: list[bytes],
+    recording: Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = start(tmp_path, now=float(recording.times[-1]))
+    first.send(bodies[:60], 0.1)
+    first.wait(lambda: first.ingestion.queued == 0)
+    points = first.ingestion.assembler.counts.points  # type: ignore[union-attr]
+    _kill(first)
+    opens = Path.open
+    fails = threading.Event()
+
+    def open_(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ".journal" and not fails.is_set():
+            raise OSError(24, "Too many open files")
+        return opens(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
+    second = start(tmp_path, now=first.now)
+    second.wait(lambda: "Too many open files" in str(second.ingestion.refused))
+    fails.set()
+    second.wait(lambda: second.ingestion.refused is None)
+    assert second.ingestion.assembler.counts.points == points  # type: ignore[union-attr]
+
+
+def test_a_key_of_parts_that_hold_what_is_between_them_is_learned_again(
+    start: Start, bodies: list[bytes], recording: Recording
+) -> None:
+    process = start(now=float(recording.times[-1]))
+    process.send([bodies[0].replace(b'"leaf1"', b'"leaf / 1"')], 0.1)
+    process.wait(lambda: process.ingestion.queued == 0)
+    assembler = process.ingestion.assembler
+    assert assembler is not None
+    slot = assembler.slot(("leaf / 1",))
+    known = assembler._waves.baselines.known
+    known[slot] = True
+    process.ingestion.renew(["leaf / 1"])
+    assert not known[slot]
 
 
 def test_incidents_go_back_with_a_clock_that_gives_records_their_times(

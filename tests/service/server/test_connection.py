@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
+import os
 import socket
+import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ from service.server import server
 from service.server.server import Config, Server, listener
 from service.settings import Settings
 from service.web.problems import MEDIA_TYPE
+from tests.support.certificates import self_signed
 
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -62,6 +68,12 @@ class Served:
         end, state = time.monotonic() + 10, self.server.server_state
         while state.total_requests < requests:
             assert time.monotonic() < end, f"{state.total_requests} requests"
+            time.sleep(0.01)
+
+    def eventually_has_no_handshake(self) -> None:
+        end = time.monotonic() + 5
+        while self.server._connecting:
+            assert time.monotonic() < end, f"{len(self.server._connecting)} in their handshake"
             time.sleep(0.01)
 
     def eventually_has(self, *, connections: int, tasks: int = 0) -> None:
@@ -404,6 +416,110 @@ def test_connections_beyond_the_most_are_refused_and_the_others_stay(served: Ser
         assert (problem["status"], problem["reason"]) == (503, "overloaded")
         first.sendall(LIVE)
         assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_clients_that_leave_their_handshake_open_count_as_connections(
+    served: Serve, tmp_path: Path
+) -> None:
+    cert, key = self_signed(tmp_path)
+    running = served(tls_cert=cert, tls_key=key, header_seconds=1.0)
+    running.server.server_state.max_connections = 3
+    context = ssl.create_default_context(cafile=cert)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(running.connect()) for _ in range(8)]
+        for connection in silent[3:]:
+            assert everything(connection) == b""
+        assert len(running.server._connecting) == 3
+        assert running.server.state.metrics.counters.rejected == {"overloaded": 5}
+        for connection in silent[:3]:
+            assert everything(connection) == b""
+        running.eventually_has_no_handshake()
+        established = []
+        for _ in range(3):
+            connection = stack.enter_context(
+                context.wrap_socket(running.connect(), server_hostname="localhost")
+            )
+            connection.sendall(LIVE)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            established.append(connection)
+        running.eventually_has_no_handshake()
+        assert running.talk() == b""
+        established[0].sendall(LIVE)
+        assert established[0].recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_leaves_in_its_handshake_is_not_counted_any_more(
+    served: Serve, tmp_path: Path, reset: bool
+) -> None:
+    cert, key = self_signed(tmp_path)
+    running = served(tls_cert=cert, tls_key=key)
+    with running.connect() as connection:
+        end = time.monotonic() + 10
+        while not running.server._connecting and time.monotonic() < end:
+            time.sleep(0.01)
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    running.eventually_has_no_handshake()
+
+
+class Files:
+    """The files that the process may open: while there are none left, no client is accepted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error, self.refused = 0, 0
+        original = socket.socket.accept
+
+        def accept(listening: socket.socket) -> tuple[socket.socket, Any]:
+            if self.error:
+                self.refused += 1
+                raise OSError(self.error, os.strerror(self.error))
+            return original(listening)
+
+        monkeypatch.setattr(socket.socket, "accept", accept)
+
+    def eventually_refuse(self) -> None:
+        end = time.monotonic() + 10
+        while not self.refused:
+            assert time.monotonic() < end, "nobody was refused"
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_without_a_file_for_it_a_client_waits_and_the_log_says_so(
+    served: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    files, running = Files(monkeypatch), served()
+    files.error = code
+    with running.connect() as connection:
+        connection.sendall(LAST)
+        files.eventually_refuse()
+        time.sleep(0.2)
+        assert files.refused < 5  # the loop is not kept busy
+        files.error = 0
+        assert everything(connection).startswith(b"HTTP/1.1 200 ")
+    logged = [each for each in caplog.records if each.name == server.__name__]
+    assert len(logged) == files.refused
+    assert (logged[0].levelname, logged[0].getMessage()) == ("WARNING", "connections wait")
+    assert vars(logged[0])["reason"] == os.strerror(code)
+    assert running.talk(LAST).startswith(b"HTTP/1.1 200 ")
+
+
+def test_at_the_end_a_client_that_waits_for_a_file_is_not_waited_for(
+    served: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "_EXHAUSTED_SECONDS", 0.1)
+    files, running = Files(monkeypatch), served(grace_seconds=0.5)
+    with running.connect() as busy:
+        busy.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        running.eventually_has(connections=1, tasks=1)
+        files.error = errno.EMFILE
+        with running.connect():
+            files.eventually_refuse()
+            running.server.should_exit = True
+            assert everything(busy) == b""  # by then the client would have been tried again
+    assert "connections cut off" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_at_the_end_a_request_on_an_idle_connection_is_answered_and_told_to_close(

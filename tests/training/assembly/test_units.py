@@ -151,6 +151,31 @@ def test_an_archive_without_files_and_files_that_are_none_are_one_line(
 ) -> None:
     assert run(str(tmp_path), mapping, tmp_path) == 2
     assert "there are no Parquet files of points" in capsys.readouterr().err
+    assert run(str(tmp_path / "*.parquet"), mapping, tmp_path) == 2
+    assert "there are no Parquet files of points" in capsys.readouterr().err
+    table, out = tmp_path / "none.parquet", tmp_path / "a.csv"
+    assert assemble_archive(str(table), mapping, out, (), "time", "s", 1, "local", 1) == 2
+    assert capsys.readouterr().err == f"faultcube: there is no table {table}\n"
     (tmp_path / "bad.parquet").write_text(json.dumps({}))
     assert run(str(tmp_path), mapping, tmp_path) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_table_is_not_taken_for_the_folder_of_units(
+    name: str, archive: Path, mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / name
+    assert assemble_archive(str(archive), mapping, out, (), "time", "s", 4, "local", 1) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"faultcube: {out}: parts are written into a folder")
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_mapping_that_is_not_there_is_named(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapping = tmp_path / "none.toml"
+    assert run(str(archive), mapping, tmp_path) == 2
+    assert capsys.readouterr().err == f"faultcube: there is no file {mapping}\n"

@@ -132,7 +132,7 @@ def test_an_engine_that_cannot_do_the_fits_is_one_line(
 ) -> None:
     settings = SHORT.model_copy(update={"engine": "ray"})
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RecipeError, match=r"pip install 'faultcube\[ray\]'"):
+    with pytest.raises(RecipeError, match=r"pip install -c constraints.txt '\.\[ray\]'"):
         measured(rows, settings)
     monkeypatch.setattr("training.fitting.processes.count", lambda: 2)
     with pytest.raises(RecipeError, match="torchrun and --engine ray exclude each other"):
