@@ -96,9 +96,10 @@ class Connection(HttpToolsProtocol):
         """Parse; answer malformed input with a problem, as the application does."""
         if self.closing:
             return
-        if len(data) > _MAX_HEAD_BYTES and not self._in_body():
-            self.data_received(data[:_MAX_HEAD_BYTES])
-            self.data_received(data[_MAX_HEAD_BYTES:])
+        left = _MAX_HEAD_BYTES - (self._received_bytes if self._in_head() else 0)
+        if len(data) > left and not self._in_body():  # however they come, no more are parsed
+            self.data_received(data[:left])
+            self.data_received(data[left:])
             return
         try:
             self.parser.feed_data(data)
