@@ -68,6 +68,7 @@ class Incidents:
         self._keep_for = timedelta(days=settings.incident_days)
         self._lock = threading.Lock()
         self._unwritten: list[Change] = []
+        self._ended: list[Change] = []
         self._retry_at = self._refresh_at = -math.inf
         self._observes = threading.Event()
         self.on_renew: Callable[[Sequence[str]], None] = lambda _keys: None
@@ -150,15 +151,19 @@ class Incidents:
 
         Args:
             judged: in the order of their times.
+
+        Returns:
+            What they change, and the end of incidents that somebody closed in another process.
         """
         self._observes.set()
         with self._lock:
             changes = self._engine.observe(judged)
             if changes or self._unwritten or self._is_old():
                 self._keep(changes, None)
+            ended, self._ended = self._ended, []
         if renewed := [c.key for c in changes if c.kind == "renewed" and c.key is not None]:
             self.on_renew(renewed)
-        return changes
+        return [*changes, *ended]
 
     def expect(self, seconds: float) -> None:
         """Take it that a record of each key comes every so many seconds."""
@@ -260,7 +265,7 @@ class Incidents:
         """Do to an incident what somebody did in another process."""
         incident = self._engine.incidents[id_]
         active = [key for key, member in incident.members.items() if member.active]
-        self._engine.close(id_, self._clock(), "closed by hand")
+        self._ended.append(self._engine.close(id_, self._clock(), "closed by hand"))
         if any(entry.kind == "new_normal" for entry in self.storage.history(id_)):
             self.on_renew(active)
 

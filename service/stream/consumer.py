@@ -153,7 +153,7 @@ class StreamConsumer:
             return
         check_place(message, owned.next)
         owned.next, owned.seen = offset + 1, time.monotonic()
-        owned.is_at_end = owned.is_silent = False
+        owned.is_at_end = False
         self.totals.messages += 1
         headers = dict(message.headers() or [])
         given = headers.get(FORMAT) or self._options.receiver
@@ -191,10 +191,7 @@ class StreamConsumer:
             return
         self._last_tick = now
         self._writer.serve()
-        if self._judging is not None:
-            changes = self._judging.merger.release()
-            self._outlet.write_changes(changes)
-            self.totals.changes += len(changes)
+        self._release()
         if now - self._told >= _TELL_SECONDS:
             self._told = now
             for owned in self._owned.values():
@@ -205,16 +202,23 @@ class StreamConsumer:
             self._kept = now
             self._keep(consumer)
 
+    def _release(self) -> None:
+        """Write the changes of incidents that are known by now."""
+        if self._judging is not None:
+            changes = self._judging.merger.release()
+            self._outlet.write_changes(changes)
+            self.totals.changes += len(changes)
+
     def _look_after(self, owned: Owned, now: float) -> None:
         """Complete the records of a partition that is silent, and tell how far it has come."""
         partition, idle = owned.partition, max(self._options.idle, self._rules.mapping.wait)
         if owned.is_at_end and now - owned.seen >= idle:
             moment = self._clock()
-            if not owned.is_silent:
-                # What the clock completes is completed at the same place by whoever comes after.
-                if not self._writer.flush() or not self._keep_partition(owned, tick=moment):
-                    return
-                owned.is_silent = True
+            # What the clock completes is completed at the same place by whoever comes after.
+            if partition.is_due(moment) and not (
+                self._writer.flush() and self._keep_partition(owned, tick=moment)
+            ):
+                return
             self._write(owned, partition.tick(moment, owned.next))
         if partition.watermark > owned.told:
             owned.told = partition.watermark
@@ -222,6 +226,7 @@ class StreamConsumer:
 
     def _keep(self, consumer: Consumer) -> None:
         """Keep the state of all that is owned, and tell the group how far it is kept."""
+        self._release()  # the checkpoint before may have found what somebody closed
         if not self._writer.flush():
             log.warning("no checkpoint", extra={"reason": "messages wait for the log"})
             return
@@ -294,6 +299,7 @@ class StreamConsumer:
         incidents = Incidents(self._settings, Counters(), self._clock)
         incidents.open(self._store)
         incidents.serve(roles_of(self._rules.enrolment))
+        incidents.expect(self._rules.mapping.interval)
         merger = Merger(incidents, self._rules, self._sources)
         name = self._checkpoints.name(source)
         position = self._checkpoints.with_retries(lambda: merger.resume(name))

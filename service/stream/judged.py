@@ -39,7 +39,7 @@ _META: Final = b"faultcube"
 
 Place = tuple[int, int, int]
 """Offset of the message that completed the records; 0 if time did so before it and 1 if it did so
-itself; number of the batch of both."""
+itself; number of the batch of both, counted on from one tick at the offset to the next."""
 
 
 class _Meta(msgspec.Struct):
@@ -104,9 +104,9 @@ class Batch:
         if self.place is None:
             yield self
             return
-        offset, itself, _ = self.place
+        offset, itself, first = self.place
         starts = [*_starts(self.rows), len(self.rows)]
-        for number, (start, end) in enumerate(pairwise(starts)):
+        for number, (start, end) in enumerate(pairwise(starts), first):
             watermark = self.watermark if end == len(self.rows) else before
             rows = self.rows.slice(start, end - start)
             yield Batch(self.source, (offset, itself, number), watermark, self.bundle, rows)

@@ -61,20 +61,17 @@ class Merger:
             if place <= self._places.get(source, (-1, 0, 0)):
                 return
             self._places[source] = place
-            self._held.append(batch.rows)
+            # Not every checkpoint has what a silent partition told: its next owner may fall behind.
+            stamps = pc.max_element_wise(batch.rows["stamp"], self._watermark(source))
+            self._held.append(batch.rows.set_column(0, ROWS.field("stamp"), stamps))
         self._watermarks[source] = max(batch.watermark, self._watermark(source))
 
     def release(self) -> list[Change]:
-        """Return what the records change that no earlier one can come before."""
-        horizon = min(map(self._watermark, self._sources))
-        if horizon <= self._released:
-            return []
-        self._released = horizon
-        held = self._table()
-        due = pc.less(held["stamp"], horizon)
-        self._held = [held.filter(pc.invert(due))]
-        rows = held.filter(due).sort_by(_ORDER)
-        return self.incidents.observe(self._judged(rows)) if len(rows) else []
+        """Return what the records change that no earlier one can come before.
+
+        Without such records, too, what somebody has closed in another process comes with it.
+        """
+        return self.incidents.observe(self._judged(self._due()))
 
     def checkpoint(self, name: str, position: int) -> bool:
         """Keep the state and that of the incidents; return whether it is kept."""
@@ -96,6 +93,17 @@ class Merger:
         with pa.ipc.open_stream(state.rows) as reader:
             self._held = [reader.read_all()]
         return found.position
+
+    def _due(self) -> pa.Table:
+        """Return the rows that no earlier one can come before, in their order."""
+        horizon = min(map(self._watermark, self._sources))
+        if horizon <= self._released:
+            return ROWS.empty_table()
+        self._released = horizon
+        held = self._table()
+        due = pc.less(held["stamp"], horizon)
+        self._held = [held.filter(pc.invert(due))]
+        return held.filter(due).sort_by(_ORDER)
 
     def _watermark(self, source: str) -> float:
         return self._watermarks.get(source, -math.inf)

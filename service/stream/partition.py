@@ -84,6 +84,7 @@ class _State(msgspec.Struct):
     floor: float
     tick: float | None
     assembler: bytes
+    ticked: tuple[int, int] = (-1, 0)
 
 
 class Partition:
@@ -105,8 +106,10 @@ class Partition:
         self.assembler.judge_by(self._is_good)
         # Each key is in one partition, so whose level is learned again is decided here.
         self._engine = Engine(rules.roles, rules.hysteresis, rules.patience)
+        self._engine.expect(rules.mapping.interval)
         self._newest = self._arrived = self._floor = -math.inf
-        self._tick: float | None = None
+        self._until = -math.inf  # when all that waits now is complete
+        self._ticked = -1, 0  # offset of the last tick, and how many batches those at it made
         self.refused: str | None = None
 
     @property
@@ -130,6 +133,7 @@ class Partition:
         decoded = receiver.decode(body, self.assembler.series, round(arrived * 1e9))
         self._arrived = max(self._arrived, arrived)
         records = self.assembler.add(decoded.points, arrived)
+        self._until = self.assembler.now + self._rules.mapping.wait
         self._newest = max(self._newest, self._newest_of(decoded.points))
         return self._judged(records, before, (offset, 1, 0))
 
@@ -145,17 +149,32 @@ class Partition:
         self._newest = max(self._newest, float(made.times.max()))
         return self._output(judged, made.matrix, decisions, before, (offset, 1, 0))
 
+    def is_due(self, now: float) -> bool:
+        """Return whether a tick may complete records, so that a checkpoint has to say so before.
+
+        Args:
+            now: the time of day.
+        """
+        return self.assembler.now < min(now, self._until)
+
     def tick(self, now: float, offset: int) -> Output:
-        """Complete the records that wait, since the partition is silent.
+        """Complete the records that have waited long enough, since the partition is silent.
 
         Args:
             now: the time of day.
             offset: of the next message.
         """
         before = self.watermark
-        records = self.assembler.advance(now)
         self._floor = max(self._floor, now - self._rules.delay)
-        return self._judged(records, before, (offset, 0, 0))
+        if not self.is_due(now):
+            return Output([], [])  # no checkpoint has it: what comes later must not depend on it
+        records = self.assembler.advance(now)
+        # Clocks differ, so the records of a silence may take several ticks.
+        last, made = self._ticked
+        first = made if last == offset else 0
+        output = self._judged(records, before, (offset, 0, first))
+        self._ticked = offset, first + len(output.batches)
+        return output
 
     def told(self) -> Batch:
         """Return a batch without records, which says how far the partition has come."""
@@ -168,7 +187,11 @@ class Partition:
         Args:
             tick: time of a tick that is about to come.
         """
-        state = _State(self._newest, self._arrived, self._floor, tick, self.assembler.snapshot())
+        state = _State(
+            *(self._newest, self._arrived, self._floor, tick),
+            self.assembler.snapshot(),
+            self._ticked,
+        )
         return msgspec.msgpack.encode(state), self._engine.snapshot()
 
     def restore(self, document: bytes, engine: bytes, offset: int) -> Output:
@@ -189,6 +212,7 @@ class Partition:
         assembler.judge_by(self._is_good)
         self.assembler = assembler
         self._newest, self._arrived, self._floor = state.newest, state.arrived, state.floor
+        self._until, self._ticked = assembler.now + self._rules.mapping.wait, state.ticked
         return Output([], []) if state.tick is None else self.tick(state.tick, offset)
 
     def _newest_of(self, points: Points) -> float:

@@ -64,7 +64,6 @@ class Owned:
         next: offset of the next message.
         seen: monotonic time of its latest message.
         is_at_end: whether all messages were read.
-        is_silent: whether its records were completed because no message came.
         told: the watermark that was told last.
         waiting: messages that were not read yet; None before the log has told.
         kept: monotonic time of its latest checkpoint, or when it was taken up.
@@ -74,7 +73,6 @@ class Owned:
     next: int
     seen: float
     is_at_end: bool = False
-    is_silent: bool = False
     told: float = float("-inf")
     waiting: int | None = None
     kept: float = field(default_factory=time.monotonic)

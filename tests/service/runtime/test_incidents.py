@@ -131,7 +131,9 @@ def test_a_person_closes_in_another_process_than_the_one_that_observes(store: St
     [opened] = ingesting.observe(drawn(a="CC"))
     note = Note(opened.incident.id, "closed", NOON, "12ab", text="planned work")
     assert other.note(note).incident.status == "closed"
-    ingesting.observe(drawn(1010, a="CCC", b="ee....", c="...ee"))
+    changes = ingesting.observe(drawn(1010, a="CCC", b="ee....", c="...ee"))
+    # Who follows the changes, as readers of a topic do, learns that it ended.
+    assert [(c.kind, c.incident.id) for c in changes][-1] == ("closed", opened.incident.id)
     assert ingesting.open_incidents == 0
     assert [status for _, status, *_ in told(ingesting)] == ["closed"]
 

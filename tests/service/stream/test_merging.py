@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
+from itertools import zip_longest
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -12,8 +15,9 @@ from hypothesis import strategies as st
 from benchmarks.stream.points import Sent
 from service.incidents.engine import Engine
 from service.incidents.incident import Change, Judged
+from service.incidents.storage import Note
 from service.settings import Settings
-from service.stream.judged import Batch
+from service.stream.judged import ROWS, Batch
 from service.stream.merging import Merger
 from service.stream.partition import Partition
 from service.stream.rules import Rules
@@ -139,3 +143,50 @@ def test_who_takes_up_its_checkpoint_makes_the_same_incidents(
 
 def test_there_is_nothing_to_take_up_at_first(settings: Settings, rules: Rules) -> None:
     assert Merger(incidents_of(settings, rules), rules, SOURCES).resume("nobody") is None
+
+
+def test_a_record_does_not_overtake_one_before_it_when_its_partition_falls_behind(
+    settings: Settings, rules: Rules
+) -> None:
+    """What the clock told of a silent partition may be unknown to its next owner."""
+    merger = Merger(incidents_of(settings, rules), rules, ["points/0"])
+    seen: list[float] = []
+
+    def observe(judged: Judged) -> list[Change]:
+        seen.extend(judged.times.tolist())
+        return []
+
+    merger.incidents.observe = observe  # type: ignore[method-assign]
+    merger.take(Batch("points/0", None, 100.0, "1", Batch.nothing()))
+    for offset, (time, stamp) in enumerate([(5.0, 100.0), (6.0, 6.0)]):
+        row = {"stamp": stamp, "time": time, "key": "leaf1", "label": "normal"}
+        rows = pa.Table.from_pylist([row], ROWS)
+        merger.take(Batch("points/0", (offset, 1, 0), stamp, "1", rows))
+    merger.take(Batch("points/0", None, 101.0, "1", Batch.nothing()))
+    merger.release()
+
+    assert seen == [5.0, 6.0]
+
+
+def test_an_incident_that_a_person_closes_is_told_to_be_closed(
+    settings: Settings, rules: Rules, logs: list[list[Batch]]
+) -> None:
+    incidents = incidents_of(settings, rules)
+    merger = Merger(incidents, rules, SOURCES)
+    changes: list[Change] = []
+    for batches in zip_longest(*logs):
+        for batch in filter(None, batches):
+            merger.take(batch)
+        if changes := merger.release():
+            break
+    elsewhere = incidents_of(settings, rules)
+    elsewhere.storage = incidents.storage
+    elsewhere.note(Note(changes[-1].incident.id, "closed", datetime.now(UTC), None))
+
+    assert merger.checkpoint("group/judged/0", 1)
+    [closed] = merger.release()
+
+    assert (closed.kind, closed.incident.status) == ("closed", "closed")
+    assert closed.incident.id == changes[-1].incident.id
+    assert closed.incident.sequence > changes[-1].incident.sequence
+    assert merger.release() == []
