@@ -23,7 +23,7 @@ from models.support import support_radius
 from training.dataset.dataset import Dataset, load_dataset
 from training.fitting.calibration import HeldOut, Space, decision_rule
 from training.fitting.cross import FOLDS
-from training.fitting.encoder import Encoder
+from training.fitting.encoder import Encoder, in_blocks
 from training.fitting.estimator import SiameseClassifier, one_thread
 from training.fitting.fit import Epoch, fit
 from training.fitting.prior import shares_of
@@ -169,8 +169,15 @@ def test_more_records_than_are_embedded_at_a_time_are_embedded_all_the_same(
     fitted: SiameseClassifier, real: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = fitted.transform(real.test.matrix)
-    monkeypatch.setattr("training.fitting.estimator.BLOCK", 7)
+    monkeypatch.setattr("training.fitting.encoder._BLOCK", 7)
     np.testing.assert_array_equal(fitted.transform(real.test.matrix), points)
+
+
+def test_the_more_fields_the_smaller_a_block() -> None:
+    for fields, records in ((46, 16_384), (500, 16_384), (4096, 2048), (1 << 24, 1)):
+        blocks = in_blocks(np.empty((3, fields), np.float32))
+        assert sum(map(len, blocks)) == 3
+        assert len(blocks) == -(-3 // records)
 
 
 def test_unknown_is_what_the_nearest_class_refuses(
