@@ -32,7 +32,8 @@ def check_unique(text: bytes | bytearray, key: str) -> None:
     escapes = text.count(b"\\u") if b"\\" in text else 0
     if text.count(key.encode()) + escapes < 2 or len(_spelt(key).findall(text)) < 2:
         return
-    members = json.loads(text.decode(), object_pairs_hook=list)
+    # No number matters here, and Python refuses integers of many digits.
+    members = json.loads(text.decode(), parse_int=len, object_pairs_hook=list)
     if sum(name == key for name, _ in members) > 1:
         raise RecordError.of_request(key, "this key once", "a second one")
 

@@ -152,11 +152,11 @@ class ClassEditor:
         if request.dry_run:
             response.revision, response.dry_run = snapshot.revision, True
             return Outcome(200, response.content())
-        if report is not None and not request.force:
-            _check(report)
         if not change:
             response.report = None
             return Outcome(change.status, response.content())
+        if report is not None and not request.force and _decides_otherwise(before, after, report):
+            _check(report)
         content = response.content()
         try:
             store.commit(
@@ -226,6 +226,15 @@ def _response(after: Enrolment, change: Change, report: Report | None) -> Change
         profile=profile,
         trial=Tried.of(change.trial) if change.trial else None,
     )
+
+
+def _decides_otherwise(before: Enrolment, after: Enrolment, report: Report) -> bool:
+    """Return whether a class answers other records than before: else nothing is to be forced."""
+    name = report.name
+    if name not in before.enrolled:
+        return True
+    was, is_ = before.snapshot.classes[name], after.snapshot.classes[name]
+    return (was.records, was.good) != (is_.records, is_.good)
 
 
 def _check(report: Report) -> None:

@@ -123,6 +123,8 @@ class Ingestion:
         refused: the problem why nothing is taken; None while bodies are.
         assembler: holds the state of all keys; None until there is a model and a mapping.
         last: the latest record of each key.
+        loop: on which verdicts are shown, those too of bodies that other workers took; None until
+            it runs.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class Ingestion:
         hooks.counters.points |= dict.fromkeys(RECEIVERS, 0)
         hooks.counters.samples_rejected |= dict.fromkeys(RECEIVERS, 0)
         self._marked = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def take(self, receiver: Receiver, body: bytes) -> Receipt:
         """Decode a body and queue its points; once this returns they are not lost.
@@ -168,7 +170,7 @@ class Ingestion:
             MalformedInputError: it cannot be decoded.
             Problem: `OVERLOADED`, or `NOT_INGESTING`; nothing of the body is kept.
         """
-        loop = self._loop = asyncio.get_running_loop()
+        loop = self.loop = asyncio.get_running_loop()
         take = self._take if self._owner is None else self._owner.take
         return await loop.run_in_executor(self._decoding, take, receiver.name, body)
 
@@ -314,6 +316,8 @@ class Ingestion:
             return True
         try:
             self._journal = self._journal or Journal(folder)
+            if self._owner is not None:  # before others can pass anything on to this one
+                self.refused = problems.not_ready("Another worker has ended.", retry_seconds=1)
             if self._workers > 1 and self._relay is None:
                 self._relay = RelayServer(folder, self._take_passed_on, self._status)
         except BlockingIOError as error:
@@ -329,7 +333,6 @@ class Ingestion:
                 f"the journal {folder} cannot be made ({error.strerror}): give FAULTCUBE_JOURNAL"
             ) from error
         if self._owner is not None:
-            self.refused = problems.not_ready("Another worker has ended.", retry_seconds=1)
             self._owner.close()
             self._owner = None
         return True
@@ -481,7 +484,7 @@ class Ingestion:
 
     def _show(self, served: ServedModel, scored: Scored) -> None:
         """Show verdicts to those who see all records, in the thread of the other requests."""
-        loop = self._loop
+        loop = self.loop
         if loop is not None and not loop.is_closed():
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(self._hooks.scored, served, scored)

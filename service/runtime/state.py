@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -166,6 +168,8 @@ class State:
         Raises:
             StoreError: the database must not be used as it is.
         """
+        with suppress(RuntimeError):  # without a loop nothing is shown
+            self.ingestion.loop = asyncio.get_running_loop()
         self.classes.open(self.settings.database())
         self.incidents.open(self.store)
         followers = {

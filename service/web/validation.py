@@ -55,15 +55,21 @@ _OF_PYDANTIC = frozenset(get_args(ErrorType))
 
 
 def known_parameters(request: Request) -> None:
-    """Refuse query parameters that a route with others does not take: `dryrun` is no dry run.
+    """Refuse query parameters that a route does not take: `dryrun` is no dry run.
+
+    Routes that only read and take none let them pass.
 
     Raises:
         RecordError: a parameter is not known.
     """
     given = request.query_params.keys()
-    known = sorted(_parameters(request.scope["route"].dependant)) if given else []
-    if known and (other := [name for name in given if name not in known]):
-        only = f"only {', '.join(known)}"
+    if not given:
+        return
+    known = sorted(_parameters(request.scope["route"].dependant))
+    if not known and request.method in {"GET", "HEAD"}:
+        return
+    if other := [name for name in given if name not in known]:
+        only = f"only {', '.join(known)}" if known else "no parameter"
         raise RecordError([FieldError(None, name[:100], only, _UNKNOWN) for name in other])
 
 

@@ -47,3 +47,10 @@ def test_escapes_hide_no_key(spelt: str) -> None:
         check_unique(f'{{"records": [], "{spelt}": []}}'.encode(), "records")
     with pytest.raises(RecordError):
         check_unique(f'{{"{spelt}": [], "{spelt}": []}}'.encode(), "records")
+
+
+def test_an_integer_of_thousands_of_digits_is_as_good_as_any() -> None:
+    text = b'{"records": [], "more": {"records": %b}}' % (b"9" * 5000)
+    check_unique(text, "records")
+    with pytest.raises(RecordError, match="this key once"):
+        check_unique(text.replace(b"more", b"records"), "records")

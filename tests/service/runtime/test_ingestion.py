@@ -338,6 +338,27 @@ def test_workers_pass_on_what_they_get_and_one_takes_over_from_one_that_ended(
     assert sorted({*first.verdicts, *second.verdicts}) == expected
 
 
+def test_the_owner_shows_what_came_through_other_workers_alone(
+    start: Start, recording: Recording, bodies: list[bytes], tmp_path: Path
+) -> None:
+    options = {"checkpoints": [], "now": float(recording.times[-1]), "workers": 2}
+    first = start(tmp_path, **options)
+    first.wait(lambda: first.ingestion.refused is None)
+    second = start(tmp_path, **options)
+
+    async def send() -> None:
+        first.ingestion.loop = asyncio.get_running_loop()  # as the service gives it at its start
+        second.wait(lambda: second.ingestion.refused is None)
+        for body in bodies:
+            first.now = second.now = first.now + 0.1
+            await second.ingestion.take(TELEGRAF, body)
+        while first.ingestion.queued or not first.scored:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(send(), 60))
+    assert sum(len(scored.matrix) for scored in first.scored) > 1000
+
+
 def test_several_workers_ingest_only_with_a_journal(start: Start) -> None:
     process = start(workers=2)
     process.wait(lambda: "FAULTCUBE_DATABASE_URL" in str(process.ingestion.refused))
