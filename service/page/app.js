@@ -1,12 +1,12 @@
 // Puts the page together: session, stream, what stands on every view, and the view of the address.
 
-import { replace } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { clock } from "./format.js";
 import { forget, live, on, start } from "./live.js";
-import { notice, withdraw } from "./notices.js";
+import { notice, withdraw, withdrawAll } from "./notices.js";
 import { showNow } from "./now.js";
 import { route } from "./router.js";
-import { look, mayRead, onSession, session, signOut } from "./session.js";
+import { look, mayChange, mayRead, onSession, session, signOut } from "./session.js";
 import { themeSwitch } from "./theme.js";
 
 const VIEWS = {
@@ -20,6 +20,7 @@ const VIEWS = {
 
 const at = (id) => document.getElementById(id);
 const main = at("main");
+const AGAIN = 5000; // ms until a view that could not be loaded is tried again
 let shown = { view: null, close: null, update: null };
 
 async function show() {
@@ -35,11 +36,28 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${title} – Faultcube`;
-  const { open } = await load();
+  const found = await load().catch(() => null);
   if (shown !== mine) return; // somebody was quicker
+  if (!found) return sayAway(mine);
   replace(main);
   main.scrollTop = 0;
-  Object.assign(mine, open(main, route(), show));
+  Object.assign(mine, found.open(main, route(), show));
+}
+
+/** Say that the program of a view did not come, and ask for it again, at the latest when the connection is back. */
+function sayAway(mine) {
+  if (!main.querySelector("[data-away]")) {
+    // Some browsers remember that a module did not come, until the page is loaded anew.
+    const reload = h("button", { type: "button", on: { click: () => location.reload() } }, "Load the page anew");
+    replace(main, h("div", { class: "page", "data-away": true }, h("p", { role: "status" }, "The service does not answer."), reload));
+  }
+  const again = () => shown === mine && show();
+  const timer = setTimeout(again, AGAIN);
+  const end = on("connection", ({ state }) => state === "live" && again());
+  mine.close = () => {
+    clearTimeout(timer);
+    end();
+  };
 }
 
 function showConnection({ state, since, status }) {
@@ -63,21 +81,37 @@ function showSession() {
   const signedIn = session.read === "granted" || session.change === "granted";
   button.hidden = !signedIn && session.read === "open" && session.change === "off";
   button.textContent = signedIn ? "Sign out" : "Sign in";
-  button.onclick = () => (signedIn ? signOut() : (location.hash = "#/signin"));
+  button.onclick = () => (signedIn ? leave() : (location.hash = "#/signin"));
+}
+
+function leave() {
+  signOut().catch(({ message }) => notice(`You are still signed in: ${message}`, { kind: "bad", name: "session" }));
+}
+
+/** Whoever signed out leaves nothing to be read or pressed. */
+function clear() {
+  withdrawAll();
+  warned.clear(); // what is still wrong is told anew
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
 }
 
 const STORE_AWAY = "The database is away: classes and incidents cannot be changed, and are shown as they were. Classification goes on.";
 const NO_MODEL = "No model is served: records are taken, but not judged.";
 
+const warned = new Set(); // names of the lines about the health
+
 /** Show a line while something of the health is wrong; only a change is told, so that who dismissed it is left alone. */
 function whileHealth(isWrong, name, text) {
-  let before = false;
   on("health", () => {
     const now = Boolean(live.health && isWrong(live.health));
-    if (now === before) return;
-    before = now;
-    if (now) notice(text, { kind: "bad", name, stays: true });
-    else withdraw(name);
+    if (now === warned.has(name)) return;
+    if (now) {
+      warned.add(name);
+      notice(text, { kind: "bad", name, stays: true });
+    } else {
+      warned.delete(name);
+      withdraw(name);
+    }
   });
 }
 
@@ -96,8 +130,15 @@ async function begin() {
   on("scene", swapped);
   whileHealth(({ store }) => store === "away", "store", STORE_AWAY);
   whileHealth(({ ready }) => !ready, "ready", NO_MODEL);
+  addEventListener("hashchange", show);
+  try {
+    await look();
+  } catch {
+    // The stream will say that the service is away, and try again.
+  }
   onSession(() => {
     showSession();
+    if (!mayRead() || !mayChange()) clear();
     if (mayRead()) start();
     else {
       forget();
@@ -107,12 +148,6 @@ async function begin() {
     drawNow();
     show();
   });
-  addEventListener("hashchange", show);
-  try {
-    await look();
-  } catch {
-    // The stream will say that the service is away, and try again.
-  }
   showSession();
   if (mayRead()) start();
   await show();

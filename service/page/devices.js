@@ -1,5 +1,6 @@
 // Devices in the order of trouble: the worst first, and alike ones by name.
 
+import { count, plural } from "./format.js";
 import { live } from "./live.js";
 import { kindOf, ORDER } from "./states.js";
 
@@ -27,6 +28,15 @@ export function byKind({ search = "", kinds = null } = {}) {
   }
   if (kinds?.size) for (const kind of ORDER) if (!kinds.has(kind)) lists.set(kind, []);
   return lists;
+}
+
+/** Whether there are more devices than the service shows: FAULTCUBE_LIVE_DEVICES limits them. */
+export const areLeftOut = () => live.total > live.devices.size;
+
+/** How many there are, in words. */
+export function howMany() {
+  const shown = live.devices.size;
+  return areLeftOut() ? `${count(shown)} of ${plural(live.total, "device")} ${shown === 1 ? "is" : "are"} shown` : plural(shown, "device");
 }
 
 /** How many there are of each kind. */

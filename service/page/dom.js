@@ -38,6 +38,14 @@ export function replace(element, ...children) {
   return put(element, ...children);
 }
 
+/** The same; a link that had the focus gives it to the one with its address. */
+export function redraw(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  replace(element, ...children);
+  if (focused) element.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  return element;
+}
+
 /** A text that somebody else wrote, in its own direction. */
 export function said(text, tag = "bdi") {
   return h(tag, { class: "text", dir: "auto" }, String(text));

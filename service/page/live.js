@@ -9,6 +9,7 @@ const MOST_RECORDS = 20_000;
 const HEALTH_KEPT = 900; // seconds
 const FIRST_WAIT = 2000; // ms
 const LONGEST_WAIT = 30_000;
+const MOST_PAGES = 50; // of 100 incidents that stand
 
 export const live = {
   scene: null,
@@ -16,6 +17,7 @@ export const live = {
   devices: new Map(),
   total: 0,
   incidents: new Map(),
+  incidentsBefore: null, // cursor of the incidents that are older than those here
   incidentsKept: "database",
   records: [],
   leftOut: 0,
@@ -43,9 +45,24 @@ let filled = null;
 let again = 0; // timer of the next try
 let missing = new Set();
 let wait = FIRST_WAIT;
+let visit = 0; // counts who signs out
+let moment = 0; // counts what is learned of incidents, and when it was asked for
+let taken = 0; // moment at which the list of incidents that is here was asked for
+const learned = new Map(); // moment at which each incident was learned of by itself
+
+/** What the service answers; after a sign-out that is for nobody, and neither comes nor fails. */
+function ask(path) {
+  const mine = visit;
+  return new Promise((resolve, reject) => {
+    const ours = (act) => (what) => mine === visit && act(what);
+    get(path).then(ours(resolve), ours(reject));
+  });
+}
 
 export function start() {
   stop();
+  // What happened between two streams is told by none of them, so that all is loaded when this one is live.
+  connected("connecting");
   end = follow("live/events", { event: take, state: connected });
 }
 
@@ -60,9 +77,11 @@ export function stop() {
 /** Whoever signs out leaves nothing behind to be read. */
 export function forget() {
   stop();
+  visit += 1;
   filled = null;
+  learned.clear();
   Object.assign(live, {
-    scene: null, radii: new Map(), devices: new Map(), total: 0, incidents: new Map(), records: [], leftOut: 0, health: null, healthHistory: [],
+    scene: null, radii: new Map(), devices: new Map(), total: 0, incidents: new Map(), incidentsBefore: null, records: [], leftOut: 0, health: null, healthHistory: [],
     connection: { state: "connecting", since: Date.now() / 1000 }, loaded: false,
   });
 }
@@ -107,14 +126,14 @@ function loadLater(...parts) {
 }
 
 async function loadScene() {
-  const [scene, { classes }] = await Promise.all([get("live/scene"), get("classes")]);
+  const [scene, { classes }] = await Promise.all([ask("live/scene"), ask("classes")]);
   live.scene = scene;
   live.radii = new Map(classes.filter(({ state }) => state === "active").map(({ name, radius }) => [name, radius]));
   tell("scene");
 }
 
 async function loadDevices() {
-  const { devices, total } = await get("live/devices");
+  const { devices, total } = await ask("live/devices");
   live.devices = new Map(devices.map((device) => [device.key, device]));
   live.total = total;
   tell("devices");
@@ -122,14 +141,54 @@ async function loadDevices() {
 
 /** Incidents that stand, and the latest that have ended. */
 export async function loadIncidents() {
-  const pages = await Promise.all([get("incidents?status=open&most=100"), get("incidents?status=settled&most=100"), get("incidents?most=100")]);
-  live.incidents = new Map(pages.reverse().flatMap(({ incidents }) => incidents).map((incident) => [incident.id, incident]));
-  live.incidentsKept = pages[0].kept;
+  const began = (moment += 1);
+  const [open, settled, latest] = await Promise.all([allOf("open"), allOf("settled"), ask("incidents?most=100")]);
+  if (began < taken) return; // a list that was asked for later is here already
+  taken = began;
+  const found = new Map([...live.incidents].filter(([id]) => learned.get(id) > began));
+  for (const incident of [...latest.incidents, ...settled, ...open]) {
+    // The lists are of different moments, too: what closed between them is in two.
+    if (!(found.get(incident.id)?.sequence > incident.sequence)) found.set(incident.id, notOlder(incident, began));
+  }
+  live.incidents = found;
+  live.incidentsBefore = latest.next ?? null;
+  live.incidentsKept = latest.kept;
+  tell("incidents");
+}
+
+/** All incidents of a status, however many began since: each of them may be the worst. */
+async function allOf(status) {
+  const found = [];
+  let next = null;
+  for (let page = 0; page < MOST_PAGES && (next || !page); page += 1) {
+    const answer = await ask(`incidents?status=${status}&most=100${next ? `&cursor=${encodeURIComponent(next)}` : ""}`);
+    found.push(...answer.incidents);
+    next = answer.next;
+  }
+  return found;
+}
+
+/** An incident of a list, or what was learned of it since that list was asked for. */
+function notOlder(incident, began) {
+  const known = live.incidents.get(incident.id);
+  if (!known || known.sequence < incident.sequence) return incident;
+  return known.sequence > incident.sequence || learned.get(incident.id) > began ? known : incident;
+}
+
+/** The next page of older incidents; they are here until the list is loaded anew. */
+export async function loadOlder() {
+  const began = (moment += 1);
+  const cursor = live.incidentsBefore;
+  if (cursor === null) return;
+  const page = await ask(`incidents?most=100&cursor=${encodeURIComponent(cursor)}`);
+  if (live.incidentsBefore !== cursor) return; // the list is another one by now
+  live.incidentsBefore = page.next ?? null;
+  for (const incident of page.incidents) live.incidents.set(incident.id, notOlder(incident, began));
   tell("incidents");
 }
 
 async function loadHealth() {
-  const { history, ...health } = await get("live/health");
+  const { history, ...health } = await ask("live/health");
   live.health = health;
   live.healthHistory = history;
   tell("health");
@@ -142,7 +201,7 @@ export function fillRecords() {
 
 async function loadRecords() {
   const latest = live.records.at(-1); // those before may be of another bundle, or of a service before: their numbers say nothing
-  const { records } = await get("live/records?limit=20000").catch(() => get("live/records?limit=5000"));
+  const { records } = await ask("live/records?limit=20000").catch(() => ask("live/records?limit=5000"));
   const last = records.at(-1)?.n ?? -1;
   const since = live.records.slice(live.records.lastIndexOf(latest) + 1);
   live.records = records.concat(since.filter((record) => record.n > last));
@@ -157,6 +216,7 @@ export function standing() {
 /** What was learned of an incident by a request or an event. */
 export function know(incident) {
   if (live.incidents.get(incident.id)?.sequence > incident.sequence) return; // a late answer
+  learned.set(incident.id, (moment += 1));
   live.incidents.set(incident.id, incident);
   tell("incidents", incident.id);
 }
@@ -174,7 +234,7 @@ const TAKERS = {
     tell("devices", devices);
   },
   async incident({ id }) {
-    know(await get(`incidents/${encodeURIComponent(id)}`));
+    know(await ask(`incidents/${encodeURIComponent(id)}`));
   },
   async model(detail) {
     await loadScene();

@@ -21,6 +21,12 @@ export function notice(text, { kind = "plain", name = null, actions = [], stays 
   return close;
 }
 
+/** Take all lines away. */
+export function withdrawAll() {
+  place.replaceChildren();
+  named.clear();
+}
+
 /** Take a named line away. */
 export function withdraw(name) {
   named.get(name)?.();

@@ -1,7 +1,7 @@
 // One line that answers: is something wrong, what, where, since when. It stands on every view.
 
-import { counts } from "./devices.js";
-import { h, replace, said } from "./dom.js";
+import { counts, howMany } from "./devices.js";
+import { h, redraw, said } from "./dom.js";
 import { count, plural, seconds, when } from "./format.js";
 import { live, on, standing } from "./live.js";
 import { address } from "./router.js";
@@ -23,7 +23,7 @@ export function showNow(place, badge) {
     if (text === shown) return;
     shown = text;
     place.dataset.trouble = open.length ? "yes" : "no";
-    replace(place, lines);
+    redraw(place, lines);
   };
   for (const topic of ["incidents", "devices", "loaded"]) on(topic, draw);
   return draw;
@@ -51,6 +51,7 @@ function calm() {
   const found = [...counts()].filter(([kind, number]) => number && isTrouble(kind));
   const last = [...live.incidents.values()].reduce((latest, { ended }) => Math.max(latest, ended ? seconds(ended) : 0), 0);
   const bad = found.map(([kind, number]) => `${count(number)} ${meaning(kind).title.toLowerCase()}`).join(", ");
-  return [h("p", { "data-said": `${bad} ${live.devices.size} ${last}` }, glyph(found[0]?.[0] ?? "good"),
-    h("span", {}, h("strong", {}, "No open incident."), ` ${plural(live.devices.size, "device")}: ${bad || "none in trouble"}.`, last > 0 && [" The last one ended at ", when(last), "."]))];
+  const devices = howMany();
+  return [h("p", { "data-said": `${bad} ${devices} ${last}` }, glyph(found[0]?.[0] ?? "good"),
+    h("span", {}, h("strong", {}, "No open incident."), ` ${devices}: ${bad || "none in trouble"}.`, last > 0 && [" The last one ended at ", when(last), "."]))];
 }

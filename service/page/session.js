@@ -20,10 +20,7 @@ function become(next) {
 export const look = async () => become(await get("session"));
 export const signIn = async (key) => become(await post("session", { key }));
 
-export async function signOut() {
-  await change("DELETE", "session");
-  return look();
-}
+export const signOut = async () => become(await change("DELETE", "session"));
 
 export const mayRead = () => session.read !== "needed";
 export const mayChange = () => session.change === "granted";

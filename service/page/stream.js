@@ -3,23 +3,27 @@
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
 const SILENCE = 40_000; // the service sends a comment every 15 s
+const SHORT = 1000; // ms; a service that ends streams sooner than this is not asked at once
 
 /** Keep a stream open: `event(kind, data)`, `state("live" | "lost", detail)`. Gives what ends it. */
 export function follow(path, { event, state }) {
   let ended = false;
   let lastId = null;
   let wait = FIRST_WAIT;
+  let opened = null; // when the stream was, if it was
   let abort = null;
   let wake = () => {};
 
   async function once() {
+    opened = null;
     abort = new AbortController();
     const headers = { Accept: "text/event-stream" };
     if (lastId !== null) headers["Last-Event-ID"] = lastId;
     const response = await fetch(path, { headers, signal: abort.signal, cache: "no-store", credentials: "same-origin" });
     if (!response.ok) throw new Error(String(response.status), { cause: response.status });
+    if (ended) return;
+    opened = performance.now();
     state("live");
-    wait = FIRST_WAIT;
     await read(response.body, abort, (kind, data, id) => {
       if (id !== null) lastId = id;
       event(kind, data);
@@ -29,20 +33,30 @@ export function follow(path, { event, state }) {
   async function forever() {
     while (!ended) {
       let status = null;
+      let lost = false;
       try {
         await once();
       } catch (error) {
+        lost = true;
         status = error.cause ?? null;
       }
       if (ended) return;
-      state("lost", status);
-      // Many pages that lost the same service do not come back in the same moment.
-      await new Promise((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, wait * (0.75 + Math.random() / 2));
-      });
-      wait = Math.min(wait * 2, LONGEST_WAIT);
+      const long = opened !== null && performance.now() - opened > SHORT;
+      if (long) wait = FIRST_WAIT;
+      // The service ends every stream after an hour: then nothing is lost, unless it does not open the next one.
+      if (lost) state("lost", status);
+      else if (long) continue;
+      await pause();
     }
+  }
+
+  // Many pages that lost the same service do not come back in the same moment.
+  async function pause() {
+    await new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, wait * (0.75 + Math.random() / 2));
+    });
+    wait = Math.min(wait * 2, LONGEST_WAIT);
   }
 
   const hurry = () => wake();

@@ -5,7 +5,7 @@ import { makeCamera } from "../cube/camera.js";
 import { axesOf, BOX, FLOOR, makeLabels } from "../cube/frame.js";
 import { makeRenderer } from "../cube/renderer.js";
 import { makeTimeline } from "../cube/timeline.js";
-import { h, put, replace, said, table } from "../dom.js";
+import { h, put, redraw, replace, said, table } from "../dom.js";
 import { count, figure, percent, when } from "../format.js";
 import { fillRecords, live, newest, on } from "../live.js";
 import { address } from "../router.js";
@@ -40,6 +40,7 @@ export function open(place, route) {
   const state = { extent: 1, palette: () => "--unknown", spheres: [], hidden: new Set(), key: null, chosen: null, arrived: 0, stale: true, frames: 0 };
   let waiting = false;
   let closed = false;
+  let asked = route.query; // the latest, also when the records come late
 
   function changed() {
     if (waiting || closed) return;
@@ -151,7 +152,7 @@ export function open(place, route) {
     if (tables.hidden) return;
     const until = timeline.moment();
     const rows = live.records.filter(({ time, label }) => time <= until && !state.hidden.has(label)).slice(-ROWS).reverse();
-    replace(tables, table("Latest records", [["Time"], ["Device"], ["Label"], ["Distance", true], ["Confidence", true]], rows.map((record) => [
+    redraw(tables, table("Latest records", [["Time"], ["Device"], ["Label"], ["Distance", true], ["Confidence", true]], rows.map((record) => [
       h("a", { href: address("cube", null, { n: record.n }) }, when(record.time)), said(record.key ?? "–"), said(record.label), figure(record.distance), percent(record.confidence)])));
   }
 
@@ -174,6 +175,7 @@ export function open(place, route) {
   }
 
   function select(query) {
+    asked = query;
     const [n, key] = [query.get("n"), query.get("key")];
     state.chosen = live.records.find((record) => String(record.n) === n) ?? null;
     state.key = key ?? state.chosen?.key ?? null;
@@ -204,11 +206,12 @@ export function open(place, route) {
   const timer = setInterval(slow, 1000);
   const ends = [on("records", arrived), on("scene", rescene), on("loaded", slow), onTheme(rescene)];
   rescene();
-  select(route.query);
+  select(asked);
   fillRecords().then(() => {
+    if (closed) return;
     rescene();
     slow();
-    select(route.query);
+    select(asked);
   }, slow);
   slow();
   return {

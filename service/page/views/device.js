@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { timeChart } from "../charts.js";
-import { h, replace, said, table } from "../dom.js";
+import { h, redraw, replace, said, table } from "../dom.js";
 import { count, duration, figure, percent, when, withUnit } from "../format.js";
 import { live, on } from "../live.js";
 import { address } from "../router.js";
@@ -80,7 +80,7 @@ export function showDevice(place, key) {
 function drawHead(place, device) {
   const { key, label, time, distance, confidence, incident } = device;
   const kind = kindOf(device);
-  replace(place, h("dl", { class: "facts" },
+  redraw(place, h("dl", { class: "facts" },
     h("dt", {}, "State"), h("dd", {}, state(kind), label !== meaning(kind).title.toLowerCase() && [" · ", said(label)]),
     h("dt", {}, "Since"), h("dd", {}, when(sinceOf(device)), ` (for ${duration(lengthOf(device))})`),
     h("dt", {}, "Last record"), h("dd", {}, when(time)),
@@ -152,7 +152,7 @@ function drawDrivers(place, { drivers, explained }) {
 }
 
 function drawLatest(place, history) {
-  replace(place, h("h2", { class: "section" }, "Latest verdicts"),
+  redraw(place, h("h2", { class: "section" }, "Latest verdicts"),
     table("Latest verdicts", [["Time"], ["Label"], ["Distance", true], ["Confidence", true]], history.slice(-8).reverse().map((record) => [
       h("a", { href: address("cube", null, { n: record.n }) }, when(record.time)), state(kindOfVerdict(record), record.label), figure(record.distance), percent(record.confidence)])));
 }

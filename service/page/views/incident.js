@@ -1,7 +1,7 @@
 // One incident: what it is, what one can do about it, its members over time, evidence, comments and history.
 
 import { get, post } from "../api.js";
-import { h, replace, said, table } from "../dom.js";
+import { h, redraw, replace, said, table } from "../dom.js";
 import { count, duration, percent, plural, seconds, when, withUnit } from "../format.js";
 import { live, on } from "../live.js";
 import { notice } from "../notices.js";
@@ -32,7 +32,7 @@ export function showIncident(place, id, know) {
   function draw(incident) {
     const typed = place.querySelector("textarea")?.value ?? "";
     const focused = place.contains(document.activeElement) ? document.activeElement.dataset.act : null;
-    replace(place, back(), head(incident), actions(incident, act), members(incident), evidence(incident), comments(incident, act, typed), history(incident));
+    redraw(place, back(), head(incident), actions(incident, act), members(incident), evidence(incident), comments(incident, act, typed), history(incident));
     if (focused) place.querySelector(`[data-act="${focused}"]`)?.focus();
   }
 

@@ -1,9 +1,9 @@
 // Incidents: what stands and what has been, over time, and one of them in full.
 
-import { get } from "../api.js";
-import { h, replace, said } from "../dom.js";
+import { h, redraw, replace, said } from "../dom.js";
 import { count, duration, plural, seconds, when } from "../format.js";
-import { live, byStart, know, on } from "../live.js";
+import { live, byStart, know, loadOlder, on } from "../live.js";
+import { notice, withdraw } from "../notices.js";
 import { address } from "../router.js";
 import { glyph, kindOfIncident, rank } from "../states.js";
 import { nothingYet } from "./empty.js";
@@ -23,7 +23,6 @@ export function open(place, route) {
   let filter = "all";
   let selected = null;
   let one = null;
-  let cursor = null;
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Show" }, FILTERS.map(([name, title]) =>
     h("button", { type: "button", class: "chip", "data-filter": name, on: { click: () => { filter = name; draw(); } } }, title)));
   const timeline = h("div", { class: "incident-timeline" });
@@ -51,17 +50,19 @@ export function open(place, route) {
     const found = all.filter(matches[filter]).sort(order);
     nothing.textContent = found.length || !live.loaded ? "" : filter === "all" ? "No incident yet." : "None of these.";
     drawTimeline(timeline, [...found].sort(byStart));
-    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    replace(list, found.map((incident) => line(incident, incident.id === selected)));
-    if (focused) list.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
-    more.hidden = cursor === "" || all.length < 100;
+    redraw(list, found.map((incident) => line(incident, incident.id === selected)));
+    more.hidden = live.incidentsBefore === null;
   }
 
   async function older() {
-    const page = await get(cursor ? `incidents?most=100&cursor=${encodeURIComponent(cursor)}` : "incidents?most=100");
-    cursor = page.next ?? "";
-    for (const incident of page.incidents) if (!live.incidents.has(incident.id)) live.incidents.set(incident.id, incident);
-    draw();
+    more.disabled = true;
+    try {
+      await loadOlder();
+      withdraw("older");
+    } catch ({ message }) {
+      notice(`Older incidents could not be loaded: ${message}`, { kind: "bad", name: "older" });
+    }
+    more.disabled = false;
   }
 
   function select(id) {

@@ -1,7 +1,7 @@
 // The network: how many devices are in which state, the grid, a table for those who do not see it, and one device.
 
-import { counts, byKind } from "../devices.js";
-import { h, replace, said, table } from "../dom.js";
+import { areLeftOut, byKind, counts, howMany } from "../devices.js";
+import { h, redraw, replace, said, table } from "../dom.js";
 import { count, duration, figure, percent, when } from "../format.js";
 import { live, on } from "../live.js";
 import { address } from "../router.js";
@@ -24,7 +24,8 @@ export function open(place, route) {
   const toggle = h("button", { type: "button", "aria-pressed": "false", on: { click: swap } }, "Table");
   const tables = h("div", { class: "grid-table", hidden: true });
   const nothing = h("p", { class: "dim", role: "status" });
-  const list = h("section", { class: "list", "aria-label": "Devices" }, h("div", { class: "row list-head" }, search, toggle), chips, nothing, grid.element, tables);
+  const limited = h("p", { class: "dim", role: "status", hidden: true });
+  const list = h("section", { class: "list", "aria-label": "Devices" }, h("div", { class: "row list-head" }, search, toggle), chips, limited, nothing, grid.element, tables);
   const side = h("aside", { class: "side", "aria-label": "Device", hidden: true });
   const split = h("div", { class: "split" }, h("h1", { class: "hidden-text" }, "Network"), list, side);
   const empty = nothingYet("Nothing has come in yet");
@@ -45,11 +46,18 @@ export function open(place, route) {
     split.hidden = none || !(live.loaded || live.devices.size);
     if (split.hidden) return;
     drawChips();
+    drawLimit();
     const lists = byKind(filter);
     const found = [...lists.values()].reduce((sum, devices) => sum + devices.length, 0);
     nothing.textContent = found ? "" : "No device matches.";
     if (asTable) drawTable([...lists.values()].flat());
     else grid.show(lists);
+  }
+
+  function drawLimit() {
+    limited.hidden = !areLeftOut();
+    const text = limited.hidden ? "" : `${howMany()}.`;
+    if (limited.textContent !== text) limited.textContent = text;
   }
 
   function drawChips() {
@@ -73,7 +81,7 @@ export function open(place, route) {
     const lines = devices.slice(0, rows).map((each) => [
       h("a", { href: address("network", each.key) }, said(each.key)), state(kindOf(each)), said(each.label),
       when(sinceOf(each)), duration(lengthOf(each)), figure(each.distance), percent(each.confidence)]);
-    replace(tables, table("Devices by trouble", [["Device"], ["State"], ["Label"], ["Since"], ["For", true], ["Distance", true], ["Confidence", true]], lines),
+    redraw(tables, table("Devices by trouble", [["Device"], ["State"], ["Label"], ["Since"], ["For", true], ["Distance", true], ["Confidence", true]], lines),
       devices.length > rows && h("button", { type: "button", on: { click: () => { rows += ROWS; draw(); } } }, `Show ${Math.min(ROWS, devices.length - rows)} more of ${count(devices.length)}`));
   }
 

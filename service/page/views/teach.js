@@ -5,6 +5,7 @@ import { h, replace, said } from "../dom.js";
 import { count, plural, when } from "../format.js";
 import { live } from "../live.js";
 import { notice } from "../notices.js";
+import { mayChange } from "../session.js";
 import { drawReport } from "./report.js";
 
 const SEVERITIES = ["critical", "major", "minor", "warning", "indeterminate"];
@@ -105,14 +106,15 @@ export function teach(incident) {
 
 function offerUndo({ name, records }, revision) {
   const before = revision - 1;
+  const say = (text, more) => mayChange() && notice(text, { name: "taught", ...more }); // not to whoever signed out meanwhile
   const undo = async () => {
     try {
       await post(`classes/revert/${before}`, undefined, { "If-Match": `"${revision}"` }); // not what others have changed since
-      notice(`${name} was taken back.`, { kind: "good", name: "taught" });
+      say(`${name} was taken back.`, { kind: "good" });
     } catch (failure) {
-      notice(`It was not undone: ${failure.message}`, { kind: "bad", name: "taught", actions: [["Try again", undo]], stays: true });
+      say(`It was not undone: ${failure.message}`, { kind: "bad", actions: [["Try again", undo]], stays: true });
     }
   };
   const known = live.scene ? ` ${count(live.scene.classes.length + 1)} classes are known now.` : "";
-  notice(`${name} was taught from ${plural(records.length, "record")}: the next record like these gets its label.${known}`, { kind: "good", name: "taught", actions: [["Undo", undo]], stays: true });
+  say(`${name} was taught from ${plural(records.length, "record")}: the next record like these gets its label.${known}`, { kind: "good", actions: [["Undo", undo]], stays: true });
 }
