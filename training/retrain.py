@@ -27,6 +27,7 @@ from models.decision import Decisions
 from models.model import Model
 from models.names import UNKNOWN
 from models.schema import Matrix
+from training.dataset.clocks import Clock
 from training.dataset.dataset import encode_rows
 from training.dataset.tables import Added, added_tables, aligned
 from training.evaluation.evaluate import Scores, score
@@ -88,7 +89,7 @@ def retrain(
     fields = {*running.schema.names, *candidate.schema.names, recipe.label}
     like = fitted.dataset.train.table
     like = like.select(name for name in like.columns if name in fields)
-    feedback = _on_feedback(recipe, running, like, report)
+    feedback = _on_feedback(recipe, running, like, report, fitted.dataset.clocks)
     worse = _worse(test, feedback, tolerance)
     return Outcome(bundle, fitted, test, new, whole, feedback, worse)
 
@@ -151,10 +152,10 @@ def target_of(out: Path, bundle: Bundle | None = None) -> Path:
 
 
 def _on_feedback(
-    recipe: Recipe, running: Model, like: pl.DataFrame, report: Report
+    recipe: Recipe, running: Model, like: pl.DataFrame, report: Report, clocks: Sequence[Clock]
 ) -> tuple[Scores, Scores] | None:
     """Score running bundle and trial fit on added rows that neither has seen."""
-    kept, held = _halves(recipe, running, like)
+    kept, held = _halves(recipe, running, like, clocks)
     if held.is_empty():
         return None
     trial = fit_and_test(recipe, recipe.split, partial(report, f"{recipe.name}, trial"), kept)
@@ -173,11 +174,13 @@ def _on_feedback(
     return score(labels, before), score(labels, after)
 
 
-def _halves(recipe: Recipe, running: Model, like: pl.DataFrame) -> tuple[list[Added], pl.DataFrame]:
+def _halves(
+    recipe: Recipe, running: Model, like: pl.DataFrame, clocks: Sequence[Clock]
+) -> tuple[list[Added], pl.DataFrame]:
     """Return the added rows that the trial is fitted on, and those that it is tested on."""
     since = running.manifest.created if "added" in running.manifest.training else None
     kept, held = [], []
-    for added in added_tables(recipe):
+    for added in added_tables(recipe, clocks):
         back = _newer_half(added.rows, recipe.label, since)
         kept.append(dataclasses.replace(added, rows=added.rows.filter(~back)))
         held.append(aligned(dataclasses.replace(added, rows=added.rows.filter(back)), like))

@@ -19,7 +19,7 @@ from models.encoder import Encoder as OnnxEncoder
 from models.reference import MOST, REFERENCE, Reference
 from models.schema import RecordError
 from models.telemetry.mapping import MAPPING, Mapping, MappingError
-from training.dataset.dataset import Dataset, Labels, Rows, load_dataset
+from training.dataset.dataset import Dataset, Labels, Rows, load_dataset, naming
 from training.dataset.sampling import Sample
 from training.dataset.tables import Added
 from training.evaluation.evaluate import Evaluation, as_served, evaluate
@@ -102,12 +102,11 @@ def train(
         RecipeError: the recipe or its table cannot be trained on.
         ExportError: the exported graph differs from the encoder.
     """
-    fitted = fit_and_test(recipe, recipe.split, partial(report, recipe.name))
+    dataset, *others = _datasets(recipe)
+    fitted = _fit_and_test(recipe, dataset, partial(report, recipe.name))
     backtests = {
-        backtest.name: fit_and_test(
-            recipe, backtest.split, partial(report, backtest.name)
-        ).evaluation
-        for backtest in recipe.backtests
+        backtest.name: _fit_and_test(recipe, other, partial(report, backtest.name)).evaluation
+        for backtest, other in zip(recipe.backtests, others, strict=True)
     }
     return _bundle(recipe, created, fitted, backtests, retrained_from), fitted
 
@@ -119,8 +118,24 @@ def join_training(recipe: Recipe) -> None:
         RecipeError: the recipe or its table cannot be trained on.
     """
     with one_thread():
-        for split in (recipe.split, *(backtest.split for backtest in recipe.backtests)):
-            SiameseClassifier.of(recipe, load_dataset(recipe, split), lambda *_: None)
+        for dataset in _datasets(recipe):
+            SiameseClassifier.of(recipe, dataset, lambda *_: None)
+
+
+def _datasets(recipe: Recipe) -> list[Dataset]:
+    """Return the dataset of the model and that of each backtest, all before the first fit."""
+    datasets = [_checked(recipe, load_dataset(recipe))]
+    for backtest in recipe.backtests:
+        with naming(backtest):
+            datasets.append(_checked(recipe, load_dataset(recipe, backtest.split)))
+    return datasets
+
+
+def _checked(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """Return the dataset, or raise RecipeError where its fit would end in one."""
+    _check_mapping(recipe, dataset)
+    _records(recipe, dataset)
+    return dataset
 
 
 def _check_mapping(recipe: Recipe, dataset: Dataset) -> None:
@@ -136,7 +151,6 @@ def _check_mapping(recipe: Recipe, dataset: Dataset) -> None:
         raise RecipeError(str(error)) from error
 
 
-@one_thread()
 def fit_and_test(
     recipe: Recipe,
     split: Split,
@@ -147,9 +161,15 @@ def fit_and_test(
 
     `added` replaces the rows to add that the recipe names.
     """
-    dataset = load_dataset(recipe, split, added=added)
-    # Before the fit, so that they are refused in time.
-    _check_mapping(recipe, dataset)
+    dataset = _checked(recipe, load_dataset(recipe, split, added=added))
+    return _fit_and_test(recipe, dataset, report)
+
+
+@one_thread()
+def _fit_and_test(
+    recipe: Recipe, dataset: Dataset, report: Callable[[Epoch | None, Encoder | None], None]
+) -> Fitted:
+    """Fit on a dataset that is checked, calibrate and evaluate."""
     records = _records(recipe, dataset)
     classifier = SiameseClassifier.of(recipe, dataset, report)
     graph = export(classifier.encoder_, dataset.dev.matrix)

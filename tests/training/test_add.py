@@ -16,7 +16,7 @@ import pytest
 from models.model import Model
 from training.dataset.dataset import Addition, Dataset, load_dataset
 from training.fitting.estimator import SiameseClassifier
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe, RecipeError, TableError
 from training.train import train
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -306,6 +306,61 @@ def test_a_class_of_few_records_harms_no_other_and_is_as_if_enrolled(
         words = f"`a storm` (known from {count} {noun}, carried as enrolled) | {count} | 0 | 0 |"
         assert words in bundle.files["card.md"].decode()
         assert len(json.loads(bundle.files["examples.json"])["records"]) == 4
+
+
+def test_added_tables_that_spell_a_new_label_differently_are_refused_or_united(
+    make: Make, feedback: pl.DataFrame
+) -> None:
+    tables = [feedback.with_columns(label=pl.lit(name)) for name in ("Port flap", "port flap")]
+    with pytest.raises(TableError, match="differ only in case or blanks: 'Port flap'"):
+        load_dataset(make(*tables))
+    united = load_dataset(make(*tables, merge_labels=True))
+    assert united.classes == ("good", "Port flap", "lossy", "slow")
+
+
+def test_added_rows_take_the_spelling_of_the_table_even_if_they_are_more(
+    make: Make, make_table: MakeTable
+) -> None:
+    more = make_table(600, seed=7).select(*FIELDS, "label").filter(pl.col("label") == "slow")
+    dataset = load_dataset(make(more.with_columns(label=pl.lit("SLOW")), merge_labels=True))
+    assert dataset.classes == ("good", "lossy", "slow")
+    assert len(dataset.train) == 120 + 200
+
+
+def counting(table: pl.DataFrame, start: float = 0.0) -> pl.DataFrame:
+    """The table with a counter that grows by 7 a second."""
+    return table.with_columns(octets=start + 7.0 * pl.col("time"))
+
+
+def test_added_rows_with_a_clock_get_its_rate(make: Make, make_table: MakeTable) -> None:
+    table = counting(make_table())
+    options: dict[str, Any] = {"time": "time", "series": ["device"], "ignore": ["vendor"]}
+    added = counting(make_table(80, seed=7), start=1e6).drop("part")
+    # A record without a label counts for the rate of the next one.
+    added = added.with_columns(
+        label=pl.when(pl.int_range(pl.len()) // 8 == 4).then(None).otherwise("label")
+    )
+    dataset = load_dataset(make(added, table=table, **options))
+    rates = dataset.train.matrix[-72:, dataset.schema.names.index("octets_per_s")]
+    assert (rates[:8] == 0).all()
+    assert (rates[8:] == 7).all()
+    again = load_dataset(make(table.drop("part"), table=table, **options))
+    assert again.added == (Addition("added0.csv", 120, 120),)
+
+
+def test_a_rate_that_added_rows_have_is_theirs_and_one_that_they_lack_is_noted(
+    make: Make, make_table: MakeTable, feedback: pl.DataFrame
+) -> None:
+    table = counting(make_table())
+    options: dict[str, Any] = {"time": "time", "series": ["device"]}
+    lacking = load_dataset(make(feedback, table=table, **options))
+    rate = lacking.schema.names.index("octets_per_s")
+    assert np.isnan(lacking.train.matrix[-12:, rate]).all()
+    assert "no added row has 'octets_per_s', a field" in "\n".join(lacking.notes)
+    having = feedback.with_columns(octets_per_s=3.0)
+    dataset = load_dataset(make(having, table=table, **options))
+    assert (dataset.train.matrix[-12:, rate] == 3).all()
+    assert "no added row has" not in "\n".join(dataset.notes)
 
 
 def test_the_estimator_enrols_what_its_dataset_carries(make: Make, feedback: pl.DataFrame) -> None:

@@ -17,11 +17,13 @@ from models.model import Model
 from training import cli
 from training import retrain as module
 from training.console import retrain_and_write
+from training.dataset.dataset import load_dataset
 from training.evaluation.evaluate import score
 from training.recipe import Recipe, RecipeError
 from training.retrain import (
     TOLERANCE,
     Outcome,
+    _halves,
     _newer_half,
     _worse,
     recipe_changes,
@@ -356,3 +358,18 @@ def test_the_command_lines_add_tables(folder: Path, running: Path) -> None:
     refused = run("retrain", *recipe, "--add", folder / "none.csv", *asked[:2], "--out", "x")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("faultcube: there is no table")
+
+
+def test_rows_that_are_held_back_have_the_rates_of_clocks_as_the_others_do(
+    folder: Path, trained: Bundle, make_table: Callable[..., pl.DataFrame]
+) -> None:
+    octets = (7.0 * pl.col("time")).alias("octets")
+    make_table(seed=1).with_columns(octets).write_parquet(folder / "t.parquet")
+    make_table(24, seed=9).with_columns(octets).write_csv(folder / "feedback.csv")
+    options = {"add": [folder / "feedback.csv"], "time": "time", "series": ["device"]}
+    recipe = Recipe.read(folder / "r.toml", options)
+    dataset = load_dataset(recipe)
+    like = dataset.train.table.select(*dataset.schema.names, "label")
+    (kept,), held = _halves(recipe, Model(trained), like, dataset.clocks)
+    assert set(kept.rows["octets_per_s"]) == {0.0, 7.0}
+    assert set(held["octets_per_s"]) == {7.0}  # the newer ones, each with one before

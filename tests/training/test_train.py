@@ -149,6 +149,17 @@ def test_a_time_that_is_none_is_refused_before_the_fit(small_recipe: Recipe) -> 
     assert not fits
 
 
+def test_a_backtest_that_cannot_be_made_is_refused_before_the_first_fit(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    fits: list[Epoch | None] = []
+    split = {"by": "group", "column": "no"}
+    recipe = make_recipe(make_table(), backtests=[{"name": "wrong", "split": split}])
+    with pytest.raises(RecipeError, match="backtest 'wrong': the table has no group column 'no'"):
+        train(recipe, datetime(2026, 1, 2, tzinfo=UTC), lambda _, epoch, __: fits.append(epoch))
+    assert not fits
+
+
 def test_a_mapping_may_make_what_is_no_field_but_nothing_that_the_table_lacks(
     make_table: Callable[..., pl.DataFrame],
     make_recipe: Callable[..., Recipe],

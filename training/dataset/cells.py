@@ -156,7 +156,7 @@ def read_numbers(
     marks = [*MISSING, *(mark.strip().lower() for mark in missing)]
     if not _is_worth_it(column, marks):
         return None
-    counts = column.drop_nulls().value_counts(name="rows").rename({column.name: "cell"})
+    counts = column.drop_nulls().alias("cell").value_counts(name="rows")
     cells = counts.with_columns(text=pl.col("cell").str.strip_chars().str.replace("\u2212", "-"))
     cells = cells.with_columns(missing=pl.col("text").str.to_lowercase().is_in(marks))
     present = cells.filter(~pl.col("missing"))

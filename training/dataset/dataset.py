@@ -1,7 +1,8 @@
 """From a table to matrices, encoded as the service encodes a record."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from models.bundle import MOST_BYTES, MOST_FIELDS
 from models.schema import UNSEEN, Field, Kind, Matrix, Schema
-from training.dataset.clocks import with_rates
+from training.dataset.clocks import Clock, with_rates
 from training.dataset.labels import Counts, carried_classes, class_names, small_classes
 from training.dataset.sampling import Sample
 from training.dataset.schema_inference import choose_columns, describe_fields
@@ -19,7 +20,7 @@ from training.dataset.sites import adapt_sites
 from training.dataset.splits import Part
 from training.dataset.tables import Added, added_tables, aligned, is_whole, read_labelled
 from training.dataset.times import seconds_of
-from training.recipe import Recipe, RecipeError, Severity, Split
+from training.recipe import Backtest, Recipe, RecipeError, Severity, Split
 
 _RANDOM = (
     "rows were split at random: neighbours in time are nearly equal, so the test results flatter; "
@@ -91,6 +92,7 @@ class Dataset:
     )  # as added tables say
     fit_schema: Schema | None = None  # the fields as the other classes show them; None: as all do
     sample: Sample | None = None  # the rows of the table that were taken; None: all of them
+    clocks: tuple[Clock, ...] = ()  # columns whose rates are fields in their place
 
     @property
     def fitted(self) -> "Dataset":
@@ -142,15 +144,15 @@ def load_dataset(
 ) -> Dataset:
     """Read the recipe's table, split it, add rows, infer the schema and encode.
 
-    Another split and other rows to add may replace the recipe's. The schema is inferred without the
-    rows of classes that are `held_out`, as if these were unknown. Classes of too few rows to be
-    fitted are carried: the fit's schema is inferred without them, too.
+    Another split and other rows to add, with their rates, may replace the recipe's. The schema is
+    inferred without the rows of classes that are `held_out`, as if these were unknown. Classes of
+    too few rows to be fitted are carried: the fit's schema is inferred without them, too.
 
     Raises:
         RecipeError: the table cannot be trained on; says why and what to do.
     """
     split = split or recipe.split
-    added = added_tables(recipe) if added is None else added
+    given, added = added, added_tables(recipe) if added is None else added
     more = frozenset().union(*(table.labels for table in added))
     read = read_labelled(recipe, split, more)
     recipe, parts = read.recipe, read.parts
@@ -158,13 +160,13 @@ def load_dataset(
     labels = [rows[recipe.label] for rows in (parts["train"], *(table.rows for table in added))]
     class_names(pl.concat(labels), recipe)
     # The table alone decides which columns are fields: added rows change only what they hold.
-    is_sample = read.sample is not None
-    columns = choose_columns(parts["train"].filter(described), recipe, is_sample)
+    columns = choose_columns(parts["train"].filter(described), recipe, read.is_sample)
     kinds, dropped = columns.kinds, columns.dropped
     # Rates need the records between, those without a label too.
-    if columns.clocks and not is_sample:
+    if columns.clocks:
         rated = partial(with_rates, clocks=columns.clocks, series=recipe.series, time=recipe.time)
         parts = read_labelled(recipe, split, more, rated).parts
+        added = added_tables(recipe, columns.clocks) if given is None else given
     parts = _codes_as_text(parts, kinds)
     new, additions = _new_rows(added, parts, kinds, recipe.label)
     train = parts["train"] = pl.concat([parts["train"], *new], how="diagonal_relaxed")
@@ -175,7 +177,7 @@ def load_dataset(
     schema, fit_schema = _schemas(train.filter(described), carried, kinds, recipe)
     _check_width(schema, recipe)
     rows: dict[Part, Rows] = {}
-    notes = [*read.notes]
+    notes = [*read.notes, *_lacking_rates(columns.clocks, added)]
     dev_calibrates = recipe.calibration == "dev"
     if split.by == "random" and not recipe.test_table:
         notes.append(_RANDOM)
@@ -204,7 +206,27 @@ def load_dataset(
         dict(item for table in added for item in table.severity.items()),
         fit_schema,
         read.sample,
+        columns.clocks,
     )
+
+
+def _lacking_rates(clocks: Sequence[Clock], added: Sequence[Added]) -> Iterator[str]:
+    """Yield a note on each rate that no added row has."""
+    for clock in clocks:
+        if added and not any(clock.rate in table.rows.columns for table in added):
+            yield (
+                f"no added row has {clock.rate!r}, a field: it is missing there; add it, or "
+                f"{clock.name!r} with the columns of the time and the series"
+            )
+
+
+@contextmanager
+def naming(backtest: Backtest) -> Iterator[None]:
+    """Say in a RecipeError that it is the backtest's, whose split alone may be wrong."""
+    try:
+        yield
+    except RecipeError as error:
+        raise type(error)(f"backtest {backtest.name!r}: {error}") from error
 
 
 def _at_common_levels(

@@ -10,9 +10,9 @@ import polars as pl
 
 from models.schema import Field
 from training.dataset.cells import CleanTable
-from training.dataset.dataset import Dataset, load_dataset
+from training.dataset.dataset import Dataset, load_dataset, naming
 from training.dataset.families import find_families
-from training.dataset.labels import class_names, describe, spellings
+from training.dataset.labels import class_names, counted, describe, spellings
 from training.dataset.schema_inference import Inference, infer_fields
 from training.dataset.splits import Part, need_column
 from training.dataset.tables import (
@@ -99,6 +99,8 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
         stops.append(str(error))
         with contextlib.suppress(RecipeError):  # the same again
             inference = _without_labels(recipe, cleaned.rows)
+    if dataset:
+        stops += _backtests(recipe)
     fields = dataset.schema.fields if dataset else inference.fields if inference else ()
     dropped = dataset.dropped if dataset else inference.dropped if inference else {}
     columns = _columns(recipe, cleaned, fields, {**dropped, **dict.fromkeys(odd, "odd cells")})
@@ -111,6 +113,16 @@ def examine(recipe: Recipe, say: Say = lambda _: None) -> Examination:
     return Examination(
         recipe.table, len(table.rows), columns, classes, tuple(notes), tuple(dict.fromkeys(stops))
     )
+
+
+def _backtests(recipe: Recipe) -> Iterator[str]:
+    """Yield what keeps a backtest from being made where the model itself can be."""
+    for backtest in recipe.backtests:
+        try:
+            with naming(backtest):
+                load_dataset(recipe, backtest.split)
+        except RecipeError as error:
+            yield str(error)
 
 
 def _check_columns(recipe: Recipe, rows: pl.DataFrame) -> None:
@@ -136,7 +148,7 @@ def _of_all_rows(recipe: Recipe) -> Inference:
     added = frozenset().union(*(table.labels for table in added_tables(recipe)))
     read = read_labelled(recipe, None, added)
     class_names(read.parts["train"][recipe.label], recipe)
-    return infer_fields(read.parts["train"], read.recipe)
+    return infer_fields(read.parts["train"], read.recipe, read.is_sample)
 
 
 def _without_labels(recipe: Recipe, rows: pl.DataFrame) -> Inference:
@@ -178,8 +190,8 @@ def _classes(
         }
     if recipe.label == NO_LABEL:
         return {}
-    counts = labels_of(rows, recipe).drop_nulls().value_counts(sort=True)
-    return {label: {"rows": count} for label, count in counts.iter_rows()}
+    counts = counted(labels_of(rows, recipe))
+    return {label: {"rows": count} for label, count in counts.items()}
 
 
 def _fields_to_doubt(columns: Sequence[Column]) -> Iterator[str]:

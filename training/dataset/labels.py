@@ -16,11 +16,16 @@ def trimmed(labels: pl.Series) -> pl.Series:
     return labels.cast(pl.String).str.normalize("NFC").str.strip_chars().replace("", None)
 
 
+def counted(labels: pl.Series) -> dict[str, int]:
+    """Return the number of rows of each label, whatever their column is called; most first."""
+    counts = labels.drop_nulls().alias("label").value_counts(sort=True, name="rows")
+    return dict(counts.iter_rows())
+
+
 def spellings(labels: pl.Series) -> list[dict[str, int]]:
     """Return labels that differ only in case or blanks, each group with its counts of rows."""
-    counts = labels.drop_nulls().value_counts(sort=True, name="rows")
     groups: dict[str, dict[str, int]] = {}
-    for label, rows in sorted(counts.iter_rows(), key=lambda row: (-row[1], row[0])):
+    for label, rows in sorted(counted(labels).items(), key=lambda row: (-row[1], row[0])):
         groups.setdefault(names.folded(label), {})[label] = rows
     return [group for group in groups.values() if len(group) > 1]
 
@@ -36,7 +41,7 @@ def describe(group: Mapping[str, int]) -> str:
 
 def merged(labels: pl.Series, like: pl.Series, named: Collection[str]) -> pl.Series:
     """Return labels in the spelling that is named or else most common in `like`."""
-    counts = sorted(like.drop_nulls().value_counts().iter_rows(), key=lambda row: (-row[1], row[0]))
+    counts = sorted(counted(like).items(), key=lambda row: (-row[1], row[0]))
     spelling: dict[str, str] = {}
     for label in (*named, *(label for label, _ in counts)):
         spelling.setdefault(names.folded(label), label)
@@ -46,7 +51,7 @@ def merged(labels: pl.Series, like: pl.Series, named: Collection[str]) -> pl.Ser
 
 def class_names(labels: pl.Series, recipe: Recipe) -> tuple[str, ...]:
     """Return the classes of the training rows, good traffic first, or raise RecipeError."""
-    counts: dict[str, int] = dict(labels.value_counts().iter_rows())
+    counts = counted(labels)
     if recipe.good not in counts:
         raise RecipeError(
             f"no training row has the good label {recipe.good!r}; the labels are "
@@ -77,7 +82,7 @@ class Counts:
     @classmethod
     def of(cls, train: pl.Series, dev: pl.Series) -> "Counts":
         """Count labels."""
-        rows, more = (dict(labels.value_counts().iter_rows()) for labels in (train, dev))
+        rows, more = counted(train), counted(dev)
         return cls(rows, {name: more.get(name, 0) for name in rows})
 
     def __getitem__(self, name: str) -> int:

@@ -54,7 +54,7 @@ class Columns:
 
     kinds: dict[str, Kind]  # of every column that is a field, rates of clocks last
     dropped: dict[str, str]  # for every column that is no field, the reason
-    clocks: tuple[Clock, ...]  # fields that are left out, or replaced by their rates
+    clocks: tuple[Clock, ...]  # columns whose rates are fields in their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Inference:
     dropped: Mapping[str, str]
 
 
-def infer_fields(train: pl.DataFrame, recipe: Recipe) -> Inference:
+def infer_fields(train: pl.DataFrame, recipe: Recipe, is_sample: bool = False) -> Inference:
     """Infer the schema from training rows: choose the columns, then describe them."""
-    columns = choose_columns(train, recipe)
+    columns = choose_columns(train, recipe, is_sample)
     rows = with_rates(train, columns.clocks, recipe.series, recipe.time)
     return Inference(describe_fields(rows, columns.kinds, recipe), columns.dropped)
 
@@ -76,7 +76,8 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe, is_sample: bool = False)
     """Choose the columns that are fields, from the training rows alone.
 
     A clock is replaced by its increase per second if the recipe has a time column, which
-    `clocks.with_rates` computes; otherwise, and where the rows are a sample, it is left out.
+    `clocks.with_rates` computes; otherwise, where the rows are a sample, and where the table has a
+    column of that name already, it is left out.
 
     Raises:
         RecipeError: a field is missing in every row, an option names no column, or no field is
@@ -106,15 +107,17 @@ def choose_columns(train: pl.DataFrame, recipe: Recipe, is_sample: bool = False)
             )
         else:
             kinds[column.name] = override_of(column.name, recipe).kind or _kind(column)
-    clocks = _clocks(train, kinds, recipe)
-    for clock in clocks:
+    replaced = []
+    for clock in _clocks(train, kinds, recipe):
         del kinds[clock.name]
-        dropped[clock.name] = _why_no_field(clock, recipe, is_sample)
-        if recipe.time and clock.becomes_rate and not is_sample:
+        has_rate = clock.rate in train.columns
+        dropped[clock.name] = _why_no_field(clock, recipe, is_sample, has_rate)
+        if recipe.time and clock.becomes_rate and not is_sample and not has_rate:
             kinds[clock.rate] = "rate"
+            replaced.append(clock)
     if not kinds:
         raise RecipeError("no column is left to be a field; name those you mean with --keep COLUMN")
-    return Columns(kinds, dropped, clocks)
+    return Columns(kinds, dropped, tuple(replaced))
 
 
 def _clocks(train: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe) -> tuple[Clock, ...]:
@@ -125,10 +128,12 @@ def _clocks(train: pl.DataFrame, kinds: Mapping[str, Kind], recipe: Recipe) -> t
     return tuple(find_clocks(train, numbers, recipe.series, recipe.time, is_good))
 
 
-def _why_no_field(clock: Clock, recipe: Recipe, is_sample: bool) -> str:
+def _why_no_field(clock: Clock, recipe: Recipe, is_sample: bool, has_rate: bool) -> str:
     reason = f"a clock: it {clock.reason}, so its value tells the time of recording"
     if not clock.becomes_rate:
         return f"{reason}; --keep if it is a measurement"
+    if has_rate:
+        return f"{reason}; its rate is there already, {clock.rate}"
     if is_sample:
         return f"{reason}; a rate needs the rows between those taken: put it into the table"
     if recipe.time:
@@ -178,6 +183,8 @@ def _check_names(train: pl.DataFrame, recipe: Recipe) -> None:
     if twice := [name for name in train.columns if re.fullmatch(r".*_duplicated_\d+", name)]:
         name = twice[0].rsplit("_duplicated_", 1)[0]
         raise RecipeError(f"two columns are called {name!r}; rename one")
+    if recipe.label in recipe.keep:
+        raise RecipeError(f"{recipe.label!r} is the label column and cannot be kept as a field")
     if both := {*recipe.ignore, *recipe.context} & set(recipe.keep):
         raise RecipeError(f"{min(both)!r} cannot be both ignored and kept")
 
@@ -291,14 +298,24 @@ def _field(column: pl.Series, kind: Kind, is_good: pl.Series, override: FieldOve
     typical = column.filter(is_good).drop_nulls()
     values: dict[str, object] = {}
     if kind == "category":
-        counts = column.value_counts().drop_nulls()
-        values["categories"] = tuple(sorted(counts[column.name]))
+        counts = column.drop_nulls().alias("value").value_counts(name="rows")
+        if counts.is_empty():  # but rows of a class that is carried may have some
+            raise RecipeError(
+                f"no training row of a class that is fitted has a value of {column.name!r}: leave "
+                f"out with --ignore {column.name!r}"
+            )
+        values["categories"] = tuple(sorted(counts["value"]))
         # Values seen once predict values never seen (Good and Turing's estimate).
-        values["open"] = bool(counts["count"].min() == 1)
+        values["open"] = bool(counts["rows"].min() == 1)
         values["typical"] = typical.mode().sort().first()
     elif len(typical):
         values["typical"] = bool(typical.median()) if kind == "boolean" else typical.median()
-    required = column.null_count() == 0 if override.required is None else override.required
+    missing = column.null_count()
+    if override.required and missing:
+        raise RecipeError(
+            f"field {column.name!r} is missing in {missing} training rows: it cannot be required"
+        )
+    required = missing == 0 if override.required is None else override.required
     unit = override.unit or _unit(column.name, kind)
     if kind not in ("boolean", "category"):
         values["spread"] = _spread(typical.to_numpy()) if len(typical) else None

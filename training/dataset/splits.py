@@ -1,5 +1,6 @@
 """Split the rows of a table into train, dev and test."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from training.recipe import RecipeError, Split
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, Part, Part] = ("train", "dev", "test")
 PART = "__part__"  # Column of parts
+_SHOWN = 3
 
 
 def assign_parts(
@@ -62,6 +64,27 @@ def need_column(table: pl.DataFrame, column: str, role: str, path: Path | None =
 
 
 def _by_column(table: pl.DataFrame, split: Split, sample: Sample | None) -> pl.Series:
+    parts = _words(table, split, sample)
+    return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
+
+
+def rows_of_no_part(table: pl.DataFrame, split: Split, sample: Sample | None) -> list[str]:
+    """Return a note on each word of a split column that names no part.
+
+    Rows that have none at all are left out on purpose: between the parts, say.
+    """
+    if split.by != "column":
+        return []
+    words = _words(table, split, sample).drop_nulls()
+    return [
+        f"{rows} rows have {word!r} in {split.column!r}, which is no part, and are left out"
+        for word, rows in Counter(words).most_common(_SHOWN + len(PARTS))
+        if word not in PARTS
+    ][:_SHOWN]
+
+
+def _words(table: pl.DataFrame, split: Split, sample: Sample | None) -> pl.Series:
+    """Return the split column of the table or of its own one as text, null where it is empty."""
     source = read_file(split.table).rows if split.table else table
     need_column(source, str(split.column), "split column", split.table)
     rows = sample.of if sample and split.table else len(table)
@@ -71,8 +94,7 @@ def _by_column(table: pl.DataFrame, split: Split, sample: Sample | None) -> pl.S
         )
     if sample and split.table:
         source = source[sample.rows]
-    parts = source[str(split.column)].cast(pl.String)
-    return parts.set(~parts.is_in(PARTS).fill_null(value=False), None)
+    return source[str(split.column)].cast(pl.String).replace("", None)
 
 
 def _by_group(groups: pl.Series, split: Split, random: np.random.Generator) -> npt.NDArray[np.str_]:

@@ -10,6 +10,7 @@ from typing import get_args
 import polars as pl
 
 from training.dataset.cells import CleanTable, clean, factor_between
+from training.dataset.clocks import Clock, with_rates
 from training.dataset.labels import describe, merged, spellings, trimmed
 from training.dataset.reading import Table, read_file
 from training.dataset.sampling import Plan, Sample
@@ -19,7 +20,7 @@ from training.dataset.schema_inference import (
     text_columns,
     with_units,
 )
-from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column
+from training.dataset.splits import PART, PARTS, Part, assign_parts, need_column, rows_of_no_part
 from training.recipe import Reading, Recipe, RecipeError, Severity, Split, TableError
 
 _LABEL = "label"  # Label column of an added table that lacks the recipe's label column
@@ -44,6 +45,7 @@ class LabelledRows:
     recipe: Recipe  # with the units that stand in cells, where it gives none itself
     notes: tuple[str, ...]  # what was guessed, left out or changed
     sample: Sample | None = None  # of the first table
+    is_sample: bool = False  # whether any table lacks rows that its file has
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -128,10 +130,14 @@ def read_labelled(
     frames = [_with_labels(frame, labels, recipe) for frame in frames]
     parts = _parts(frames, recipe, split, tables[0][0].sample)
     notes = [note for table, _ in tables for note in table.notes]
+    if split is not None:
+        notes += rows_of_no_part(frames[0], split, tables[0][0].sample)
     if missing := labels.null_count():
         notes.append(f"{missing} of {len(labels)} rows have no label and are left out")
     recipe = with_units(recipe, tables[0][1].units)
-    return LabelledRows(parts, recipe, tuple(dict.fromkeys(notes)), tables[0][0].sample)
+    samples = [table.sample for table, _ in tables]
+    is_sample = any(sample is not None for sample in samples)
+    return LabelledRows(parts, recipe, tuple(dict.fromkeys(notes)), samples[0], is_sample)
 
 
 def _parts(
@@ -155,12 +161,16 @@ def _parts(
     return parts
 
 
-def added_tables(recipe: Recipe) -> list[Added]:
-    """Read the tables to add, without the rows that have no label or one to leave out."""
+def added_tables(recipe: Recipe, clocks: Sequence[Clock] = ()) -> list[Added]:
+    """Read the tables to add, without the rows that have no label or one to leave out.
+
+    Those that lack the rate of one of these clocks, but have the clock, get it.
+    """
     if not recipe.add:
         return []
-    main, cleaned = clean_table(recipe.table, recipe)
-    known, added = labels_of(main.rows, recipe), []
+    tables = [clean_table(path, recipe) for path in (recipe.table, recipe.test_table) if path]
+    known = pl.concat([labels_of(table.rows, recipe) for table, _ in tables])
+    units, frames = tables[0][1].units, []
     # Separator and the like are those of the recipe's tables, and not of feedback.
     reading, names = Reading(missing=recipe.reading.missing), kept_as_text(recipe)
     for path in recipe.add:
@@ -171,13 +181,32 @@ def added_tables(recipe: Recipe) -> list[Added]:
         text = text_columns(table.rows.columns, recipe)
         new = clean(table.rows, text, table.decimal, reading, names)
         _refuse_odd(recipe, table, new)
-        rows = _in_units(new, cleaned.units, path)
-        spelled = pl.concat([known, labels_of(rows, recipe)])
-        rows = _with_labels(rows, spelled, recipe)
-        labels = frozenset(rows[recipe.label].drop_nulls())
-        rows = _kept(rows, recipe)
+        frames.append(_in_units(new, units, path))
+    # All together: two added tables may spell a new label differently.
+    spelled = pl.concat([known, *(labels_of(rows, recipe) for rows in frames)])
+    added = []
+    for path, frame in zip(recipe.add, frames, strict=True):
+        # Rates need the records between, those without a label too.
+        rated = _with_lacking_rates(frame, clocks, recipe)
+        spelt = _with_labels(rated, spelled, recipe, known)
+        labels = frozenset(spelt[recipe.label].drop_nulls())
+        rows = _kept(spelt, recipe)
         added.append(Added(path.name, rows, labels, _severities(rows, recipe, path)))
     return added
+
+
+def _with_lacking_rates(
+    rows: pl.DataFrame, clocks: Sequence[Clock], recipe: Recipe
+) -> pl.DataFrame:
+    """Return the rows with the rates that they lack: records of a service have them already."""
+    lacking = [
+        clock
+        for clock in clocks
+        if clock.rate not in rows.columns
+        and clock.name in rows.columns
+        and rows.schema[clock.name].is_numeric()
+    ]
+    return with_rates(rows, lacking, recipe.series, recipe.time)
 
 
 def _severities(rows: pl.DataFrame, recipe: Recipe, path: Path) -> dict[str, Severity]:
@@ -253,13 +282,19 @@ def labels_of(table: pl.DataFrame, recipe: Recipe) -> pl.Series:
     return trimmed(table[recipe.label])
 
 
-def _with_labels(table: pl.DataFrame, known: pl.Series, recipe: Recipe) -> pl.DataFrame:
-    """Return the table with trimmed labels, spelled as the known ones are most often."""
+def _with_labels(
+    table: pl.DataFrame, known: pl.Series, recipe: Recipe, first: pl.Series | None = None
+) -> pl.DataFrame:
+    """Return the table with trimmed labels, spelled as the known ones are most often.
+
+    The spelling of the `first` ones, of tables that these rows are added to, goes before.
+    """
     labels = labels_of(table, recipe)
     if recipe.merge_labels:
-        labels = merged(
-            labels, known, (recipe.good, *recipe.severity, *recipe.roles, *recipe.drop_labels)
-        )
+        named = (recipe.good, *recipe.severity, *recipe.roles, *recipe.drop_labels)
+        if first is not None:
+            named = (*named, *merged(first, first, named).drop_nulls().unique())
+        labels = merged(labels, known, named)
     else:
         for group in spellings(known.filter(~known.is_in(recipe.drop_labels))):
             raise TableError(describe(group))

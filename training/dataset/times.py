@@ -11,6 +11,8 @@ _TIME = (
 _DIGITS = "%Y%m%d%H%M%S"
 _FIRST, _LAST = 19_700_101_000_000, 21_001_231_235_959
 """Whole numbers between these are dates and times of 14 digits, and no seconds."""
+_EPOCHS = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
+"""Units in a second of times no smaller than this: as seconds, 1e11 would be the year 5138."""
 
 
 def times_of(column: pl.Series) -> pl.Series:
@@ -46,8 +48,9 @@ def times_of(column: pl.Series) -> pl.Series:
 def seconds_of(column: pl.Series) -> pl.Series:
     """Return times in seconds, float64, null where there is none.
 
-    Numbers are seconds already, but whole numbers of 14 digits such as 20260131235959 are date and
-    time. Those, dates and texts (see `times_of`) count from 1970, UTC where no zone is given.
+    Numbers are seconds already, unless all are as large as times since 1970 in ms, us or ns, and
+    whole numbers of 14 digits such as 20260131235959 are date and time. Those, dates and texts (see
+    `times_of`) count from 1970, UTC where no zone is given.
 
     Raises:
         RecipeError: a value is no time.
@@ -58,12 +61,20 @@ def seconds_of(column: pl.Series) -> pl.Series:
         elif column.dtype.is_integer() and column.is_between(_FIRST, _LAST).all():
             column = column.cast(pl.String).str.to_datetime(_DIGITS, time_unit="us")
         if column.dtype.is_temporal():
-            column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
-        return column.cast(pl.Float64)
+            return column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+        return _in_seconds(column.cast(pl.Float64))
     except pl.exceptions.PolarsError as error:
         raise RecipeError(
             f"{column.name!r} holds values that are no time; write 2026-01-31 23:59:59, or seconds"
         ) from error
+
+
+def _in_seconds(numbers: pl.Series) -> pl.Series:
+    least = numbers.filter(numbers.is_finite()).abs().min()
+    for limit, units in _EPOCHS.items():
+        if isinstance(least, float) and least >= limit:
+            return numbers / units
+    return numbers
 
 
 def _from_text(column: pl.Series) -> pl.Series:

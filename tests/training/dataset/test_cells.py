@@ -196,3 +196,11 @@ def test_units_of_one_base_have_a_factor(unit: str, other: str, factor: float) -
 def test_units_of_different_bases_have_none() -> None:
     assert factor_between("kB", "ms") is None
     assert factor_between("kB", "") is None
+
+
+@pytest.mark.parametrize("name", ["rows", "cell", "text", "count"])
+def test_a_column_of_any_name_is_read(name: str) -> None:
+    numbers = read_numbers(pl.Series(name, ["1,234", "5", None]))
+    assert numbers is not None
+    assert numbers.values.to_list() == [1234, 5, None]
+    assert numbers.values.name == name

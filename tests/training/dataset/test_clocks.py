@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.dataset.clocks import find_clocks, series_rows, with_rates
+from training.dataset.clocks import Clock, find_clocks, series_rows, with_rates
 
 random = np.random.default_rng(0)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -88,6 +88,12 @@ def test_an_increase_is_divided_by_the_time_passed() -> None:
     (clock,) = find_clocks(counter, ["n"], (), None, pl.Series([True] * 30))
     rated = with_rates(table, [clock], (), "at")
     assert rated["n_per_s"].to_list() == [0.0, 2.0, 0.0, 2.0]  # the fall is a restart
+
+
+def test_times_in_milliseconds_give_the_same_rate() -> None:
+    table = pl.DataFrame({"at": [1_800_000_000_000, 1_800_000_005_000], "n": [10, 20]})
+    rated = with_rates(table, [Clock("n", "never decreases")], (), "at")
+    assert rated["n_per_s"].to_list() == [0.0, 2.0]
 
 
 def test_rows_of_a_series_are_in_the_order_of_time() -> None:

@@ -101,6 +101,17 @@ def test_without_a_field_every_column_still_has_its_reason(
     assert all(column.reason for column in found.columns)
 
 
+def test_a_backtest_that_cannot_be_made_stops(check: Check) -> None:
+    backtests = [
+        {"name": "fine", "split": {"by": "random"}},
+        {"name": "wrong", "split": {"by": "group", "column": "no"}},
+    ]
+    found = check({"backtests": backtests})
+    (stop,) = found.stops
+    assert stop.startswith("backtest 'wrong': the table has no group column 'no'")
+    assert found.fields == 4
+
+
 def test_groups_with_rows_in_two_parts_are_named(check: Check) -> None:
     events = [None] * 60 + ["e1"] * 100 + [None] * 20 + ["e2"] * 60
     found = check({"event": "event", "series": ["device"]}, event=events)

@@ -224,6 +224,23 @@ def test_a_sample_becomes_a_dataset_that_says_so(
     assert "a rate needs the rows between" in dataset.dropped["octets_total"]
 
 
+def test_a_sample_of_the_test_table_alone_gives_no_rates_either(
+    make_table: Callable[..., pl.DataFrame],
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+) -> None:
+    counter = (pl.col("time") // 3 * 7.0).alias("octets_total")
+    make_table(900, seed=1).with_columns(counter).write_csv(tmp_path / "later.csv")
+    table = make_table(300).with_columns(counter)
+    split = {"by": "time", "column": "time"}
+    tables = {"test_table": tmp_path / "later.csv", "split": split}
+    dataset = load_dataset(make_recipe(table, rows=400, time="time", series="device", **tables))
+    assert dataset.sample is None
+    assert len(dataset.test) == 400
+    assert "octets_total_per_s" not in dataset.schema.names
+    assert "a rate needs the rows between" in dataset.dropped["octets_total"]
+
+
 def test_parts_of_a_second_table_are_those_of_the_rows_taken(
     make_table: Callable[..., pl.DataFrame],
     make_recipe: Callable[..., Recipe],

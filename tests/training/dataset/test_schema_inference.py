@@ -77,7 +77,7 @@ def test_the_user_knows_kind_unit_and_need_better(infer: Infer) -> None:
         "time_left": {"required": False},
     }
     options = {"fields": overrides, "keep": ["time_left"]}
-    inference = infer(options, time_left=numbers())
+    inference = infer(options, time_left=numbers(), drops_rate=numbers())
     latency, drops = field(inference, "latency_ms"), field(inference, "drops_rate")
     assert (latency.kind, latency.unit, latency.required) == ("gauge", "us", True)
     assert (drops.kind, drops.unit, drops.required) == ("counter", "drops", True)
@@ -425,6 +425,51 @@ def test_without_a_time_column_a_clock_is_left_out(infer: Infer) -> None:
 def test_a_clock_that_is_kept_stays_as_it_is(infer: Infer) -> None:
     options = {"time": "taken", "series": ["run"], "keep": ["updates"]}
     assert field(infer(options, **recordings()), "updates").kind == "gauge"
+
+
+@pytest.mark.parametrize("ignore", [[], ["updates_per_s"]])
+def test_a_rate_that_the_table_has_is_not_computed_again(infer: Infer, ignore: list[str]) -> None:
+    options = {"time": "taken", "series": ["run"], "ignore": ignore}
+    inference = infer(options, **recordings(), updates_per_s=numbers())
+    names = [each.name for each in inference.fields]
+    assert ("updates_per_s" in names) == (not ignore)
+    assert "its rate is there already, updates_per_s" in inference.dropped["updates"]
+    if not ignore:
+        assert field(inference, "updates_per_s").typical == 8  # of the table's own numbers
+
+
+@pytest.mark.parametrize("pattern", ["drops_rate", "drops*"])
+def test_a_field_that_is_missing_in_training_rows_cannot_be_required(
+    infer: Infer, pattern: str
+) -> None:
+    with pytest.raises(RecipeError, match="'drops_rate' is missing in 28 training rows"):
+        infer({"fields": {pattern: {"required": True}}})
+
+
+def test_the_label_cannot_be_kept_as_a_field(infer: Infer) -> None:
+    with pytest.raises(RecipeError, match="'label' is the label column"):
+        infer({"keep": ["label"]})
+
+
+@pytest.mark.parametrize("name", ["count", "rows", "value", "label"])
+def test_no_name_of_a_column_is_taken(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe], name: str
+) -> None:
+    table = make_table(mode=["a", "b"] * 120).rename({"label": "kind"})
+    for mode, label in ((name, "kind"), ("mode", name)):
+        renamed = table.rename({"mode": mode, "kind": label})
+        dataset = load_dataset(make_recipe(renamed, label=label, keep=[mode], merge_labels=True))
+        assert dataset.classes == ("good", "lossy", "slow")
+        assert dataset.schema[mode].categories == ("a", "b")
+
+
+def test_a_kept_text_that_only_a_carried_class_has_is_refused(
+    make_table: Callable[..., pl.DataFrame], make_recipe: Callable[..., Recipe]
+) -> None:
+    label = ["rare", *["good", "slow", "lossy"] * 80][:240]
+    table = make_table(label=label, note=["seen", *[None] * 239])
+    with pytest.raises(RecipeError, match="of a class that is fitted has a value of 'note'"):
+        load_dataset(make_recipe(table, keep=["note"]))
 
 
 def test_the_rate_of_a_clock_has_the_unit_of_the_clock_per_second(infer: Infer) -> None:

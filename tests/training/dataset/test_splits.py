@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.dataset.splits import PARTS, assign_parts
+from training.dataset.splits import PARTS, assign_parts, rows_of_no_part
 from training.recipe import RecipeError, Split
 
 
@@ -71,6 +71,15 @@ def test_a_time_split_within_runs_cuts_each_run_on_its_own() -> None:
         ends = [(piece["t"].to_numpy().min(), piece["t"].to_numpy().max()) for piece in pieces]
         assert ends[0][1] < ends[1][0]
         assert ends[1][1] < ends[2][0]
+
+
+def test_words_that_are_no_part_are_noted_and_empty_cells_are_not() -> None:
+    table = pl.DataFrame({"part": ["Train", "train", "dev ", "Train", None, "", "test"]})
+    assert rows_of_no_part(table, Split(by="column", column="part"), None) == [
+        "2 rows have 'Train' in 'part', which is no part, and are left out",
+        "1 rows have 'dev ' in 'part', which is no part, and are left out",
+    ]
+    assert rows_of_no_part(table, Split(by="random"), None) == []
 
 
 @given(st.lists(st.integers(1, 30), min_size=4, max_size=40), st.integers(0, 9))

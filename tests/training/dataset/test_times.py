@@ -24,6 +24,17 @@ def test_times_become_seconds(times: list[object]) -> None:
     assert seconds_of(pl.Series(times)).to_list() == [0.0, 60.0]
 
 
+@pytest.mark.parametrize("units", [1, 10**3, 10**6, 10**9])
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Float64, pl.String])
+def test_numbers_since_1970_of_any_unit_become_seconds(units: int, kind: type) -> None:
+    times = pl.Series([1_800_000_000 * units, None, 1_800_000_060 * units]).cast(kind)
+    assert seconds_of(times).to_list() == [1.8e9, None, 1.8e9 + 60]
+
+
+def test_a_small_number_says_that_all_are_seconds() -> None:
+    assert seconds_of(pl.Series([0, 10**12])).to_list() == [0.0, 1e12]
+
+
 def test_a_missing_time_stays_missing() -> None:
     assert seconds_of(pl.Series(["1970-01-01 00:01", None])).to_list() == [60.0, None]
 
