@@ -98,10 +98,6 @@ class Assembler:
         """All keys that points have come of, by slot."""
         return self._places.keys
 
-    def slot(self, key: tuple[str, ...]) -> int | None:
-        """Return the slot of a key, None if no point of it has come."""
-        return self._places.slots.get(key)
-
     def add(self, points: Points, arrived: float) -> Records:
         """Take points, and return the records that were due by then or are complete with them.
 

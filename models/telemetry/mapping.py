@@ -31,9 +31,7 @@ __all__ = [
     "Relation",
     "Seconds",
     "Wide",
-    "code_of",
     "escaped",
-    "fits",
     "is_text",
     "meanings",
 ]
@@ -113,7 +111,7 @@ class FieldRule(_Part):
                 raise ValueError(f"field {self.name!r} has {key}, which only {needs} takes")
         texts: dict[float, str] = {}
         for text, meant in self.states.items():
-            other = texts.setdefault(code_of(text), text)
+            other = texts.setdefault(_code_of(text), text)
             if self.states[other] != meant:
                 raise ValueError(
                     f"field {self.name!r}: states {other!r} and {text!r} are sent alike"
@@ -276,8 +274,8 @@ class Mapping(_Part):
 
     def state(self, metric: str, text: str) -> float:
         """Return the number that the text of a state is sent as; NaN if no field knows it."""
-        known = any(text in field.states and fits(metric, field.metric) for field in self.fields)
-        return code_of(text) if known else float("nan")
+        known = any(text in field.states and _fits(metric, field.metric) for field in self.fields)
+        return _code_of(text) if known else float("nan")
 
     def record_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the time of the record that each point belongs to, all in nanoseconds."""
@@ -287,7 +285,7 @@ class Mapping(_Part):
         return (times // step + 1) * step
 
 
-def fits(name: str, pattern: str) -> bool:
+def _fits(name: str, pattern: str) -> bool:
     """Return whether a name fits a pattern with * and ?."""
     return fnmatchcase(name, escaped(pattern))
 
@@ -297,7 +295,7 @@ def escaped(pattern: str) -> str:
     return pattern.replace("[", "[[]")
 
 
-def code_of(text: str) -> float:
+def _code_of(text: str) -> float:
     """Return the number that a state is sent as: its own, or for text one that no device sends.
 
     It is the same in every field: two fields may mean opposite things by one text.
@@ -318,7 +316,7 @@ def meanings(states: Mappings[str, float]) -> dict[float, float]:
     Args:
         states: number that each state means, by its text or by the number that devices send.
     """
-    found = {code_of(text): meant for text, meant in states.items()}
+    found = {_code_of(text): meant for text, meant in states.items()}
     numbers = {code: meant for code, meant in found.items() if not is_text(code)}
     for meant in {*found.values()} - {*numbers.values()}:
         found.setdefault(meant, meant)  # a device may send what the text means

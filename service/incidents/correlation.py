@@ -172,11 +172,9 @@ class Correlation:
 
     def close(self, incident: Incident, time: float, note: str) -> Change:
         """Close an incident by hand; its keys open another one only with another label."""
-        for key, member in incident.members.items():
-            if self.where.get(key) == incident.id:
-                del self.where[key]
+        self._forget(incident)
+        for member in incident.members.values():
             member.active = False
-        del self.incidents[incident.id]
         incident.status, incident.ended = "closed", time
         return Change.of("closed", time, incident, note=note)
 
@@ -318,11 +316,14 @@ class Correlation:
 
     def _drop(self, incident: Incident) -> None:
         """Forget an incident that nobody was told of."""
+        self._forget(incident)
+        self.dropped += 1
+
+    def _forget(self, incident: Incident) -> None:
         for key in incident.members:
             if self.where.get(key) == incident.id:
                 del self.where[key]
         del self.incidents[incident.id]
-        self.dropped += 1
 
     def _end(self, incident: Incident, time: float) -> Iterator[Change]:
         """Close an incident that no key is in trouble of any more."""

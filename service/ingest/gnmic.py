@@ -21,7 +21,7 @@ from service.ingest.decoded import (
     UnusableError,
     nanoseconds,
 )
-from service.ingest.json_items import Items
+from service.ingest.json_items import Items, Value, value_of
 from service.ingest.naming import MAX_BYTES, canonical, canonical_json, series_of, tags_of
 
 __all__ = ["decode"]
@@ -34,14 +34,12 @@ _ELEMENT = re.compile(rf"/?([^][/]+)((?:\[[^][=]+={_VALUE}\])*)(?=/|$)")
 _KEY = re.compile(rf"\[([^][=]+)=({_VALUE})\]")
 _ESCAPED = re.compile(r"\\([][])")
 
-_Value = float | int | bool | str | None
-
 
 class _Event(msgspec.Struct, gc=False):
     name: str = ""
     timestamp: int | None = None
     tags: msgspec.Raw = msgspec.Raw(b"{}")
-    values: dict[str, _Value] = {}
+    values: dict[str, Value] = {}
     deletes: list[str] | None = None
 
 
@@ -55,7 +53,6 @@ class _RawEvent(msgspec.Struct):
 
 _event = msgspec.json.Decoder(_Event)
 _raw_event = msgspec.json.Decoder(_RawEvent)
-_value = msgspec.json.Decoder(_Value)
 
 
 def _event_of(text: msgspec.Raw) -> _Event:
@@ -64,16 +61,8 @@ def _event_of(text: msgspec.Raw) -> _Event:
         return _event.decode(text)
     except DECODE_ERRORS:
         raw = _raw_event.decode(text)
-    values = {path: _value_of(value) for path, value in raw.values.items()}
+    values = {path: value_of(value) for path, value in raw.values.items()}
     return _Event(raw.name, raw.timestamp, raw.tags, values, raw.deletes)
-
-
-def _value_of(text: msgspec.Raw) -> _Value:
-    try:
-        value: _Value = _value.decode(text)
-    except DECODE_ERRORS:
-        return None
-    return value
 
 
 _events = Items(_Event, "events", _event_of)

@@ -11,7 +11,11 @@ from service.formats.errors import MalformedInputError
 from service.formats.json_diagnosis import DECODE_ERRORS
 from service.ingest.decoded import Batch
 
-__all__ = ["Items", "check_size"]
+__all__ = ["Items", "Value", "check_size", "value_of"]
+
+Value = float | int | bool | str | None
+"""Of a measurement."""
+_value = msgspec.json.Decoder(Value)
 
 _MAX_COMMAS = 1 << 20
 """What stands between them takes two bytes to send, and up to a hundred times as many here."""
@@ -28,6 +32,15 @@ def check_size(body: bytes) -> None:
     """
     if body.count(b",") > _MAX_COMMAS:
         raise MalformedInputError("The body has more than a million values; send smaller ones.")
+
+
+def value_of(text: msgspec.Raw) -> Value:
+    """Return a value, None for one of another form, such as a list."""
+    try:
+        value: Value = _value.decode(text)
+    except DECODE_ERRORS:
+        return None
+    return value
 
 
 class Items(Generic[_T]):

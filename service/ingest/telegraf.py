@@ -25,18 +25,17 @@ from service.ingest.decoded import (
     nanoseconds,
 )
 from service.ingest.influx import decode_lines
-from service.ingest.json_items import check_size
+from service.ingest.json_items import Value, check_size, value_of
 from service.ingest.measurements import add_fields, name_of
 from service.ingest.naming import canonical_json
 
 __all__ = ["decode"]
 
-_Value = float | int | bool | str | None
 _NO_TAGS = msgspec.Raw(b"{}")
 
 
 class _Metric(msgspec.Struct, gc=False):
-    fields: dict[str, _Value]
+    fields: dict[str, Value]
     name: str
     tags: msgspec.Raw = _NO_TAGS
     timestamp: int | float | None = None
@@ -60,7 +59,6 @@ class _RawMetric(msgspec.Struct):
 _batches = msgspec.json.Decoder(_Batches)
 _raw_batches = msgspec.json.Decoder(_RawBatches)
 _raw_metric = msgspec.json.Decoder(_RawMetric)
-_value = msgspec.json.Decoder(_Value)
 
 
 def decode(body: bytes, table: SeriesTable, now: int) -> Decoded:
@@ -124,13 +122,5 @@ def _one_by_one(body: bytes, batch: Batch) -> Iterator[_Metric]:
         except DECODE_ERRORS:
             batch.reject("metrics without fields or a name, or with a time that is no number")
         else:
-            fields = {name: _value_of(value) for name, value in metric.fields.items()}
+            fields = {name: value_of(value) for name, value in metric.fields.items()}
             yield _Metric(fields, metric.name, metric.tags, metric.timestamp)
-
-
-def _value_of(text: msgspec.Raw) -> _Value:
-    try:
-        value: _Value = _value.decode(text)
-    except DECODE_ERRORS:
-        return None
-    return value

@@ -377,8 +377,7 @@ def test_a_series_by_two_tokens_is_one() -> None:
     assert assembler.series.add(b"one", Series("load", LOAD)) == 0
     assert assembler.series.add(b"other", Series("load", LOAD)) == 0
     assert assembler.key(0) == ("a",)
-    assert assembler.slot(("a",)) == 0
-    assert assembler.slot(("b",)) is None
+    assert assembler.keys == [("a",)]
 
 
 def test_all_series_of_a_key_that_lack_a_tag_of_it_are_told_of() -> None:

@@ -431,7 +431,7 @@ def test_the_new_normal_is_learned_also_right_after_a_restart(
     later.wait(lambda: later.ingestion.refused is None)
     assembler = later.ingestion.assembler
     assert assembler is not None
-    slots = [int(assembler.slot((key,)) or 0) for key in ("leaf1", "leaf2")]
+    slots = [assembler.keys.index((key,)) for key in ("leaf1", "leaf2")]
     assert slots[0] != slots[1]
     known = assembler._waves.baselines.known
     assert known[slots].tolist() == [True, True]
@@ -628,7 +628,7 @@ def test_a_key_of_parts_that_hold_what_is_between_them_is_learned_again(
     process.wait(lambda: process.ingestion.queued == 0)
     assembler = process.ingestion.assembler
     assert assembler is not None
-    slot = assembler.slot(("leaf / 1",))
+    slot = assembler.keys.index(("leaf / 1",))
     known = assembler._waves.baselines.known
     known[slot] = True
     process.ingestion.renew(["leaf / 1"])

@@ -225,8 +225,7 @@ def test_what_takes_a_real_record_far_from_good_traffic_is_the_first_that_is_tol
     good = good_of(shipped)
     found = turned(shipped, good[data.draw(st.integers(0, len(good) - 1))], sign * times)
     assume(found)
-    # A record that was nearly bad before has reasons of its own: of 56,000 that were tried the last
-    # of these was 8.15 times as far.
+    # A record that was nearly bad before has reasons of its own.
     assert all(first == planted for farther, planted, first in found if farther > 9)
 
 
